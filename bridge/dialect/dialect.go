@@ -1,0 +1,129 @@
+// Package dialect defines what a protocol family has to provide so that the
+// bridge can update host MCUs that speak it. A dialect is a codec and a state
+// machine for one serial line; image spool, durable session, MQTT reports and
+// policy are the bridge's and shared by every dialect.
+//
+// The package imports only schemas. A session owns its line; all calls of its
+// Events come from the goroutine that runs Session.Run.
+package dialect
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"davit/schemas"
+)
+
+// Dialect is one protocol family. It holds no state of any line.
+type Dialect interface {
+	// Name is what device types and hello payloads call it, for example "ayla".
+	Name() string
+	// Line is how the family's ports are set unless configured otherwise.
+	Line() LineSettings
+	// NewSession prepares a session on an open line. Nothing is read or
+	// written before its Run.
+	NewSession(line io.ReadWriter, cfg Config, events Events) Session
+}
+
+// LineSettings are the settings of a serial port.
+type LineSettings struct {
+	Baud   int
+	Parity Parity
+	RTSCTS bool
+}
+
+// Parity of a serial port.
+type Parity string
+
+// The parities.
+const (
+	ParityNone Parity = "none"
+	ParityOdd  Parity = "odd"
+	ParityEven Parity = "even"
+)
+
+// Config is what a session needs to know beside the update itself.
+type Config struct {
+	// Baud is the line's speed in bit/s; timers start from it.
+	Baud int
+	// VersionProperties are the host MCU's properties to ask for when it
+	// appears, beside the one that an Update names.
+	VersionProperties []string
+	// OfferInterval is how long after an unanswered offer it is repeated; 0
+	// means the family's default.
+	OfferInterval time.Duration
+}
+
+// Session drives one open line until it dies.
+type Session interface {
+	// Run talks to the host MCU until ctx ends (it then returns nil) or the
+	// line fails (it returns an error). A bad frame is not a failure.
+	Run(ctx context.Context) error
+	// Start asks for an update from another goroutine. It replaces the one
+	// under way, which then ends without a further event.
+	Start(u Update)
+	// Cancel drops the update under way, if any, without a further event.
+	Cancel()
+}
+
+// Update is one MCU leg to be carried out, from the offer to the version
+// report.
+type Update struct {
+	Version string
+	Size    uint64
+	// Image is the verified image; it is read only after Accepted, through
+	// Ready.
+	Image io.ReaderAt
+	// Ready is closed when Image may be read: the whole image is there and
+	// verified.
+	Ready <-chan struct{}
+	// Force offers the image even if the MCU reports this version already.
+	Force bool
+	// ResumeAt tells what an earlier session had reached: StateBooting means
+	// that the MCU may have booted the image already, so its version is asked
+	// for before anything is offered. Any other state starts with an offer.
+	ResumeAt schemas.State
+	// VersionProperty is the property whose report is the proof.
+	VersionProperty string
+	// Limits; the zero value of each means the family's default.
+	AnswerTimeout  time.Duration // all offers unanswered
+	VerdictTimeout time.Duration // after the last piece
+	BootTimeout    time.Duration // after boot was asked for, until the MCU is back
+	VersionTimeout time.Duration // after the MCU is back, until it reports its version
+}
+
+// Events receives what happens on a line.
+type Events interface {
+	// Version says that the MCU reported a version property.
+	Version(property, version string)
+	// State says that the update moved to a state that is not final:
+	// accepted, installing (with the bytes that the MCU acknowledged) or
+	// booting. It may be called again with more bytes.
+	State(s schemas.State, bytesDone uint64)
+	// Ended says that the update ended. It is the last event of the update.
+	Ended(r Result)
+	// Counted adds to the line's counters.
+	Counted(c Counter, n int)
+}
+
+// Result is the end of an MCU leg.
+type Result struct {
+	State       schemas.State // a final state
+	Cause       schemas.Cause
+	Code        int    // the MCU's own code, 0 for none
+	Detail      string // a sentence for a person
+	HostVersion string // what the MCU reported last in this update, if anything
+}
+
+// Counter names something that a line counts.
+type Counter string
+
+// The counters of a line.
+const (
+	FramesSent     Counter = "sent"      // data frames sent for the first time
+	FramesRetried  Counter = "retried"   // data frames sent again
+	FramesReceived Counter = "received"  // good frames received
+	FramesBad      Counter = "bad"       // frames dropped: checksum, length, type
+	MCUResets      Counter = "mcu_reset" // sequence restarts seen
+)

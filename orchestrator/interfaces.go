@@ -1,0 +1,105 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"davit/schemas"
+)
+
+// Store keeps the service's records: an ordered, transactional map of byte
+// strings, divided into tables. Records and their secondary indexes are laid
+// out by this package (records.go), so every store keeps them the same way;
+// package storetest is the suite that a store has to pass.
+type Store interface {
+	// View runs fn on a consistent snapshot.
+	View(ctx context.Context, fn func(Reader) error) error
+	// Update runs fn and keeps everything that it wrote, or, if fn returns an
+	// error or the store fails, nothing of it. When Update returns nil the
+	// writes are on disk. The store may run fn more than once and may commit
+	// several updates together, so fn has no effects but on tx and on
+	// variables that it sets afresh.
+	Update(ctx context.Context, fn func(Writer) error) error
+	// Close ends the store after the updates under way.
+	Close() error
+}
+
+// Reader reads a snapshot. Slices that it returns are the caller's own.
+type Reader interface {
+	// Get returns the value of key, or nil if there is none.
+	Get(table Table, key []byte) ([]byte, error)
+	// Scan calls fn in ascending order for each key that begins with prefix
+	// and is greater than after (nil for all), until fn returns false.
+	Scan(table Table, prefix, after []byte, fn func(key, value []byte) bool) error
+}
+
+// Writer is a Reader that sees its own writes.
+type Writer interface {
+	Reader
+	Put(table Table, key, value []byte) error
+	Delete(table Table, key []byte) error
+}
+
+// Table names one ordered map of a Store.
+type Table string
+
+// Blobs keeps the bytes of images by their SHA-256 (lower-case hex).
+type Blobs interface {
+	// Create begins a blob of unknown content.
+	Create(ctx context.Context) (BlobWriter, error)
+	// Open returns the blob for reading at any position.
+	Open(ctx context.Context, sha256 string) (Blob, error)
+	// Remove deletes a blob; one that is not there is no error.
+	Remove(ctx context.Context, sha256 string) error
+	// List calls fn for each blob in ascending order until it returns false.
+	List(ctx context.Context, fn func(sha256 string, size int64) bool) error
+}
+
+// Blob is an open blob.
+type Blob interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// BlobWriter receives a blob's bytes.
+type BlobWriter interface {
+	io.Writer
+	// Commit puts the blob in its place and returns its SHA-256 and size.
+	// When it returns, the blob is on disk under that name. A blob that is
+	// there already is left as it is.
+	Commit() (sha256 string, size int64, err error)
+	// Abort throws the bytes away; after Commit it does nothing.
+	Abort()
+}
+
+// Publisher carries what the service says to devices. Every call may be
+// repeated.
+type Publisher interface {
+	// Offer publishes the retained offer.
+	Offer(ctx context.Context, device string, o schemas.Offer) error
+	// Withdraw clears the retained offer.
+	Withdraw(ctx context.Context, device string) error
+	// Ack publishes the acknowledgement of a status.
+	Ack(ctx context.Context, device string, a schemas.Ack) error
+	// Chunk publishes one encoded chunk; it may be lost.
+	Chunk(ctx context.Context, device string, chunk []byte) error
+}
+
+// Kinds of error, for errors.Is. The text of the error that wraps one says
+// what happened and what to do.
+var (
+	// ErrNotFound: what was named does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: the id or name is taken.
+	ErrExists = errors.New("exists already")
+	// ErrInvalid: the request cannot be granted as it is.
+	ErrInvalid = errors.New("invalid")
+	// ErrConflict: the request does not fit the present state.
+	ErrConflict = errors.New("conflict")
+	// ErrTooLarge: an image is over a limit.
+	ErrTooLarge = errors.New("too large")
+	// ErrNoSpace: the disk is full.
+	ErrNoSpace = errors.New("no space left")
+)

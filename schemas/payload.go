@@ -1,0 +1,560 @@
+package schemas
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of the JSON payloads.
+const (
+	// MaxImageSize is the largest image in bytes: offsets on the host-MCU
+	// wire have 32 bits.
+	MaxImageSize = 1<<32 - 1
+	// MaxVersionLength is the longest version string in bytes: it has to fit
+	// one TLV of the host-MCU wire.
+	MaxVersionLength = 255
+	// MaxRanges is how many ranges one fetch may ask for.
+	MaxRanges = 64
+	// MaxWindow is how many chunks one fetch may ask for in all.
+	MaxWindow = 16
+	// MaxHostVersions is how many version properties one hello may report.
+	MaxHostVersions = 16
+	// MaxDetailLength is the longest detail text in bytes.
+	MaxDetailLength = 512
+)
+
+// ErrPayload is wrapped by every error about a malformed JSON payload.
+var ErrPayload = errors.New("malformed payload")
+
+func badPayload(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrPayload}, args...)...)
+}
+
+// Payload is a JSON message of the contract.
+type Payload interface {
+	// Kind says which topic the payload belongs on.
+	Kind() Kind
+	// Validate returns an error that wraps ErrPayload and names the field if
+	// the payload is not one that a conforming sender may send.
+	Validate() error
+}
+
+// Encode validates p and marshals it.
+func Encode(p Payload) ([]byte, error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", p.Kind(), err)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", p.Kind(), err)
+	}
+	return b, nil
+}
+
+// Decode reads one payload strictly: too long, not UTF-8, another JSON type,
+// an unknown or doubled field, trailing data and whatever Validate refuses are
+// errors that wrap ErrPayload. p must be a pointer to a payload of this
+// package; it is overwritten only as far as decoding got.
+func Decode(b []byte, p Payload) error {
+	if limit := p.Kind().MaxPayload(); len(b) > limit {
+		return badPayload("%d bytes, a %s has at most %d", len(b), p.Kind(), limit)
+	}
+	if !utf8.Valid(b) {
+		return badPayload("not UTF-8")
+	}
+	if err := checkFields(b); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		return badPayload("%v", err)
+	}
+	return p.Validate()
+}
+
+// checkFields walks the tokens of b and refuses what encoding/json lets pass:
+// doubled and differently cased field names, null, and data after the value.
+func checkFields(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := checkValue(d, 0); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badPayload("data after the JSON value")
+	}
+	return nil
+}
+
+// maxDepth is how deep the contract's payloads nest.
+const maxDepth = 3
+
+func checkValue(d *json.Decoder, depth int) error {
+	if depth > maxDepth {
+		return badPayload("nested deeper than %d", maxDepth)
+	}
+	tok, err := d.Token()
+	if err != nil {
+		return badPayload("not JSON: %v", err)
+	}
+	switch tok {
+	case nil:
+		return badPayload("null is not a value of the contract")
+	case json.Delim('{'):
+		return checkObject(d, depth)
+	case json.Delim('['):
+		for d.More() {
+			if err := checkValue(d, depth+1); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+	}
+	if err != nil {
+		return badPayload("not JSON: %v", err)
+	}
+	return nil
+}
+
+func checkObject(d *json.Decoder, depth int) error {
+	seen := map[string]bool{}
+	for d.More() {
+		tok, err := d.Token()
+		if err != nil {
+			return badPayload("not JSON: %v", err)
+		}
+		name, _ := tok.(string)
+		if seen[name] {
+			return badPayload("field %q stands twice", name)
+		}
+		// encoding/json matches field names without regard to case; the contract's are lower case. Names one level
+		// down may be the device's own (version properties), which are free.
+		if depth == 0 && name != strings.ToLower(name) {
+			return badPayload("unknown field %q", name)
+		}
+		seen[name] = true
+		if err := checkValue(d, depth+1); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return badPayload("not JSON: %v", err)
+	}
+	return nil
+}
+
+func checkVersion(v int) error {
+	if v != Version {
+		return badPayload("v is %d, this is version %d", v, Version)
+	}
+	return nil
+}
+
+func checkID(field, id string) error {
+	if err := ValidateID(id); err != nil {
+		return badPayload("%s: %v", field, err)
+	}
+	return nil
+}
+
+// checkText accepts printable UTF-8 of at most limit bytes.
+func checkText(field, s string, limit int) error {
+	if len(s) > limit {
+		return badPayload("%s has %d bytes, at most %d are allowed", field, len(s), limit)
+	}
+	if !utf8.ValidString(s) {
+		return badPayload("%s is not UTF-8", field)
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }); i >= 0 {
+		return badPayload("%s has a control character at byte %d", field, i)
+	}
+	return nil
+}
+
+// ValidateVersion checks a version string: 1 to 255 bytes of UTF-8 without
+// control characters.
+func ValidateVersion(v string) error {
+	if v == "" {
+		return badPayload("version is empty")
+	}
+	return checkText("version", v, MaxVersionLength)
+}
+
+func validSHA256(s string) error {
+	if len(s) != 64 {
+		return badPayload("sha256 has %d characters, a SHA-256 in hex has 64", len(s))
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return badPayload("sha256 has %q at position %d; lower-case hexadecimal digits are allowed", c, i+1)
+		}
+	}
+	return nil
+}
+
+// Hello is what a device says of itself after it has connected, when a host
+// version changes, and when its open execution changes.
+type Hello struct {
+	V int `json:"v"`
+	// DeviceType is the type that the device believes it is of, if it knows.
+	// The service trusts its own record; a difference is shown, not obeyed.
+	DeviceType string `json:"device_type,omitempty"`
+	// Module names the module's own firmware, for people.
+	Module string `json:"module,omitempty"`
+	// Dialect is the protocol spoken to the host MCU.
+	Dialect string `json:"dialect,omitempty"`
+	// HostVersions maps the version property (or attribute) of the host MCU
+	// to the version that it reported last. Which image type a property
+	// speaks for is the device type's knowledge, not the module's.
+	HostVersions map[string]string `json:"host_versions,omitempty"`
+	// MaxChunk is the largest chunk in bytes that the device can take; 0 means
+	// DefaultChunkSize.
+	MaxChunk int `json:"max_chunk,omitempty"`
+	// Execution is the execution that the device works on, if any.
+	Execution string `json:"execution,omitempty"`
+	Attempt   int    `json:"attempt,omitempty"`
+}
+
+// Kind returns KindHello.
+func (*Hello) Kind() Kind { return KindHello }
+
+// Validate implements Payload.
+func (h *Hello) Validate() error {
+	if err := checkVersion(h.V); err != nil {
+		return err
+	}
+	if h.DeviceType != "" {
+		if err := checkID("device_type", h.DeviceType); err != nil {
+			return err
+		}
+	}
+	if err := checkText("module", h.Module, 128); err != nil {
+		return err
+	}
+	if err := checkText("dialect", h.Dialect, 32); err != nil {
+		return err
+	}
+	if len(h.HostVersions) > MaxHostVersions {
+		return badPayload("host_versions has %d entries, at most %d are allowed", len(h.HostVersions), MaxHostVersions)
+	}
+	for property, version := range h.HostVersions {
+		if property == "" {
+			return badPayload("host_versions has an entry without a name")
+		}
+		if err := checkText("host_versions name", property, MaxVersionLength); err != nil {
+			return err
+		}
+		if err := checkText("host_versions value", version, MaxVersionLength); err != nil {
+			return err
+		}
+	}
+	if h.MaxChunk != 0 && (h.MaxChunk < MinChunkSize || h.MaxChunk > MaxChunkSize) {
+		return badPayload("max_chunk is %d, allowed are %d to %d", h.MaxChunk, MinChunkSize, MaxChunkSize)
+	}
+	return checkOpen(h.Execution, h.Attempt)
+}
+
+// checkOpen accepts no execution at all, or one with its attempt.
+func checkOpen(execution string, attempt int) error {
+	if execution == "" && attempt == 0 {
+		return nil
+	}
+	return checkExecution(execution, attempt)
+}
+
+func checkExecution(execution string, attempt int) error {
+	if err := checkID("execution", execution); err != nil {
+		return err
+	}
+	if attempt < 1 {
+		return badPayload("attempt is %d, the first is 1", attempt)
+	}
+	return nil
+}
+
+// Presence says whether the device is connected. It is retained, and its
+// offline form is the device's will. A bridge publishes it for each of its
+// devices.
+type Presence struct {
+	V      int  `json:"v"`
+	Online bool `json:"online"`
+}
+
+// Kind returns KindPresence.
+func (*Presence) Kind() Kind { return KindPresence }
+
+// Validate implements Payload.
+func (p *Presence) Validate() error { return checkVersion(p.V) }
+
+// ChunkHint tells the module how large its chunks may be, in bytes of data.
+type ChunkHint struct {
+	Preferred int `json:"preferred"`
+	Max       int `json:"max"`
+}
+
+// HostHint is what the device type says of the host MCU: how it reports its
+// version and how long it may take. Times are in milliseconds; 0 leaves the
+// module's default.
+type HostHint struct {
+	VersionProperty  string `json:"version_property,omitempty"`
+	AnswerTimeoutMS  int64  `json:"answer_timeout_ms,omitempty"`
+	VerdictTimeoutMS int64  `json:"verdict_timeout_ms,omitempty"`
+	BootTimeoutMS    int64  `json:"boot_timeout_ms,omitempty"`
+	VersionTimeoutMS int64  `json:"version_timeout_ms,omitempty"`
+}
+
+// Offer tells a device of the image that it should run. It is retained until
+// the execution has ended; an empty payload on its topic withdraws it.
+type Offer struct {
+	V         int    `json:"v"`
+	Execution string `json:"execution"`
+	Attempt   int    `json:"attempt"`
+	Image     string `json:"image"`
+	ImageType string `json:"image_type"`
+	Version   string `json:"version"`
+	// Size is the image's size in bytes.
+	Size uint64 `json:"size"`
+	// SHA256 of the image, 64 lower-case hexadecimal digits.
+	SHA256 string    `json:"sha256"`
+	Chunk  ChunkHint `json:"chunk"`
+	Host   HostHint  `json:"host"`
+	// Force asks the module to offer the image to the MCU even if the MCU
+	// reports this version already (the job ignores validation).
+	Force bool `json:"force,omitempty"`
+	// Manifest names the image's signed manifest, if it has one.
+	Manifest string `json:"manifest,omitempty"`
+	// Expires is when the service stops offering, if it ever does.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Kind returns KindOffer.
+func (*Offer) Kind() Kind { return KindOffer }
+
+// maxHintMS bounds the times of a HostHint: a week.
+const maxHintMS = 7 * 24 * 3600 * 1000
+
+// Validate implements Payload.
+func (o *Offer) Validate() error {
+	if err := checkVersion(o.V); err != nil {
+		return err
+	}
+	if err := checkExecution(o.Execution, o.Attempt); err != nil {
+		return err
+	}
+	if err := checkID("image", o.Image); err != nil {
+		return err
+	}
+	if err := checkID("image_type", o.ImageType); err != nil {
+		return err
+	}
+	if err := ValidateVersion(o.Version); err != nil {
+		return err
+	}
+	if o.Size < 1 || o.Size > MaxImageSize {
+		return badPayload("size is %d, allowed are 1 to %d", o.Size, uint64(MaxImageSize))
+	}
+	if err := validSHA256(o.SHA256); err != nil {
+		return err
+	}
+	if o.Manifest != "" {
+		if err := checkID("manifest", o.Manifest); err != nil {
+			return err
+		}
+	}
+	if err := o.Chunk.validate(); err != nil {
+		return err
+	}
+	return o.Host.validate()
+}
+
+func (c ChunkHint) validate() error {
+	for _, f := range []struct {
+		name string
+		n    int
+	}{{"preferred", c.Preferred}, {"max", c.Max}} {
+		if f.n < MinChunkSize || f.n > MaxChunkSize {
+			return badPayload("chunk.%s is %d, allowed are %d to %d", f.name, f.n, MinChunkSize, MaxChunkSize)
+		}
+	}
+	if c.Preferred > c.Max {
+		return badPayload("chunk.preferred %d is over chunk.max %d", c.Preferred, c.Max)
+	}
+	return nil
+}
+
+func (h HostHint) validate() error {
+	if err := checkText("host.version_property", h.VersionProperty, MaxVersionLength); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		ms   int64
+	}{
+		{"answer_timeout_ms", h.AnswerTimeoutMS}, {"verdict_timeout_ms", h.VerdictTimeoutMS},
+		{"boot_timeout_ms", h.BootTimeoutMS}, {"version_timeout_ms", h.VersionTimeoutMS},
+	} {
+		if f.ms < 0 || f.ms > maxHintMS {
+			return badPayload("host.%s is %d, allowed are 0 to %d", f.name, f.ms, maxHintMS)
+		}
+	}
+	return nil
+}
+
+// Range is a run of bytes of an image.
+type Range struct {
+	Offset uint64 `json:"offset"`
+	Length uint64 `json:"length"`
+}
+
+// End is the position after the last byte of r.
+func (r Range) End() uint64 { return r.Offset + r.Length }
+
+// Fetch asks for ranges of an image's bytes as chunk messages: the module's
+// credit. The service sends at most what was asked for, at most MaxWindow
+// chunks, and forgets the fetch when it has sent them.
+type Fetch struct {
+	V     int    `json:"v"`
+	Image string `json:"image"`
+	// Tag comes back in every chunk that answers this fetch.
+	Tag uint16 `json:"tag"`
+	// Chunk is the size in bytes of the chunks wanted.
+	Chunk int `json:"chunk"`
+	// Ranges are in ascending order and do not overlap.
+	Ranges []Range `json:"ranges"`
+}
+
+// Kind returns KindFetch.
+func (*Fetch) Kind() Kind { return KindFetch }
+
+// Validate implements Payload.
+func (f *Fetch) Validate() error {
+	if err := checkVersion(f.V); err != nil {
+		return err
+	}
+	if err := checkID("image", f.Image); err != nil {
+		return err
+	}
+	if f.Chunk < MinChunkSize || f.Chunk > MaxChunkSize {
+		return badPayload("chunk is %d, allowed are %d to %d", f.Chunk, MinChunkSize, MaxChunkSize)
+	}
+	if len(f.Ranges) < 1 || len(f.Ranges) > MaxRanges {
+		return badPayload("%d ranges, allowed are 1 to %d", len(f.Ranges), MaxRanges)
+	}
+	var end, chunks uint64
+	for i, r := range f.Ranges {
+		if r.Length < 1 || r.Offset > MaxImageSize || r.Length > MaxImageSize || r.End() > MaxImageSize {
+			return badPayload("range %d is empty or ends past the largest image", i+1)
+		}
+		if r.Offset < end {
+			return badPayload("range %d overlaps or precedes the one before", i+1)
+		}
+		end = r.End()
+		chunks += (r.Length + uint64(f.Chunk) - 1) / uint64(f.Chunk)
+	}
+	if chunks > MaxWindow {
+		return badPayload("asks for %d chunks, at most %d are allowed at a time", chunks, MaxWindow)
+	}
+	return nil
+}
+
+// Status reports where an execution stands. It is repeated until its Ack
+// arrives.
+type Status struct {
+	V         int    `json:"v"`
+	Execution string `json:"execution"`
+	Attempt   int    `json:"attempt"`
+	// Seq grows by one with every new report of an attempt; a repetition
+	// keeps it.
+	Seq   uint64 `json:"seq"`
+	State State  `json:"state"`
+	// BytesDone counts bytes held by the module while downloading, and bytes
+	// acknowledged by the MCU while installing.
+	BytesDone uint64 `json:"bytes_done,omitempty"`
+	// Cause is set if and only if the state is final and not succeeded.
+	Cause Cause `json:"cause,omitempty"`
+	// Code is the host MCU's own error code, 0 for none.
+	Code int `json:"code,omitempty"`
+	// Detail is one sentence for a person.
+	Detail string `json:"detail,omitempty"`
+	// HostVersion is what the MCU reports to run; succeeded needs it.
+	HostVersion string `json:"host_version,omitempty"`
+}
+
+// Kind returns KindStatus.
+func (*Status) Kind() Kind { return KindStatus }
+
+// Validate implements Payload.
+func (s *Status) Validate() error {
+	if err := checkVersion(s.V); err != nil {
+		return err
+	}
+	if err := checkExecution(s.Execution, s.Attempt); err != nil {
+		return err
+	}
+	if s.Seq < 1 {
+		return badPayload("seq is 0, the first is 1")
+	}
+	if !s.State.Reportable() {
+		return badPayload("state %q is not one that a device reports", s.State)
+	}
+	if !s.Cause.Valid() {
+		return badPayload("unknown cause %q", s.Cause)
+	}
+	if failed := s.State.Final() && s.State != StateSucceeded; failed != (s.Cause != CauseNone) {
+		return badPayload("state %s with cause %q: a cause stands with every end but success, and only there", s.State, s.Cause)
+	}
+	if s.BytesDone > MaxImageSize {
+		return badPayload("bytes_done is %d, the largest image has %d", s.BytesDone, uint64(MaxImageSize))
+	}
+	if s.Code < 0 || s.Code > 255 {
+		return badPayload("code is %d, allowed are 0 to 255", s.Code)
+	}
+	if err := checkText("detail", s.Detail, MaxDetailLength); err != nil {
+		return err
+	}
+	if s.State == StateSucceeded && s.HostVersion == "" {
+		return badPayload("succeeded without host_version: only the version that the MCU reports is proof")
+	}
+	return checkText("host_version", s.HostVersion, MaxVersionLength)
+}
+
+// Ack says that the status with this sequence number is on disk, or was seen
+// to change nothing. The device stops repeating it.
+type Ack struct {
+	V         int    `json:"v"`
+	Execution string `json:"execution"`
+	Attempt   int    `json:"attempt"`
+	Seq       uint64 `json:"seq"`
+	// State is what the service has recorded; a final one ends the
+	// execution for the device as well.
+	State State `json:"state"`
+	// Superseded says that the service knows no such execution or has moved
+	// on to another attempt: the device drops it.
+	Superseded bool `json:"superseded,omitempty"`
+}
+
+// Kind returns KindAck.
+func (*Ack) Kind() Kind { return KindAck }
+
+// Validate implements Payload.
+func (a *Ack) Validate() error {
+	if err := checkVersion(a.V); err != nil {
+		return err
+	}
+	if err := checkExecution(a.Execution, a.Attempt); err != nil {
+		return err
+	}
+	if a.Seq < 1 {
+		return badPayload("seq is 0, the first is 1")
+	}
+	if !a.State.Valid() {
+		return badPayload("unknown state %q", a.State)
+	}
+	return nil
+}
