@@ -1,0 +1,18 @@
+# Builds the static binary and nothing else; the image holds no shell.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/davit ./cmd/davit && mkdir -p /out/data
+
+FROM scratch
+COPY --from=build /out/davit /davit
+# The data folder belongs to the user that the service runs as.
+COPY --from=build --chown=65532:65532 /out/data /data
+USER 65532:65532
+VOLUME /data
+EXPOSE 1883 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["/davit", "health", "--server", "http://127.0.0.1:8080"]
+ENTRYPOINT ["/davit"]
+CMD ["serve", "--data", "/data", "--mqtt", "0.0.0.0:1883", "--http", "0.0.0.0:8080"]
