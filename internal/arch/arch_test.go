@@ -1,0 +1,196 @@
+package arch
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the module's root as seen from this package.
+const root = "../.."
+
+const module = "davit/"
+
+// allowed says which packages of ours each package may import outside its
+// tests. The longest matching prefix of the package's folder decides.
+// A folder may always import what lies below itself.
+var allowed = map[string][]string{
+	"schemas":               {},
+	"internal/durable":      {},
+	"internal/arch":         {},
+	"internal/sim":          {"schemas"},
+	"broker":                {"schemas", "internal/durable"},
+	"bridge":                {"schemas", "internal/durable"},
+	"bridge/dialect":        {"schemas"},
+	"bridge/serialport":     {"bridge/dialect"},
+	"bridge/spool":          {"schemas", "internal/durable"},
+	"orchestrator":          {"schemas", "internal/durable"},
+	"orchestrator/firmware": {},
+	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
+	// interface of six methods cannot name and that a second set of types would only repeat.
+	"gateway":         {"schemas", "orchestrator", "internal/durable"},
+	"internal/client": {"schemas", "orchestrator"},
+	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
+	"internal/demo":   {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
+	"cmd/davit":       {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/demo", "internal/sim", "internal/durable"},
+}
+
+// fences says which folders may import a vendor's library outside their tests.
+var fences = map[string][]string{
+	"github.com/mochi-mqtt/server":  {"broker"},
+	"github.com/eclipse/paho":       {"gateway", "bridge", "internal/sim"},
+	"go.etcd.io/bbolt":              {"orchestrator/boltstore"},
+	"go.bug.st/serial":              {"bridge/serialport"},
+	"github.com/creack/pty":         {"internal/sim"},
+	"github.com/spf13/cobra":        {"cmd/davit"},
+	"github.com/danielgtaylor/huma": {"gateway"},
+	"github.com/vbauerster/mpb":     {"internal/demo"},
+}
+
+// source is one Go file of the module.
+type source struct {
+	folder string // slash-separated, relative to the root
+	name   string
+	test   bool
+	ast    *ast.File
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); p != root && (strings.HasPrefix(name, ".") || name == "testdata") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		all = append(all, source{path.Dir(rel), path.Base(rel), strings.HasSuffix(rel, "_test.go"), f})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 50 {
+		t.Fatalf("found %d files only; is %s the module's root?", len(all), root)
+	}
+	return all
+}
+
+func (s source) imports() []string {
+	var paths []string
+	for _, spec := range s.ast.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			panic(err) // the parser accepted it
+		}
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// within says whether folder is dir or lies below it.
+func within(folder, dir string) bool {
+	return folder == dir || strings.HasPrefix(folder, dir+"/")
+}
+
+// rule finds the entry of the longest prefix of folder.
+func rule(folder string) (string, []string, bool) {
+	for dir := folder; dir != "."; dir = path.Dir(dir) {
+		if to, ok := allowed[dir]; ok {
+			return dir, to, true
+		}
+	}
+	return "", nil, false
+}
+
+func TestImportsFollowTheArchitecture(t *testing.T) {
+	for _, s := range sources(t) {
+		dir, to, ok := rule(s.folder)
+		if !ok {
+			t.Errorf("%s: the folder has no rule; add one to this test and to ARCHITECTURE.md", s.folder)
+			continue
+		}
+		// Tests may start the real neighbours, except those of the simulation: it has to test us from outside.
+		if s.test && !within(s.folder, "internal/sim") {
+			continue
+		}
+		for _, p := range s.imports() {
+			target, ours := strings.CutPrefix(p, module)
+			if !ours || within(target, dir) {
+				continue
+			}
+			if !slices.ContainsFunc(to, func(a string) bool { return within(target, a) }) {
+				t.Errorf("%s/%s imports %s; %s may import %v", s.folder, s.name, p, dir, to)
+			}
+		}
+	}
+}
+
+func TestVendorsStayInTheirFences(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		for _, p := range s.imports() {
+			for vendor, folders := range fences {
+				if strings.HasPrefix(p, vendor) && !slices.ContainsFunc(folders, func(f string) bool { return within(s.folder, f) }) {
+					t.Errorf("%s/%s imports %s; only %v may", s.folder, s.name, p, folders)
+				}
+			}
+			if strings.HasPrefix(p, "github.com/prometheus/") && s.name != "metrics.go" && !within(s.folder, "internal/app") {
+				t.Errorf("%s/%s imports %s; Prometheus belongs in metrics.go files and internal/app", s.folder, s.name, p)
+			}
+			if p == "C" {
+				t.Errorf("%s/%s uses cgo; the binary is pure Go", s.folder, s.name)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItOwns(t *testing.T) {
+	docs := map[string][]string{}
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		text := ""
+		if s.ast.Doc != nil {
+			text = s.ast.Doc.Text()
+		}
+		docs[s.folder] = append(docs[s.folder], text)
+	}
+	for folder, texts := range docs {
+		said := slices.DeleteFunc(slices.Clone(texts), func(d string) bool { return d == "" })
+		switch {
+		case len(said) == 0:
+			t.Errorf("%s has no package comment", folder)
+		case len(said) > 1:
+			t.Errorf("%s has %d package comments, want one", folder, len(said))
+		case len(said[0]) < 80:
+			t.Errorf("%s: the package comment does not say what it owns: %q", folder, said[0])
+		}
+	}
+}
