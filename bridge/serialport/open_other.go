@@ -1,0 +1,19 @@
+//go:build !linux
+
+package serialport
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Open fails: serial ports are supported on Linux.
+func Open(path string, s Settings) (*Port, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("open %s: %w: %w", path, ErrSettings, err)
+	}
+	return nil, fmt.Errorf("open %s: serial ports: %w; run the bridge on Linux", path, errors.ErrUnsupported)
+}
+
+// Close closes the port.
+func (p *Port) Close() error { return p.file.Close() }
