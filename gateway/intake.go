@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// Shares of the queue's memory, by kind: under overload the messages that are
+// repeated by themselves go first. A fetch is asked for again within seconds
+// and a status until it is acknowledged; a hello or a presence is said once.
+const (
+	fetchShare  = 0.5 // of the message queue: above it fetches are dropped
+	statusShare = 0.75
+	fullShare   = 1
+)
+
+// receive takes one message from the broker. It runs on paho's goroutine, so
+// it only sorts and queues.
+func (s *Sessions) receive(name string, payload []byte) {
+	topic, err := schemas.ParseTopic(name)
+	if err != nil || !topic.Kind.FromDevice() {
+		s.refuse("", "", reasonTopic, err)
+		return
+	}
+	s.options.Metrics.receivedMessage(topic.Kind)
+	if len(payload) > topic.Kind.MaxPayload() {
+		s.refuse(topic.Device, topic.Kind, reasonOversized, errors.New("longer than a conforming device sends"))
+		return
+	}
+	if !s.enqueue(topic, payload) {
+		s.options.Metrics.droppedMessage(topic.Kind)
+		s.refusals.warn(topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
+	}
+}
+
+func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
+	it := item{t.Kind, payload}
+	switch t.Kind {
+	case schemas.KindFetch:
+		return s.messages.load() <= fetchShare && s.fetches.put(t.Device, it, fullShare)
+	case schemas.KindStatus:
+		return s.messages.put(t.Device, it, statusShare)
+	}
+	return s.messages.put(t.Device, it, fullShare)
+}
+
+// handle decodes one message and gives it to the orchestrator. It runs on a
+// worker.
+func (s *Sessions) handle(ctx context.Context, device string, it item) {
+	var err error
+	switch it.kind {
+	case schemas.KindHello:
+		err = deliver(ctx, device, it, &schemas.Hello{}, s.options.Devices.Hello)
+	case schemas.KindStatus:
+		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
+	case schemas.KindFetch:
+		err = deliver(ctx, device, it, &schemas.Fetch{}, s.options.Devices.Fetch)
+	case schemas.KindPresence:
+		err = deliver(ctx, device, it, &schemas.Presence{}, func(ctx context.Context, device string, p schemas.Presence) error {
+			return s.options.Devices.Presence(ctx, device, p.Online)
+		})
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, schemas.ErrPayload) && !errors.Is(err, orchestrator.ErrInvalid):
+		s.refuse(device, it.kind, payloadReason(it.kind, it.payload, err), err)
+	case ctx.Err() != nil:
+		// The service is being stopped; what was not acknowledged is repeated.
+	case errors.Is(err, ErrDisconnected):
+		// The report is recorded and its ack could not be sent: the device repeats it.
+		s.refusals.warn(device, "acknowledgement not sent", "kind", it.kind, "error", err)
+	default:
+		s.refuse(device, it.kind, orchestratorReason(err), err)
+	}
+}
+
+// deliver decodes into p and calls fn with its value.
+func deliver[T any, P interface {
+	*T
+	schemas.Payload
+}](ctx context.Context, device string, it item, p P, fn func(context.Context, string, T) error) error {
+	if err := schemas.Decode(it.payload, p); err != nil {
+		return err
+	}
+	return fn(ctx, device, *p)
+}
+
+// refuse counts a refusal and logs it once per device and minute. The
+// connection stays: it carries other devices' messages as well.
+func (s *Sessions) refuse(device string, kind schemas.Kind, r reason, err error) {
+	s.options.Metrics.refusedMessage(kind, r)
+	if r == reasonInternal {
+		s.refusals.error(device, "message could not be handled", "kind", kind, "error", err)
+		return
+	}
+	s.refusals.warn(device, "message refused", "kind", kind, "reason", string(r), "error", err)
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/eclipse/paho.golang/paho"
+
+	"davit/schemas"
+)
+
+// Offer implements orchestrator.Publisher: it returns when the broker has
+// answered.
+func (s *Sessions) Offer(ctx context.Context, device string, o schemas.Offer) error {
+	payload, err := schemas.Encode(&o)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindOffer}, payload)
+}
+
+// Withdraw implements orchestrator.Publisher: an empty retained message clears
+// the offer.
+func (s *Sessions) Withdraw(ctx context.Context, device string) error {
+	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindOffer}, nil)
+}
+
+// Ack implements orchestrator.Publisher.
+func (s *Sessions) Ack(ctx context.Context, device string, a schemas.Ack) error {
+	payload, err := schemas.Encode(&a)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindAck}, payload)
+}
+
+// Chunk implements orchestrator.Publisher. It returns when the chunk is
+// written to the connection, which blocks while the broker is slow, at most
+// until a stalled broker is given up (two keep-alive times).
+func (s *Sessions) Chunk(ctx context.Context, device string, chunk []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.publish(ctx, s.linkOf(device), schemas.Topic{Device: device, Kind: schemas.KindChunk}, chunk)
+}
+
+// publish sends one message of the contract; at most maxOutstanding of those
+// with QoS 1 are under way at a time.
+func (s *Sessions) publish(ctx context.Context, l *link, t schemas.Topic, payload []byte) (err error) {
+	defer func() { s.options.Metrics.publishedMessage(t.Kind, err) }()
+	if err := schemas.ValidateID(t.Device); err != nil {
+		return fmt.Errorf("publish %s: %w", t.Kind, err)
+	}
+	if t.Kind.QoS() > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-ctx.Done():
+			return fmt.Errorf("publish on %s: the broker does not answer: %w", t, ctx.Err())
+		}
+	}
+	return l.publish(ctx, &paho.Publish{Topic: t.String(), QoS: t.Kind.QoS(), Retain: t.Kind.Retained(), Payload: payload})
+}
