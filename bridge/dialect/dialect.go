@@ -4,7 +4,8 @@
 // policy are the bridge's and shared by every dialect.
 //
 // The package imports only schemas. A session owns its line; all calls of its
-// Events come from the goroutine that runs Session.Run.
+// Events and of an update's Reporter come from the goroutine that runs
+// Session.Run.
 package dialect
 
 import (
@@ -22,8 +23,9 @@ type Dialect interface {
 	// Line is how the family's ports are set unless configured otherwise.
 	Line() LineSettings
 	// NewSession prepares a session on an open line. Nothing is read or
-	// written before its Run.
-	NewSession(line io.ReadWriter, cfg Config, events Events) Session
+	// written before its Run. The session closes the line when Run returns:
+	// that is what ends a Read or Write which waits for the peer.
+	NewSession(line io.ReadWriteCloser, cfg Config, events Events) Session
 }
 
 // LineSettings are the settings of a serial port.
@@ -58,7 +60,8 @@ type Config struct {
 // Session drives one open line until it dies.
 type Session interface {
 	// Run talks to the host MCU until ctx ends (it then returns nil) or the
-	// line fails (it returns an error). A bad frame is not a failure.
+	// line fails (it returns an error). A bad frame is not a failure. It
+	// closes the line and leaves no goroutine behind.
 	Run(ctx context.Context) error
 	// Start asks for an update from another goroutine. It replaces the one
 	// under way, which then ends without a further event.
@@ -72,8 +75,9 @@ type Session interface {
 type Update struct {
 	Version string
 	Size    uint64
-	// Image is the verified image; it is read only after Accepted, through
-	// Ready.
+	// Reporter receives what happens to this update and to no other.
+	Reporter Reporter
+	// Image is the verified image; it is read only after Ready is closed.
 	Image io.ReaderAt
 	// Ready is closed when Image may be read: the whole image is there and
 	// verified.
@@ -93,18 +97,25 @@ type Update struct {
 	VersionTimeout time.Duration // after the MCU is back, until it reports its version
 }
 
-// Events receives what happens on a line.
+// Events receives what happens on a line, whatever update is under way.
 type Events interface {
 	// Version says that the MCU reported a version property.
 	Version(property, version string)
-	// State says that the update moved to a state that is not final:
-	// accepted, installing (with the bytes that the MCU acknowledged) or
-	// booting. It may be called again with more bytes.
-	State(s schemas.State, bytesDone uint64)
-	// Ended says that the update ended. It is the last event of the update.
-	Ended(r Result)
 	// Counted adds to the line's counters.
 	Counted(c Counter, n int)
+}
+
+// Reporter receives what happens to one update. An update that was replaced or
+// canceled may report for a moment longer, which is why each has its own.
+type Reporter interface {
+	// State says that the update moved to a state that is not final:
+	// accepted, installing (with the bytes that the MCU acknowledged) or
+	// booting. It may be called again with more bytes, and goes back when the
+	// MCU has to be offered the image again. When State(booting) returns, the
+	// state has to survive a crash: only then is the MCU told to boot.
+	State(s schemas.State, bytesDone uint64)
+	// Ended says that the update ended. It is the last report.
+	Ended(r Result)
 }
 
 // Result is the end of an MCU leg.
@@ -125,5 +136,7 @@ const (
 	FramesRetried  Counter = "retried"   // data frames sent again
 	FramesReceived Counter = "received"  // good frames received
 	FramesBad      Counter = "bad"       // frames dropped: checksum, length, type
+	FramesLost     Counter = "lost"      // data frames given up: no ack came
+	BytesLoaded    Counter = "loaded"    // image bytes that the MCU acknowledged
 	MCUResets      Counter = "mcu_reset" // sequence restarts seen
 )
