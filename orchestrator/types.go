@@ -39,7 +39,7 @@ type EnabledImageType struct {
 	ID string `json:"id"`
 	// VersionProperty is the host MCU's property that reports the running
 	// version of this image type.
-	VersionProperty string `json:"version_property"`
+	VersionProperty string `json:"version_property,omitempty"`
 	// SizeLimit is the largest image in bytes; 0 means no limit but the
 	// server's own.
 	SizeLimit uint64 `json:"size_limit,omitempty"`
