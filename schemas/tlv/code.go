@@ -31,7 +31,7 @@ const (
 	CodeBusyRetry     Code = 0x19
 )
 
-// codeText returns the name of the code in the documents and a sentence for a
+// text returns the name of the code in the documents and a sentence for a
 // person, or two empty strings.
 func (c Code) text() (name, sentence string) {
 	switch c {

@@ -113,8 +113,8 @@ func AppendLoad(dst []byte, req uint16, offset uint64, data []byte) ([]byte, err
 	if len(data) < 1 || len(data) > MaxLoad {
 		return dst, wrong(CodeLength, "%v of %d bytes, allowed are 1 to %d", OpOTALoad, len(data), MaxLoad)
 	}
-	if offset > math.MaxUint32 {
-		return dst, wrong(CodeInvalidOffset, "offset %d, at most %d fits the wire", offset, uint32(math.MaxUint32))
+	if offset > math.MaxUint32-uint64(len(data)) {
+		return dst, wrong(CodeInvalidOffset, "%d bytes at offset %d end past the largest image", len(data), offset)
 	}
 	dst = AppendUint32(AppendHeader(dst, OpOTALoad, req), TypeOff, uint32(offset))
 	return append(append(dst, byte(TypeBin), byte(len(data))), data...), nil
@@ -194,12 +194,15 @@ func AppendSendText(dst []byte, req uint16, name, text string, offset int) (pack
 	if !utf8.ValidString(text) {
 		return dst, offset, wrong(CodeInvalidTLV, "property %q is not UTF-8", name)
 	}
-	if uint64(len(text)) > math.MaxUint32 || offset < 0 || offset > len(text) {
-		return dst, offset, wrong(CodeInvalidOffset, "part at %d of a property of %d bytes", offset, len(text))
+	if uint64(len(text)) > math.MaxUint32 {
+		return dst, offset, wrong(CodeLength, "property %q of %d bytes, at most %d fit the wire", name, len(text), uint32(math.MaxUint32))
 	}
 	// Header, NAME and the head of the value take this much; in parts, OFF or LEN (6) and EOF (2) come on top.
 	room := MaxPayload - HeaderSize - (2 + len(name)) - 2
 	whole := len(text) <= min(MaxValue, room)
+	if offset != 0 && (whole || offset < 0 || offset >= len(text) || !utf8.RuneStart(text[offset])) {
+		return dst, offset, wrong(CodeInvalidOffset, "no part of property %q, which has %d bytes, begins at %d", name, len(text), offset)
+	}
 	part := text[offset:]
 	if !whole {
 		part = cutText(part, min(MaxValue, room-8))

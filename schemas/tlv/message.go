@@ -101,7 +101,10 @@ func ParseBoot(p Packet) (version string, err error) {
 			version = c.Text()
 		}
 	}
-	return version, c.Err()
+	if err := c.Err(); err != nil {
+		return "", err
+	}
+	return version, nil
 }
 
 // NAK is the content of an OpNAK or OpControlNAK.

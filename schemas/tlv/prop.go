@@ -1,9 +1,6 @@
 package tlv
 
-import (
-	"bytes"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // Prop is the content of an OpSendTLV: a property's value, or a part of a
 // string that comes in several packets.
@@ -155,7 +152,7 @@ func (a *Assembler) Add(req uint16, p Prop) (Prop, bool, error) {
 	if !p.Last {
 		return Prop{}, false, nil
 	}
-	whole := Prop{Name: a.name, Type: a.typ, Value: bytes.Clone(a.buf)}
+	whole := Prop{Name: a.name, Type: a.typ, Value: a.buf}
 	complete := uint64(len(a.buf)) == uint64(a.total)
 	want, got := a.total, len(a.buf)
 	a.Reset()
