@@ -1,0 +1,240 @@
+package ayla
+
+import (
+	"bytes"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/schemas/tlv"
+)
+
+// kind says what a packet of ours is, so that its ack or its loss means
+// something.
+type kind byte
+
+const (
+	kindReply   kind = iota // an answer to the MCU
+	kindConnect             // CONNECT
+	kindAsk                 // SEND_PROP
+	kindOffer               // MCU_OTA
+	kindLoad                // MCU_OTA_LOAD
+	kindBoot                // MCU_OTA_BOOT
+)
+
+// flight is one encoded data frame.
+type flight struct {
+	kind  kind
+	req   uint16
+	end   uint64 // of a LOAD: the image offset after its data
+	seq   byte
+	frame []byte
+	tries int
+	sent  time.Time // first handed to the line
+	since time.Time // patience runs from here
+	due   time.Time // send again
+}
+
+// none stands for no flight and no write.
+const none = -1
+
+// ackWrite marks that the writer has an ack.
+const ackWrite = 2
+
+// link is the frame layer: stop and wait in both directions, one frame in
+// flight and the next one encoded behind it. It belongs to the session's
+// goroutine; bytes leave through the writer goroutine, one frame each.
+type link struct {
+	count func(dialect.Counter, int)
+	timer ackTimer
+
+	seq     byte // of the next new data frame
+	flights [2]flight
+	cur     int // in flight
+	next    int // encoded, waits for cur
+	writing int // what the writer holds: a flight or ackWrite
+
+	acks   [4]byte // owed to the peer
+	owed   int
+	ackBuf []byte
+
+	// The frame acknowledged last: a second ack of it proves that it was sent again too early.
+	lastSeq  byte
+	lastLen  int
+	lastTook time.Duration
+	lastOnce bool
+
+	rx       tlv.Receiver
+	first    [tlv.MaxPayload]byte // the last data frame, if it had seq 0
+	firstLen int
+	firstAt  time.Time
+}
+
+func newLink(baud int, count func(dialect.Counter, int)) *link {
+	l := &link{count: count, timer: newAckTimer(baud), cur: none, next: none, writing: none, lastOnce: true, firstLen: none}
+	l.ackBuf = make([]byte, 0, ackLength)
+	for i := range l.flights {
+		l.flights[i].frame = make([]byte, 0, tlv.MaxFrame)
+	}
+	return l
+}
+
+// room says whether a packet can be encoded now.
+func (l *link) room() bool {
+	return l.next == none && (l.writing == none || l.writing == ackWrite || l.free() != l.writing)
+}
+
+// free is the flight to encode into.
+func (l *link) free() int {
+	if l.cur != none {
+		return 1 - l.cur
+	}
+	if l.writing == 0 {
+		return 1
+	}
+	return 0
+}
+
+// encode makes payload the next frame; room has to have said yes.
+func (l *link) encode(k kind, req uint16, end uint64, payload []byte) {
+	i := l.free()
+	f := &l.flights[i]
+	frame, err := tlv.AppendFrame(f.frame[:0], tlv.Frame{Type: tlv.FrameData, Seq: l.seq, Payload: payload})
+	if err != nil {
+		return // a packet longer than a frame is never queued
+	}
+	*f = flight{kind: k, req: req, end: end, seq: l.seq, frame: frame}
+	l.next = i
+}
+
+// forget drops what is in flight and what waits behind it.
+func (l *link) forget() { l.cur, l.next = none, none }
+
+// forgetNext drops the frame that waits; its sequence number is used by the
+// one which takes its place.
+func (l *link) forgetNext() { l.next = none }
+
+// pending says whether a packet of kind k is in flight or encoded.
+func (l *link) pending(k kind) bool {
+	return l.cur != none && l.flights[l.cur].kind == k || l.next != none && l.flights[l.next].kind == k
+}
+
+// write returns the bytes to hand to the writer now, or nil. Acks go ahead of
+// data.
+func (l *link) write(now time.Time) []byte {
+	if l.writing != none {
+		return nil
+	}
+	if l.owed > 0 {
+		seq := l.acks[0]
+		l.owed--
+		copy(l.acks[:], l.acks[1:])
+		l.ackBuf, _ = tlv.AppendFrame(l.ackBuf[:0], tlv.Frame{Type: tlv.FrameAck, Seq: seq})
+		l.writing = ackWrite
+		return l.ackBuf
+	}
+	if l.cur == none && l.next != none {
+		l.cur, l.next = l.next, none
+		f := &l.flights[l.cur]
+		l.seq = tlv.NextSeq(f.seq)
+		f.sent, f.since, f.due = now, now, now
+	}
+	if l.cur == none {
+		return nil
+	}
+	f := &l.flights[l.cur]
+	if now.Before(f.due) {
+		return nil
+	}
+	f.tries++
+	if f.tries == 1 {
+		l.count(dialect.FramesSent, 1)
+	} else {
+		l.count(dialect.FramesRetried, 1)
+	}
+	f.due = now.Add(l.timer.wait(len(f.frame), f.tries))
+	l.writing = l.cur
+	return f.frame
+}
+
+// written takes note that the writer is free again. The line may have held the
+// frame back for as long as flow control said so: that is not the peer's time.
+func (l *link) written(now time.Time) {
+	if l.writing == l.cur && l.cur != none {
+		f := &l.flights[l.cur]
+		f.due = now.Add(l.timer.wait(len(f.frame), f.tries))
+		if f.tries == 1 {
+			f.since = now
+		}
+	}
+	l.writing = none
+}
+
+// due is when write has something to do again; the zero time means not before
+// something arrives.
+func (l *link) due() time.Time {
+	if l.writing != none || l.cur == none {
+		return time.Time{}
+	}
+	return l.flights[l.cur].due
+}
+
+// expired gives up the frame in flight if it has been sent for long enough.
+func (l *link) expired(now time.Time) (flight, bool) {
+	if l.cur == none || l.writing != none {
+		return flight{}, false
+	}
+	f := l.flights[l.cur]
+	if now.Before(f.due) || now.Sub(f.since) < patience {
+		return flight{}, false
+	}
+	l.cur = none
+	l.count(dialect.FramesLost, 1)
+	return f, true
+}
+
+// acked takes an ack and returns the flight that it ends, if any. Late and
+// repeated acks end nothing.
+func (l *link) acked(seq byte, now time.Time) (flight, bool) {
+	if l.cur == none || l.flights[l.cur].seq != seq || l.flights[l.cur].tries == 0 {
+		if !l.lastOnce && seq == l.lastSeq {
+			l.timer.observe(l.lastLen, l.lastTook)
+			l.lastOnce = true
+		}
+		return flight{}, false
+	}
+	f := l.flights[l.cur]
+	l.cur = none
+	took := now.Sub(f.sent)
+	l.lastSeq, l.lastLen, l.lastTook, l.lastOnce = seq, len(f.frame), took, f.tries == 1
+	if f.tries == 1 && took < ackCeiling {
+		l.timer.observe(len(f.frame), took)
+	}
+	return f, true
+}
+
+// arrival is what a data frame of the peer means to the frame layer.
+type arrival struct {
+	restarted bool // the peer's sequence begins anew
+	again     bool // seq 0 once more with the same packet: its ack was lost, or the peer restarted twice
+	repeated  bool // drop it
+}
+
+// data takes a data frame: it owes the ack and says what the frame means.
+func (l *link) data(f tlv.Frame, now time.Time) arrival {
+	if l.owed == len(l.acks) { // the peer does not wait for acks; keep the newest
+		copy(l.acks[:], l.acks[1:])
+		l.owed--
+	}
+	l.acks[l.owed] = f.Seq
+	l.owed++
+	switch l.rx.Accept(f.Seq) {
+	case tlv.Repeated:
+		return arrival{repeated: true}
+	case tlv.Fresh:
+		l.firstLen = none
+		return arrival{}
+	}
+	again := l.firstLen != none && now.Sub(l.firstAt) < patience && bytes.Equal(l.first[:l.firstLen], f.Payload)
+	l.firstLen, l.firstAt = copy(l.first[:], f.Payload), now
+	return arrival{restarted: true, again: again}
+}

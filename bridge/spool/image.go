@@ -1,0 +1,251 @@
+package spool
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"davit/internal/durable"
+	"davit/schemas"
+)
+
+// Image is one image in the spool. Its bytes are what the network said until
+// Verify has agreed.
+type Image struct {
+	spool *Spool
+	sum   string
+	size  uint64
+	refs  int // guarded by the spool's mutex
+
+	mu       sync.Mutex
+	file     *os.File
+	journal  *os.File // nil once the image is complete and verified
+	have     rangeSet // in the file, durable or not
+	unsynced rangeSet
+	syncedAt time.Time
+	verified bool
+}
+
+// load opens the files of an image or makes them.
+func (s *Spool) load(sum string, size uint64) (*Image, error) {
+	img := &Image{spool: s, sum: sum, size: size, syncedAt: time.Now()}
+	f, err := os.OpenFile(img.path(extDone), os.O_RDWR, 0)
+	if err == nil {
+		info, err := f.Stat()
+		if err == nil && info.Size() == int64(size) {
+			img.file = f
+			img.have.add(0, size)
+			return img, nil
+		}
+		// A complete file of another length is not this image's: begin anew.
+		if err := errors.Join(err, f.Close(), os.Remove(img.path(extDone))); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := img.openPart(); err != nil {
+		return nil, errors.Join(err, img.closeFiles())
+	}
+	return img, nil
+}
+
+func (img *Image) path(ext string) string { return filepath.Join(img.spool.dir, img.sum+ext) }
+
+func (img *Image) openPart() error {
+	var err error
+	if img.file, err = os.OpenFile(img.path(extPart), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if img.journal, err = os.OpenFile(img.path(extMap), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if img.have, err = readJournal(img.journal, img.size); err != nil {
+		return err
+	}
+	// The names have to be on disk before a journal entry can count on them.
+	return durable.SyncDir(img.spool.dir)
+}
+
+// SHA256 is the image's key, in hex.
+func (img *Image) SHA256() string { return img.sum }
+
+// Size of the whole image in bytes.
+func (img *Image) Size() uint64 { return img.size }
+
+// Held is how many bytes of the image are there.
+func (img *Image) Held() uint64 {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.have.total
+}
+
+// Verified says whether the whole image is there and its SHA-256 agreed.
+func (img *Image) Verified() bool {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.verified
+}
+
+// Missing returns the first holes, at most limit of them, in ascending order.
+func (img *Image) Missing(limit int) []schemas.Range {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.have.holes(img.size, limit)
+}
+
+// Has says whether every byte of r is there.
+func (img *Image) Has(r schemas.Range) bool {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.have.covers(r.Offset, r.End())
+}
+
+// WriteAt puts bytes of the image in place. Writing what is there already does
+// nothing. It syncs by itself from time to time.
+func (img *Image) WriteAt(b []byte, offset uint64) error {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	end := offset + uint64(len(b))
+	if end > img.size || end < offset {
+		return fmt.Errorf("image spool: bytes %d to %d of an image of %d", offset, end, img.size)
+	}
+	if img.have.covers(offset, end) {
+		return nil
+	}
+	_, err := img.file.WriteAt(b, int64(offset))
+	for durable.IsNoSpace(err) && img.spool.spare() {
+		_, err = img.file.WriteAt(b, int64(offset))
+	}
+	if err != nil {
+		return fmt.Errorf("image spool: %w", err)
+	}
+	img.have.add(offset, end)
+	img.unsynced.add(offset, end)
+	if img.unsynced.total >= uint64(img.spool.opts.SyncBytes) || time.Since(img.syncedAt) >= img.spool.opts.SyncEvery {
+		return img.sync()
+	}
+	return nil
+}
+
+// Sync makes what was written so far durable.
+func (img *Image) Sync() error {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.sync()
+}
+
+func (img *Image) sync() error {
+	if img.journal == nil || img.unsynced.total == 0 {
+		return nil
+	}
+	if err := img.file.Sync(); err != nil {
+		return fmt.Errorf("image spool: %w", err)
+	}
+	if err := appendJournal(img.journal, img.unsynced.ranges); err != nil {
+		return fmt.Errorf("image spool: %w", err)
+	}
+	img.unsynced = rangeSet{}
+	img.syncedAt = time.Now()
+	return nil
+}
+
+// Verify reads the whole image back from disk and compares its SHA-256. If it
+// agrees the image is complete, now and after a restart, and Verify does
+// nothing any more. If not, all bytes are thrown away and the error wraps
+// ErrChecksum. It is an error to call it while bytes are missing.
+func (img *Image) Verify() error {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	if img.verified {
+		return nil
+	}
+	if img.have.total != img.size {
+		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.total, img.size)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size))); err != nil {
+		return fmt.Errorf("image spool: %w", err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != img.sum {
+		return errors.Join(fmt.Errorf("%w: the image is %s, what was fetched is %s", ErrChecksum, img.sum, got), img.discard())
+	}
+	if img.journal != nil {
+		if err := img.complete(); err != nil {
+			return fmt.Errorf("image spool: %w", err)
+		}
+	}
+	img.verified = true
+	return nil
+}
+
+// complete gives the file its final name.
+func (img *Image) complete() error {
+	if err := img.file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(img.path(extPart), img.path(extDone)); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(img.spool.dir); err != nil {
+		return err
+	}
+	err := errors.Join(img.journal.Close(), os.Remove(img.path(extMap)))
+	img.journal, img.unsynced = nil, rangeSet{}
+	return err
+}
+
+// discard empties the image. The journal goes first: without it the bytes
+// count for nothing.
+func (img *Image) discard() error {
+	img.have, img.unsynced = rangeSet{}, rangeSet{}
+	if img.journal == nil {
+		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return img.openPart()
+	}
+	if err := img.journal.Truncate(0); err != nil {
+		return err
+	}
+	if err := img.journal.Sync(); err != nil {
+		return err
+	}
+	return img.file.Truncate(0)
+}
+
+// ReadAt implements io.ReaderAt over a verified image; before that it fails.
+func (img *Image) ReadAt(b []byte, offset int64) (int, error) {
+	if !img.Verified() {
+		return 0, errors.New("image spool: the image is not verified")
+	}
+	return img.file.ReadAt(b, offset)
+}
+
+// Release gives the image back; the caller must not use it any more. What was
+// fetched of it stays on disk.
+func (img *Image) Release() error { return img.spool.release(img) }
+
+func (img *Image) close() error {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return errors.Join(img.sync(), img.closeFiles())
+}
+
+func (img *Image) closeFiles() error {
+	var err error
+	if img.file != nil {
+		err = img.file.Close()
+	}
+	if img.journal != nil {
+		err = errors.Join(err, img.journal.Close())
+	}
+	return err
+}

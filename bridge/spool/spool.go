@@ -1,0 +1,213 @@
+// Package spool keeps images on the bridge's disk, complete or in part, so that
+// a download continues after a restart and one copy serves every port.
+//
+// An image is keyed by its SHA-256. While it is fetched it is SHA.part with a
+// journal SHA.map of the ranges that are on disk; once its hash has been
+// verified it is SHA.img. A range enters the journal only after the bytes were
+// synced, in batches, so that an SD card is not worn out by it. Whatever a
+// crash leaves behind is therefore either known to be there or fetched again.
+//
+// The package owns its folder and imports schemas and internal/durable only. It
+// starts no goroutine; a Spool and its Images may be used from several at once.
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"davit/internal/durable"
+	"davit/schemas"
+)
+
+// Defaults of Options.
+const (
+	DefaultLimit     = 256 << 20
+	DefaultSyncBytes = 256 << 10
+	DefaultSyncEvery = 2 * time.Second
+)
+
+// Errors of the package.
+var (
+	// ErrChecksum: the bytes fetched are not the image's; they are thrown away.
+	ErrChecksum = errors.New("SHA-256 does not agree")
+	// ErrFull: the images in use leave no room under the limit.
+	ErrFull = errors.New("image spool is full")
+)
+
+// Options of a spool.
+type Options struct {
+	// Limit is how many bytes all images together may have; unused ones make
+	// room. 0 means DefaultLimit.
+	Limit int64
+	// SyncBytes and SyncEvery say after how many bytes, or how long after the
+	// last time, what was written is made durable; a crash costs so much at
+	// most. 0 means the defaults.
+	SyncBytes int64
+	SyncEvery time.Duration
+}
+
+// The file names of an image behind its SHA-256.
+const (
+	extPart = ".part"
+	extMap  = ".map"
+	extDone = ".img"
+)
+
+// Spool is a folder of images.
+type Spool struct {
+	dir  string
+	opts Options
+
+	mu     sync.Mutex
+	images map[string]*Image
+	stored map[string]stored // every image on disk
+}
+
+// stored is what the spool knows of an image's files.
+type stored struct {
+	bytes int64
+	used  time.Time
+}
+
+// Open opens the spool in dir, which is made if it is missing and which no
+// other process may use.
+func Open(dir string, opts Options) (*Spool, error) {
+	if opts.Limit == 0 {
+		opts.Limit = DefaultLimit
+	}
+	if opts.SyncBytes == 0 {
+		opts.SyncBytes = DefaultSyncBytes
+	}
+	if opts.SyncEvery == 0 {
+		opts.SyncEvery = DefaultSyncEvery
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("image spool: %w", err)
+	}
+	if err := durable.RemoveTemp(dir); err != nil {
+		return nil, fmt.Errorf("image spool: %w", err)
+	}
+	s := &Spool{dir: dir, opts: opts, images: map[string]*Image{}, stored: map[string]stored{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("image spool: %w", err)
+	}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		sum := strings.TrimSuffix(e.Name(), ext)
+		if _, ok := schemas.TagOf(sum); !ok || ext != extPart && ext != extDone {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("image spool: %w", err)
+		}
+		s.stored[sum] = stored{bytes: info.Size(), used: info.ModTime()}
+	}
+	return s, nil
+}
+
+// Used is how many bytes the spool's images have.
+func (s *Spool) Used() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used()
+}
+
+func (s *Spool) used() int64 {
+	var n int64
+	for _, st := range s.stored {
+		n += st.bytes
+	}
+	return n
+}
+
+// Acquire returns the image with this SHA-256, with whatever of it is on disk.
+// Everybody who acquires it gets the same one; it stays until each has
+// released it. An error wraps ErrFull, or is the disk's.
+func (s *Spool) Acquire(sum string, size uint64) (*Image, error) {
+	if _, ok := schemas.TagOf(sum); !ok || size < 1 || size > schemas.MaxImageSize {
+		return nil, fmt.Errorf("image spool: %q with %d bytes is not an image", sum, size)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if img := s.images[sum]; img != nil {
+		if img.size != size {
+			return nil, fmt.Errorf("image spool: image %.8s has %d bytes here, not %d", sum, img.size, size)
+		}
+		img.refs++
+		return img, nil
+	}
+	if err := s.makeRoom(sum, int64(size)); err != nil {
+		return nil, err
+	}
+	img, err := s.load(sum, size)
+	if err != nil {
+		return nil, fmt.Errorf("image spool: %w", err)
+	}
+	img.refs = 1
+	s.images[sum] = img
+	s.stored[sum] = stored{bytes: int64(size), used: time.Now()}
+	return img, nil
+}
+
+// makeRoom removes unused images, the longest unused first, until one of size
+// bytes fits.
+func (s *Spool) makeRoom(sum string, size int64) error {
+	for {
+		need := s.used() - s.stored[sum].bytes + size
+		if need <= s.opts.Limit {
+			return nil
+		}
+		if !s.evict(sum) {
+			return fmt.Errorf("%w: %d bytes are in use and %d more are wanted, the limit is %d; raise the limit or wait for a port to finish",
+				ErrFull, need-size, size, s.opts.Limit)
+		}
+	}
+}
+
+// evict removes the image that is unused for the longest time, if there is one
+// beside keep.
+func (s *Spool) evict(keep string) bool {
+	victim := ""
+	for sum, st := range s.stored {
+		if s.images[sum] == nil && sum != keep && (victim == "" || st.used.Before(s.stored[victim].used)) {
+			victim = sum
+		}
+	}
+	if victim == "" {
+		return false
+	}
+	for _, ext := range []string{extDone, extPart, extMap} {
+		_ = os.Remove(filepath.Join(s.dir, victim+ext)) // what stays is found again by the next Open
+	}
+	delete(s.stored, victim)
+	return true
+}
+
+// spare removes an unused image because the disk is full, and says whether that
+// made room.
+func (s *Spool) spare() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.evict("")
+}
+
+// release gives back one use of img.
+func (s *Spool) release(img *Image) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if img.refs--; img.refs > 0 {
+		return nil
+	}
+	delete(s.images, img.sum)
+	st := s.stored[img.sum]
+	st.used = time.Now()
+	s.stored[img.sum] = st
+	return img.close()
+}
