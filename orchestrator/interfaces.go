@@ -83,7 +83,8 @@ type Publisher interface {
 	Withdraw(ctx context.Context, device string) error
 	// Ack publishes the acknowledgement of a status.
 	Ack(ctx context.Context, device string, a schemas.Ack) error
-	// Chunk publishes one encoded chunk; it may be lost.
+	// Chunk publishes one encoded chunk; it may be lost. The slice is the
+	// caller's again when Chunk returns: who keeps it longer copies it.
 	Chunk(ctx context.Context, device string, chunk []byte) error
 }
 
@@ -102,4 +103,6 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrNoSpace: the disk is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("closed")
 )

@@ -1,0 +1,179 @@
+package orchestrator
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"davit/schemas"
+)
+
+// Names of the metrics.
+const (
+	MetricExecutions      = "davit_executions"
+	MetricTransitions     = "davit_execution_transitions_total"
+	MetricOffers          = "davit_offers_published_total"
+	MetricWithdrawals     = "davit_offers_withdrawn_total"
+	MetricPublishFailures = "davit_offer_publish_failures_total"
+	MetricChunks          = "davit_chunks_sent_total"
+	MetricChunkBytes      = "davit_chunk_bytes_sent_total"
+	MetricChunkErrors     = "davit_chunk_errors_total"
+	MetricFetches         = "davit_fetches_total"
+	MetricFetchesRefused  = "davit_fetches_refused_total"
+	MetricOutstanding     = "davit_chunk_bytes_outstanding"
+	MetricCommitSeconds   = "davit_store_commit_seconds"
+	MetricCommitUpdates   = "davit_store_commit_updates"
+	MetricCommitFailures  = "davit_store_commit_failures_total"
+)
+
+// Metrics are what the orchestrator and its store count. A nil *Metrics counts
+// nothing.
+type Metrics struct {
+	states          *stateCollector
+	transitions     *prometheus.CounterVec
+	offers          prometheus.Counter
+	withdrawals     prometheus.Counter
+	publishFailures prometheus.Counter
+	chunks          prometheus.Counter
+	chunkBytes      prometheus.Counter
+	chunkErrors     prometheus.Counter
+	fetches         prometheus.Counter
+	fetchesRefused  *prometheus.CounterVec
+	outstanding     prometheus.Gauge
+	commitSeconds   prometheus.Histogram
+	commitUpdates   prometheus.Histogram
+	commitFailures  prometheus.Counter
+}
+
+// NewMetrics registers the orchestrator's metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &Metrics{
+		states: &stateCollector{desc: prometheus.NewDesc(MetricExecutions, "Executions by state, of all jobs.", []string{"state"}, nil)},
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricTransitions, Help: "Executions that entered a state, by state and cause."}, []string{"state", "cause"}),
+		offers:          counter(MetricOffers, "Offers published, repetitions included."),
+		withdrawals:     counter(MetricWithdrawals, "Offers withdrawn, repetitions included."),
+		publishFailures: counter(MetricPublishFailures, "Offers or withdrawals that could not be published and are tried again."),
+		chunks:          counter(MetricChunks, "Chunks of images sent to devices."),
+		chunkBytes:      counter(MetricChunkBytes, "Bytes of image data sent to devices."),
+		chunkErrors:     counter(MetricChunkErrors, "Chunks that could not be read or sent."),
+		fetches:         counter(MetricFetches, "Fetches honoured."),
+		fetchesRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
+		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: MetricOutstanding, Help: "Bytes of chunks sent to devices that have not asked again since."}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: MetricCommitSeconds, Help: "Time of a commit of the store.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16)}),
+		commitUpdates: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+		commitFailures: counter(MetricCommitFailures, "Commits of the store that failed."),
+	}
+	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.chunks, m.chunkBytes, m.chunkErrors,
+		m.fetches, m.fetchesRefused, m.outstanding, m.commitSeconds, m.commitUpdates, m.commitFailures)
+	return m
+}
+
+// Commit counts one commit of the store: a hook for boltstore.Options.
+func (m *Metrics) Commit(updates int, took time.Duration, err error) {
+	if m == nil {
+		return
+	}
+	m.commitSeconds.Observe(took.Seconds())
+	m.commitUpdates.Observe(float64(updates))
+	if err != nil {
+		m.commitFailures.Inc()
+	}
+}
+
+func (m *Metrics) transition(s schemas.State, c schemas.Cause) {
+	if m != nil {
+		m.transitions.WithLabelValues(string(s), string(c)).Inc()
+	}
+}
+
+func (m *Metrics) offered() {
+	if m != nil {
+		m.offers.Inc()
+	}
+}
+
+func (m *Metrics) withdrawn() {
+	if m != nil {
+		m.withdrawals.Inc()
+	}
+}
+
+func (m *Metrics) publishFailed() {
+	if m != nil {
+		m.publishFailures.Inc()
+	}
+}
+
+func (m *Metrics) fetched() {
+	if m != nil {
+		m.fetches.Inc()
+	}
+}
+
+func (m *Metrics) fetchRefused(reason string) {
+	if m != nil {
+		m.fetchesRefused.WithLabelValues(reason).Inc()
+	}
+}
+
+func (m *Metrics) chunk(bytes int, err error) {
+	switch {
+	case m == nil:
+	case err != nil:
+		m.chunkErrors.Inc()
+	default:
+		m.chunks.Inc()
+		m.chunkBytes.Add(float64(bytes))
+	}
+}
+
+func (m *Metrics) setOutstanding(bytes int64) {
+	if m != nil {
+		m.outstanding.Set(float64(bytes))
+	}
+}
+
+// source says where the executions by state are read at a scrape: one small
+// record.
+func (m *Metrics) source(read func() (map[schemas.State]uint64, error)) {
+	if m != nil {
+		m.states.set(read)
+	}
+}
+
+// stateCollector reads the executions by state when it is asked for them.
+type stateCollector struct {
+	desc *prometheus.Desc
+	read atomic.Pointer[func() (map[schemas.State]uint64, error)]
+}
+
+func (c *stateCollector) set(read func() (map[schemas.State]uint64, error)) { c.read.Store(&read) }
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector. A store that cannot be read yields
+// no samples and an error in the scrape.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	read := c.read.Load()
+	if read == nil {
+		return
+	}
+	counts, err := (*read)()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.desc, err)
+		return
+	}
+	for _, s := range schemas.States() {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(counts[s]), string(s))
+	}
+}

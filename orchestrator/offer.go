@@ -1,0 +1,48 @@
+package orchestrator
+
+import (
+	"time"
+
+	"davit/schemas"
+)
+
+// largeChunk is what is suggested to a device that says it has the memory:
+// 2.4 times the throughput of the default.
+const largeChunk = 16 << 10
+
+// offerOf is the offer of an execution. dev and dt are nil only if the device
+// was deleted, which open executions forbid; the offer is then without hints.
+func offerOf(t *Tracked, dev *Device, dt *DeviceType) schemas.Offer {
+	o := schemas.Offer{
+		V: schemas.Version, Execution: t.ID, Attempt: t.Attempt, Image: t.Image, ImageType: t.ImageType,
+		Version: t.Version, Size: t.BytesTotal, SHA256: t.SHA256, Force: t.IgnoreValidation, Chunk: chunkHint(0),
+	}
+	if dev != nil {
+		o.Chunk = chunkHint(dev.MaxChunk)
+	}
+	if dt != nil {
+		e, _ := dt.enabled(t.ImageType)
+		o.Host = schemas.HostHint{
+			VersionProperty:  e.VersionProperty,
+			AnswerTimeoutMS:  milliseconds(dt.AnswerTimeout),
+			VerdictTimeoutMS: milliseconds(dt.VerdictTimeout),
+			BootTimeoutMS:    milliseconds(dt.BootTimeout),
+			VersionTimeoutMS: milliseconds(dt.VersionTimeout),
+		}
+	}
+	return o
+}
+
+// chunkHint suggests chunk sizes to a device that takes at most max bytes; 0
+// is unknown.
+func chunkHint(max int) schemas.ChunkHint {
+	if max == 0 {
+		return schemas.ChunkHint{Preferred: schemas.DefaultChunkSize, Max: schemas.MaxChunkSize}
+	}
+	return schemas.ChunkHint{Preferred: min(max, largeChunk), Max: max}
+}
+
+// milliseconds rounds up, so that a short limit does not become none.
+func milliseconds(d Duration) int64 {
+	return int64((time.Duration(d) + time.Millisecond - 1) / time.Millisecond)
+}

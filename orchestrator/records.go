@@ -1,0 +1,309 @@
+package orchestrator
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"davit/schemas"
+)
+
+// entry is one entry of a secondary index.
+type entry struct {
+	table      Table
+	key, value []byte
+}
+
+// stored is a record: it knows its place and every index entry that has to
+// exist because of it. put, remove and Check all go by entries, so an index
+// cannot be forgotten in one of them.
+type stored[T any] interface {
+	*T
+	table() Table
+	id() string
+	entries() []entry
+}
+
+// jobRecord is the part of a job that never changes.
+type jobRecord struct {
+	Name             string    `json:"name"`
+	Image            string    `json:"image"`
+	Devices          []string  `json:"devices,omitempty"`
+	Groups           []string  `json:"groups,omitempty"`
+	IgnoreValidation bool      `json:"ignore_validation,omitempty"`
+	CreatedAt        time.Time `json:"created_at"`
+}
+
+// jobWork is what is left to do for a job before its state is true of all of
+// its executions.
+type jobWork string
+
+const (
+	workNone   jobWork = ""
+	workStart  jobWork = "start"  // targets are still to become executions
+	workCancel jobWork = "cancel" // executions are still to be canceled
+)
+
+// progressRecord is the part of a job that changes with its executions. It is
+// small, because every change of an execution rewrites it.
+type progressRecord struct {
+	Name   string                `json:"name"`
+	State  JobState              `json:"state"`
+	Work   jobWork               `json:"work,omitempty"`
+	Counts map[schemas.State]int `json:"counts"`
+	// Rev grows with every change of the job or of one of its executions.
+	Rev uint64 `json:"rev"`
+	// Seq numbers the jobs by their start, Added counts its executions.
+	Seq         uint64    `json:"seq,omitempty"`
+	Added       uint64    `json:"added,omitempty"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	CompletedAt time.Time `json:"completed_at,omitzero"`
+}
+
+// unfinished counts the executions that have not ended.
+func (p *progressRecord) unfinished() int {
+	n := 0
+	for s, c := range p.Counts {
+		if !s.Final() {
+			n += c
+		}
+	}
+	return n
+}
+
+// executionRecord is an execution with the facts that the rules need.
+type executionRecord struct {
+	Tracked
+	// Rev is the job's revision at the last change.
+	Rev uint64 `json:"rev"`
+}
+
+func (t *ImageType) table() Table     { return tableImageTypes }
+func (t *ImageType) id() string       { return t.ID }
+func (t *ImageType) entries() []entry { return nil }
+
+func (t *DeviceType) table() Table { return tableDeviceTypes }
+func (t *DeviceType) id() string   { return t.ID }
+func (t *DeviceType) entries() []entry {
+	es := make([]entry, 0, len(t.ImageTypes))
+	for _, it := range t.ImageTypes {
+		es = append(es, entry{indexDeviceTypeByImageType, keyOf(it.ID, t.ID), keyOf(t.ID)})
+	}
+	return es
+}
+
+func (m *Image) table() Table { return tableImages }
+func (m *Image) id() string   { return m.ID }
+func (m *Image) entries() []entry {
+	es := []entry{
+		{indexImageByType, keyOf(m.ImageType, m.ID), keyOf(m.ID)},
+		{indexImageByBlob, keyOf(m.SHA256, m.ID), keyOf(m.ID)},
+	}
+	for _, dt := range m.DeviceTypes {
+		es = append(es, entry{indexImageByDeviceType, keyOf(dt, m.ID), keyOf(m.ID)})
+	}
+	for _, tag := range m.Tags {
+		es = append(es, entry{indexImageByTag, keyOf(tag, m.ID), keyOf(m.ID)})
+	}
+	return es
+}
+
+func (d *Device) table() Table { return tableDevices }
+func (d *Device) id() string   { return d.ID }
+func (d *Device) entries() []entry {
+	es := []entry{{indexDeviceByType, keyOf(d.Type, d.ID), keyOf(d.ID)}}
+	if d.Online {
+		es = append(es, entry{indexDeviceOnline, keyOf(d.ID), keyOf(d.ID)})
+	}
+	return es
+}
+
+func (g *Group) table() Table { return tableGroups }
+func (g *Group) id() string   { return g.ID }
+func (g *Group) entries() []entry {
+	es := make([]entry, 0, len(g.Devices))
+	for _, d := range g.Devices {
+		es = append(es, entry{indexGroupByDevice, keyOf(d, g.ID), keyOf(g.ID)})
+	}
+	return es
+}
+
+func (j *jobRecord) table() Table { return tableJobs }
+func (j *jobRecord) id() string   { return j.Name }
+func (j *jobRecord) entries() []entry {
+	es := []entry{{indexJobByImage, keyOf(j.Image, j.Name), keyOf(j.Name)}}
+	for _, g := range j.Groups {
+		es = append(es, entry{indexJobByGroup, keyOf(g, j.Name), keyOf(j.Name)})
+	}
+	return es
+}
+
+func (p *progressRecord) table() Table { return tableProgress }
+func (p *progressRecord) id() string   { return p.Name }
+func (p *progressRecord) entries() []entry {
+	if p.Work == workNone {
+		return nil
+	}
+	return []entry{{indexJobWork, keyOf(p.Name), keyOf(p.Name)}}
+}
+
+func (e *executionRecord) table() Table { return tableExecutions }
+func (e *executionRecord) id() string   { return e.ID }
+func (e *executionRecord) entries() []entry {
+	id := keyOf(e.ID)
+	es := []entry{
+		{indexExecByJob, keyOf(e.Job, e.Device), id},
+		{indexExecByDevice, numbered(e.Device, ^e.Order), id},
+		{indexExecChanges, numbered(e.Job, e.Rev), id},
+	}
+	if !e.State.Final() {
+		es = append(es, entry{indexExecOpen, numbered(e.Device, e.Order), id})
+	}
+	return es
+}
+
+// decode reads a record strictly: an unknown field or trailing data means that
+// something else wrote it.
+func decode(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("data after the JSON value")
+	}
+	return nil
+}
+
+// find returns the record with the id, or nil if there is none.
+func find[T any, P stored[T]](r Reader, id string) (P, error) {
+	p := P(new(T))
+	b, err := r.Get(p.table(), keyOf(id))
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if err := decode(b, p); err != nil {
+		return nil, fmt.Errorf("record %s %q does not decode: %w", p.table(), id, err)
+	}
+	return p, nil
+}
+
+// need is find for a record that has to be there; what names it for people.
+func need[T any, P stored[T]](r Reader, what, id string) (P, error) {
+	p, err := find[T, P](r, id)
+	if err == nil && p == nil {
+		err = fmt.Errorf("%s %q: %w", what, id, ErrNotFound)
+	}
+	return p, err
+}
+
+// put writes a record and brings its index entries from those of old, which is
+// nil for a new record, to its own.
+func put[T any, P stored[T]](w Writer, old, rec P) error {
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("encode %s %q: %w", rec.table(), rec.id(), err)
+	}
+	if err := w.Put(rec.table(), keyOf(rec.id()), b); err != nil {
+		return err
+	}
+	var before []entry
+	if old != nil {
+		before = old.entries()
+	}
+	return reindex(w, before, rec.entries())
+}
+
+// remove deletes a record and its index entries.
+func remove[T any, P stored[T]](w Writer, rec P) error {
+	if err := w.Delete(rec.table(), keyOf(rec.id())); err != nil {
+		return err
+	}
+	return reindex(w, rec.entries(), nil)
+}
+
+func reindex(w Writer, before, after []entry) error {
+	keep := make(map[string]bool, len(after))
+	for _, e := range after {
+		keep[entryName(e)] = true
+	}
+	had := make(map[string]bool, len(before))
+	for _, e := range before {
+		name := entryName(e)
+		had[name] = true
+		if !keep[name] {
+			if err := w.Delete(e.table, e.key); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range after {
+		if !had[entryName(e)] {
+			if err := w.Put(e.table, e.key, e.value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func entryName(e entry) string { return string(e.table) + "\x00" + string(e.key) }
+
+// anyUnder returns the last part of the first key under prefix, or "".
+func anyUnder(r Reader, table Table, id string) (string, error) {
+	var found string
+	prefix := prefixOf(id)
+	err := r.Scan(table, prefix, nil, func(k, _ []byte) bool {
+		found = string(k[len(prefix):])
+		return false
+	})
+	return found, err
+}
+
+// totals are the executions of all jobs by state, in the order of
+// schemas.States, as eight bytes each, MSB first.
+type totals map[schemas.State]uint64
+
+func readTotals(r Reader) (totals, error) {
+	t := totals{}
+	b, err := r.Get(tableMeta, keyOf(metaTotals))
+	if err != nil || b == nil {
+		return t, err
+	}
+	states := schemas.States()
+	if len(b) != 8*len(states) {
+		return nil, fmt.Errorf("record %s %q has %d bytes, want %d", tableMeta, metaTotals, len(b), 8*len(states))
+	}
+	for i, s := range states {
+		t[s] = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return t, nil
+}
+
+func writeTotals(w Writer, t totals) error {
+	states := schemas.States()
+	b := make([]byte, 0, 8*len(states))
+	for _, s := range states {
+		b = binary.BigEndian.AppendUint64(b, t[s])
+	}
+	return w.Put(tableMeta, keyOf(metaTotals), b)
+}
+
+// nextJobSeq takes the next job start number.
+func nextJobSeq(w Writer) (uint64, error) {
+	b, err := w.Get(tableMeta, keyOf(metaJobSeq))
+	if err != nil {
+		return 0, err
+	}
+	var n uint64
+	if len(b) == 8 {
+		n = binary.BigEndian.Uint64(b)
+	}
+	n++
+	return n, w.Put(tableMeta, keyOf(metaJobSeq), binary.BigEndian.AppendUint64(nil, n))
+}

@@ -1,0 +1,122 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// offlinePerPart is how many devices are set offline in one transaction.
+const offlinePerPart = 256
+
+// Run recovers what an earlier process left and then publishes offers and
+// sends chunks until ctx ends; it returns nil then. It may be called once.
+//
+// Recovery: every device is offline until its presence says otherwise; blobs
+// without an image are removed; started or canceled jobs are finished; every
+// offer topic in use is published again. The cost is O(online devices + blobs +
+// open offers).
+func (s *Service) Run(ctx context.Context) error {
+	if s.running.Swap(true) {
+		return errors.New("orchestrator: Run was called twice")
+	}
+	if err := s.recover(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("recover: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for range s.publishers {
+		g.Go(func() error { s.publishLoop(ctx); return nil })
+	}
+	g.Go(func() error { s.jobLoop(ctx); return nil })
+	g.Go(func() error { return s.streamer.run(ctx) })
+	close(s.ready)
+	return g.Wait()
+}
+
+func (s *Service) recover(ctx context.Context) error {
+	if err := s.allOffline(ctx); err != nil {
+		return err
+	}
+	if err := s.sweepBlobs(ctx); err != nil {
+		return err
+	}
+	s.kickJobs()
+	return s.Republish(ctx)
+}
+
+func (s *Service) allOffline(ctx context.Context) error {
+	for {
+		n := 0
+		_, err := s.commit(ctx, func(t *txn) error {
+			var ids []string
+			if err := t.Scan(indexDeviceOnline, nil, nil, func(_, id []byte) bool {
+				ids = append(ids, string(id))
+				return len(ids) < offlinePerPart
+			}); err != nil {
+				return err
+			}
+			n = len(ids)
+			for _, id := range ids {
+				old, err := need[Device](t, "device", id)
+				if err != nil {
+					return err
+				}
+				rec := *old
+				rec.Online = false
+				if err := put(t, old, &rec); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || n < offlinePerPart {
+			return err
+		}
+	}
+}
+
+// jobLoop finishes the work of jobs that a caller, or an earlier process, left
+// in the middle.
+func (s *Service) jobLoop(ctx context.Context) {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.jobKick:
+		case <-retry.C:
+		}
+		if err := s.finishJobs(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("jobs are not finished being started or canceled; it is tried again", slog.Any("error", err))
+			retry.Reset(lastBackoff)
+		}
+	}
+}
+
+func (s *Service) finishJobs(ctx context.Context) error {
+	var names []string
+	if err := s.store.View(ctx, func(r Reader) error {
+		names = nil
+		return r.Scan(indexJobWork, nil, nil, func(_, name []byte) bool {
+			names = append(names, string(name))
+			return true
+		})
+	}); err != nil {
+		return err
+	}
+	var failed error
+	for _, name := range names {
+		if err := s.work(ctx, name); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
+		}
+	}
+	return failed
+}

@@ -1,0 +1,131 @@
+package orchestrator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"davit/schemas"
+)
+
+// Options are what a Service needs. Store, Blobs, Publisher and Logger must be
+// set; the zero value of everything else means a default.
+type Options struct {
+	Store     Store
+	Blobs     Blobs
+	Publisher Publisher
+	Logger    *slog.Logger
+	Metrics   *Metrics
+	// Now is the clock of the records.
+	Now func() time.Time
+	// MaxImageSize is the largest image in bytes: 256 MiB by default, never
+	// more than schemas.MaxImageSize.
+	MaxImageSize uint64
+	// PublishWorkers publish offers, StreamWorkers send chunks.
+	PublishWorkers int
+	StreamWorkers  int
+	// MaxOutstanding is how many bytes of chunks may be on their way to
+	// devices that have not asked again since; 128 MiB by default.
+	MaxOutstanding int64
+}
+
+const (
+	defaultMaxImageSize   = 256 << 20
+	defaultPublishWorkers = 4
+	defaultStreamWorkers  = 4
+	defaultMaxOutstanding = 128 << 20
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Store == nil || o.Blobs == nil || o.Publisher == nil || o.Logger == nil {
+		return o, errors.New("orchestrator: Store, Blobs, Publisher and Logger have to be set")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MaxImageSize == 0 {
+		o.MaxImageSize = defaultMaxImageSize
+	}
+	o.MaxImageSize = min(o.MaxImageSize, schemas.MaxImageSize)
+	if o.PublishWorkers <= 0 {
+		o.PublishWorkers = defaultPublishWorkers
+	}
+	if o.StreamWorkers <= 0 {
+		o.StreamWorkers = defaultStreamWorkers
+	}
+	if o.MaxOutstanding <= 0 {
+		o.MaxOutstanding = defaultMaxOutstanding
+	}
+	return o, nil
+}
+
+// Service is the orchestrator. All methods may be called from any goroutine,
+// before, during and after Run; what they change is on disk when they return.
+// Offers are published and chunks are sent only while Run runs.
+type Service struct {
+	store        Store
+	blobs        Blobs
+	publisher    Publisher
+	log          *slog.Logger
+	metrics      *Metrics
+	now          func() time.Time
+	maxImageSize uint64
+	publishers   int
+
+	outbox   *outbox
+	watch    *watch
+	streamer *streamer
+	refused  *onceAMinute
+	// blobMu is held from the moment a blob is put in its place, or loses its
+	// last image, until the store and the blobs agree again.
+	blobMu sync.Mutex
+	// jobKick asks Run to finish the work of jobs that a caller left.
+	jobKick chan struct{}
+	running atomic.Bool
+	ready   chan struct{}
+}
+
+// New prepares a Service on a store; it reads and writes nothing yet.
+func New(o Options) (*Service, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
+		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers,
+		outbox: newOutbox(), watch: newWatch(), refused: newOnceAMinute(o.Now),
+		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
+	}
+	s.streamer = newStreamer(streamerConfig{
+		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
+		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,
+	})
+	s.metrics.source(s.executionTotals)
+	return s, nil
+}
+
+// Ready is closed when Run has recovered what an earlier process left: wait for
+// it before passing on what devices say.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// String names the task in logs.
+func (s *Service) String() string { return "orchestrator" }
+
+// executionTotals are the executions of all jobs by state.
+func (s *Service) executionTotals() (map[schemas.State]uint64, error) {
+	var t totals
+	err := s.store.View(context.Background(), func(r Reader) (err error) {
+		t, err = readTotals(r)
+		return err
+	})
+	return t, err
+}
+
+// newID makes an id of 16 random characters after the prefix.
+func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }
