@@ -1,0 +1,365 @@
+// Package boltstore keeps the orchestrator's records in one bbolt file. It is
+// the only importer of bbolt and imports nothing of ours but the orchestrator's
+// interfaces.
+//
+// One goroutine owns all writing: it takes the updates that have arrived, runs
+// them one after the other in one transaction of bbolt, commits once, and only
+// then answers. Readers run on bbolt's snapshots in their own goroutines.
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"davit/internal/durable"
+	"davit/orchestrator"
+)
+
+// Options of a store; only Path must be set.
+type Options struct {
+	// Path of the file, which is made if it is not there.
+	Path string
+	// MaxGroup is how many updates are committed together at most; 1024 by
+	// default. 1 commits every update by itself.
+	MaxGroup int
+	// OnCommit, if set, is called by the writer after each commit.
+	OnCommit func(updates int, took time.Duration, err error)
+}
+
+const (
+	defaultMaxGroup = 1024
+	// openTimeout is how long Open waits for the file's lock.
+	openTimeout = 200 * time.Millisecond
+	// initialMap is address space, not memory: readers and the writer do not
+	// have to wait for each other to grow the map until the file is larger.
+	initialMap = 256 << 20
+)
+
+// Store implements orchestrator.Store.
+type Store struct {
+	db       *bbolt.DB
+	path     string
+	maxGroup int
+	onCommit func(int, time.Duration, error)
+
+	requests chan *request
+	mu       sync.RWMutex // read-locked while a request is handed over
+	closed   bool
+	done     chan struct{} // closed when the writer has ended
+}
+
+// request is one update on its way through the writer.
+type request struct {
+	fn       func(orchestrator.Writer) error
+	taken    atomic.Bool // by the writer, or by the caller that gave up
+	err      error
+	panicked any
+	done     chan struct{}
+}
+
+// Open opens or makes the file and starts the writer.
+func Open(o Options) (*Store, error) {
+	db, err := bbolt.Open(o.Path, 0o600, &bbolt.Options{
+		Timeout: openTimeout,
+		// The free list is found again when the file is opened, which costs
+		// far less than writing it with every commit.
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: initialMap,
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("store %s is in use by another process; stop it first", o.Path)
+	case err != nil:
+		return nil, fmt.Errorf("open store %s: %w", o.Path, noSpace(err))
+	}
+	if o.MaxGroup <= 0 {
+		o.MaxGroup = defaultMaxGroup
+	}
+	s := &Store{
+		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit,
+		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
+	}
+	go s.writeLoop()
+	return s, nil
+}
+
+func (s *Store) closedError() error {
+	return fmt.Errorf("store %s is %w", s.path, orchestrator.ErrClosed)
+}
+
+// noSpace adds the orchestrator's kind to errors of a full disk.
+func noSpace(err error) error {
+	if durable.IsNoSpace(err) {
+		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+	}
+	return err
+}
+
+// View implements orchestrator.Store.
+func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	btx, err := s.db.Begin(false)
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return s.closedError()
+	}
+	if err != nil {
+		return fmt.Errorf("read store %s: %w", s.path, err)
+	}
+	defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
+	return fn(&tx{btx: btx})
+}
+
+// Update implements orchestrator.Store. An error of ctx means that fn's writes
+// were not kept; any other error of the store itself leaves that open.
+func (s *Store) Update(ctx context.Context, fn func(orchestrator.Writer) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{fn: fn, done: make(chan struct{})}
+	if err := s.hand(ctx, r); err != nil {
+		return err
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if r.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		<-r.done
+	}
+	if r.panicked != nil {
+		panic(r.panicked)
+	}
+	return r.err
+}
+
+func (s *Store) hand(ctx context.Context, r *request) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return s.closedError()
+	}
+	select {
+	case s.requests <- r:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close implements orchestrator.Store. A second call does nothing.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	closed := s.closed
+	if !closed {
+		s.closed = true
+		close(s.requests)
+	}
+	s.mu.Unlock()
+	<-s.done
+	if closed {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close store %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// writeLoop owns all writing, until requests is closed and drained.
+func (s *Store) writeLoop() {
+	defer close(s.done)
+	group := make([]*request, 0, s.maxGroup)
+	for first := range s.requests {
+		group = s.collect(append(group[:0], first))
+		s.run(group)
+		clear(group)
+	}
+}
+
+// collect adds what is waiting already.
+func (s *Store) collect(group []*request) []*request {
+	for len(group) < s.maxGroup {
+		select {
+		case r, ok := <-s.requests:
+			if !ok {
+				return group
+			}
+			group = append(group, r)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// run executes a group and answers it after the commit.
+func (s *Store) run(group []*request) {
+	began := time.Now()
+	ran, err := s.execute(group)
+	if s.onCommit != nil && ran > 0 {
+		s.onCommit(ran, time.Since(began), err)
+	}
+	for _, r := range group {
+		if err != nil && r.fn != nil {
+			r.err = err
+		}
+		close(r.done)
+	}
+}
+
+// execute runs the functions of a group in one transaction and commits it. An
+// answer may rest on what another of the group wrote, so a failed commit fails
+// them all.
+func (s *Store) execute(group []*request) (ran int, err error) {
+	btx, err := s.db.Begin(true)
+	if err != nil {
+		return 0, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+	}
+	t := &tx{btx: btx}
+	wrote := false
+	for _, r := range group {
+		if !r.taken.CompareAndSwap(false, true) {
+			r.fn = nil // the caller gave up
+			continue
+		}
+		if err := s.one(t, r); err != nil {
+			_ = btx.Rollback() // the error that matters is the one of undo
+			return ran, err
+		}
+		wrote = wrote || len(t.undo) > 0
+		t.undo = t.undo[:0]
+		ran++
+	}
+	if !wrote {
+		return 0, btx.Rollback()
+	}
+	if err := btx.Commit(); err != nil {
+		return ran, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+	}
+	return ran, nil
+}
+
+// one runs one function and takes back what it wrote if it fails or panics.
+// The panic goes on in the caller's goroutine.
+func (s *Store) one(t *tx, r *request) error {
+	func() {
+		defer func() { r.panicked = recover() }()
+		r.err = r.fn(t)
+	}()
+	if r.err == nil && r.panicked == nil {
+		return nil
+	}
+	return t.takeBack()
+}
+
+// tx is a view or the writer's transaction.
+type tx struct {
+	btx  *bbolt.Tx
+	undo []write
+}
+
+// write is how a key was before it was written.
+type write struct {
+	table      orchestrator.Table
+	key, value []byte // value is nil if there was none
+}
+
+func (t *tx) takeBack() error {
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		w := t.undo[i]
+		b := t.btx.Bucket([]byte(w.table))
+		err := error(nil)
+		if w.value == nil {
+			err = b.Delete(w.key)
+		} else {
+			err = b.Put(w.key, w.value)
+		}
+		if err != nil {
+			return fmt.Errorf("take back a failed update of table %s: %w", w.table, err)
+		}
+	}
+	t.undo = t.undo[:0]
+	return nil
+}
+
+// owned copies what belongs to bbolt; an empty value is not nil.
+func owned(b []byte) []byte { return append([]byte{}, b...) }
+
+func (t *tx) Get(table orchestrator.Table, key []byte) ([]byte, error) {
+	b := t.btx.Bucket([]byte(table))
+	if b == nil {
+		return nil, nil
+	}
+	v := b.Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	return owned(v), nil
+}
+
+func (t *tx) Scan(table orchestrator.Table, prefix, after []byte, fn func(key, value []byte) bool) error {
+	b := t.btx.Bucket([]byte(table))
+	if b == nil {
+		return nil
+	}
+	c := b.Cursor()
+	from, beyond := prefix, false
+	if after != nil && bytes.Compare(after, prefix) >= 0 {
+		from, beyond = after, true
+	}
+	k, v := c.Seek(from)
+	if beyond && k != nil && bytes.Equal(k, after) {
+		k, v = c.Next()
+	}
+	for ; k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if !fn(owned(k), owned(v)) {
+			break
+		}
+	}
+	return nil
+}
+
+func (t *tx) Put(table orchestrator.Table, key, value []byte) error {
+	b, err := t.btx.CreateBucketIfNotExists([]byte(table))
+	if err != nil {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	t.remember(b, table, key)
+	// bbolt copies the key, but keeps the value that it is given until the commit.
+	if err := b.Put(key, owned(value)); err != nil {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	return nil
+}
+
+func (t *tx) Delete(table orchestrator.Table, key []byte) error {
+	b := t.btx.Bucket([]byte(table))
+	if b == nil || b.Get(key) == nil {
+		return nil
+	}
+	t.remember(b, table, key)
+	if err := b.Delete(key); err != nil {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	return nil
+}
+
+func (t *tx) remember(b *bbolt.Bucket, table orchestrator.Table, key []byte) {
+	w := write{table: table, key: owned(key)}
+	if v := b.Get(key); v != nil {
+		w.value = owned(v)
+	}
+	t.undo = append(t.undo, w)
+}

@@ -1,0 +1,346 @@
+package orchestrator
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"davit/schemas"
+)
+
+// Check verifies on one snapshot that every record decodes strictly and
+// stands under its own key, that every index entry has its record and every
+// record its entries, that what records refer to exists, that a job's counts and
+// the totals equal its executions, that no device has two executions under way,
+// and that the blobs are exactly those of the images and hash to their names. It
+// reads everything there is. An error means that it could not be carried out.
+func (s *Service) Check(ctx context.Context) (CheckReport, error) {
+	// Uploads and deletions wait, so that blobs and records belong together.
+	s.blobMu.Lock()
+	defer s.blobMu.Unlock()
+	c := &checker{
+		sums: map[string]bool{}, counts: map[string]map[schemas.State]int{}, under: map[string]string{},
+		expected: map[Table]int{}, revs: map[string]uint64{},
+	}
+	c.report.Violations = []string{}
+	if err := s.store.View(ctx, func(r Reader) error {
+		c.Reader = r
+		return c.all(ctx)
+	}); err != nil {
+		return c.report, err
+	}
+	return c.report, c.blobs(ctx, s.blobs)
+}
+
+// checker is one run of Check.
+type checker struct {
+	Reader
+	report   CheckReport
+	sums     map[string]bool                  // blobs that images refer to
+	counts   map[string]map[schemas.State]int // executions found by job
+	revs     map[string]uint64                // the highest revision of an execution by job
+	under    map[string]string                // the execution under way by device
+	expected map[Table]int                    // index entries that records call for
+}
+
+func (c *checker) violation(format string, args ...any) {
+	c.report.Count++
+	if len(c.report.Violations) < MaxViolations {
+		c.report.Violations = append(c.report.Violations, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *checker) all(ctx context.Context) error {
+	for _, check := range []func() error{
+		func() error { return records(c, c.imageType) },
+		func() error { return records(c, c.deviceType) },
+		func() error { return records(c, c.image) },
+		func() error { return records(c, c.device) },
+		func() error { return records(c, c.group) },
+		func() error { return records(c, c.job) },
+		func() error { return records(c, c.execution) },
+		func() error { return records(c, c.progress) },
+		c.indexes, c.targets, c.offers, c.totals,
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// records checks every record of a table and its index entries.
+func records[T any, P stored[T]](c *checker, check func(P) error) error {
+	table := P(new(T)).table()
+	var failed error
+	err := c.Scan(table, nil, nil, func(k, v []byte) bool {
+		c.report.Records++
+		rec := P(new(T))
+		if err := decode(v, rec); err != nil {
+			c.violation("record %s %q does not decode: %v", table, k, err)
+			return true
+		}
+		if rec.id() != string(k) {
+			c.violation("record %s %q says that it is %q", table, k, rec.id())
+		}
+		for _, e := range rec.entries() {
+			if failed = c.entry(table, rec.id(), e); failed != nil {
+				return false
+			}
+		}
+		failed = check(rec)
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// entry checks one index entry that a record calls for.
+func (c *checker) entry(table Table, id string, e entry) error {
+	c.expected[e.table]++
+	v, err := c.Get(e.table, e.key)
+	switch {
+	case err != nil:
+		return err
+	case v == nil:
+		c.violation("index %s has no entry %q for record %s %q", e.table, e.key, table, id)
+	case string(v) != string(e.value):
+		c.violation("index %s entry %q points to %q and not to record %s %q", e.table, e.key, v, table, id)
+	}
+	return nil
+}
+
+// refers checks that something that a record names exists.
+func (c *checker) refers(by Table, id string, to Table, what string) error {
+	v, err := c.Get(to, keyOf(what))
+	if err == nil && v == nil {
+		c.violation("record %s %q refers to %s %q, which does not exist", by, id, to, what)
+	}
+	return err
+}
+
+func (c *checker) imageType(*ImageType) error { return nil }
+
+func (c *checker) deviceType(t *DeviceType) error {
+	for _, e := range t.ImageTypes {
+		if err := c.refers(tableDeviceTypes, t.ID, tableImageTypes, e.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) image(m *Image) error {
+	c.sums[m.SHA256] = true
+	for _, dt := range m.DeviceTypes {
+		if err := c.refers(tableImages, m.ID, tableDeviceTypes, dt); err != nil {
+			return err
+		}
+	}
+	return c.refers(tableImages, m.ID, tableImageTypes, m.ImageType)
+}
+
+func (c *checker) device(d *Device) error {
+	return c.refers(tableDevices, d.ID, tableDeviceTypes, d.Type)
+}
+
+func (c *checker) group(g *Group) error {
+	for _, d := range g.Devices {
+		if err := c.refers(tableGroups, g.ID, tableDevices, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) job(j *jobRecord) error {
+	if err := c.refers(tableJobs, j.Name, tableProgress, j.Name); err != nil {
+		return err
+	}
+	return c.refers(tableJobs, j.Name, tableImages, j.Image)
+}
+
+func (c *checker) execution(e *executionRecord) error {
+	if c.counts[e.Job] == nil {
+		c.counts[e.Job] = map[schemas.State]int{}
+	}
+	c.counts[e.Job][e.State]++
+	c.revs[e.Job] = max(c.revs[e.Job], e.Rev)
+	if !e.State.Valid() || !e.Cause.Valid() {
+		c.violation("execution %q has state %q and cause %q, which are not of the contract", e.ID, e.State, e.Cause)
+	}
+	if failed := e.State.Final() && e.State != schemas.StateSucceeded; failed != (e.Cause != schemas.CauseNone) {
+		c.violation("execution %q is %s with cause %q", e.ID, e.State, e.Cause)
+	}
+	if e.BytesDone > e.BytesTotal {
+		c.violation("execution %q has done %d of %d bytes", e.ID, e.BytesDone, e.BytesTotal)
+	}
+	if e.open() {
+		if other := c.under[e.Device]; other != "" {
+			c.violation("device %q has two executions under way, %q and %q", e.Device, other, e.ID)
+		}
+		c.under[e.Device] = e.ID
+	}
+	if !e.State.Final() {
+		if err := c.refers(tableExecutions, e.ID, tableDevices, e.Device); err != nil {
+			return err
+		}
+	}
+	if err := c.refers(tableExecutions, e.ID, tableImages, e.Image); err != nil {
+		return err
+	}
+	return c.refers(tableExecutions, e.ID, tableJobs, e.Job)
+}
+
+// progress runs after the executions were counted.
+func (c *checker) progress(p *progressRecord) error {
+	if err := c.refers(tableProgress, p.Name, tableJobs, p.Name); err != nil {
+		return err
+	}
+	found := c.counts[p.Name]
+	for _, s := range schemas.States() {
+		if p.Counts[s] != found[s] {
+			c.violation("job %q counts %d executions %s, there are %d", p.Name, p.Counts[s], s, found[s])
+		}
+	}
+	if rev := c.revs[p.Name]; rev > p.Rev {
+		c.violation("job %q is at revision %d, one of its executions at %d", p.Name, p.Rev, rev)
+	}
+	open := p.unfinished()
+	switch {
+	case p.State == JobDraft && len(found) > 0:
+		c.violation("job %q is a draft and has executions", p.Name)
+	case p.State == JobRunning && p.Work == workNone && open == 0:
+		c.violation("job %q is running, but all its executions have ended", p.Name)
+	case p.State == JobCompleted && (open > 0 || p.Work != workNone):
+		c.violation("job %q is completed, but %d of its executions have not ended", p.Name, open)
+	case p.State == JobCanceled && p.Work == workNone && open > 0:
+		c.violation("job %q is canceled, but %d of its executions have not ended", p.Name, open)
+	}
+	return nil
+}
+
+// indexes checks that indexes hold nothing that no record calls for. Every
+// entry that is called for was looked up, so a larger number means strangers.
+func (c *checker) indexes() error {
+	for _, table := range indexTables() {
+		n := 0
+		if err := c.Scan(table, nil, nil, func(_, _ []byte) bool { n++; return true }); err != nil {
+			return err
+		}
+		c.report.Indexes += n
+		if n > c.expected[table] {
+			c.violation("index %s has %d entries, the records call for %d: some point to nothing", table, n, c.expected[table])
+		}
+	}
+	return nil
+}
+
+// targets checks the devices of jobs that are still to become executions.
+func (c *checker) targets() error {
+	left := map[string]bool{}
+	if err := c.Scan(tableTargets, nil, nil, func(k, v []byte) bool {
+		var ids []string
+		if err := decode(v, &ids); err != nil || len(k) < 9 {
+			c.violation("targets %q do not decode: %v", k, err)
+			return true
+		}
+		left[string(k[:len(k)-9])] = true
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		p, err := find[progressRecord](c, name)
+		if err != nil {
+			continue // reported with the records
+		}
+		if p == nil || p.State != JobDraft && p.Work == workNone {
+			c.violation("job %q has targets left over, but it is not waiting to be started", name)
+		}
+	}
+	return nil
+}
+
+// offers checks that every device with an execution under way is marked.
+func (c *checker) offers() error {
+	for _, device := range slices.Sorted(maps.Keys(c.under)) {
+		v, err := c.Get(tableOffers, keyOf(device))
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			c.violation("device %q has execution %q under way, but no offer is noted for it", device, c.under[device])
+		}
+	}
+	return nil
+}
+
+func (c *checker) totals() error {
+	all, err := readTotals(c)
+	if err != nil {
+		c.violation("%v", err)
+		return nil
+	}
+	sum := totals{}
+	for _, counts := range c.counts {
+		for s, n := range counts {
+			sum[s] += uint64(n)
+		}
+	}
+	for _, s := range schemas.States() {
+		if all[s] != sum[s] {
+			c.violation("the totals count %d executions %s, there are %d", all[s], s, sum[s])
+		}
+	}
+	return nil
+}
+
+// blobs reads every blob.
+func (c *checker) blobs(ctx context.Context, b Blobs) error {
+	if err := b.List(ctx, func(sum string, size int64) bool {
+		c.report.Blobs++
+		c.report.BlobBytes += size
+		if !c.sums[sum] {
+			c.violation("blob %s belongs to no image", sum)
+		}
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, sum := range slices.Sorted(maps.Keys(c.sums)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		got, err := hashBlob(ctx, b, sum)
+		switch {
+		case err != nil:
+			c.violation("blob %s cannot be read: %v", sum, err)
+		case got != sum:
+			c.violation("blob %s is damaged: its content hashes to %s", sum, got)
+		}
+	}
+	return nil
+}
+
+func hashBlob(ctx context.Context, b Blobs, sum string) (string, error) {
+	f, err := b.Open(ctx, sum)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, io.NewSectionReader(f, 0, f.Size()))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return hex.EncodeToString(h.Sum(nil)), err
+}

@@ -1,0 +1,203 @@
+// Package fileblobs keeps the bytes of images as files that are named by
+// their SHA-256: DIR/ab/ab12.... It imports the orchestrator's interfaces and
+// durable and holds no state but its folder's name, so any goroutine may call it;
+// one process at a time may use a folder (the data folder's lock sees to that).
+package fileblobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"davit/internal/durable"
+	"davit/orchestrator"
+)
+
+// Blobs implements orchestrator.Blobs.
+type Blobs struct {
+	dir string
+}
+
+// Open makes the folder if it is not there and removes what a crash left
+// unfinished in it.
+func Open(dir string) (*Blobs, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", noSpace(err))
+	}
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	if err := durable.RemoveTemp(dir); err != nil {
+		return nil, fmt.Errorf("open blobs: remove unfinished files: %w", err)
+	}
+	return &Blobs{dir}, nil
+}
+
+// noSpace adds the orchestrator's kind to errors of a full disk.
+func noSpace(err error) error {
+	if durable.IsNoSpace(err) {
+		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+	}
+	return err
+}
+
+// validSum says whether sum can be a blob's name; anything else could name a
+// file elsewhere.
+func validSum(sum string) bool {
+	b, err := hex.DecodeString(sum)
+	return err == nil && len(b) == sha256.Size && hex.EncodeToString(b) == sum
+}
+
+func (b *Blobs) path(sum string) string { return filepath.Join(b.dir, sum[:2], sum) }
+
+// Create implements orchestrator.Blobs.
+func (b *Blobs) Create(ctx context.Context) (orchestrator.BlobWriter, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := durable.Create(b.dir)
+	if err != nil {
+		return nil, fmt.Errorf("begin blob: %w", noSpace(err))
+	}
+	return &writer{blobs: b, file: f, hash: sha256.New()}, nil
+}
+
+// Open implements orchestrator.Blobs.
+func (b *Blobs) Open(ctx context.Context, sum string) (orchestrator.Blob, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !validSum(sum) {
+		return nil, fmt.Errorf("blob %q: %w: a blob's name is 64 lower-case hexadecimal digits", sum, orchestrator.ErrInvalid)
+	}
+	f, err := os.Open(b.path(sum))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", sum, orchestrator.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open blob: %w", err), f.Close())
+	}
+	return &blob{f, st.Size()}, nil
+}
+
+// Remove implements orchestrator.Blobs.
+func (b *Blobs) Remove(ctx context.Context, sum string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !validSum(sum) {
+		return fmt.Errorf("blob %q: %w: a blob's name is 64 lower-case hexadecimal digits", sum, orchestrator.ErrInvalid)
+	}
+	if err := os.Remove(b.path(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}
+
+// List implements orchestrator.Blobs. Files whose names are no blob's are
+// passed over.
+func (b *Blobs) List(ctx context.Context, fn func(sum string, size int64) bool) error {
+	folders, err := os.ReadDir(b.dir)
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	for _, folder := range folders {
+		if !folder.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(b.dir, folder.Name()))
+		if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		for _, file := range files {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !validSum(file.Name()) || file.Name()[:2] != folder.Name() {
+				continue
+			}
+			info, err := file.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed meanwhile
+			}
+			if err != nil {
+				return fmt.Errorf("list blobs: %w", err)
+			}
+			if !fn(file.Name(), info.Size()) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+type blob struct {
+	*os.File
+	size int64
+}
+
+// Size implements orchestrator.Blob.
+func (b *blob) Size() int64 { return b.size }
+
+type writer struct {
+	blobs *Blobs
+	file  *durable.File
+	hash  hash.Hash
+	size  int64
+}
+
+// Write implements io.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	w.hash.Write(p[:n])
+	w.size += int64(n)
+	if err != nil {
+		err = fmt.Errorf("write blob: %w", noSpace(err))
+	}
+	return n, err
+}
+
+// Commit implements orchestrator.BlobWriter. A file of the same name and size
+// is there already if the content was uploaded before; a file of another size is
+// damaged and is replaced.
+func (w *writer) Commit() (string, int64, error) {
+	sum := hex.EncodeToString(w.hash.Sum(nil))
+	path := w.blobs.path(sum)
+	if st, err := os.Stat(path); err == nil && st.Size() == w.size {
+		w.file.Abort()
+		return sum, w.size, nil
+	}
+	if err := w.blobs.folder(filepath.Dir(path)); err != nil {
+		w.file.Abort()
+		return "", 0, fmt.Errorf("commit blob: %w", noSpace(err))
+	}
+	if err := w.file.Commit(path); err != nil {
+		return "", 0, fmt.Errorf("commit blob: %w", noSpace(err))
+	}
+	return sum, w.size, nil
+}
+
+// folder makes a folder under b durable, once.
+func (b *Blobs) folder(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return durable.SyncDir(b.dir)
+}
+
+// Abort implements orchestrator.BlobWriter.
+func (w *writer) Abort() { w.file.Abort() }
