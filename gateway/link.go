@@ -54,12 +54,13 @@ type linkConfig struct {
 // afresh: no session, subscription or unfinished publish outlives it.
 type link struct {
 	linkConfig
-	log *slog.Logger
-	cm  *autopaho.ConnectionManager
+	log     *slog.Logger
+	manager *autopaho.ConnectionManager // set by start, used by stop
 
 	tasks sync.WaitGroup
 
 	mu      sync.Mutex
+	cm      *autopaho.ConnectionManager
 	conn    context.Context // of the present connection, nil without one
 	hangUp  context.CancelFunc
 	problem error // why the link is not usable, nil if it is
@@ -88,7 +89,7 @@ func (l *link) start(ctx context.Context) error {
 		},
 		ConnectUsername:  l.options.Username,
 		ConnectPassword:  []byte(l.options.Password),
-		OnConnectionUp:   func(*autopaho.ConnectionManager, *paho.Connack) { l.up(ctx) },
+		OnConnectionUp:   func(cm *autopaho.ConnectionManager, _ *paho.Connack) { l.up(ctx, cm) },
 		OnConnectionDown: l.down,
 		OnConnectError: func(err error) {
 			l.setProblem(err)
@@ -118,25 +119,25 @@ func (l *link) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", l.broker.Redacted(), err)
 	}
-	l.cm = cm
+	l.manager = cm
 	return nil
 }
 
 // stop ends the connection and waits until nothing of it runs any more.
 func (l *link) stop(ctx context.Context) error {
-	err := l.cm.Disconnect(ctx)
+	err := l.manager.Disconnect(ctx)
 	l.down()
 	l.tasks.Wait()
 	return err
 }
 
 // up runs on autopaho's goroutine when a connection is made.
-func (l *link) up(ctx context.Context) {
+func (l *link) up(ctx context.Context, cm *autopaho.ConnectionManager) {
 	conn, hangUp := context.WithCancel(ctx)
 	l.mu.Lock()
-	l.conn, l.hangUp = conn, hangUp
+	l.cm, l.conn, l.hangUp = cm, conn, hangUp
 	l.mu.Unlock()
-	l.tasks.Go(func() { l.subscribe(conn) })
+	l.tasks.Go(func() { l.subscribe(conn, cm) })
 }
 
 // down runs on autopaho's goroutine when the connection is lost. It returns
@@ -155,9 +156,9 @@ func (l *link) down() bool {
 
 // subscribe asks for the filters until the broker grants them or the
 // connection ends.
-func (l *link) subscribe(conn context.Context) {
+func (l *link) subscribe(conn context.Context, cm *autopaho.ConnectionManager) {
 	for {
-		_, err := l.cm.Subscribe(conn, &paho.Subscribe{Subscriptions: l.filters})
+		_, err := cm.Subscribe(conn, &paho.Subscribe{Subscriptions: l.filters})
 		if err == nil {
 			break
 		}
@@ -214,7 +215,7 @@ func (l *link) health() error {
 // over.
 func (l *link) publish(ctx context.Context, p *paho.Publish) error {
 	l.mu.Lock()
-	conn := l.conn
+	conn, cm := l.conn, l.cm
 	l.mu.Unlock()
 	if conn == nil {
 		return ErrDisconnected
@@ -226,7 +227,7 @@ func (l *link) publish(ctx context.Context, p *paho.Publish) error {
 		defer cancel()
 		defer context.AfterFunc(conn, cancel)()
 	}
-	_, err := l.cm.Publish(ctx, p)
+	_, err := cm.Publish(ctx, p)
 	switch {
 	case err == nil:
 		return nil

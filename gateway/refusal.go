@@ -84,8 +84,9 @@ type refusalLog struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu   sync.Mutex
-	last map[string]time.Time
+	mu    sync.Mutex
+	last  map[string]time.Time
+	swept time.Time
 }
 
 func newRefusalLog(log *slog.Logger) *refusalLog {
@@ -113,15 +114,17 @@ func (l *refusalLog) admit(device string) bool {
 	if t, ok := l.last[device]; ok && now.Sub(t) < refusalLogEvery {
 		return false
 	}
-	if len(l.last) >= refusalLogMost {
+	// A sweep looks at every device, so there is one a minute at most.
+	if len(l.last) >= refusalLogMost && now.Sub(l.swept) >= refusalLogEvery {
+		l.swept = now
 		for d, t := range l.last {
 			if now.Sub(t) >= refusalLogEvery {
 				delete(l.last, d)
 			}
 		}
-		if len(l.last) >= refusalLogMost {
-			return false
-		}
+	}
+	if len(l.last) >= refusalLogMost {
+		return false
 	}
 	l.last[device] = now
 	return true

@@ -1,0 +1,259 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"davit/orchestrator"
+)
+
+// APIOptions configure the HTTP API.
+type APIOptions struct {
+	// Service is what the API offers; normally *orchestrator.Service.
+	Service Service
+	// Credentials are those of devices and bridges.
+	Credentials Credentials
+	// Tokens are the API's own.
+	Tokens *Tokens
+	// Checks have to pass for /readyz to say yes.
+	Checks []Check
+	// MetricsHandler answers /metrics; nil leaves it out.
+	MetricsHandler http.Handler
+	// MaxUpload is the longest image file in bytes as it is sent; 0 means
+	// 12 GiB, enough for the largest image as Intel HEX. The image itself has
+	// limits of its own.
+	MaxUpload int64
+	// Metrics may be nil; Log must not.
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// Check is one condition for being ready.
+type Check struct {
+	// Name says what is checked, for example "broker".
+	Name string
+	// Healthy returns nil or a sentence that says what is wrong.
+	Healthy func(context.Context) error
+}
+
+// Limits of the API.
+const (
+	// maxBody is the longest JSON body; a job may name many devices.
+	maxBody          = 8 << 20
+	defaultMaxUpload = 12 << 30
+	maxUploads       = 8   // at the same time
+	maxLongPolls     = 512 // at the same time
+)
+
+// API is the HTTP API: an http.Handler.
+type API struct {
+	options   APIOptions
+	handler   http.Handler
+	spec      *huma.OpenAPI
+	uploads   chan struct{} // one slot for each upload under way
+	polls     chan struct{} // one slot for each long poll under way
+	provision provisioner
+}
+
+// NewAPI builds the API.
+func NewAPI(o APIOptions) (*API, error) {
+	if o.Tokens == nil || o.Log == nil {
+		return nil, errors.New("the API needs Tokens and Log")
+	}
+	setDefault(&o.MaxUpload, defaultMaxUpload)
+	mux := http.NewServeMux()
+	a := &API{
+		options: o,
+		uploads: make(chan struct{}, maxUploads),
+		polls:   make(chan struct{}, maxLongPolls),
+	}
+	a.provision.service, a.provision.credentials = o.Service, o.Credentials
+	api := humago.New(mux, humaConfig())
+	a.spec = api.OpenAPI()
+	a.imageTypeRoutes(api)
+	a.deviceTypeRoutes(api)
+	a.imageRoutes(api)
+	a.deviceRoutes(api)
+	a.bridgeRoutes(api)
+	a.groupRoutes(api)
+	a.jobRoutes(api)
+	if err := a.plainRoutes(mux); err != nil {
+		return nil, err
+	}
+	a.handler = a.observe(a.authorize(mux))
+	return a, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// OpenAPI returns the OpenAPI 3.1 document as YAML.
+func (a *API) OpenAPI() ([]byte, error) { return a.spec.YAML() }
+
+func humaConfig() huma.Config {
+	c := huma.DefaultConfig("davit", "1")
+	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, groups, jobs and executions.\n\n" +
+		"Errors are problems of RFC 9457. Listings return {\"items\", \"next\"}; pass next as after to go on, until it is absent."
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	// No documentation page from elsewhere, no $schema links: the paths below are ours (plainRoutes).
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
+	c.CreateHooks = nil
+	c.RejectUnknownQueryParameters = true
+	c.Transformers = []huma.Transformer{explain}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token": {Type: "http", Scheme: "bearer", Description: "An API token; the first one is in admin.token in the server's data folder."},
+	}
+	c.Security = []map[string][]string{{"token": {}}}
+	// Durations stand in JSON as text.
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[orchestrator.Duration](), reflect.TypeFor[string]())
+	return c
+}
+
+// plainRoutes are those outside /v1, which need no token.
+func (a *API) plainRoutes(mux *http.ServeMux) error {
+	text, err := a.spec.YAML()
+	if err != nil {
+		return fmt.Errorf("OpenAPI document: %w", err)
+	}
+	doc, err := json.Marshal(a.spec)
+	if err != nil {
+		return fmt.Errorf("OpenAPI document: %w", err)
+	}
+	constant := func(contentType string, b []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			// The client may be gone; there is nobody else to tell.
+			_, _ = w.Write(b)
+		}
+	}
+	mux.HandleFunc("GET /openapi.yaml", constant("application/yaml", text))
+	mux.HandleFunc("GET /openapi.json", constant("application/json", doc))
+	mux.HandleFunc("GET /livez", constant("text/plain; charset=utf-8", []byte("ok\n")))
+	mux.HandleFunc("GET /readyz", a.readyz)
+	if a.options.MetricsHandler != nil {
+		mux.Handle("GET /metrics", a.options.MetricsHandler)
+	}
+	mux.HandleFunc("/", fallback(mux))
+	return nil
+}
+
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	Ready bool `json:"ready"`
+	// Checks has "ok" or the reason for each check.
+	Checks map[string]string `json:"checks"`
+}
+
+func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
+	answer := Readiness{Ready: true, Checks: map[string]string{}}
+	status := http.StatusOK
+	for _, c := range a.options.Checks {
+		answer.Checks[c.Name] = "ok"
+		if err := c.Healthy(r.Context()); err != nil {
+			answer.Ready, status = false, http.StatusServiceUnavailable
+			answer.Checks[c.Name] = err.Error()
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// ID is the id in a path.
+type ID struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+// PageQuery asks for a part of a listing.
+type PageQuery struct {
+	After string `query:"after" maxLength:"512" doc:"What next was in the answer before; absent for the first part."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"The most items to return."`
+}
+
+func (p PageQuery) page() orchestrator.Page { return orchestrator.Page{After: p.After, Limit: p.Limit} }
+
+// Page is a part of a listing.
+type Page[T any] struct {
+	Items []T    `json:"items" nullable:"false"`
+	Next  string `json:"next,omitempty" doc:"Pass it as after to go on; absent at the end."`
+}
+
+// Answers and requests with a JSON body, as huma wants them.
+type (
+	bodyOf[T any]  struct{ Body T }
+	created[T any] struct {
+		Location string `header:"Location" doc:"The path of what was created."`
+		Body     T
+	}
+	createOf[T any] struct{ Body T }
+	patchOf[T any]  struct {
+		ID
+		Body T
+	}
+	nothing struct{}
+)
+
+func listing[T any](items []T, next string, err error) (*bodyOf[Page[T]], error) {
+	if err != nil {
+		return nil, err
+	}
+	if items == nil {
+		items = []T{}
+	}
+	return &bodyOf[Page[T]]{Page[T]{items, next}}, nil
+}
+
+func one[T any](v T, err error) (*bodyOf[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &bodyOf[T]{v}, nil
+}
+
+func made[T any](path string, v T, err error) (*created[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &created[T]{path, v}, nil
+}
+
+// route registers an operation whose errors become problems. call is the
+// method and the path, words the operation's id in words.
+func route[I, O any](a *API, api huma.API, call, words string, fn func(context.Context, *I) (*O, error), opts ...func(*huma.Operation)) {
+	method, path, _ := strings.Cut(call, " ")
+	op := huma.Operation{
+		OperationID: strings.ReplaceAll(words, " ", "-"), Method: method, Path: path,
+		Summary: strings.ToUpper(words[:1]) + words[1:],
+		Tags:    []string{strings.Split(path, "/")[2]},
+		// The body's pace is pacedBody's to keep.
+		BodyReadTimeout: -1, MaxBodyBytes: maxBody,
+	}
+	if strings.HasPrefix(words, "create ") {
+		op.DefaultStatus = http.StatusCreated
+	}
+	for _, opt := range opts {
+		opt(&op)
+	}
+	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, a.problem(ctx, op.OperationID, err)
+		}
+		return out, nil
+	})
+}
+
+// describe adds a description to an operation.
+func describe(text string) func(*huma.Operation) {
+	return func(op *huma.Operation) { op.Description = text }
+}

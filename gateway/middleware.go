@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Limits on slow peers. There is no deadline on a request as a whole, because
+// uploads and long polls may take long; instead every read and write has one.
+const (
+	// bodyStall is how long one read of a body may take.
+	bodyStall = 30 * time.Second
+	// bodyGrace and bodyRate: on average a body has to arrive faster than
+	// bodyRate bytes per second, after the grace.
+	bodyGrace = 30 * time.Second
+	bodyRate  = 1 << 10
+	// writeStall is how long one write of an answer may take.
+	writeStall = 30 * time.Second
+)
+
+// errBodyStalled is what a reader of a body gets when the sender was too slow.
+var errBodyStalled = errors.New("the body arrived too slowly")
+
+type requestIDKey struct{}
+
+// requestID names the request in answers and in the log.
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// observe is the outermost handler: it names the request, bounds slow peers,
+// survives a panic, and counts and logs the answer.
+func (a *API) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := rand.Text()[:12]
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = &pacedBody{ReadCloser: r.Body, control: rec.control, start: start}
+		}
+		rec.Header().Set("X-Request-Id", id)
+		defer func() {
+			if p := recover(); p != nil {
+				a.recovered(rec, r, id, p)
+			}
+			a.answered(rec, r, time.Since(start))
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+func (a *API) recovered(rec *recorder, r *http.Request, id string, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	a.options.Log.Error("request handler panicked", "method", r.Method, "path", r.URL.Path, "request_id", id, "panic", p, "stack", string(debug.Stack()))
+	if rec.status != 0 {
+		panic(http.ErrAbortHandler) // the answer has begun; only breaking it off tells the client
+	}
+	problem := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
+	problem.Instance = "urn:davit:request:" + id
+	writeProblem(rec, problem)
+}
+
+func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
+	status := rec.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	method := r.Method
+	if !slices.Contains(methods(), method) {
+		method = "other" // a label must not be the client's to choose
+	}
+	route := r.Pattern
+	if _, path, ok := strings.Cut(route, " "); ok {
+		route = path
+	}
+	if route == "" || route == "/" {
+		route = "none"
+	}
+	a.options.Metrics.answered(method, route, status, took)
+	a.options.Log.Debug("request answered", "method", r.Method, "path", r.URL.Path, "status", status, "took", took, "request_id", requestID(r.Context()))
+}
+
+func methods() []string {
+	return []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+}
+
+// authorize lets only requests with a valid token pass to the API.
+func (a *API) authorize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		token, ok := bearer(r)
+		if ok && a.options.Tokens.Valid(token) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		a.options.Metrics.signInFailed()
+		detail := "This needs an API token: send the header \"Authorization: Bearer TOKEN\". The first token is in the file admin.token of the server's data folder."
+		w.Header().Set("WWW-Authenticate", `Bearer realm="davit"`)
+		if ok {
+			detail = "The API token is not one that this server accepts."
+			w.Header().Set("WWW-Authenticate", `Bearer realm="davit", error="invalid_token"`)
+		}
+		writeProblem(w, newProblem(http.StatusUnauthorized, detail))
+	})
+}
+
+// fallback answers what no route matches: 405 if the path exists with another
+// method, else 404.
+func fallback(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allow []string
+		for _, m := range methods() {
+			probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
+			if _, pattern := mux.Handler(probe); pattern != "/" && pattern != "" {
+				allow = append(allow, m)
+			}
+		}
+		if len(allow) > 0 {
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			writeProblem(w, newProblem(http.StatusMethodNotAllowed, "This path takes "+strings.Join(allow, ", ")+", not "+r.Method+"."))
+			return
+		}
+		writeProblem(w, newProblem(http.StatusNotFound, "There is nothing at "+r.URL.Path+"; /openapi.yaml lists what there is."))
+	}
+}
+
+// recorder remembers the status and gives each write its deadline.
+type recorder struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	status  int
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) WriteHeader(status int) {
+	if status >= 200 && r.status == 0 {
+		r.status = status
+	}
+	r.extend()
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	r.extend()
+	return r.ResponseWriter.Write(b)
+}
+
+// extend sets the next write's deadline; a writer without a connection (in a
+// test) has none to set.
+func (r *recorder) extend() { _ = r.control.SetWriteDeadline(time.Now().Add(writeStall)) }
+
+// pacedBody gives each read of a body its deadline and lifts it at the end,
+// because the deadline would otherwise cancel the handler's context.
+type pacedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	start   time.Time
+	read    int64
+	err     error // what ended the body, nil so far
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	now := time.Now()
+	pace := b.start.Add(bodyGrace + time.Duration(b.read/bodyRate)*time.Second)
+	if stall := now.Add(bodyStall); stall.Before(pace) {
+		pace = stall
+	}
+	_ = b.control.SetReadDeadline(pace)
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if err != nil {
+		_ = b.control.SetReadDeadline(time.Time{})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errBodyStalled
+		}
+		b.err = err
+	}
+	return n, err
+}

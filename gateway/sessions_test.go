@@ -1,0 +1,554 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"davit/gateway"
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// wait is how long a test waits for what should happen at once.
+const wait = 10 * time.Second
+
+// event is what the fake orchestrator was told.
+type event struct {
+	Device  string
+	Payload any // a value of schemas, or a bool for presence
+}
+
+// fakeDevices is an orchestrator that writes down what it hears.
+type fakeDevices struct {
+	events   chan event
+	onStatus func(context.Context, string, schemas.Status) error
+	onHello  func(context.Context, string, schemas.Hello) error
+}
+
+func newFakeDevices() *fakeDevices { return &fakeDevices{events: make(chan event, 10_000)} }
+
+func (f *fakeDevices) Hello(ctx context.Context, d string, h schemas.Hello) error {
+	if f.onHello != nil {
+		return f.onHello(ctx, d, h)
+	}
+	f.events <- event{d, h}
+	return nil
+}
+
+func (f *fakeDevices) Presence(_ context.Context, d string, online bool) error {
+	f.events <- event{d, online}
+	return nil
+}
+
+func (f *fakeDevices) Status(ctx context.Context, d string, s schemas.Status) error {
+	if f.onStatus != nil {
+		return f.onStatus(ctx, d, s)
+	}
+	f.events <- event{d, s}
+	return nil
+}
+
+func (f *fakeDevices) Fetch(_ context.Context, d string, r schemas.Fetch) error {
+	f.events <- event{d, r}
+	return nil
+}
+
+// next returns the next event.
+func (f *fakeDevices) next(t testing.TB) event {
+	t.Helper()
+	select {
+	case e := <-f.events:
+		return e
+	case <-time.After(wait):
+		t.Fatal("the orchestrator was told nothing")
+		panic("unreachable")
+	}
+}
+
+// startSessions runs Sessions for the time of the test.
+func startSessions(t testing.TB, o gateway.SessionsOptions) *gateway.Sessions {
+	t.Helper()
+	s := runSessions(t, o)
+	select {
+	case <-s.Ready():
+	case <-time.After(wait):
+		t.Fatalf("sessions are not ready: %v", s.Health(t.Context()))
+	}
+	return s
+}
+
+func runSessions(t testing.TB, o gateway.SessionsOptions) *gateway.Sessions {
+	t.Helper()
+	if o.Log == nil {
+		o.Log = testLog(t)
+	}
+	setCredentials(&o)
+	s, err := gateway.NewSessions(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+func setCredentials(o *gateway.SessionsOptions) {
+	if o.Username == "" {
+		o.Username, o.Password = serviceUser, servicePass
+	}
+}
+
+// device is a module's MQTT side.
+type device struct {
+	t        testing.TB
+	id       string
+	client   *paho.Client
+	received chan *paho.Publish
+}
+
+// connect connects a device and subscribes it to what the service says to it.
+func connect(t testing.TB, brokerURL, id string) *device {
+	t.Helper()
+	u, err := url.Parse(brokerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &device{t: t, id: id, received: make(chan *paho.Publish, 10_000)}
+	d.client = paho.NewClient(paho.ClientConfig{
+		Conn: conn,
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
+			d.received <- p.Packet
+			return true, nil
+		}},
+	})
+	connack := &paho.Connect{KeepAlive: 30, ClientID: "device-" + id, CleanStart: true,
+		UsernameFlag: true, Username: id, PasswordFlag: true, Password: []byte(devicePass)}
+	if _, err := d.client.Connect(t.Context(), connack); err != nil {
+		t.Fatalf("device %s: %v", id, err)
+	}
+	t.Cleanup(func() { _ = d.client.Disconnect(&paho.Disconnect{}) })
+	var subs []paho.SubscribeOptions
+	for _, k := range schemas.Kinds() {
+		if !k.FromDevice() {
+			subs = append(subs, paho.SubscribeOptions{Topic: schemas.Topic{Device: id, Kind: k}.String(), QoS: k.QoS()})
+		}
+	}
+	if _, err := d.client.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: subs}); err != nil {
+		t.Fatalf("device %s: %v", id, err)
+	}
+	return d
+}
+
+// devicePass is the password of every test device.
+const devicePass = "device-password"
+
+func (d *device) say(p schemas.Payload) {
+	d.t.Helper()
+	b, err := schemas.Encode(p)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.sayRaw(p.Kind(), b)
+}
+
+func (d *device) sayRaw(k schemas.Kind, b []byte) {
+	d.t.Helper()
+	topic := schemas.Topic{Device: d.id, Kind: k}.String()
+	if _, err := d.client.Publish(d.t.Context(), &paho.Publish{Topic: topic, QoS: k.QoS(), Retain: k.Retained(), Payload: b}); err != nil {
+		d.t.Fatalf("device %s: publish %s: %v", d.id, k, err)
+	}
+}
+
+// hear returns the next message from the service.
+func (d *device) hear() *paho.Publish {
+	d.t.Helper()
+	select {
+	case p := <-d.received:
+		return p
+	case <-time.After(wait):
+		d.t.Fatalf("device %s heard nothing", d.id)
+		panic("unreachable")
+	}
+}
+
+func hello() *schemas.Hello {
+	return &schemas.Hello{V: 1, HostVersions: map[string]string{"oem_host_version": "1.0"}}
+}
+
+func status(seq uint64) *schemas.Status {
+	return &schemas.Status{V: 1, Execution: "ex-1", Attempt: 1, Seq: seq, State: schemas.StateDownloading, BytesDone: seq}
+}
+
+func fetch() *schemas.Fetch {
+	return &schemas.Fetch{V: 1, Image: "img-1", Tag: 7, Chunk: 4096, Ranges: []schemas.Range{{Offset: 0, Length: 8192}}}
+}
+
+func offer() schemas.Offer {
+	return schemas.Offer{V: 1, Execution: "ex-1", Attempt: 1, Image: "img-1", ImageType: "app", Version: "2.0", Size: 10,
+		SHA256: strings.Repeat("ab", 32), Chunk: schemas.ChunkHint{Preferred: 4096, Max: 65536}}
+}
+
+// TestContract carries every message of the contract through each broker.
+func TestContract(t *testing.T) {
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			early := connect(t, b.URL(), "early")
+			early.say(&schemas.Presence{V: 1, Online: true})
+			orch := newFakeDevices()
+			s := startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch})
+			if e := orch.next(t); e.Device != "early" || e.Payload != true {
+				t.Fatalf("the presence that was retained before arrived as %+v", e)
+			}
+			d := connect(t, b.URL(), "pump-7")
+			for _, p := range []schemas.Payload{&schemas.Presence{V: 1}, hello(), status(1), fetch()} {
+				d.say(p)
+				e := orch.next(t)
+				have, _ := json.Marshal(e.Payload)
+				want, _ := json.Marshal(p)
+				if p.Kind() == schemas.KindPresence {
+					want = []byte("false")
+				}
+				if e.Device != "pump-7" || string(have) != string(want) {
+					t.Errorf("%s arrived from %s as %s, sent was %s", p.Kind(), e.Device, have, want)
+				}
+			}
+			checkPublisher(t, s, b, d)
+		})
+	}
+}
+
+func checkPublisher(t *testing.T, s *gateway.Sessions, b testBroker, d *device) {
+	t.Helper()
+	if err := s.Offer(t.Context(), d.id, offer()); err != nil {
+		t.Fatal(err)
+	}
+	var got schemas.Offer
+	if err := schemas.Decode(d.hear().Payload, &got); err != nil || got.Execution != "ex-1" {
+		t.Errorf("offer arrived as %+v, %v", got, err)
+	}
+	again := connect(t, b.URL(), d.id)
+	if p := again.hear(); !p.Retain || p.Topic != "davit/v1/"+d.id+"/offer" {
+		t.Errorf("a device that connects later got %+v, want the retained offer", p)
+	}
+	_ = d.client.Disconnect(&paho.Disconnect{})
+	d = again
+	if err := s.Withdraw(t.Context(), d.id); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.hear(); len(p.Payload) != 0 || !strings.HasSuffix(p.Topic, "/offer") {
+		t.Errorf("the withdrawal arrived as %+v", p)
+	}
+	ack := schemas.Ack{V: 1, Execution: "ex-1", Attempt: 1, Seq: 3, State: schemas.StateDownloading}
+	if err := s.Ack(t.Context(), d.id, ack); err != nil {
+		t.Fatal(err)
+	}
+	var gotAck schemas.Ack
+	if err := schemas.Decode(d.hear().Payload, &gotAck); err != nil || gotAck != ack {
+		t.Errorf("ack arrived as %+v, %v", gotAck, err)
+	}
+	for i := range 20 {
+		chunk := schemas.ChunkHeader{Transfer: 7, Offset: uint64(i)}.AppendTo(nil)
+		if err := s.Chunk(t.Context(), d.id, append(chunk, make([]byte, 4096)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 {
+		if h, _, err := schemas.ParseChunk(d.hear().Payload); err != nil || h.Offset != uint64(i) {
+			t.Fatalf("chunk %d arrived as %+v, %v", i, h, err)
+		}
+	}
+	if err := s.Chunk(t.Context(), "a/#", nil); !errors.Is(err, schemas.ErrID) {
+		t.Errorf("a chunk to a malformed device id: %v", err)
+	}
+}
+
+// TestBadPayloads sends what no conforming device sends: each is refused and
+// counted by its reason, logged once, and the next good message gets through.
+func TestBadPayloads(t *testing.T) {
+	b := defaultBroker(t)
+	orch := newFakeDevices()
+	orch.onStatus = func(_ context.Context, device string, s schemas.Status) error {
+		switch s.Seq {
+		case 404:
+			return fmt.Errorf("%w: device %s", orchestrator.ErrNotFound, device)
+		case 409:
+			return fmt.Errorf("%w: not now", orchestrator.ErrConflict)
+		case 500:
+			return errors.New("disk on fire")
+		}
+		orch.events <- event{device, s}
+		return nil
+	}
+	reg := prometheus.NewRegistry()
+	logs := &logRecorder{}
+	startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch, Metrics: gateway.NewMetrics(reg), Log: logs.logger()})
+	d := connect(t, b.URL(), "pump-7")
+	cases := []struct {
+		kind   schemas.Kind
+		raw    string
+		reason string
+	}{
+		{schemas.KindHello, `{"v":1,"module":"` + strings.Repeat("x", 9000) + `"}`, "oversized"},
+		{schemas.KindPresence, `{"v":1,"online":true` + strings.Repeat(" ", 2000) + `}`, "oversized"},
+		{schemas.KindHello, "{\"v\":1,\"module\":\"\xff\xfe\"}", "not_utf8"},
+		{schemas.KindHello, `{"v":1,"module":"bra`, "not_json"},
+		{schemas.KindHello, ``, "not_json"},
+		{schemas.KindHello, `{"v":2,"flavour":"new"}`, "version"},
+		{schemas.KindHello, `{}`, "version"},
+		{schemas.KindHello, `{"v":1,"flavour":"new"}`, "unknown_field"},
+		{schemas.KindHello, `{"v":1,"Module":"case"}`, "unknown_field"},
+		{schemas.KindHello, `{"v":1,"v":1}`, "invalid"},
+		{schemas.KindHello, `[]`, "invalid"},
+		{schemas.KindHello, `{"v":1,"max_chunk":1}`, "invalid"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":0,"seq":1,"state":"downloading"}`, "invalid"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":1,"state":"succeeded"}`, "invalid"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":404,"state":"downloading"}`, "unknown_device"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":409,"state":"downloading"}`, "refused"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":500,"state":"downloading"}`, "internal"},
+		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":4096,"ranges":[` + strings.Repeat(`{"offset":0,"length":1},`, 300) + `{"offset":0,"length":1}]}`, "invalid"},
+		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":4096,"ranges":[{"offset":0,"length":10},{"offset":5,"length":10}]}`, "invalid"},
+		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":64,"ranges":[{"offset":0,"length":100000}]}`, "invalid"},
+	}
+	want := map[string]float64{}
+	for _, c := range cases {
+		d.sayRaw(c.kind, []byte(c.raw))
+		want[string(c.kind)+" "+c.reason]++
+	}
+	d.say(status(1))
+	if e := orch.next(t); e.Device != "pump-7" {
+		t.Fatalf("after the bad ones the good status arrived as %+v", e)
+	}
+	d.say(fetch())
+	orch.next(t)
+	for key, n := range want {
+		kind, reason, _ := strings.Cut(key, " ")
+		if have := metric(t, reg, "davit_gateway_mqtt_refused_total", "kind", kind, "reason", reason); have != n {
+			t.Errorf("refused %s: counted %v, want %v", key, have, n)
+		}
+	}
+	if n := logs.count("pump-7"); n != 1 {
+		t.Errorf("%d lines were logged for the device within a minute, want 1:\n%s", n, logs)
+	}
+}
+
+// TestOrderAndGroupCommit proves that many reports are handled at the same
+// time, and each device's in order.
+func TestOrderAndGroupCommit(t *testing.T) {
+	const devices, each = 200, 3
+	b := defaultBroker(t)
+	orch := newFakeDevices()
+	var inside atomic.Int32
+	together := make(chan struct{})
+	var mu sync.Mutex
+	last := map[string]uint64{}
+	done := make(chan struct{}, devices*each)
+	orch.onStatus = func(_ context.Context, device string, s schemas.Status) error {
+		if s.Seq == 1 {
+			if inside.Add(1) == devices {
+				close(together)
+			}
+			<-together // a group commit: nobody returns before all are in
+		}
+		mu.Lock()
+		if last[device] != s.Seq-1 {
+			t.Errorf("%s: status %d came after %d", device, s.Seq, last[device])
+		}
+		last[device] = s.Seq
+		mu.Unlock()
+		done <- struct{}{}
+		return nil
+	}
+	startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch})
+	fleet := connect(t, b.URL(), "fleet")
+	for seq := range each {
+		for n := range devices {
+			payload, err := schemas.Encode(status(uint64(seq + 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			topic := schemas.Topic{Device: fmt.Sprint("fleet-", n), Kind: schemas.KindStatus}.String()
+			if _, err := fleet.client.Publish(t.Context(), &paho.Publish{Topic: topic, QoS: 1, Payload: payload}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for n := range devices * each {
+		select {
+		case <-done:
+		case <-time.After(wait):
+			t.Fatalf("%d of %d reports were handled, %d at once", n, devices*each, inside.Load())
+		}
+	}
+}
+
+// TestOverload fills the queue: fetches go first, then statuses; a hello still
+// gets in.
+func TestOverload(t *testing.T) {
+	b := defaultBroker(t)
+	orch := newFakeDevices()
+	release := make(chan struct{})
+	orch.onStatus = func(_ context.Context, device string, s schemas.Status) error {
+		<-release
+		orch.events <- event{device, s}
+		return nil
+	}
+	reg := prometheus.NewRegistry()
+	const queue = 40 << 10
+	startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch, Metrics: gateway.NewMetrics(reg), Workers: 1, QueueBytes: queue})
+	d := connect(t, b.URL(), "fleet")
+	publish := func(device string, p schemas.Payload) {
+		t.Helper()
+		payload, err := schemas.Encode(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := schemas.Topic{Device: device, Kind: p.Kind()}.String()
+		if _, err := d.client.Publish(t.Context(), &paho.Publish{Topic: topic, QoS: p.Kind().QoS(), Payload: payload}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const statuses = 300
+	for n := range statuses {
+		publish(fmt.Sprint("fleet-", n%10), status(uint64(n+1)))
+	}
+	received := func(kind string, want float64) {
+		t.Helper()
+		eventually(t, func() bool { return metric(t, reg, "davit_gateway_mqtt_received_total", "kind", kind) == want })
+	}
+	received("status", statuses)
+	publish("fleet-1", fetch())
+	publish("fleet-11", hello())
+	received("fetch", 1)
+	received("hello", 1)
+	dropped := func(kind string) float64 { return metric(t, reg, "davit_gateway_mqtt_dropped_total", "kind", kind) }
+	if dropped("fetch") != 1 || dropped("hello") != 0 {
+		t.Errorf("dropped %v fetches and %v hellos, want 1 and 0", dropped("fetch"), dropped("hello"))
+	}
+	lost := int(dropped("status"))
+	if lost == 0 {
+		t.Errorf("a queue of %d bytes took %d statuses", queue, statuses)
+	}
+	close(release)
+	handled := map[string]int{}
+	for range statuses - lost + 1 {
+		switch orch.next(t).Payload.(type) {
+		case schemas.Hello:
+			handled["hello"]++
+		case schemas.Status:
+			handled["status"]++
+		}
+	}
+	if handled["status"] != statuses-lost || handled["hello"] != 1 {
+		t.Errorf("handled %v; %d statuses of %d were dropped", handled, lost, statuses)
+	}
+}
+
+// TestBrokerComesBack stops the broker and starts an empty one in its place.
+func TestBrokerComesBack(t *testing.T) {
+	b := defaultBroker(t)
+	orch := newFakeDevices()
+	connected := make(chan struct{}, 10)
+	s := startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch,
+		OnConnected: func(context.Context) { connected <- struct{}{} }})
+	<-connected
+	b.Stop(t)
+	eventually(t, func() bool { return s.Health(t.Context()) != nil })
+	begin := time.Now()
+	if err := s.Offer(t.Context(), "pump-7", offer()); !errors.Is(err, gateway.ErrDisconnected) {
+		t.Errorf("an offer without a broker: %v", err)
+	}
+	if err := s.Chunk(t.Context(), "pump-7", []byte("x")); !errors.Is(err, gateway.ErrDisconnected) {
+		t.Errorf("a chunk without a broker: %v", err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("publishing without a broker took %v to fail", took)
+	}
+	b.Start(t)
+	select {
+	case <-connected:
+	case <-time.After(wait):
+		t.Fatal("OnConnected was not called after the reconnect")
+	}
+	eventually(t, func() bool { return s.Health(t.Context()) == nil })
+	d := connect(t, b.URL(), "pump-7")
+	d.say(hello())
+	if e := orch.next(t); e.Device != "pump-7" {
+		t.Errorf("after the reconnect the hello arrived as %+v", e)
+	}
+	if err := s.Offer(t.Context(), "pump-7", offer()); err != nil {
+		t.Errorf("an offer after the reconnect: %v", err)
+	}
+	d.hear()
+}
+
+func TestSessionsOptionsAreChecked(t *testing.T) {
+	for _, u := range []string{"", "http://x", "mqtt://", "mqtt://%zz", "127.0.0.1:1883"} {
+		_, err := gateway.NewSessions(gateway.SessionsOptions{Broker: u, Devices: newFakeDevices(), Log: testLog(t)})
+		if err == nil || !strings.Contains(err.Error(), "URL") {
+			t.Errorf("broker %q: %v", u, err)
+		}
+	}
+}
+
+// metric reads one series.
+func metric(t testing.TB, reg *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for i := 0; i < len(labels); i += 2 {
+		want[labels[i]] = labels[i+1]
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			match := len(m.GetLabel()) == len(want)
+			for _, l := range m.GetLabel() {
+				match = match && want[l.GetName()] == l.GetValue()
+			}
+			if match {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatalf("there is no metric %s%v", name, want)
+	return 0
+}
+
+func TestMetricNames(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	gateway.NewMetrics(reg)
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
