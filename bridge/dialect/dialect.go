@@ -50,7 +50,8 @@ type Config struct {
 	// Baud is the line's speed in bit/s; timers start from it.
 	Baud int
 	// VersionProperties are the host MCU's properties to ask for when it
-	// appears, beside the one that an Update names.
+	// appears, beside the one that an Update names; none means the family's
+	// usual one.
 	VersionProperties []string
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// means the family's default.
@@ -111,9 +112,10 @@ type Reporter interface {
 	// State says that the update moved to a state that is not final:
 	// accepted, installing (with the bytes that the MCU acknowledged) or
 	// booting. It may be called again with more bytes, and goes back when the
-	// MCU has to be offered the image again. When State(booting) returns, the
-	// state has to survive a crash: only then is the MCU told to boot.
-	State(s schemas.State, bytesDone uint64)
+	// MCU has to be offered the image again. When State(booting) returns nil,
+	// the state survives a crash: only then is the MCU told to boot. An error
+	// ends the update as failed for want of storage.
+	State(s schemas.State, bytesDone uint64) error
 	// Ended says that the update ended. It is the last report.
 	Ended(r Result)
 }

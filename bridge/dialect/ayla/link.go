@@ -9,7 +9,7 @@ import (
 )
 
 // kind says what a packet of ours is, so that its ack or its loss means
-// something.
+// something. Those from kindOffer on belong to an update.
 type kind byte
 
 const (
@@ -109,9 +109,13 @@ func (l *link) encode(k kind, req uint16, end uint64, payload []byte) {
 // forget drops what is in flight and what waits behind it.
 func (l *link) forget() { l.cur, l.next = none, none }
 
-// forgetNext drops the frame that waits; its sequence number is used by the
-// one which takes its place.
-func (l *link) forgetNext() { l.next = none }
+// forgetNext drops the frame that waits if it belongs to an update; the one
+// which takes its place gets its sequence number.
+func (l *link) forgetNext() {
+	if l.next != none && l.flights[l.next].kind >= kindOffer {
+		l.next = none
+	}
+}
 
 // pending says whether a packet of kind k is in flight or encoded.
 func (l *link) pending(k kind) bool {

@@ -1,0 +1,310 @@
+package ayla
+
+import (
+	"fmt"
+	"time"
+
+	"davit/schemas"
+	"davit/schemas/tlv"
+)
+
+// status takes a STAT of the MCU.
+func (s *session) status(code tlv.Code) {
+	u := s.u
+	if u == nil {
+		return
+	}
+	switch u.phase {
+	case phaseCheck, phaseBoot:
+		if code != tlv.CodeOK {
+			s.failed(code, "instead of booting the image")
+		}
+	case phaseOffer:
+		if u.offered && code != tlv.CodeOK {
+			s.refused(code)
+		}
+	case phaseAccepted:
+		if code != tlv.CodeOK {
+			s.failed(code, "after it had accepted the offer")
+		}
+	case phaseLoad, phaseVerdict:
+		s.loadStatus(code)
+	}
+}
+
+func (s *session) loadStatus(code tlv.Code) {
+	u := s.u
+	switch code {
+	case tlv.CodeOK:
+		if u.phase == phaseVerdict {
+			s.startBoot()
+			return
+		}
+		u.verdict = u.sent == u.Size // it may overtake the ack of the last LOAD
+	case tlv.CodeInvalidOffset, tlv.CodeBusyRetry:
+		// The MCU has lost its place, as after a restart that we did not see.
+		s.again(fmt.Sprintf("the host MCU answered %s at byte %d", code, u.acked))
+	default:
+		s.failed(code, fmt.Sprintf("at byte %d of %d", u.acked, u.Size))
+	}
+}
+
+// refused takes a non-zero answer to the offer.
+func (s *session) refused(code tlv.Code) {
+	u := s.u
+	switch code {
+	case tlv.CodeInternal, tlv.CodeBusyRetry:
+		u.refusal = code
+		pause := busyPause
+		if u.busy++; u.busy > busyQuick {
+			pause <<= min(u.busy-busyQuick, 16)
+		}
+		u.nextOffer = s.now.Add(min(pause, s.cfg.OfferInterval))
+	case tlv.CodeAlready:
+		u.phase, u.refusal = phaseAlready, code
+		u.deadline = s.now.Add(min(u.VersionTimeout, alreadyWait))
+		s.property(u.VersionProperty).want = true
+	default:
+		s.rejected(code)
+	}
+}
+
+// refusedPacket takes a NAK of the MCU to one of our control packets.
+func (s *session) refusedPacket(req uint16, code tlv.Code) {
+	u := s.u
+	if u == nil {
+		return
+	}
+	switch {
+	case u.phase == phaseOffer && u.offered && req == u.offerReq:
+		s.rejected(code)
+	case u.phase == phaseLoad || u.phase == phaseVerdict:
+		s.failed(code, fmt.Sprintf("at byte %d of %d", u.acked, u.Size))
+	case u.phase == phaseBoot && req == u.bootReq:
+		s.failed(code, "instead of booting the image")
+	}
+}
+
+// runs takes what the MCU says that it runs.
+func (s *session) runs(version string) {
+	u := s.u
+	u.version = version
+	match := version == u.Version
+	switch u.phase {
+	case phaseCheck:
+		if match {
+			s.succeed()
+		} else if u.oldAt.IsZero() {
+			u.oldAt = s.now
+		}
+	case phaseOffer, phaseAccepted:
+		if match && !u.Force {
+			s.succeed()
+		}
+	case phaseAlready:
+		if match {
+			s.succeed()
+			return
+		}
+		s.already()
+	case phaseBoot:
+		s.booted(match)
+	}
+}
+
+func (s *session) already() {
+	u := s.u
+	said := "it has not reported a version"
+	if u.version != "" {
+		said = fmt.Sprintf("it reports version %q", u.version)
+	}
+	s.end(schemas.StateRejected, schemas.CauseAlready, tlv.CodeAlready,
+		fmt.Sprintf("The host MCU says that it runs version %q already, but %s.", u.Version, said))
+}
+
+// booted takes the version that is reported after BOOT.
+func (s *session) booted(match bool) {
+	u := s.u
+	switch {
+	case match && (u.back || !u.Force):
+		s.succeed()
+	case match:
+		// The same version as before the update proves nothing until the MCU has restarted.
+	case u.back:
+		if u.oldAt.IsZero() {
+			u.oldAt = s.now
+		}
+	case u.bootLost:
+		// The line is there, the MCU runs on, and BOOT was never acknowledged.
+		u.bootLost = false
+		if u.restarts++; u.restarts <= maxRestarts {
+			u.boot = true
+		}
+	}
+}
+
+// mcuRestarted takes note that the MCU has restarted during an update, with
+// packet p as its first word, and says whether p is still to be handled.
+func (s *session) mcuRestarted(p tlv.Packet) bool {
+	u := s.u
+	switch u.phase {
+	case phaseCheck:
+		u.oldAt = time.Time{}
+	case phaseOffer:
+		if p.Op != tlv.OpOTA && p.Op != tlv.OpOTAStat {
+			u.offer = true // what was offered to the MCU before is forgotten
+		}
+	case phaseAccepted:
+		if p.Op != tlv.OpOTA {
+			u.goAt = time.Time{}
+		}
+	case phaseLoad, phaseVerdict:
+		s.again(fmt.Sprintf("the host MCU restarted at byte %d", u.acked))
+		// A go or a status in its first frame speaks of the leg that just ended.
+		return p.Op != tlv.OpOTA && p.Op != tlv.OpOTAStat
+	case phaseBoot:
+		s.bootRestart()
+	}
+	return true
+}
+
+// bootRestart takes note that the MCU restarted after it was told to boot.
+func (s *session) bootRestart() {
+	u := s.u
+	u.back, u.boot, u.bootSent, u.oldAt = true, false, true, time.Time{}
+	u.deadline = s.now.Add(u.VersionTimeout)
+	u.probeAt = s.now.Add(probeEvery)
+	s.property(u.VersionProperty).want = true
+}
+
+// probe asks for the version now, and again after a while.
+func (s *session) probe() {
+	s.property(s.u.VersionProperty).want = true
+	s.u.probeAt = s.now.Add(probeEvery)
+}
+
+// wakeAt is when due has something to do, the zero time for never.
+func (s *session) wakeAt() time.Time {
+	u := s.u
+	if u == nil || u.phase == phaseLoad || u.phase == phaseAccepted {
+		return time.Time{}
+	}
+	at := u.deadline
+	for _, t := range []time.Time{u.nextOfferAt(), u.nextProbe(), u.verdictOnOld()} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+func (u *update) nextOfferAt() time.Time {
+	if u.phase != phaseOffer {
+		return time.Time{}
+	}
+	return u.nextOffer
+}
+
+func (u *update) nextProbe() time.Time {
+	if u.phase == phaseCheck || u.phase == phaseBoot && u.bootSent {
+		return u.probeAt
+	}
+	return time.Time{}
+}
+
+// verdictOnOld is when a report of the old version is taken for good.
+func (u *update) verdictOnOld() time.Time {
+	switch {
+	case u.oldAt.IsZero():
+		return time.Time{}
+	case u.phase == phaseCheck:
+		return u.oldAt.Add(settle)
+	case u.phase == phaseBoot:
+		return u.oldAt.Add(grace)
+	}
+	return time.Time{}
+}
+
+// passed says whether at is set and not in the future.
+func (s *session) passed(at time.Time) bool { return !at.IsZero() && !s.now.Before(at) }
+
+// due does what the clock asks for in the update.
+func (s *session) due() {
+	u := s.u
+	if u.phase == phaseLoad || u.phase == phaseAccepted {
+		return // the frame layer's patience and the bridge's image limit these
+	}
+	if s.passed(u.nextProbe()) {
+		s.probe()
+	}
+	if s.passed(u.nextOfferAt()) {
+		u.nextOffer, u.offer = time.Time{}, true
+	}
+	switch {
+	case s.passed(u.verdictOnOld()):
+		s.oldForGood()
+	case s.passed(u.deadline):
+		s.late()
+	}
+}
+
+func (s *session) oldForGood() {
+	u := s.u
+	if u.phase == phaseCheck {
+		s.startOffer()
+		return
+	}
+	s.end(schemas.StateFailed, schemas.CauseBoot, 0,
+		fmt.Sprintf("The host MCU restarted and runs version %q, not %q: it refused the image or fell back.", u.version, u.Version))
+}
+
+// late ends the phase whose time is over.
+func (s *session) late() {
+	u := s.u
+	switch u.phase {
+	case phaseCheck:
+		if u.good > 0 {
+			s.startOffer() // it is there and does not say what it runs: its answer to the offer will
+			return
+		}
+		s.silence("since the bridge restarted, after it had been told to boot")
+	case phaseOffer:
+		s.unanswered()
+	case phaseAlready:
+		if u.version == u.Version {
+			s.succeed()
+			return
+		}
+		s.already()
+	case phaseVerdict:
+		s.startBoot() // the flow chart's MCU, which says nothing
+	case phaseBoot:
+		switch {
+		case u.back:
+			s.silence("about its version after it restarted")
+		case u.version != "" && u.version != u.Version && u.good > 0 && !s.lost:
+			s.end(schemas.StateFailed, schemas.CauseBoot, 0,
+				fmt.Sprintf("The host MCU was told to boot version %q, did not restart and still runs %q.", u.Version, u.version))
+		default:
+			s.silence("since it was told to boot")
+		}
+	}
+}
+
+func (s *session) silence(since string) {
+	s.end(schemas.StateTimedOut, schemas.CauseTimeout, 0, "The host MCU was silent "+since+".")
+}
+
+func (s *session) unanswered() {
+	u := s.u
+	switch {
+	case u.refusal != tlv.CodeOK:
+		s.rejected(u.refusal)
+	case u.bad > 0 && u.good == 0:
+		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
+			fmt.Sprintf("Only noise came from the host MCU (%d bad frames); check speed, parity and wiring.", u.bad))
+	default:
+		s.end(schemas.StateTimedOut, schemas.CauseTimeout, 0,
+			fmt.Sprintf("The host MCU did not answer the offer within %v.", u.AnswerTimeout))
+	}
+}
