@@ -1,0 +1,187 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"davit/broker"
+	"davit/gateway"
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// bus is the MQTT broker as the rest of the server sees it: the embedded one,
+// or an external one of which only the address is known.
+type bus struct {
+	embedded           *broker.Broker // nil with an external broker
+	credentials        *broker.Credentials
+	url                string
+	username, password string
+}
+
+// serviceName is the service's own user name at the embedded broker. Devices
+// and bridges cannot have it: $ is not a character of ids.
+const serviceName = "$davit"
+
+// openBus opens the credentials and the embedded broker's listeners, or takes
+// the external broker's address.
+func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error {
+	file, err := broker.OpenCredentials(o.Data)
+	if err != nil {
+		return err
+	}
+	s.bus.credentials = file
+	if o.External.URL != "" {
+		return s.bus.useExternal(o.External)
+	}
+	cfg := broker.Config{
+		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
+		OnDisconnect: s.principalGone, HoldDevices: true,
+		Logger: s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
+	}
+	if cfg.Listeners, err = listeners(o); err != nil {
+		return err
+	}
+	b, err := broker.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := b.Start(); err != nil {
+		return err
+	}
+	s.cleanup.add("broker", func() error { b.Stop(); return nil })
+	addrs := b.Addrs()
+	s.addrs.MQTT = addrs[0].String()
+	for i, l := range cfg.Listeners[1:] {
+		if l.Transport == broker.WebSocket {
+			s.addrs.Websocket = addrs[i+1].String()
+		} else {
+			s.addrs.MQTTS = addrs[i+1].String()
+		}
+	}
+	s.bus.embedded, s.bus.username, s.bus.password = b, serviceName, cfg.ServicePassword
+	s.bus.url, err = loopbackURL(addrs[0])
+	return err
+}
+
+// listeners are the embedded broker's; the plain MQTT one comes first.
+func listeners(o ServerOptions) ([]broker.Listener, error) {
+	var secure *tls.Config
+	if o.TLSCert != "" {
+		var err error
+		if secure, err = broker.LoadTLS(o.TLSCert, o.TLSKey); err != nil {
+			return nil, err
+		}
+	}
+	all := []broker.Listener{{Transport: broker.TCP, Addr: o.MQTT}}
+	if o.MQTTS != "" {
+		all = append(all, broker.Listener{Transport: broker.TCP, Addr: o.MQTTS, TLS: secure})
+	}
+	if o.Websocket != "" {
+		all = append(all, broker.Listener{Transport: broker.WebSocket, Addr: o.Websocket, TLS: secure})
+	}
+	return all, nil
+}
+
+// loopbackURL is how this process reaches its own listener: by the loopback
+// address if it listens on all.
+func loopbackURL(addr net.Addr) (string, error) {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return "mqtt://" + net.JoinHostPort(host, port), nil
+}
+
+func listenTLS(addr, cert, key string) (net.Listener, error) {
+	cfg, err := broker.LoadTLS(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Listen("tcp", addr, cfg)
+}
+
+func (b *bus) useExternal(e ExternalBroker) error {
+	b.url, b.username = BrokerURL(e.URL), e.Username
+	if e.PasswordFile == "" {
+		return nil
+	}
+	password, err := ReadToken(e.PasswordFile)
+	if err != nil {
+		return fmt.Errorf("read the broker's password: %w", err)
+	}
+	b.password = password
+	return nil
+}
+
+// admit lets devices in that have waited for the service to subscribe.
+func (b *bus) admit() {
+	if b.embedded != nil {
+		b.embedded.Admit()
+	}
+}
+
+// presenceAtOnce bounds the devices of one bridge that are recorded offline at
+// a time; together they make one commit.
+const presenceAtOnce = 64
+
+// principalGone records that the devices of a connection which has ended are
+// offline. A bridge's will can name only one of its devices.
+//
+// While the server itself ends nothing is recorded: the next start takes every
+// device for offline anyway.
+func (s *Server) principalGone(name string, devices []string) {
+	if s.ending.Load() {
+		return
+	}
+	ctx := context.Background()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(presenceAtOnce)
+	for _, device := range devices {
+		g.Go(func() error {
+			err := s.service.Presence(ctx, device, false)
+			if errors.Is(err, orchestrator.ErrNotFound) {
+				return nil // it was deleted with its connection
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		s.log.Warn("devices are not recorded offline", "principal", name, "error", err)
+	}
+}
+
+// inbound hands what devices say to the orchestrator. It stands between the
+// two because each needs the other to be made.
+type inbound struct{ s *Server }
+
+var _ gateway.Devices = inbound{}
+
+func (i inbound) Hello(ctx context.Context, device string, h schemas.Hello) error {
+	return i.s.service.Hello(ctx, device, h)
+}
+
+func (i inbound) Presence(ctx context.Context, device string, online bool) error {
+	return i.s.service.Presence(ctx, device, online)
+}
+
+func (i inbound) Status(ctx context.Context, device string, st schemas.Status) error {
+	return i.s.service.Status(ctx, device, st)
+}
+
+func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch) error {
+	return i.s.service.Fetch(ctx, device, f)
+}

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"davit/broker"
+	"davit/gateway"
+)
+
+// credentials is the broker's credentials file as the gateway wants it.
+type credentials struct{ file *broker.Credentials }
+
+var _ gateway.Credentials = credentials{}
+
+// Principal implements gateway.Credentials.
+func (c credentials) Principal(_ context.Context, name string) (gateway.Principal, bool, error) {
+	for _, p := range c.file.List() {
+		if p.Name == name {
+			return principal(p), true, nil
+		}
+	}
+	return gateway.Principal{}, false, nil
+}
+
+func principal(p broker.Principal) gateway.Principal {
+	out := gateway.Principal{Name: p.Name, Bridge: p.Kind == broker.PrincipalBridge}
+	if out.Bridge {
+		out.Devices = p.Devices
+	}
+	return out
+}
+
+// PutDevice implements gateway.Credentials.
+func (c credentials) PutDevice(_ context.Context, device string) (string, error) {
+	password, err := c.file.AddDevice(device)
+	if errors.Is(err, broker.ErrNameTaken) {
+		return c.file.Rotate(device)
+	}
+	return password, err
+}
+
+// PutBridge implements gateway.Credentials.
+func (c credentials) PutBridge(_ context.Context, bridge string, devices []string) (string, error) {
+	password, err := c.file.AddBridge(bridge, devices)
+	if !errors.Is(err, broker.ErrNameTaken) {
+		return password, err
+	}
+	if err := c.file.SetBridgeDevices(bridge, devices); err != nil {
+		return "", err
+	}
+	return c.file.Rotate(bridge)
+}
+
+// Remove implements gateway.Credentials.
+func (c credentials) Remove(_ context.Context, name string) error {
+	err := c.file.Remove(name)
+	if errors.Is(err, broker.ErrNoPrincipal) {
+		return nil
+	}
+	return err
+}
+
+// Bridges implements gateway.Credentials.
+func (c credentials) Bridges(context.Context) ([]gateway.Principal, error) {
+	var bridges []gateway.Principal
+	for _, p := range c.file.List() {
+		if p.Kind == broker.PrincipalBridge {
+			bridges = append(bridges, principal(p))
+		}
+	}
+	return bridges, nil
+}

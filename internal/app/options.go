@@ -1,0 +1,114 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"davit/schemas"
+)
+
+// DefaultMaxImage is the largest image in bytes that a Server takes unless
+// told otherwise.
+const DefaultMaxImage = 256 << 20
+
+// ServerOptions configure a Server.
+type ServerOptions struct {
+	// Data is the data folder; it is made if it is not there.
+	Data string
+	// MQTT, MQTTS (over TLS), Websocket, HTTP and HTTPS are listeners'
+	// addresses as HOST:PORT; an empty one is not opened, port 0 takes a free
+	// one. MQTT and HTTP are needed.
+	MQTT, MQTTS, Websocket string
+	HTTP, HTTPS            string
+	// TLSCert and TLSKey are PEM files for MQTTS and HTTPS, and for Websocket
+	// if they are given.
+	TLSCert, TLSKey string
+	// External is an MQTT 5 broker to use instead of the embedded one.
+	External ExternalBroker
+	// MaxImage is the largest image in bytes; 0 means DefaultMaxImage.
+	MaxImage int64
+	Log      *slog.Logger
+}
+
+// ExternalBroker says how to reach a broker that this program does not run. It
+// has to give the user full rights on davit/v1/#, and to know the devices'
+// credentials by itself.
+type ExternalBroker struct {
+	URL          string // mqtt:// or mqtts://; empty for none
+	Username     string
+	PasswordFile string
+}
+
+// Validate checks what can be checked without touching anything.
+func (o *ServerOptions) Validate() error {
+	if o.Data == "" {
+		return errors.New("serve: name the data folder with --data")
+	}
+	if o.HTTP == "" {
+		return errors.New("serve: --http is empty; the HTTP API needs an address")
+	}
+	if o.External.URL == "" && o.MQTT == "" {
+		return errors.New("serve: --mqtt is empty; the broker needs an address, unless --broker names another broker")
+	}
+	for _, l := range []struct{ flag, addr string }{
+		{"--mqtt", o.MQTT}, {"--mqtts", o.MQTTS}, {"--websocket", o.Websocket}, {"--http", o.HTTP}, {"--https", o.HTTPS},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		if err := checkAddr(l.addr); err != nil {
+			return fmt.Errorf("serve: %s: %w", l.flag, err)
+		}
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return errors.New("serve: --tls-cert and --tls-key belong together")
+	}
+	if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
+		return errors.New("serve: --mqtts and --https need --tls-cert and --tls-key")
+	}
+	if o.External.URL != "" {
+		if err := checkBrokerURL(o.External.URL); err != nil {
+			return fmt.Errorf("serve: --broker: %w", err)
+		}
+	}
+	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
+		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
+	}
+	return nil
+}
+
+func checkAddr(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("%q is not HOST:PORT: %w", addr, err)
+	}
+	return nil
+}
+
+// BrokerURL completes what people write for a broker: a bare HOST:PORT is
+// MQTT over TCP.
+func BrokerURL(s string) string {
+	if s == "" || strings.Contains(s, "://") {
+		return s
+	}
+	return "mqtt://" + s
+}
+
+func checkBrokerURL(s string) error {
+	u, err := url.Parse(BrokerURL(s))
+	if err != nil {
+		return fmt.Errorf("%q is not a URL: %w", s, err)
+	}
+	switch u.Scheme {
+	case "mqtt", "mqtts", "tcp", "tls", "ssl", "ws", "wss":
+	default:
+		return fmt.Errorf("%q: the scheme %q is not mqtt, mqtts, ws or wss", s, u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("%q names no host; the form is mqtt://HOST:PORT", s)
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestServerOptionsSayWhatIsWrong(t *testing.T) {
+	good := ServerOptions{Data: "d", MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0"}
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		change func(*ServerOptions)
+		err    string
+	}{
+		{func(o *ServerOptions) { o.Data = "" }, "--data"},
+		{func(o *ServerOptions) { o.HTTP = "" }, "--http is empty"},
+		{func(o *ServerOptions) { o.MQTT = "" }, "--mqtt is empty"},
+		{func(o *ServerOptions) { o.MQTT = "1883" }, `"1883" is not HOST:PORT`},
+		{func(o *ServerOptions) { o.TLSCert = "c" }, "belong together"},
+		{func(o *ServerOptions) { o.MQTTS = ":0" }, "need --tls-cert"},
+		{func(o *ServerOptions) { o.External.URL = "http://x" }, `scheme "http"`},
+		{func(o *ServerOptions) { o.External.URL = "mqtt://" }, "names no host"},
+		{func(o *ServerOptions) { o.MaxImage = -1 }, "--max-image is -1"},
+		{func(o *ServerOptions) { o.MaxImage = 1 << 40 }, "--max-image"},
+	}
+	for _, tt := range tests {
+		o := good
+		tt.change(&o)
+		if err := o.Validate(); err == nil || !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("error %v, want %q", err, tt.err)
+		}
+	}
+	external := ServerOptions{Data: "d", HTTP: ":0", External: ExternalBroker{URL: "broker.example:1883"}}
+	if err := external.Validate(); err != nil {
+		t.Errorf("external broker by HOST:PORT without --mqtt: %v", err)
+	}
+}

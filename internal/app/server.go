@@ -1,0 +1,255 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"davit/gateway"
+	"davit/internal/durable"
+	"davit/orchestrator"
+	"davit/orchestrator/boltstore"
+	"davit/orchestrator/fileblobs"
+)
+
+// The names inside a data folder, beside the token and the credentials.
+const (
+	storeName = "davit.db"
+	blobsName = "blobs"
+)
+
+// Addresses say where a Server listens, as HOST:PORT; empty for a listener
+// that was not asked for.
+type Addresses struct {
+	MQTT, MQTTS, Websocket, HTTP, HTTPS string
+}
+
+// Server is the service: broker, gateway and orchestrator on one data folder.
+type Server struct {
+	log      *slog.Logger
+	cleanup  closers
+	bus      bus
+	service  *orchestrator.Service
+	sessions *gateway.Sessions
+	api      *gateway.API
+	web      []net.Listener // HTTP, then HTTPS if there is one
+	addrs    Addresses
+	ending   atomic.Bool
+	ready    chan struct{}
+	done     chan struct{}
+}
+
+// NewServer takes the data folder and opens everything that a Server needs,
+// listeners included; nothing is served before Run. Call Run or Close.
+func NewServer(o ServerOptions) (*Server, error) {
+	s := &Server{log: o.Log, ready: make(chan struct{}), done: make(chan struct{})}
+	if err := s.open(o); err != nil {
+		return nil, errors.Join(err, s.cleanup.close())
+	}
+	return s, nil
+}
+
+func (s *Server) open(o ServerOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := s.takeFolder(o.Data, "davit serve"); err != nil {
+		return err
+	}
+	token, err := adminToken(o.Data)
+	if err != nil {
+		return err
+	}
+	tokens, err := gateway.NewTokens(token)
+	if err != nil {
+		return fmt.Errorf("%s: %w", TokenFile(o.Data), err)
+	}
+	registry := newRegistry()
+	records := orchestrator.NewMetrics(registry)
+	store, blobs, err := openData(o.Data, records)
+	if err != nil {
+		return err
+	}
+	s.cleanup.add("store", store.Close)
+	if err := s.openBus(o, registry); err != nil {
+		return err
+	}
+	counters := gateway.NewMetrics(registry)
+	if s.sessions, err = s.newSessions(counters); err != nil {
+		return err
+	}
+	s.service, err = orchestrator.New(orchestrator.Options{
+		Store: store, Blobs: blobs, Publisher: s.sessions, Logger: s.log.With("part", "orchestrator"), Metrics: records,
+		MaxImageSize: uint64(o.MaxImage),
+	})
+	if err != nil {
+		return err
+	}
+	s.api, err = gateway.NewAPI(gateway.APIOptions{
+		Service: s.service, Credentials: credentials{s.bus.credentials}, Tokens: tokens, Checks: s.checks(),
+		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
+	})
+	if err != nil {
+		return err
+	}
+	return s.listenWeb(o)
+}
+
+// takeFolder makes the folder if need be, locks it and sweeps what a crash
+// left unfinished.
+func (s *Server) takeFolder(dir, who string) error {
+	lock, err := lockFolder(dir, who)
+	if err != nil {
+		return err
+	}
+	s.cleanup.add("data folder", lock.Unlock)
+	return nil
+}
+
+// lockFolder makes a data folder, takes it and removes unfinished files.
+func lockFolder(dir, who string) (*durable.DirLock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := durable.Lock(dir, who)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.RemoveTemp(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("sweep the data folder: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+// openData opens records and blobs of a data folder that is locked.
+func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, orchestrator.Blobs, error) {
+	blobs, err := fileblobs.Open(filepath.Join(dir, blobsName))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the images: %w", err)
+	}
+	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: m.Commit})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the records: %w", err)
+	}
+	return store, blobs, nil
+}
+
+func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
+	return gateway.NewSessions(gateway.SessionsOptions{
+		Broker: s.bus.url, Username: s.bus.username, Password: s.bus.password,
+		Devices: inbound{s},
+		OnConnected: func(ctx context.Context) {
+			if err := s.service.Republish(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("offers are not published anew", "error", err)
+			}
+		},
+		Metrics: m, Log: s.log.With("part", "sessions"),
+	})
+}
+
+// checks are the conditions for being ready.
+func (s *Server) checks() []gateway.Check {
+	return []gateway.Check{
+		{Name: "orchestrator", Healthy: func(context.Context) error {
+			select {
+			case <-s.service.Ready():
+				return nil
+			default:
+				return errors.New("the records are being recovered")
+			}
+		}},
+		{Name: "broker", Healthy: s.sessions.Health},
+	}
+}
+
+func (s *Server) listenWeb(o ServerOptions) error {
+	plain, err := net.Listen("tcp", o.HTTP)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	s.web = append(s.web, plain)
+	s.cleanup.add("HTTP listener", closeOnce(plain))
+	s.addrs.HTTP = plain.Addr().String()
+	if o.HTTPS == "" {
+		return nil
+	}
+	secure, err := listenTLS(o.HTTPS, o.TLSCert, o.TLSKey)
+	if err != nil {
+		return fmt.Errorf("listen for HTTPS: %w", err)
+	}
+	s.web = append(s.web, secure)
+	s.cleanup.add("HTTPS listener", closeOnce(secure))
+	s.addrs.HTTPS = secure.Addr().String()
+	return nil
+}
+
+// closeOnce closes a listener that its server may have closed before.
+func closeOnce(ln net.Listener) func() error {
+	return func() error {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// Addresses say where the server listens.
+func (s *Server) Addresses() Addresses { return s.addrs }
+
+// Ready is closed when everything listens and devices are admitted.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Done is closed when Run has returned.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// String names the server in logs.
+func (s *Server) String() string { return "serve" }
+
+// Close frees what NewServer opened, for a Server that is not to run.
+func (s *Server) Close() error { return s.cleanup.close() }
+
+// Run serves until ctx ends (it then returns nil) or a part fails, and frees
+// everything: those who use the broker end first, then the broker, then the
+// store is closed and the folder given back. Run is called once.
+func (s *Server) Run(ctx context.Context) error {
+	defer close(s.done)
+	err := s.runParts(ctx)
+	s.ending.Store(true)
+	return errors.Join(err, s.cleanup.close())
+}
+
+// runParts runs the orchestrator, then, when it has recovered, the sessions,
+// and admits devices when those hear them.
+func (s *Server) runParts(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.service.Run(ctx) })
+	for _, ln := range s.web {
+		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
+	}
+	g.Go(func() error {
+		select {
+		case <-s.service.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		return s.sessions.Run(ctx)
+	})
+	g.Go(func() error {
+		select {
+		case <-s.sessions.Ready():
+			s.bus.admit()
+			close(s.ready)
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	return g.Wait()
+}

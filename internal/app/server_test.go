@@ -1,0 +1,116 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"davit/internal/durable"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func testOptions(t testing.TB, dir string) ServerOptions {
+	return ServerOptions{
+		Data: dir, MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0",
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+}
+
+// patience bounds every wait for real sockets and terminals.
+const patience = 20 * time.Second
+
+// startServer runs a server until the test or stop ends it.
+func startServer(t testing.TB, o ServerOptions) (s *Server, stop func()) {
+	t.Helper()
+	s, err := NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var failed error
+	go func() { failed = s.Run(ctx) }()
+	stop = func() {
+		cancel()
+		select {
+		case <-s.Done():
+		case <-time.After(patience):
+			t.Fatal("the server does not end")
+		}
+	}
+	t.Cleanup(func() {
+		stop()
+		if failed != nil {
+			t.Errorf("serve: %v", failed)
+		}
+	})
+	select {
+	case <-s.Ready():
+	case <-s.Done():
+		t.Fatalf("serve: %v", failed)
+	case <-time.After(patience):
+		t.Fatal("the server does not get ready")
+	}
+	return s, stop
+}
+
+func TestServerIsReadyOnlyWhenItServesAndEndsInOrder(t *testing.T) {
+	dir := t.TempDir()
+	s, stop := startServer(t, testOptions(t, dir))
+	if err := Health(t.Context(), "http://"+s.Addresses().HTTP); err != nil {
+		t.Error(err)
+	}
+	conn, err := net.Dial("tcp", s.Addresses().MQTT)
+	if err != nil {
+		t.Error(err)
+	} else {
+		defer conn.Close()
+	}
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the end took %s with one idle connection", took)
+	}
+	if err := Health(t.Context(), "http://"+s.Addresses().HTTP); err == nil || !strings.Contains(err.Error(), "davit serve") {
+		t.Errorf("health of a stopped service: %v", err)
+	}
+	// The folder is free again, and in order.
+	report, err := Check(t.Context(), dir)
+	if err != nil || !report.OK() {
+		t.Errorf("check: %+v, %v", report, err)
+	}
+}
+
+func TestSecondServerOnAFolderSaysWhoHoldsIt(t *testing.T) {
+	dir := t.TempDir()
+	startServer(t, testOptions(t, dir))
+	_, err := NewServer(testOptions(t, dir))
+	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), "davit serve (pid ") {
+		t.Errorf("second server: %v", err)
+	}
+	if _, err := Check(t.Context(), dir); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("check of a folder in use: %v", err)
+	}
+}
+
+func TestFailedStartLeavesNothingBehind(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	o := testOptions(t, dir)
+	o.HTTP = taken.Addr().String()
+	if _, err := NewServer(o); err == nil || !strings.Contains(err.Error(), "listen for HTTP") || !strings.Contains(err.Error(), o.HTTP) {
+		t.Errorf("start on a taken port: %v", err)
+	}
+	// Lock, store and broker were given back.
+	startServer(t, testOptions(t, dir))
+}
