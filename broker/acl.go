@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"davit/schemas"
+)
+
+// principal is who a connection belongs to. It does not change; when its
+// credentials do, it is revoked and another takes its place.
+type principal struct {
+	name    string
+	service bool
+	devices []string // sorted
+	mine    map[string]struct{}
+	revoked atomic.Bool
+}
+
+func newPrincipal(name string, devices []string) *principal {
+	p := &principal{name: name, devices: slices.Clone(devices), mine: make(map[string]struct{}, len(devices))}
+	slices.Sort(p.devices)
+	for _, d := range devices {
+		p.mine[d] = struct{}{}
+	}
+	return p
+}
+
+func (p *principal) owns(device string) bool {
+	_, ok := p.mine[device]
+	return ok
+}
+
+// refusal says why something is not allowed; the zero value allows it. The
+// values are metric labels.
+type refusal string
+
+const (
+	allowed         refusal = ""
+	refusedTopic    refusal = "topic"     // not a topic of the contract
+	refusedDevice   refusal = "device"    // another principal's device
+	refusedSide     refusal = "direction" // the service's to say or the device's to hear
+	refusedRetain   refusal = "retain"    // retained, which the contract does not have for it
+	refusedSize     refusal = "size"      // over Kind.MaxPayload
+	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
+	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device
+)
+
+// mayPublish decides on one message to topic. Its QoS is not looked at: a
+// device that sends a status with QoS 0 repeats it until it is acknowledged
+// anyway.
+func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
+	if p.revoked.Load() {
+		return refusedRevoked
+	}
+	if p.service {
+		if strings.HasPrefix(topic, "$") || topic == "" {
+			return refusedTopic
+		}
+		return allowed
+	}
+	t, err := schemas.ParseTopic(topic)
+	switch {
+	case err != nil:
+		return refusedTopic
+	case !p.owns(t.Device):
+		return refusedDevice
+	case !t.Kind.FromDevice():
+		return refusedSide
+	case retain && !t.Kind.Retained():
+		return refusedRetain
+	case size > t.Kind.MaxPayload():
+		return refusedSize
+	}
+	return allowed
+}
+
+// mayRead decides on a delivery or a subscription without wildcards. A device
+// reads what the service says to it and nothing else, not even its own words.
+func (p *principal) mayRead(topic string) refusal {
+	if p.revoked.Load() {
+		return refusedRevoked
+	}
+	if p.service {
+		return allowed
+	}
+	t, err := schemas.ParseTopic(topic)
+	switch {
+	case err != nil:
+		return refusedTopic
+	case !p.owns(t.Device):
+		return refusedDevice
+	case t.Kind.FromDevice():
+		return refusedSide
+	}
+	return allowed
+}
+
+// maySubscribe decides on a subscription filter.
+func (p *principal) maySubscribe(filter string) refusal {
+	if p.service {
+		if strings.HasPrefix(filter, "$") && !isShared(filter) {
+			return refusedTopic
+		}
+		return allowed
+	}
+	if strings.ContainsAny(filter, "+#") || isShared(filter) {
+		return refusedWildcard
+	}
+	return p.mayRead(filter)
+}
+
+const sharePrefix = "$share/"
+
+// isShared recognises shared subscriptions the way mochi does, whatever the case.
+func isShared(filter string) bool {
+	return len(filter) >= len(sharePrefix) && strings.EqualFold(filter[:len(sharePrefix)], sharePrefix)
+}
+
+// subscriptions remembers the QoS that each filter of one connection was
+// granted; mochi is told 0 for all of them.
+type subscriptions struct {
+	mu    sync.Mutex
+	exact map[string]byte
+	wild  map[string]byte // filters with wildcards or shared
+
+	codes []byte // of the SUBSCRIBE under way; the read loop's own
+}
+
+func (s *subscriptions) grant(filter string, qos byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.exact
+	if strings.ContainsAny(filter, "+#") || isShared(filter) {
+		m = &s.wild
+	}
+	if *m == nil {
+		*m = make(map[string]byte)
+	}
+	(*m)[filter] = qos
+}
+
+func (s *subscriptions) drop(filter string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.exact, filter)
+	delete(s.wild, filter)
+}
+
+// qos is the highest QoS granted for topic. Filters with wildcards are not
+// matched against it one by one: the highest of them counts.
+func (s *subscriptions) qos(topic string) byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.exact[topic]
+	for _, w := range s.wild {
+		q = max(q, w)
+	}
+	return q
+}

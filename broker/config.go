@@ -1,0 +1,177 @@
+package broker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+)
+
+// Transport says how MQTT packets travel.
+type Transport string
+
+// The transports of a Listener.
+const (
+	TCP       Transport = "tcp"
+	WebSocket Transport = "ws"
+)
+
+// Listener is one address on which the broker accepts connections.
+type Listener struct {
+	Transport Transport
+	// Addr is "host:port"; port 0 takes a free one.
+	Addr string
+	// TLS makes the listener speak TLS; nil is plain text.
+	TLS *tls.Config
+}
+
+// Limits bound what clients can make the broker hold. A zero field means its
+// default.
+type Limits struct {
+	// MaxConnections is how many authenticated connections there may be. The
+	// service's own do not count. Default 20,000.
+	MaxConnections int
+	// MaxPending is how many further sockets may be open that have not
+	// authenticated yet. Default 512.
+	MaxPending int
+	// MaxPerPrincipal is how many connections one device or bridge may have
+	// at a time; one more ends its oldest. Default 8.
+	MaxPerPrincipal int
+	// ConnectTimeout is how long a socket may take from its first byte of
+	// TCP to the end of CONNECT, and a CONNECT to its answer. Default 5 s.
+	ConnectTimeout time.Duration
+	// WriteTimeout is how long a socket may take no byte at all while some
+	// wait. Default 30 s.
+	WriteTimeout time.Duration
+	// WriteBuffer is how many bytes may wait for one client before it is
+	// disconnected as too slow. Default 1 MiB.
+	WriteBuffer int
+	// ServiceWriteBuffer is the same for the service. Default 16 MiB.
+	ServiceWriteBuffer int
+	// Window is how many QoS 1 messages may be on their way to one client
+	// without PUBACK, if its Receive Maximum is not smaller. Default 64.
+	Window int
+	// ServiceWindow is the same for the service. Default 4096.
+	ServiceWindow int
+	// MaxPacketSize in bytes; a longer packet ends the connection. What is
+	// shorter but over the contract's size is refused with the connection
+	// kept. Default 256 KiB.
+	MaxPacketSize uint32
+	// MaxKeepalive is the longest keep alive that MQTT 5 clients are granted,
+	// and what stands in for 0 (none). Default 10 minutes.
+	MaxKeepalive time.Duration
+}
+
+// Config is what New needs.
+type Config struct {
+	// Listeners has at least one entry.
+	Listeners []Listener
+	// Credentials knows devices and bridges; nil admits the service only.
+	Credentials *Credentials
+	// ServiceName and ServicePassword admit the service, with full rights on
+	// all topics but those that begin with $. An empty password admits
+	// nobody under that name.
+	ServiceName, ServicePassword string
+	// OnConnect is called when a device or bridge has its first connection,
+	// OnDisconnect when its last has ended, with the devices that the
+	// principal had when it connected. The calls for all principals come one
+	// at a time, in order, from one goroutine, so they should be brief. A
+	// take-over, where a new connection replaces the old, is neither. The
+	// CONNACK of a connection waits until OnDisconnect for the same principal
+	// has returned, so what a device says afterwards is never undone by it.
+	OnConnect, OnDisconnect func(principal string, devices []string)
+	// HoldDevices makes devices and bridges wait with their CONNECT until
+	// Admit is called, at most ConnectTimeout: a service that has to
+	// subscribe first misses nothing that they say.
+	HoldDevices bool
+	Limits      Limits
+	// Logger is required.
+	Logger *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+
+	// listen replaces net.Listen in tests.
+	listen func(network, addr string) (net.Listener, error)
+}
+
+func (c *Config) complete() error {
+	if len(c.Listeners) == 0 {
+		return errors.New("broker: no listener configured")
+	}
+	if c.Logger == nil {
+		return errors.New("broker: no logger given")
+	}
+	for _, l := range c.Listeners {
+		if l.Transport != TCP && l.Transport != WebSocket {
+			return fmt.Errorf("broker: listener %s: transport %q is neither %s nor %s", l.Addr, l.Transport, TCP, WebSocket)
+		}
+	}
+	if c.ServicePassword != "" && c.ServiceName == "" {
+		return errors.New("broker: a service password without a name")
+	}
+	if c.listen == nil {
+		c.listen = net.Listen
+	}
+	return c.Limits.complete()
+}
+
+func (l *Limits) complete() error {
+	for _, f := range []struct {
+		name string
+		p    *int
+		def  int
+	}{
+		{"MaxConnections", &l.MaxConnections, 20_000},
+		{"MaxPending", &l.MaxPending, 512},
+		{"MaxPerPrincipal", &l.MaxPerPrincipal, 8},
+		{"WriteBuffer", &l.WriteBuffer, 1 << 20},
+		{"ServiceWriteBuffer", &l.ServiceWriteBuffer, 16 << 20},
+		{"Window", &l.Window, 64},
+		{"ServiceWindow", &l.ServiceWindow, 4096},
+	} {
+		if *f.p == 0 {
+			*f.p = f.def
+		}
+		if *f.p < 0 {
+			return fmt.Errorf("broker: limit %s is negative", f.name)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		p    *time.Duration
+		def  time.Duration
+	}{
+		{"ConnectTimeout", &l.ConnectTimeout, 5 * time.Second},
+		{"WriteTimeout", &l.WriteTimeout, 30 * time.Second},
+		{"MaxKeepalive", &l.MaxKeepalive, 10 * time.Minute},
+	} {
+		if *f.p == 0 {
+			*f.p = f.def
+		}
+		if *f.p < 0 {
+			return fmt.Errorf("broker: limit %s is negative", f.name)
+		}
+	}
+	if l.MaxPacketSize == 0 {
+		l.MaxPacketSize = 256 << 10
+	}
+	if l.Window > math.MaxUint16 || l.ServiceWindow > math.MaxUint16 {
+		return fmt.Errorf("broker: a window is at most %d", math.MaxUint16)
+	}
+	if l.MaxKeepalive < time.Second || l.MaxKeepalive > maxSafeKeepalive*time.Second {
+		return fmt.Errorf("broker: MaxKeepalive is %s, allowed are 1s to %ds", l.MaxKeepalive, maxSafeKeepalive)
+	}
+	return nil
+}
+
+// LoadTLS makes the TLS configuration of a Listener from PEM files.
+func LoadTLS(certFile, keyFile string) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("load TLS certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}

@@ -1,0 +1,391 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/alexedwards/argon2id"
+
+	"davit/internal/durable"
+	"davit/schemas"
+)
+
+// CredentialsFile is the name of the credentials file in the data folder.
+const CredentialsFile = "credentials.json"
+
+// Errors of Credentials, for errors.Is.
+var (
+	// ErrNameTaken: a device or bridge of that name has credentials.
+	ErrNameTaken = errors.New("name has credentials already")
+	// ErrNoPrincipal: no device or bridge of that name has credentials.
+	ErrNoPrincipal = errors.New("no credentials under that name")
+	// ErrNotBridge: the name is a device's.
+	ErrNotBridge = errors.New("not a bridge")
+)
+
+// PrincipalKind says what a principal is.
+type PrincipalKind string
+
+// The kinds of principals in the credentials file.
+const (
+	PrincipalDevice PrincipalKind = "device"
+	PrincipalBridge PrincipalKind = "bridge"
+)
+
+// Principal is one entry of the credentials file, without its secret. Its
+// name is the MQTT user name.
+type Principal struct {
+	Name string        `json:"name"`
+	Kind PrincipalKind `json:"kind"`
+	// Devices that it may act for; a device's own id for a device.
+	Devices []string `json:"devices"`
+}
+
+// record is a principal as the file has it.
+type record struct {
+	Principal
+	// Hash of the password: an argon2id PHC string.
+	Hash string `json:"hash"`
+}
+
+type fileFormat struct {
+	Version    int      `json:"version"`
+	Principals []record `json:"principals"`
+}
+
+const fileVersion = 1
+
+// hashParams returns the cost of new hashes, modest on purpose. Argon2's cost protects passwords that
+// people choose; ours are generated with 130 random bits, which nobody finds by
+// trying however cheap a try is. What is left to gain is that a file that was
+// copied gives no password away, for which any hash will do. What is to lose is
+// the broker: after a restart a whole fleet verifies at once, and at the
+// customary 64 MiB and 50 ms each, 10,000 devices would take minutes. 1 MiB and
+// about 1 ms make it seconds.
+func hashParams() *argon2id.Params {
+	return &argon2id.Params{Memory: 1 << 10, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+}
+
+// Bounds on the parameters of hashes that come from the file.
+const (
+	maxHashMemory     = 64 << 10 // KiB
+	maxHashIterations = 10
+	maxHashLanes      = 16
+)
+
+// entry is a principal in memory.
+type entry struct {
+	record
+	who *principal
+}
+
+// Credentials is the store of the passwords of devices and bridges. Every
+// change is on disk when the method returns, and live connections of the
+// principal have been told to end. One process writes the file; Reload picks up
+// changes that were made by hand. All methods may be called at any time.
+type Credentials struct {
+	path string
+
+	change sync.Mutex // held while a change is made; taken before mu
+
+	mu       sync.RWMutex
+	entries  map[string]*entry
+	onRevoke func(name string)
+
+	verifier *verifier
+}
+
+// OpenCredentials reads DIR/credentials.json. A file that is not there is an
+// empty one.
+func OpenCredentials(dir string) (*Credentials, error) {
+	c := &Credentials{path: filepath.Join(dir, CredentialsFile), verifier: newVerifier()}
+	entries, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.entries = entries
+	return c, nil
+}
+
+// AddDevice creates credentials for a device and returns the password, which
+// is kept nowhere.
+func (c *Credentials) AddDevice(id string) (password string, err error) {
+	return c.add(Principal{Name: id, Kind: PrincipalDevice, Devices: []string{id}})
+}
+
+// AddBridge creates credentials for a bridge that acts for devices.
+func (c *Credentials) AddBridge(id string, devices []string) (password string, err error) {
+	return c.add(Principal{Name: id, Kind: PrincipalBridge, Devices: slices.Clone(devices)})
+}
+
+func (c *Credentials) add(p Principal) (string, error) {
+	if err := checkPrincipal(p); err != nil {
+		return "", err
+	}
+	password, hash, err := newPassword()
+	if err != nil {
+		return "", err
+	}
+	err = c.update(func(m map[string]*entry) error {
+		if old := m[p.Name]; old != nil {
+			return fmt.Errorf("%w: %s %q; rotate its password or remove it first", ErrNameTaken, old.Kind, p.Name)
+		}
+		m[p.Name] = newEntry(record{p, hash})
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("add %s: %w", p.Kind, err)
+	}
+	return password, nil
+}
+
+// Rotate replaces the password of a device or bridge.
+func (c *Credentials) Rotate(name string) (password string, err error) {
+	password, hash, err := newPassword()
+	if err != nil {
+		return "", err
+	}
+	err = c.update(func(m map[string]*entry) error {
+		old := m[name]
+		if old == nil {
+			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
+		}
+		m[name] = newEntry(record{old.Principal, hash})
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("rotate password: %w", err)
+	}
+	return password, nil
+}
+
+// SetBridgeDevices replaces the list of devices that a bridge acts for. Its
+// connections end; it comes back with the same password.
+func (c *Credentials) SetBridgeDevices(id string, devices []string) error {
+	if err := checkPrincipal(Principal{Name: id, Kind: PrincipalBridge, Devices: devices}); err != nil {
+		return err
+	}
+	err := c.update(func(m map[string]*entry) error {
+		old := m[id]
+		switch {
+		case old == nil:
+			return fmt.Errorf("%w: %q", ErrNoPrincipal, id)
+		case old.Kind != PrincipalBridge:
+			return fmt.Errorf("%w: %q is a %s", ErrNotBridge, id, old.Kind)
+		}
+		r := old.record
+		r.Devices = slices.Clone(devices)
+		m[id] = newEntry(r)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set bridge devices: %w", err)
+	}
+	return nil
+}
+
+// Remove deletes the credentials of a device or bridge.
+func (c *Credentials) Remove(name string) error {
+	err := c.update(func(m map[string]*entry) error {
+		if m[name] == nil {
+			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
+		}
+		delete(m, name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove credentials: %w", err)
+	}
+	return nil
+}
+
+// List returns all principals by name.
+func (c *Credentials) List() []Principal {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := make([]Principal, 0, len(c.entries))
+	for _, name := range slices.Sorted(maps.Keys(c.entries)) {
+		p := c.entries[name].Principal
+		p.Devices = slices.Clone(p.Devices)
+		list = append(list, p)
+	}
+	return list
+}
+
+// Reload reads the file again. Principals that are gone or changed lose their
+// connections; if the file cannot be used, nothing changes.
+func (c *Credentials) Reload() error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	fresh, err := c.read()
+	if err != nil {
+		return err
+	}
+	for name, e := range fresh {
+		if old := c.entries[name]; old != nil && sameRecord(old.record, e.record) {
+			fresh[name] = old
+		}
+	}
+	c.install(fresh)
+	return nil
+}
+
+func sameRecord(a, b record) bool {
+	return a.Kind == b.Kind && a.Hash == b.Hash && slices.Equal(a.Devices, b.Devices)
+}
+
+// update makes one change: edit works on a copy, which replaces the entries
+// once it is on disk.
+func (c *Credentials) update(edit func(map[string]*entry) error) error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	fresh := maps.Clone(c.entries) // entries is only written under change
+	if err := edit(fresh); err != nil {
+		return err
+	}
+	if err := c.write(fresh); err != nil {
+		return err
+	}
+	c.install(fresh)
+	return nil
+}
+
+// install makes fresh the truth and revokes what it replaces; c.change is held.
+func (c *Credentials) install(fresh map[string]*entry) {
+	c.mu.Lock()
+	old := c.entries
+	c.entries = fresh
+	onRevoke := c.onRevoke
+	c.mu.Unlock()
+	for name, e := range old {
+		if fresh[name] == e {
+			continue
+		}
+		e.who.revoked.Store(true)
+		c.verifier.forget(name)
+		if onRevoke != nil {
+			onRevoke(name)
+		}
+	}
+}
+
+// watch sets what is called, after the fact, with the name of each principal
+// whose credentials change.
+func (c *Credentials) watch(onRevoke func(name string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onRevoke = onRevoke
+}
+
+func (c *Credentials) lookup(name string) *entry {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.entries[name]
+}
+
+func newEntry(r record) *entry {
+	return &entry{record: r, who: newPrincipal(r.Name, r.Devices)}
+}
+
+func newPassword() (password, hash string, err error) {
+	password = rand.Text()
+	hash, err = argon2id.CreateHash(password, hashParams())
+	if err != nil {
+		return "", "", fmt.Errorf("hash password: %w", err)
+	}
+	return password, hash, nil
+}
+
+func (c *Credentials) write(entries map[string]*entry) error {
+	f := fileFormat{Version: fileVersion, Principals: make([]record, 0, len(entries))}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		f.Principals = append(f.Principals, entries[name].record)
+	}
+	data, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode credentials: %w", err)
+	}
+	if err := durable.WriteFile(c.path, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", c.path, err)
+	}
+	return nil
+}
+
+func (c *Credentials) read() (map[string]*entry, error) {
+	data, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return make(map[string]*entry), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read credentials: %w", err)
+	}
+	var f fileFormat
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, fmt.Errorf("credentials file %s: %w", c.path, err)
+	}
+	if f.Version != fileVersion {
+		return nil, fmt.Errorf("credentials file %s has version %d, this program knows %d", c.path, f.Version, fileVersion)
+	}
+	entries := make(map[string]*entry, len(f.Principals))
+	for _, r := range f.Principals {
+		if err := checkRecord(r); err != nil {
+			return nil, fmt.Errorf("credentials file %s: %w", c.path, err)
+		}
+		if entries[r.Name] != nil {
+			return nil, fmt.Errorf("credentials file %s: two entries for %q", c.path, r.Name)
+		}
+		entries[r.Name] = newEntry(r)
+	}
+	return entries, nil
+}
+
+func checkPrincipal(p Principal) error {
+	if err := schemas.ValidateID(p.Name); err != nil {
+		return fmt.Errorf("%s name: %w", p.Kind, err)
+	}
+	switch p.Kind {
+	case PrincipalDevice:
+		if !slices.Equal(p.Devices, []string{p.Name}) {
+			return fmt.Errorf("device %q acts for itself and for no other", p.Name)
+		}
+		return nil
+	case PrincipalBridge:
+	default:
+		return fmt.Errorf("%q is of unknown kind %q", p.Name, p.Kind)
+	}
+	seen := make(map[string]bool, len(p.Devices))
+	for _, d := range p.Devices {
+		if err := schemas.ValidateID(d); err != nil {
+			return fmt.Errorf("device of bridge %q: %w", p.Name, err)
+		}
+		if seen[d] {
+			return fmt.Errorf("device %q stands twice in the list of bridge %q", d, p.Name)
+		}
+		seen[d] = true
+	}
+	return nil
+}
+
+func checkRecord(r record) error {
+	if err := checkPrincipal(r.Principal); err != nil {
+		return err
+	}
+	p, _, _, err := argon2id.DecodeHash(r.Hash)
+	if err != nil {
+		return fmt.Errorf("password hash of %q: %w", r.Name, err)
+	}
+	if p.Memory > maxHashMemory || p.Iterations < 1 || p.Iterations > maxHashIterations ||
+		p.Parallelism < 1 || p.Parallelism > maxHashLanes || p.SaltLength < 8 || p.KeyLength < 16 || p.KeyLength > 64 {
+		return fmt.Errorf("password hash of %q: parameters m=%d,t=%d,p=%d are outside what this program accepts (m up to %d, t up to %d, p up to %d)",
+			r.Name, p.Memory, p.Iterations, p.Parallelism, maxHashMemory, maxHashIterations, maxHashLanes)
+	}
+	return nil
+}

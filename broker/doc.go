@@ -1,0 +1,40 @@
+// Package broker owns the embedded MQTT broker: listeners, authentication,
+// access control derived from the topics of package schemas, and the
+// credentials file. It knows nothing of jobs and imports no other part of
+// davit but schemas and internal/durable. No other package imports mochi.
+//
+// mochi-mqtt is used as an engine: it decodes and encodes packets, keeps the
+// subscription index and the retained messages, and runs one read loop per
+// connection. Everything around it is ours, because mochi 2.7.9 has defects
+// that have to be kept out of reach (defects_test.go shows each of them on
+// mochi alone, and its absence here):
+//
+//   - Connections come from our listeners and our conn, whose writes never
+//     block: bytes that the socket does not take at once wait in a bounded
+//     buffer, and a reader that lets it overflow is disconnected. So nobody
+//     waits for a slow, stalled or vanished client.
+//   - A session ends with its connection. The broker keeps no storage, so it
+//     could not hold a session over a restart anyway, and the contract does
+//     not need one: offers are retained, a status is repeated until it is
+//     acknowledged. CONNACK says so (session present 0; MQTT 5: session
+//     expiry interval 0). A client may ask for either kind of start.
+//   - A client that takes over a connection waits until the old one has
+//     ended completely, will message included (sessions.go).
+//   - QoS 1 towards clients is ours (outbox.go): mochi hands out every message
+//     as QoS 0 and never keeps one in flight. Packet ids, the client's Receive
+//     Maximum and the PUBACKs are accounted for per connection. Nothing is
+//     re-sent within a connection (MQTT 5, 4.4), and none outlives it.
+//   - mochi's event loop is not started: there are no $SYS topics, sessions
+//     or delayed messages for it to look after. A message expiry interval is
+//     not acted upon; the contract's messages carry their own times.
+//   - Client ids are scoped by principal, so no principal can take over a
+//     session of another whatever it calls itself.
+//
+// QoS 2, topic aliases and enhanced authentication are not offered.
+//
+// Goroutines: each connection has mochi's two (read loop and write loop) and,
+// while bytes wait for the socket, one of ours that writes them. A conn's
+// outbox is behind its mutex; the registry of sessions and the credentials are
+// each behind theirs. Hooks run on the read loop of the connection that they
+// are called for, except delivery, which runs on the publisher's.
+package broker

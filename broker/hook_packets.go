@@ -1,0 +1,254 @@
+package broker
+
+import (
+	"strings"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/schemas"
+)
+
+const (
+	// publishedQoS marks a message with the QoS it was published with:
+	// Packet.ReasonCode means nothing in a PUBLISH and is copied along, while
+	// mochi lowers the QoS itself to the 0 that it knows of the subscription.
+	publishedQoS = 1
+	// deadTopic stands in for topics that mochi would drop unacknowledged.
+	deadTopic = "refused"
+)
+
+// OnPacketRead implements mqtt.Hook.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := connOf(cl)
+	if c == nil || c.principal == nil {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		h.b.metrics.messageIn()
+		if pk.FixedHeader.Qos > 1 {
+			h.b.refuse(c, "publish", pk.TopicName, "qos")
+			h.b.disconnect(c, packets.ErrQosNotSupported)
+			return pk, packets.ErrRejectPacket
+		}
+		c.talk.refused = ""
+		if strings.HasPrefix(pk.TopicName, "$") {
+			c.talk.refused, pk.TopicName = pk.TopicName, deadTopic
+		}
+	case packets.Puback:
+		c.acked(pk.PacketID)
+	case packets.Disconnect:
+		c.talk.goodbye = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		// There is no session whose end could be put off.
+		pk.Properties.SessionExpiryIntervalFlag = false
+		pk.Properties.SessionExpiryInterval = 0
+	}
+	return pk, nil
+}
+
+// OnPublish implements mqtt.Hook. A refused message is acknowledged like any
+// other (MQTT 5: with the reason) and goes nowhere.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := connOf(cl)
+	if c != nil {
+		topic, r := pk.TopicName, refusedTopic
+		if c.talk.refused != "" {
+			topic = c.talk.refused
+		} else {
+			r = c.principal.mayPublish(topic, pk.FixedHeader.Retain, len(pk.Payload))
+		}
+		if r != allowed {
+			h.b.refuse(c, "publish", topic, r)
+			if c.version < 5 || pk.FixedHeader.Qos == 0 {
+				return pk, packets.CodeSuccessIgnore
+			}
+			if r == refusedSize {
+				return pk, packets.ErrQuotaExceeded
+			}
+			return pk, packets.ErrNotAuthorized
+		}
+	}
+	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
+	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
+	if pk.FixedHeader.Retain {
+		h.b.lockStore(c)
+	}
+	return pk, nil
+}
+
+// refuse counts a refusal, and logs it once per principal and minute.
+func (b *Broker) refuse(c *conn, action, topic string, r refusal) {
+	b.metrics.aclRefused(action, r)
+	if b.logged.allow("acl/" + c.principal.name) {
+		b.log.Warn("MQTT "+action+" refused", "principal", c.principal.name, "topic", printable([]byte(topic)),
+			"reason", string(r), "remote", c.RemoteAddr().String())
+	}
+}
+
+// lockStore is called before mochi stores a retained message; OnRetainMessage
+// comes right after. c is nil for the inline client.
+func (b *Broker) lockStore(c *conn) {
+	b.retained.RLock()
+	if c != nil {
+		c.talk.reading = true
+	}
+}
+
+// OnRetainMessage implements mqtt.Hook.
+func (h *hook) OnRetainMessage(cl *mqtt.Client, _ packets.Packet, _ int64) {
+	if c := connOf(cl); c != nil {
+		c.talk.reading = false
+	}
+	h.b.retained.RUnlock()
+}
+
+// OnSubscribe implements mqtt.Hook: it decides on each filter. mochi is told
+// QoS 0 for those that are allowed, and an invalid filter for the others.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := connOf(cl)
+	c.subscribing.Store(true)
+	c.sub.codes = c.sub.codes[:0]
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		if r := c.principal.maySubscribe(f.Filter); r != allowed {
+			h.b.refuse(c, "subscribe", f.Filter, r)
+			c.sub.codes = append(c.sub.codes, packets.ErrNotAuthorized.Code)
+			f.Filter = ""
+			continue
+		}
+		q := min(f.Qos, 1)
+		c.sub.codes = append(c.sub.codes, q)
+		c.sub.grant(f.Filter, q)
+		f.Qos = 0
+	}
+	return pk
+}
+
+// OnSubscribed implements mqtt.Hook; next, mochi looks for retained messages.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	c := connOf(cl)
+	c.subscribing.Store(false)
+	for i, f := range pk.Filters {
+		if codes[i] < packets.ErrUnspecifiedError.Code && strings.ContainsAny(f.Filter, "+#") && !isShared(f.Filter) {
+			h.b.retained.Lock()
+			c.talk.scanning = true
+			return
+		}
+	}
+}
+
+// OnPacketProcessed implements mqtt.Hook.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
+	if c := connOf(cl); c != nil && c.talk.scanning {
+		c.talk.scanning = false
+		h.b.retained.Unlock()
+	}
+}
+
+// OnUnsubscribe implements mqtt.Hook.
+func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if c := connOf(cl); c != nil {
+		for _, f := range pk.Filters {
+			c.sub.drop(f.Filter)
+		}
+	}
+	return pk
+}
+
+// OnACLCheck implements mqtt.Hook. Publishes are decided in OnPublish, where
+// a refusal keeps the connection; what is asked here is one delivery, or a
+// filter that OnSubscribe has allowed.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	c := connOf(cl)
+	if write || c == nil {
+		return true
+	}
+	if c.subscribing.Load() {
+		// Perhaps a delivery at the same moment, which then takes no slot;
+		// mochi's channel has room for some of those.
+		return c.principal.service || c.principal.mayRead(topic) == allowed
+	}
+	if !c.principal.service && c.principal.mayRead(topic) != allowed {
+		return false
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		select {
+		case c.slots <- struct{}{}:
+		case <-c.closed:
+		}
+	}
+	return true
+}
+
+func (c *conn) freeSlot() {
+	select {
+	case <-c.slots:
+	default:
+	}
+}
+
+// OnPublishDropped implements mqtt.Hook.
+func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
+	h.b.metrics.messageDropped()
+	if c := connOf(cl); c != nil {
+		c.freeSlot()
+	}
+}
+
+// OnPacketEncode implements mqtt.Hook: the last word on what a client is sent.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := connOf(cl)
+	if c == nil {
+		return pk
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		if pk.ReasonCode == packets.CodeSuccess.Code && c.version >= 5 {
+			pk.Properties.MaximumPacketSize = h.b.cfg.Limits.MaxPacketSize
+			pk.Properties.SessionExpiryIntervalFlag = c.talk.expiry // 0, if it asked for more
+		}
+	case packets.Suback:
+		c.fixSuback(&pk)
+	case packets.Publish:
+		c.freeSlot()
+		h.b.metrics.messageOut()
+		c.raiseQoS(&pk)
+	}
+	return pk
+}
+
+// fixSuback puts back the QoS that was granted and the refusals.
+func (c *conn) fixSuback(pk *packets.Packet) {
+	for i, code := range c.sub.codes {
+		switch {
+		case i >= len(pk.ReasonCodes):
+			return
+		case code >= packets.ErrUnspecifiedError.Code:
+			if c.version < 5 {
+				code = packets.ErrUnspecifiedError.Code // MQTT 3.1.1, 3.9.3: the only failure
+			}
+			pk.ReasonCodes[i] = code
+		case pk.ReasonCodes[i] < packets.ErrUnspecifiedError.Code:
+			pk.ReasonCodes[i] = code
+		}
+	}
+}
+
+// raiseQoS makes a message QoS 1 if it was published and subscribed so. The
+// outbox fills in the packet id.
+func (c *conn) raiseQoS(pk *packets.Packet) {
+	var q byte
+	if pk.ReasonCode >= publishedQoS {
+		q = pk.ReasonCode - publishedQoS
+	} else if t, err := schemas.ParseTopic(pk.TopicName); err == nil {
+		q = t.Kind.QoS() // a will: mochi publishes it without asking
+	}
+	pk.ReasonCode = 0
+	if min(q, c.sub.qos(pk.TopicName)) > 0 {
+		pk.FixedHeader.Qos = 1
+		pk.PacketID = 1
+	}
+}

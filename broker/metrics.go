@@ -1,0 +1,135 @@
+package broker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics counts what the broker does. A nil *Metrics counts nothing.
+type Metrics struct {
+	connections  *prometheus.GaugeVec
+	connects     *prometheus.CounterVec
+	refusals     *prometheus.CounterVec
+	authFailures *prometheus.CounterVec
+	aclRefusals  *prometheus.CounterVec
+	msgIn        prometheus.Counter
+	msgOut       prometheus.Counter
+	bytesIn      prometheus.Counter
+	bytesOut     prometheus.Counter
+	dropped      prometheus.Counter
+	slow         prometheus.Counter
+	takeOvers    prometheus.Counter
+	acceptErrs   prometheus.Counter
+	panics       prometheus.Counter
+}
+
+// NewMetrics registers the broker's metrics with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Namespace: "davit", Subsystem: "broker", Name: name, Help: help})
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "davit", Subsystem: "broker", Name: name, Help: help}, labels)
+	}
+	return &Metrics{
+		connections: f.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "connections", Help: "Authenticated MQTT connections by transport.",
+		}, []string{"transport"}),
+		connects:     vec("connects_total", "MQTT connections accepted, by transport.", "transport"),
+		refusals:     vec("connect_refusals_total", "Connections refused, by reason.", "reason"),
+		authFailures: vec("auth_failures_total", "Failed authentications, by reason.", "reason"),
+		aclRefusals:  vec("acl_refusals_total", "Publishes, subscriptions and wills refused, by action and reason.", "action", "reason"),
+		msgIn:        counter("received_messages_total", "PUBLISH packets received from clients."),
+		msgOut:       counter("sent_messages_total", "PUBLISH packets sent to clients."),
+		bytesIn:      counter("received_bytes_total", "Bytes received from clients."),
+		bytesOut:     counter("sent_bytes_total", "Bytes sent to clients."),
+		dropped:      counter("dropped_messages_total", "Messages dropped for a connected client."),
+		slow:         counter("slow_readers_dropped_total", "Connections ended because the client read too slowly."),
+		takeOvers:    counter("takeovers_total", "Connections ended because their client connected again."),
+		acceptErrs:   counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
+		panics:       counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
+	}
+}
+
+func (m *Metrics) connected(t Transport, delta float64) {
+	if m == nil {
+		return
+	}
+	m.connections.WithLabelValues(string(t)).Add(delta)
+	if delta > 0 {
+		m.connects.WithLabelValues(string(t)).Inc()
+	}
+}
+
+func (m *Metrics) refused(reason string) {
+	if m != nil {
+		m.refusals.WithLabelValues(reason).Inc()
+	}
+}
+
+func (m *Metrics) authFailed(reason string) {
+	if m != nil {
+		m.authFailures.WithLabelValues(reason).Inc()
+	}
+}
+
+func (m *Metrics) aclRefused(action string, r refusal) {
+	if m != nil {
+		m.aclRefusals.WithLabelValues(action, string(r)).Inc()
+	}
+}
+
+func (m *Metrics) messageIn() {
+	if m != nil {
+		m.msgIn.Inc()
+	}
+}
+
+func (m *Metrics) messageOut() {
+	if m != nil {
+		m.msgOut.Inc()
+	}
+}
+
+func (m *Metrics) bytesReceived(n int) {
+	if m != nil && n > 0 {
+		m.bytesIn.Add(float64(n))
+	}
+}
+
+func (m *Metrics) bytesSent(n int) {
+	if m != nil && n > 0 {
+		m.bytesOut.Add(float64(n))
+	}
+}
+
+func (m *Metrics) messageDropped() {
+	if m != nil {
+		m.dropped.Inc()
+	}
+}
+
+func (m *Metrics) slowReader() {
+	if m != nil {
+		m.slow.Inc()
+	}
+}
+
+func (m *Metrics) takenOver() {
+	if m != nil {
+		m.takeOvers.Inc()
+	}
+}
+
+func (m *Metrics) acceptError() {
+	if m != nil {
+		m.acceptErrs.Inc()
+	}
+}
+
+func (m *Metrics) panicked() {
+	if m != nil {
+		m.panics.Inc()
+	}
+}
