@@ -1,0 +1,157 @@
+package boltstore_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"davit/orchestrator"
+	"davit/orchestrator/boltstore"
+	"davit/orchestrator/storetest"
+)
+
+func open(dir string) (orchestrator.Store, error) {
+	return boltstore.Open(boltstore.Options{Path: filepath.Join(dir, "store.db")})
+}
+
+func TestMain(m *testing.M) {
+	storetest.CrashChild(open)
+	goleak.VerifyTestMain(m)
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, storetest.Factory{
+		Durable: true,
+		Open: func(t testing.TB, dir string) orchestrator.Store {
+			s, err := open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	})
+}
+
+func TestCrash(t *testing.T) { storetest.Crash(t, open) }
+
+func TestSecondOpenerIsToldSo(t *testing.T) {
+	dir := t.TempDir()
+	s, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = open(dir)
+	if err == nil || !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("second open: %v", err)
+	}
+}
+
+func TestDamagedFileIsAnError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("not a store ", 4096)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := boltstore.Open(boltstore.Options{Path: path}); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("open of a file that is no store: %v", err)
+	}
+}
+
+// TestUpdatesAreCommittedInGroups holds the writer in one update until many
+// others wait, and then expects them in few commits.
+func TestUpdatesAreCommittedInGroups(t *testing.T) {
+	var mu sync.Mutex
+	var groups []int
+	s, err := boltstore.Open(boltstore.Options{
+		Path: filepath.Join(t.TempDir(), "store.db"),
+		OnCommit: func(n int, took time.Duration, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			groups = append(groups, n)
+			if err != nil || took <= 0 {
+				t.Errorf("commit of %d took %v: %v", n, took, err)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const n = 200
+	var wg sync.WaitGroup
+	entered := make(chan struct{})
+	wg.Go(func() {
+		if err := s.Update(context.Background(), func(w orchestrator.Writer) error {
+			close(entered)
+			for s.Waiting() < n {
+				runtime.Gosched()
+			}
+			return w.Put("t", []byte("first"), nil)
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-entered
+	for i := range n {
+		wg.Go(func() {
+			if err := s.Update(context.Background(), func(w orchestrator.Writer) error {
+				return w.Put("t", []byte{byte(i), 1}, nil)
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	sum := 0
+	for _, g := range groups {
+		sum += g
+	}
+	if sum != n+1 || len(groups) != 2 {
+		t.Errorf("%d updates in %d commits: %v", sum, len(groups), groups)
+	}
+}
+
+// TestGivingUpWhileQueued ends the context of an update that the writer has
+// not taken yet: it returns at once and is never kept.
+func TestGivingUpWhileQueued(t *testing.T) {
+	s, err := open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = s.Update(context.Background(), func(orchestrator.Writer) error { close(entered); <-leave; return nil })
+	})
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error)
+	go func() {
+		result <- s.Update(ctx, func(w orchestrator.Writer) error { return w.Put("t", []byte("k"), nil) })
+	}()
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("update: %v", err)
+	}
+	close(leave)
+	wg.Wait()
+	if err := s.Update(context.Background(), func(w orchestrator.Writer) error {
+		if v, err := w.Get("t", []byte("k")); err != nil || v != nil {
+			t.Errorf("the update that was given up is there: %q, %v", v, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
