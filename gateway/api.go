@@ -247,7 +247,7 @@ func route[I, O any](a *API, api huma.API, call, words string, fn func(context.C
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
 		if err != nil {
-			return nil, a.problem(ctx, op.OperationID, err)
+			return nil, a.problem(ctx, op, err)
 		}
 		return out, nil
 	})

@@ -72,6 +72,8 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 	case errors.Is(err, ErrDisconnected):
 		// The report is recorded and its ack could not be sent: the device repeats it.
 		s.refusals.warn(device, "acknowledgement not sent", "kind", it.kind, "error", err)
+	case it.kind == schemas.KindFetch:
+		s.options.Metrics.refusedMessage(it.kind, orchestratorReason(err)) // logged where it was refused
 	default:
 		s.refuse(device, it.kind, orchestratorReason(err), err)
 	}

@@ -231,8 +231,10 @@ func (l *link) publish(ctx context.Context, p *paho.Publish) error {
 	switch {
 	case err == nil:
 		return nil
-	case conn.Err() != nil || errors.Is(err, autopaho.ConnectionDownError):
+	case conn.Err() != nil || errors.Is(err, autopaho.ConnectionDownError) || errors.Is(err, session.ErrNoConnection):
 		return fmt.Errorf("publish on %s: %w", p.Topic, ErrDisconnected)
+	case p.QoS == 0 && !errors.Is(err, paho.ErrInvalidArguments):
+		return fmt.Errorf("publish on %s: %w: %w", p.Topic, ErrDisconnected, err) // the write failed
 	}
 	return fmt.Errorf("publish on %s: %w", p.Topic, err)
 }

@@ -24,6 +24,9 @@ const (
 	bodyRate  = 1 << 10
 	// writeStall is how long one write of an answer may take.
 	writeStall = 30 * time.Second
+	// leftover is how long the rest of a body that nobody wants may still
+	// arrive, so that a client which is sending sees the answer.
+	leftover = time.Second
 )
 
 // errBodyStalled is what a reader of a body gets when the sender was too slow.
@@ -46,7 +49,8 @@ func (a *API) observe(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = &pacedBody{ReadCloser: r.Body, control: rec.control, start: start}
+			rec.body = &pacedBody{ReadCloser: r.Body, control: rec.control, start: start}
+			r.Body = rec.body
 		}
 		rec.Header().Set("X-Request-Id", id)
 		defer func() {
@@ -143,6 +147,7 @@ func fallback(mux *http.ServeMux) http.HandlerFunc {
 type recorder struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	body    *pacedBody // nil if the request has none
 	status  int
 }
 
@@ -151,15 +156,26 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) WriteHeader(status int) {
 	if status >= 200 && r.status == 0 {
-		r.status = status
+		r.begin(status)
 	}
 	r.extend()
 	r.ResponseWriter.WriteHeader(status)
 }
 
+// begin notes the status. If the body has not been read to its end, the
+// connection ends with the answer: net/http would otherwise wait for the rest
+// of the body before it sends the answer.
+func (r *recorder) begin(status int) {
+	r.status = status
+	if r.body != nil && r.body.err == nil {
+		r.Header().Set("Connection", "close")
+		_ = r.control.SetReadDeadline(time.Now().Add(leftover)) // as in extend
+	}
+}
+
 func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.begin(http.StatusOK)
 	}
 	r.extend()
 	return r.ResponseWriter.Write(b)

@@ -20,7 +20,7 @@ import (
 // errorBudget is how much of a refused value is echoed in a field error.
 const errorBudget = 128
 
-// kinds maps the orchestrator's kinds of error to HTTP.
+// statusOf maps the orchestrator's kinds of error to HTTP.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, orchestrator.ErrNotFound):
@@ -40,12 +40,16 @@ func statusOf(err error) int {
 // problem turns an error of a handler into the answer. An error of no known
 // kind is logged and answered without its text, which may tell too much; the
 // request id connects the two.
-func (a *API) problem(ctx context.Context, operation string, err error) error {
+func (a *API) problem(ctx context.Context, op huma.Operation, err error) error {
 	var known huma.StatusError
 	if errors.As(err, &known) {
 		return err
 	}
 	status := statusOf(err)
+	if status == http.StatusNotFound && op.DefaultStatus == http.StatusCreated {
+		// The path is there; what the request refers to is not.
+		status = http.StatusUnprocessableEntity
+	}
 	if status != http.StatusInternalServerError {
 		return newProblem(status, err.Error())
 	}
@@ -53,7 +57,7 @@ func (a *API) problem(ctx context.Context, operation string, err error) error {
 		return newProblem(http.StatusServiceUnavailable, "The request was abandoned before it was done.")
 	}
 	id := requestID(ctx)
-	a.options.Log.Error("request failed", "operation", operation, "request_id", id, "error", err)
+	a.options.Log.Error("request failed", "operation", op.OperationID, "request_id", id, "error", err)
 	p := newProblem(status, "Something went wrong inside davit; the log of the server has it under request "+id+".")
 	p.Instance = "urn:davit:request:" + id
 	return p

@@ -34,7 +34,8 @@ type Devices interface {
 	// Status returns when the report is on disk and its ack is published. A
 	// report that fails stays without ack, so the device repeats it.
 	Status(ctx context.Context, device string, s schemas.Status) error
-	// Fetch must not block; what it cannot take is asked for again.
+	// Fetch must not block; what it cannot take is asked for again. It logs
+	// what it refuses, because only it knows how often that is worth a line.
 	Fetch(ctx context.Context, device string, f schemas.Fetch) error
 }
 
