@@ -13,7 +13,9 @@ import (
 	"davit/schemas"
 )
 
-func topic(device string, k schemas.Kind) string { return schemas.Topic{Device: device, Kind: k}.String() }
+func topic(device string, k schemas.Kind) string {
+	return schemas.Topic{Device: device, Kind: k}.String()
+}
 
 func TestMayPublishAndSubscribe(t *testing.T) {
 	bridge := newPrincipal("rack", []string{"a", "b"})

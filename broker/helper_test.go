@@ -17,10 +17,7 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	serviceName = "$davit"
