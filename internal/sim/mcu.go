@@ -47,6 +47,7 @@ type app struct {
 	ota       ota
 	nextReq   uint16
 	traffic   int
+	strayLoad bool // a piece that nobody had offered was answered
 }
 
 type timer struct {

@@ -159,6 +159,7 @@ func (m *MCU) eraseByOffer(now time.Time) {
 func (m *MCU) goAhead(now time.Time) {
 	o := &m.app.ota
 	o.phase, o.next, o.page, o.pages = otaLoading, 0, nil, 0
+	m.app.strayLoad = false
 	m.event(Event{Kind: EventAccepted, Version: o.version, Size: o.size})
 	m.send(tlv.AppendGo(nil, m.req()), now)
 }
@@ -168,7 +169,11 @@ func (m *MCU) onLoad(l tlv.Load, now time.Time) {
 	o := &m.app.ota
 	switch {
 	case o.phase != otaLoading:
-		m.stat(tlv.CodeInvalidReq, now)
+		// Said once: a module that has not noticed a reset may send several.
+		if !m.app.strayLoad {
+			m.app.strayLoad = true
+			m.stat(tlv.CodeInvalidReq, now)
+		}
 		return
 	case l.Offset != o.next:
 		m.stat(tlv.CodeInvalidOffset, now)
