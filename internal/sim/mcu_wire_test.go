@@ -152,4 +152,3 @@ func TestMCUAnswersQuestions(t *testing.T) {
 		}
 	})
 }
-
