@@ -1,0 +1,424 @@
+// Package bridge plays the module for host MCUs on serial ports: one MQTT
+// connection for all of them, an image spool, and for each port a session that
+// survives the loss of any process on either side.
+//
+// Who owns what: each device has one goroutine that owns its record and its
+// execution (device), and one that opens its port and runs the dialect's
+// session on it (line); each image that is fetched has one (download). They
+// hand each other work and never share state but through mutexes named for it.
+// Everything that a restart needs is under Config.DataDir.
+//
+// The package imports schemas and internal/durable, never broker, gateway or
+// orchestrator. Dialects are handed in.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"davit/bridge/dialect"
+	"davit/bridge/spool"
+	"davit/internal/durable"
+	"davit/schemas"
+)
+
+// MaxPorts is how many ports one bridge serves.
+const MaxPorts = 64
+
+// Defaults of Config.
+const (
+	DefaultFetchPatience = 30 * time.Minute
+	// publishTimeout bounds one publication.
+	publishTimeout = 10 * time.Second
+	// goodbye bounds the farewell to the broker.
+	goodbye = 2 * time.Second
+)
+
+// Config of a bridge. What is left zero has a default.
+type Config struct {
+	// DataDir holds records and images; no other process may use it.
+	DataDir string
+	// Ports with their devices, 1 to MaxPorts.
+	Ports []PortConfig
+	// Dialects by name. Every port's has to be there.
+	Dialects map[string]dialect.Dialect
+	// MQTT says how to reach the broker; Transport, if set, stands in its place.
+	MQTT      MQTTConfig
+	Transport Transport
+	// OpenPort opens a port; nil means OpenSerial.
+	OpenPort func(PortConfig) (io.ReadWriteCloser, error)
+	// Module names the bridge's software in hello messages.
+	Module string
+	// MaxChunk is the largest chunk in bytes to ask for; 0 leaves it to the offer.
+	MaxChunk int
+	// Window is how many chunks are asked for ahead, at most schemas.MaxWindow.
+	Window int
+	// Spool says how much disk images may take.
+	Spool spool.Options
+	// FetchPatience is how long a download may stand still while the broker
+	// is connected.
+	FetchPatience time.Duration
+	// PortPatience is how long an execution waits for a port that is gone.
+	PortPatience time.Duration
+	// OfferInterval is how long after an unanswered offer it is repeated; 0
+	// leaves it to the dialect.
+	OfferInterval time.Duration
+
+	Logger  *slog.Logger // nil discards
+	Metrics *Metrics     // nil counts nothing
+}
+
+// Bridge serves ports. It runs once.
+type Bridge struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *Metrics
+	transport Transport
+	lock      *durable.DirLock
+	spool     *spool.Spool
+	records   records
+	downloads *downloads
+	devices   map[string]*line
+	order     []*line
+	refusals  refusals
+	ready     chan struct{}
+	readyOnce sync.Once
+}
+
+// New checks cfg, takes the data folder and reads the devices' records. Nothing
+// runs before Run; Close gives the folder back if Run is never called.
+func New(cfg Config) (*Bridge, error) {
+	cfg, err := complete(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{})}
+	if b.transport == nil {
+		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
+			return nil, fmt.Errorf("bridge: %w", err)
+		}
+	}
+	if err := b.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("bridge: %w", err), b.Close())
+	}
+	return b, nil
+}
+
+func complete(cfg Config) (Config, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OpenPort == nil {
+		cfg.OpenPort = OpenSerial
+	}
+	if cfg.Window == 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.FetchPatience == 0 {
+		cfg.FetchPatience = DefaultFetchPatience
+	}
+	if cfg.PortPatience == 0 {
+		cfg.PortPatience = DefaultPortPatience
+	}
+	switch {
+	case cfg.DataDir == "":
+		return cfg, errors.New("no data folder is given")
+	case cfg.Window < 1 || cfg.Window > schemas.MaxWindow:
+		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
+	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
+		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
+	case len(cfg.Ports) == 0 || len(cfg.Ports) > MaxPorts:
+		return cfg, fmt.Errorf("%d ports are given, allowed are 1 to %d", len(cfg.Ports), MaxPorts)
+	}
+	ports, err := checkPorts(cfg)
+	cfg.Ports = ports
+	return cfg, err
+}
+
+// checkPorts completes the ports and refuses doubles and unknown dialects.
+func checkPorts(cfg Config) ([]PortConfig, error) {
+	devices, paths := map[string]bool{}, map[string]string{}
+	ports := make([]PortConfig, 0, len(cfg.Ports))
+	for _, p := range cfg.Ports {
+		if err := schemas.ValidateID(p.Device); err != nil {
+			return nil, fmt.Errorf("port %s: device id: %w", p.Path, err)
+		}
+		if devices[p.Device] {
+			return nil, fmt.Errorf("device %s has two ports", p.Device)
+		}
+		if other, taken := paths[p.Path]; taken {
+			return nil, fmt.Errorf("port %s is given to both %s and %s", p.Path, other, p.Device)
+		}
+		devices[p.Device], paths[p.Path] = true, p.Device
+		if p.Dialect == "" {
+			p.Dialect = DefaultDialect
+		}
+		kind := cfg.Dialects[p.Dialect]
+		if kind == nil {
+			return nil, fmt.Errorf("device %s: dialect %q is not known", p.Device, p.Dialect)
+		}
+		ports = append(ports, p.complete(kind.Line()))
+	}
+	return ports, nil
+}
+
+// open takes the folder and everything in it.
+func (b *Bridge) open() error {
+	dir := filepath.Join(b.cfg.DataDir, "devices")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if b.lock, err = durable.Lock(b.cfg.DataDir, "davit bridge"); err != nil {
+		return err
+	}
+	if err := durable.RemoveTemp(dir); err != nil {
+		return err
+	}
+	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
+		return err
+	}
+	b.records = records{dir}
+	b.downloads = &downloads{
+		publish: b.fetch, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
+		patience: b.cfg.FetchPatience, running: map[string]*download{},
+	}
+	for _, p := range b.cfg.Ports {
+		rec, err := b.records.load(p.Device)
+		if err != nil {
+			return err
+		}
+		l := newLine(newDevice(b, p, b.cfg.Dialects[p.Dialect], rec))
+		b.devices[p.Device] = l
+		b.order = append(b.order, l)
+	}
+	return nil
+}
+
+// Close gives the data folder back. Run does it by itself.
+func (b *Bridge) Close() error {
+	if b.lock == nil {
+		return nil
+	}
+	lock := b.lock
+	b.lock = nil
+	return lock.Unlock()
+}
+
+// Ready is closed when the broker has been reached for the first time.
+func (b *Bridge) Ready() <-chan struct{} { return b.ready }
+
+// String names the bridge in logs.
+func (b *Bridge) String() string { return fmt.Sprintf("bridge with %d ports", len(b.order)) }
+
+// Run serves the ports until ctx ends, and returns nil then. What is under way
+// is continued by the next Run of a bridge on the same folder.
+func (b *Bridge) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, b.Close()) }()
+	// They end in this order: first the sessions, which may have something to record; then the devices, which
+	// record it; then the connection, which says goodbye.
+	lines, stopLines := context.WithCancel(ctx)
+	defer stopLines()
+	behind := context.WithoutCancel(ctx)
+	devices, stopDevices := context.WithCancel(behind)
+	defer stopDevices()
+	sending, stopSending := context.WithCancel(behind)
+	defer stopSending()
+	network, stopNetwork := context.WithCancel(behind)
+	defer stopNetwork()
+	b.downloads.ctx = devices
+
+	var sessions, actors, senders sync.WaitGroup
+	for _, l := range b.order {
+		actors.Go(func() { l.dev.run(devices) })
+		sessions.Go(func() { l.run(lines) })
+		senders.Go(func() { l.send(sending) })
+	}
+	var link errgroup.Group
+	link.Go(func() error {
+		defer stopLines() // a transport that ends by itself ends the bridge
+		return b.transport.Run(network, b.client())
+	})
+	<-lines.Done()
+	sessions.Wait()
+	stopDevices()
+	actors.Wait()
+	b.downloads.all.Wait()
+	stopSending()
+	senders.Wait() // or a presence that waits would overtake the farewell
+	b.farewell(network)
+	stopNetwork()
+	return link.Wait()
+}
+
+// client is what the transport has to know.
+func (b *Bridge) client() Client {
+	c := Client{Connected: b.up, Disconnected: b.down, Received: b.received}
+	for _, l := range b.order {
+		for _, k := range schemas.Kinds() {
+			if !k.FromDevice() {
+				c.Subscriptions = append(c.Subscriptions, Subscription{Topic: schemas.Topic{Device: l.dev.id, Kind: k}.String(), QoS: k.QoS()})
+			}
+		}
+	}
+	// A connection has one will only: it speaks for the first device. The service's own broker knows the bridge's
+	// other devices; another broker's retained presence of those stays until the bridge is back.
+	if will, err := message(b.order[0].dev.id, &schemas.Presence{V: schemas.Version}); err == nil {
+		c.Will = will
+	}
+	return c
+}
+
+func message(device string, p schemas.Payload) (Message, error) {
+	payload, err := schemas.Encode(p)
+	if err != nil {
+		return Message{}, err
+	}
+	k := p.Kind()
+	return Message{Topic: schemas.Topic{Device: device, Kind: k}.String(), Payload: payload, QoS: k.QoS(), Retain: k.Retained()}, nil
+}
+
+func (b *Bridge) up() {
+	b.log.Info("connected to the broker")
+	b.metrics.broker(true)
+	b.setConnected(true)
+	b.readyOnce.Do(func() { close(b.ready) })
+}
+
+func (b *Bridge) down() {
+	b.log.Warn("connection to the broker lost")
+	b.metrics.broker(false)
+	b.setConnected(false)
+}
+
+func (b *Bridge) setConnected(up bool) {
+	b.downloads.setConnected(up)
+	for _, l := range b.order {
+		m := &l.dev.mail
+		m.update(func() { m.connected, m.changed = up, true })
+	}
+}
+
+// received takes a message of the service to its device, without waiting.
+func (b *Bridge) received(topic string, payload []byte) {
+	t, err := schemas.ParseTopic(topic)
+	if err != nil {
+		return // we subscribed to topics of the contract only
+	}
+	l := b.devices[t.Device]
+	if l == nil {
+		return
+	}
+	m := &l.dev.mail
+	switch t.Kind {
+	case schemas.KindOffer:
+		m.update(func() { m.offer, m.hasOffer = payload, true })
+	case schemas.KindChunk:
+		if dl := l.route.Load(); dl != nil {
+			dl.take(payload)
+		} else {
+			b.metrics.strayChunk()
+		}
+	case schemas.KindAck:
+		var a schemas.Ack
+		if err := schemas.Decode(payload, &a); err != nil {
+			b.refuse(t.Device, t.Kind, err)
+			return
+		}
+		m.update(func() {
+			if len(m.acks) < maxAcks {
+				m.acks = append(m.acks, a)
+			}
+		})
+	}
+}
+
+// route sends a device's chunks to dl, or nowhere.
+func (b *Bridge) route(d *device, dl *download) { b.devices[d.id].route.Store(dl) }
+
+// publish queues a message of a device. One that is lost is said again: a
+// status until its ack, a hello after a failure.
+func (b *Bridge) publish(d *device, p schemas.Payload) {
+	m, err := message(d.id, p)
+	if err != nil {
+		d.log.Error("message outside the contract", "error", err)
+		return
+	}
+	select {
+	case b.devices[d.id].outgoing <- m:
+	default:
+		d.log.Debug("message dropped: the connection is slower than the device", "topic", m.Topic)
+		d.mail.update(func() { d.mail.failed = d.mail.failed || p.Kind() == schemas.KindHello })
+	}
+}
+
+func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch) error {
+	m, err := message(device, f)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	return b.transport.Publish(ctx, m)
+}
+
+// farewell says that the devices go, while the connection stands.
+func (b *Bridge) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	for _, l := range b.order {
+		m, err := message(l.dev.id, &schemas.Presence{V: schemas.Version})
+		if err == nil {
+			err = b.transport.Publish(ctx, m)
+		}
+		if err != nil {
+			b.log.Debug("farewell", "device", l.dev.id, "error", err)
+			return
+		}
+	}
+}
+
+// refusals remembers when a device's malformed messages were logged last.
+type refusals struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// refuse counts a malformed message and logs it once per device and minute.
+func (b *Bridge) refuse(device string, k schemas.Kind, err error) {
+	b.metrics.refusedMessage(k)
+	r := &b.refusals
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if r.last == nil {
+		r.last = map[string]time.Time{}
+	}
+	if last, ok := r.last[device]; ok && now.Sub(last) < time.Minute {
+		return
+	}
+	r.last[device] = now
+	b.log.Warn("malformed message from the service", "device", device, "kind", k, "error", err)
+}
+
+// line is a device's port and its way out to the broker.
+type line struct {
+	dev      *device
+	outgoing chan Message
+	route    atomic.Pointer[download]
+}
+
+// outgoingSize is how many messages of a device may wait for the broker.
+const outgoingSize = 64
+
+func newLine(d *device) *line { return &line{dev: d, outgoing: make(chan Message, outgoingSize)} }

@@ -1,0 +1,333 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/schemas"
+)
+
+// Times of a device's reports.
+const (
+	// progressEvery is the least time between two reports of progress, which
+	// have to differ by progressShare of the image as well, unless
+	// progressIdle has passed.
+	progressEvery = 500 * time.Millisecond
+	progressShare = 100
+	progressIdle  = 10 * time.Second
+	// A status is repeated until its ack arrives, less and less often.
+	firstRepeat = 5 * time.Second
+	lastRepeat  = time.Minute
+	// announceAgain is after how long a hello that failed is sent again.
+	announceAgain = 5 * time.Second
+)
+
+// device is one port's session with the service. Its goroutine (run) owns all
+// fields below; others send it work through do and the mailbox.
+type device struct {
+	b    *Bridge
+	id   string
+	port PortConfig
+	kind dialect.Dialect
+	log  *slog.Logger
+
+	mail  mailbox
+	calls chan call
+	gone  chan struct{} // closed when run has ended
+
+	rec       record
+	session   dialect.Session // nil while the port is down
+	downSince time.Time
+	connected bool
+	helloDue  time.Time // when the hello is to be sent (again); zero for never
+	ex        *execution
+	outbox    map[string]*repeat // results that are not acknowledged, by execution
+}
+
+// call is work for the device's goroutine.
+type call struct {
+	f    func()
+	done chan struct{}
+}
+
+// repeat is a status that is sent until it is acknowledged.
+type repeat struct {
+	status schemas.Status
+	due    time.Time
+	wait   time.Duration
+}
+
+// mailbox holds what the service said, in bounded space: of offers only the
+// newest counts.
+type mailbox struct {
+	mu        sync.Mutex
+	offer     []byte
+	hasOffer  bool
+	acks      []schemas.Ack
+	connected bool
+	changed   bool
+	failed    bool // an announcement was not taken
+	wake      chan struct{}
+}
+
+// maxAcks is how many acks may wait; a status whose ack is lost is sent again.
+const maxAcks = 32
+
+func (m *mailbox) update(f func()) {
+	m.mu.Lock()
+	f()
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func newDevice(b *Bridge, port PortConfig, kind dialect.Dialect, rec record) *device {
+	d := &device{
+		b: b, id: port.Device, port: port, kind: kind, log: b.log.With("device", port.Device), rec: rec,
+		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{},
+	}
+	d.mail.wake = make(chan struct{}, 1)
+	return d
+}
+
+// do runs f on the device's goroutine and waits for it. It returns false if
+// the device has stopped.
+func (d *device) do(f func()) bool {
+	c := call{f, make(chan struct{})}
+	select {
+	case d.calls <- c:
+		<-c.done
+		return true
+	case <-d.gone:
+		return false
+	}
+}
+
+// run owns the device until ctx ends.
+func (d *device) run(ctx context.Context) {
+	defer close(d.gone)
+	d.downSince = time.Now()
+	d.restore()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(d.tick(time.Now()))
+		select {
+		case <-ctx.Done():
+			d.stop()
+			return
+		case c := <-d.calls:
+			c.f()
+			close(c.done)
+		case <-d.mail.wake:
+			d.read()
+		case <-timer.C:
+		}
+	}
+}
+
+// restore takes up what was under way when the bridge stopped.
+func (d *device) restore() {
+	for _, e := range d.rec.Ended {
+		if e.Status != nil && !e.Acked {
+			d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat}
+		}
+	}
+	if d.rec.Open != nil {
+		d.log.Info("taking up an execution", "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
+		d.resume()
+	}
+}
+
+// stop lets go of the image; the record has what the next run needs.
+func (d *device) stop() {
+	if d.ex != nil {
+		d.ex.letGo()
+	}
+}
+
+// read takes what the service said.
+func (d *device) read() {
+	d.mail.mu.Lock()
+	offer, hasOffer, acks := d.mail.offer, d.mail.hasOffer, d.mail.acks
+	connected, changed, failed := d.mail.connected, d.mail.changed, d.mail.failed
+	d.mail.offer, d.mail.hasOffer, d.mail.acks, d.mail.changed, d.mail.failed = nil, false, nil, false, false
+	d.mail.mu.Unlock()
+	now := time.Now()
+	if changed {
+		d.connected = connected
+		if connected {
+			d.announce(now)
+		}
+	}
+	if failed && d.connected {
+		d.helloDue = now.Add(announceAgain)
+	}
+	for _, a := range acks {
+		d.acked(a)
+	}
+	if hasOffer {
+		d.offered(offer)
+	}
+}
+
+// announce says everything that the service may have missed.
+func (d *device) announce(now time.Time) {
+	d.b.publish(d, &schemas.Presence{V: schemas.Version, Online: true})
+	d.hello()
+	for _, r := range d.outbox {
+		r.due, r.wait = now, firstRepeat
+	}
+	if d.ex != nil && d.ex.out != nil {
+		d.ex.out.due, d.ex.out.wait = now, firstRepeat
+	}
+}
+
+// hello says who the device is; the service hears of a changed version or
+// execution this way.
+func (d *device) hello() {
+	d.helloDue = time.Time{}
+	if !d.connected {
+		return
+	}
+	h := &schemas.Hello{
+		V: schemas.Version, Module: d.b.cfg.Module, Dialect: d.kind.Name(), HostVersions: d.rec.Versions, MaxChunk: d.b.cfg.MaxChunk,
+	}
+	if d.ex != nil {
+		h.Execution, h.Attempt = d.ex.offer.Execution, d.ex.offer.Attempt
+	}
+	d.b.publish(d, h)
+}
+
+// tick does what is due and returns how long nothing will be.
+func (d *device) tick(now time.Time) time.Duration {
+	next := time.Hour
+	soonest := func(at time.Time) {
+		if !at.IsZero() {
+			next = min(next, max(0, at.Sub(now)))
+		}
+	}
+	if d.connected {
+		if !d.helloDue.IsZero() && !now.Before(d.helloDue) {
+			d.announce(now)
+		}
+		soonest(d.helloDue)
+		for _, r := range d.outbox {
+			soonest(d.send(r, now))
+		}
+	}
+	if d.ex != nil {
+		soonest(d.portLimit(now))
+	}
+	if d.ex != nil {
+		soonest(d.progress(now))
+		if d.ex.out != nil && d.connected {
+			soonest(d.send(d.ex.out, now))
+		}
+	}
+	return next
+}
+
+// send publishes a status if it is due, and returns when it will be again.
+func (d *device) send(r *repeat, now time.Time) time.Time {
+	if !now.Before(r.due) {
+		s := r.status
+		d.b.publish(d, &s)
+		r.due = now.Add(r.wait)
+		r.wait = min(2*r.wait, lastRepeat)
+	}
+	return r.due
+}
+
+// acked takes the service's word that a status is recorded.
+func (d *device) acked(a schemas.Ack) {
+	if r := d.outbox[a.Execution]; r != nil && r.status.Attempt == a.Attempt && a.Seq >= r.status.Seq {
+		delete(d.outbox, a.Execution)
+		if e := d.rec.ended(a.Execution, a.Attempt); e != nil {
+			e.Acked = true
+			d.save()
+		}
+		return
+	}
+	ex := d.ex
+	if ex == nil || ex.offer.Execution != a.Execution || ex.offer.Attempt != a.Attempt {
+		return
+	}
+	switch {
+	case a.Superseded:
+		d.drop("the service has superseded it", nil)
+	case a.State.Final():
+		d.drop("the service has recorded it as "+string(a.State), &endedRecord{Execution: a.Execution, Attempt: a.Attempt, Acked: true})
+	case ex.out != nil && a.Seq >= ex.out.status.Seq:
+		ex.out = nil
+	}
+}
+
+// save writes the record. A failure is logged and told to the caller, for whom
+// it may matter.
+func (d *device) save() error {
+	err := d.b.records.save(d.rec)
+	if err != nil {
+		d.log.Error("the device's record could not be written; a restart may repeat work", "error", err)
+	}
+	return err
+}
+
+// version takes a version that the MCU reports.
+func (d *device) version(property, version string) {
+	if !d.rec.report(property, version) {
+		return
+	}
+	d.log.Info("host version", "property", property, "version", version)
+	_ = d.save() // logged; the MCU will be asked again after a restart
+	d.hello()
+}
+
+// lineUp takes a session on a port that was just opened.
+func (d *device) lineUp(s dialect.Session) {
+	d.session = s
+	d.b.metrics.port(d.id, true)
+	d.startLeg()
+}
+
+func (d *device) lineDown() {
+	if d.session != nil {
+		d.session, d.downSince = nil, time.Now()
+		d.b.metrics.port(d.id, false)
+	}
+}
+
+// properties are the version properties to ask the MCU for.
+func (d *device) properties() []string {
+	var out []string
+	if d.port.VersionProperty != "" {
+		out = append(out, d.port.VersionProperty)
+	}
+	for _, p := range d.rec.Properties {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// sentence makes a detail text one that the contract takes.
+func sentence(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	for len(s) > schemas.MaxDetailLength {
+		s = strings.ToValidUTF8(s[:schemas.MaxDetailLength], "")
+	}
+	return s
+}

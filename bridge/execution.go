@@ -1,0 +1,433 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/bridge/spool"
+	"davit/internal/durable"
+	"davit/schemas"
+)
+
+// DefaultPortPatience is how long an execution waits for a port that is not
+// there, unless the offer says how long an MCU may take to answer.
+const DefaultPortPatience = 10 * time.Minute
+
+// execution is the one under way on a device. It belongs to the device's
+// goroutine, but for what a session reads of it.
+type execution struct {
+	offer  schemas.Offer
+	state  schemas.State
+	since  time.Time
+	seq    uint64
+	limit  uint64 // numbers below are reserved on disk
+	out    *repeat
+	dl     *download
+	member *member
+	image  *spool.Image
+	source source
+	ready  chan struct{}
+	isDone bool // ready is closed
+
+	loaded    atomic.Uint64 // bytes that the MCU acknowledged
+	loadSince time.Time
+	reported  uint64 // bytes in the last report
+	reportAt  time.Time
+}
+
+// source is the image as a session reads it: it is there once ready is closed.
+type source struct{ image atomic.Pointer[spool.Image] }
+
+// ReadAt implements io.ReaderAt.
+func (s *source) ReadAt(b []byte, offset int64) (int, error) {
+	img := s.image.Load()
+	if img == nil {
+		return 0, errors.New("the image is not there")
+	}
+	return img.ReadAt(b, offset)
+}
+
+// letGo gives the image back and leaves the download.
+func (ex *execution) letGo() {
+	if ex.dl != nil {
+		ex.dl.leave(ex.member)
+		ex.dl = nil
+	}
+	if ex.image != nil {
+		_ = ex.image.Release() // what it could not sync is fetched again
+		ex.image = nil
+	}
+}
+
+// offered takes a message on the offer topic.
+func (d *device) offered(payload []byte) {
+	if len(payload) == 0 {
+		d.withdrawn()
+		return
+	}
+	var o schemas.Offer
+	if err := schemas.Decode(payload, &o); err != nil {
+		d.b.refuse(d.id, schemas.KindOffer, err)
+		return
+	}
+	if e := d.rec.ended(o.Execution, o.Attempt); e != nil {
+		d.sayAgain(e)
+		return
+	}
+	if !o.Expires.IsZero() && !time.Now().Before(o.Expires) {
+		d.log.Info("offer has expired", "execution", o.Execution)
+		return
+	}
+	if ex := d.ex; ex != nil {
+		if ex.offer.Execution == o.Execution && o.Attempt <= ex.offer.Attempt {
+			return // delivered once more
+		}
+		if ex.state == schemas.StateBooting {
+			d.rec.Next = &o // what the MCU boots is decided; then comes the next
+			_ = d.save()
+			return
+		}
+		d.drop("replaced by execution "+o.Execution, nil)
+	}
+	d.begin(o)
+}
+
+// sayAgain repeats the result of an execution that is offered once more.
+func (d *device) sayAgain(e *endedRecord) {
+	if e.Status == nil || d.outbox[e.Execution] != nil {
+		return
+	}
+	e.Acked = false
+	d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat}
+}
+
+// withdrawn takes an empty offer. An MCU that was told to boot is watched to
+// the end.
+func (d *device) withdrawn() {
+	if d.rec.Next != nil {
+		d.rec.Next = nil
+		_ = d.save()
+	}
+	if d.ex != nil && d.ex.state != schemas.StateBooting {
+		d.drop("withdrawn by the service", nil)
+	}
+}
+
+// begin takes up an offer.
+func (d *device) begin(o schemas.Offer) {
+	d.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
+	d.rec.name(o.Host.VersionProperty)
+	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered}
+	if err := d.save(); err != nil {
+		d.resume()
+		d.finish(dialect.Result{State: schemas.StateFailed, Cause: schemas.CauseStorage, Detail: err.Error()})
+		return
+	}
+	d.resume()
+	d.hello()
+}
+
+// resume makes an execution of the record's open one.
+func (d *device) resume() {
+	r := d.rec.Open
+	d.ex = &execution{offer: r.Offer, state: r.State, since: time.Now(), seq: r.SeqLimit, limit: r.SeqLimit, ready: make(chan struct{})}
+	if r.State.Rank() >= schemas.StateAccepted.Rank() && r.State != schemas.StateBooting {
+		d.fetch()
+	}
+	if d.ex != nil {
+		d.startLeg()
+	}
+}
+
+// startLeg has the session carry out the MCU leg, if the port is there.
+func (d *device) startLeg() {
+	ex := d.ex
+	if ex == nil || d.session == nil {
+		return
+	}
+	h := ex.offer.Host
+	property := h.VersionProperty
+	if property == "" {
+		property = d.port.VersionProperty
+	}
+	d.session.Start(dialect.Update{
+		Version: ex.offer.Version, Size: ex.offer.Size, Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready,
+		Force: ex.offer.Force, ResumeAt: ex.state, VersionProperty: property,
+		AnswerTimeout: milliseconds(h.AnswerTimeoutMS), VerdictTimeout: milliseconds(h.VerdictTimeoutMS),
+		BootTimeout: milliseconds(h.BootTimeoutMS), VersionTimeout: milliseconds(h.VersionTimeoutMS),
+	})
+}
+
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// leg takes the reports of one execution's MCU leg from the session's
+// goroutine to the device's.
+type leg struct {
+	d  *device
+	ex *execution
+}
+
+// State implements dialect.Reporter.
+func (l *leg) State(s schemas.State, n uint64) error {
+	if s == schemas.StateInstalling && n > 0 {
+		l.ex.loaded.Store(n) // one for each frame: the device looks now and then
+		return nil
+	}
+	err := errors.New("the bridge is stopping")
+	l.d.do(func() { err = l.d.legState(l.ex, s) })
+	return err
+}
+
+// Ended implements dialect.Reporter.
+func (l *leg) Ended(r dialect.Result) {
+	l.d.do(func() {
+		if l.d.ex == l.ex {
+			l.d.finish(r)
+		}
+	})
+}
+
+func (d *device) legState(ex *execution, s schemas.State) error {
+	if d.ex != ex {
+		return nil // replaced or canceled; the session will hear of it
+	}
+	switch s {
+	case schemas.StateAccepted:
+		err := d.advance(s)
+		if err == nil {
+			d.fetch()
+		}
+		return err
+	case schemas.StateInstalling:
+		ex.loaded.Store(0)
+		ex.loadSince = time.Now()
+	case schemas.StateBooting:
+		if took := time.Since(ex.loadSince).Seconds(); took > 0 && !ex.loadSince.IsZero() {
+			d.b.metrics.load(d.id, float64(ex.offer.Size)/took)
+		}
+	}
+	return d.advance(s)
+}
+
+// advance moves the execution on to s, on disk first. A state that it has had
+// already changes nothing: the MCU leg may begin anew.
+func (d *device) advance(s schemas.State) error {
+	ex := d.ex
+	if s.Rank() <= ex.state.Rank() {
+		return nil
+	}
+	old := ex.state
+	ex.state, d.rec.Open.State = s, s
+	if err := d.save(); err != nil {
+		ex.state, d.rec.Open.State = old, old
+		return err
+	}
+	d.log.Info("update", "execution", ex.offer.Execution, "state", s)
+	d.report()
+	return nil
+}
+
+// report makes a status of where the execution stands; it replaces the one
+// before, acknowledged or not.
+func (d *device) report() {
+	ex := d.ex
+	ex.reported, ex.reportAt = ex.bytes(), time.Now()
+	ex.out = &repeat{wait: firstRepeat, status: schemas.Status{
+		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: ex.state, BytesDone: ex.reported,
+	}}
+}
+
+// bytes is what the present state counts.
+func (ex *execution) bytes() uint64 {
+	switch ex.state {
+	case schemas.StateDownloading:
+		if ex.dl != nil {
+			return ex.dl.held.Load()
+		}
+	case schemas.StateDownloaded, schemas.StateBooting:
+		return ex.offer.Size
+	case schemas.StateInstalling:
+		return ex.loaded.Load()
+	}
+	return 0
+}
+
+// nextSeq is the number of a new status. It grows over restarts.
+func (d *device) nextSeq() uint64 {
+	ex := d.ex
+	ex.seq++
+	if ex.seq > ex.limit {
+		d.rec.Open.SeqLimit = ex.seq + seqBlock
+		_ = d.save() // logged; without it a restart repeats numbers, which the service then ignores
+		ex.limit = d.rec.Open.SeqLimit
+	}
+	return ex.seq
+}
+
+// progress reports bytes now and then, and returns when to look again.
+func (d *device) progress(now time.Time) time.Time {
+	ex := d.ex
+	if ex.state != schemas.StateDownloading && ex.state != schemas.StateInstalling {
+		return time.Time{}
+	}
+	due := ex.reportAt.Add(progressEvery)
+	if now.Before(due) {
+		return due
+	}
+	n := ex.bytes()
+	step := max(n, ex.reported) - min(n, ex.reported)
+	if step > 0 && (step >= ex.offer.Size/progressShare || now.Sub(ex.reportAt) >= progressIdle) {
+		d.report()
+		return now.Add(progressEvery)
+	}
+	return now.Add(progressEvery)
+}
+
+// fetch brings the image to the spool, or finds it there.
+func (d *device) fetch() {
+	ex := d.ex
+	if ex.image != nil {
+		return // under way since before the MCU restarted
+	}
+	var err error
+	if ex.image, err = d.b.spool.Acquire(ex.offer.SHA256, ex.offer.Size); err != nil {
+		d.finish(failure(err))
+		return
+	}
+	chunk := ex.offer.Chunk.Preferred
+	if m := d.b.cfg.MaxChunk; m != 0 {
+		chunk = min(chunk, m)
+	}
+	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk}
+	ex.member.done = func(err error) {
+		d.do(func() {
+			if d.ex == ex {
+				d.fetched(err)
+			}
+		})
+	}
+	whole := ex.image.Held() == ex.image.Size()
+	if ex.dl, err = d.b.downloads.join(ex.offer.SHA256, ex.offer.Size, ex.member); err != nil {
+		d.finish(failure(err))
+		return
+	}
+	d.b.route(d, ex.dl)
+	if !whole {
+		_ = d.advance(schemas.StateDownloading) // the download itself is what has to last, and it does
+	}
+}
+
+// fetched goes on when the image is there, or cannot be had.
+func (d *device) fetched(err error) {
+	ex := d.ex
+	d.b.route(d, nil)
+	ex.dl = nil
+	if err != nil {
+		d.finish(failure(err))
+		return
+	}
+	_ = d.advance(schemas.StateDownloaded)
+	ex.source.image.Store(ex.image)
+	if !ex.isDone {
+		ex.isDone = true
+		close(ex.ready)
+	}
+}
+
+// failure is the result of an error on the way from the service to the spool.
+func failure(err error) dialect.Result {
+	r := dialect.Result{State: schemas.StateFailed, Detail: err.Error()}
+	switch {
+	case errors.Is(err, errNetwork):
+		r.Cause = schemas.CauseNetwork
+	case errors.Is(err, errChecksum):
+		r.Cause = schemas.CauseChecksum
+	case durable.IsNoSpace(err):
+		r.Cause = schemas.CauseStorage
+		r.Detail = "The bridge's disk is full: " + err.Error()
+	default:
+		r.Cause = schemas.CauseStorage
+	}
+	return r
+}
+
+// portLimit ends an execution whose port does not come back, and returns when
+// it will.
+func (d *device) portLimit(now time.Time) time.Time {
+	if d.session != nil {
+		return time.Time{}
+	}
+	patience := d.b.cfg.PortPatience
+	if ms := d.ex.offer.Host.AnswerTimeoutMS; ms > 0 {
+		patience = milliseconds(ms)
+	}
+	since := d.downSince
+	if d.ex.since.After(since) {
+		since = d.ex.since
+	}
+	limit := since.Add(patience)
+	if now.Before(limit) {
+		return limit
+	}
+	d.finish(dialect.Result{
+		State: schemas.StateFailed, Cause: schemas.CauseSerial,
+		Detail: fmt.Sprintf("The serial port %s has been gone for %v.", d.port.Path, patience),
+	})
+	return time.Time{}
+}
+
+// drop ends the execution without a report of our own.
+func (d *device) drop(why string, e *endedRecord) {
+	ex := d.ex
+	d.log.Info("execution dropped", "execution", ex.offer.Execution, "why", why)
+	if e != nil {
+		d.rec.remember(*e)
+	}
+	if d.session != nil {
+		d.session.Cancel()
+	}
+	d.close()
+}
+
+// finish records the end of the execution and reports it until it is
+// acknowledged.
+func (d *device) finish(r dialect.Result) {
+	ex := d.ex
+	s := schemas.Status{
+		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: r.State, Cause: r.Cause,
+		Code: r.Code, Detail: sentence(r.Detail), HostVersion: r.HostVersion, BytesDone: min(ex.bytes(), ex.offer.Size),
+	}
+	if s.State == schemas.StateSucceeded {
+		s.BytesDone = ex.offer.Size
+	}
+	if err := s.Validate(); err != nil {
+		d.log.Error("result outside the contract", "error", err)
+		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, sentence(err.Error()), ""
+	}
+	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
+	d.b.metrics.ended(s.State, s.Cause)
+	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s})
+	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat}
+	if d.session != nil {
+		d.session.Cancel() // nothing, if the session itself said so
+	}
+	d.close()
+}
+
+// close forgets the execution and takes up the offer that waited for its end.
+func (d *device) close() {
+	d.b.route(d, nil)
+	d.ex.letGo()
+	d.ex = nil
+	next := d.rec.Next
+	d.rec.Open, d.rec.Next = nil, nil
+	_ = d.save() // logged; the result is repeated from memory, and after a restart the MCU is asked again
+	if next != nil {
+		d.begin(*next)
+		return
+	}
+	d.hello()
+}

@@ -1,0 +1,106 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/schemas"
+)
+
+// Waits between attempts to open a port.
+const (
+	firstReopen = 250 * time.Millisecond
+	lastReopen  = 10 * time.Second
+	// steady is how long a session has to last to count as a good one.
+	steady = 10 * time.Second
+)
+
+// run opens the port and runs sessions on it until ctx ends: an adapter that
+// was unplugged is taken again when it is back.
+func (l *line) run(ctx context.Context) {
+	d := l.dev
+	d.b.metrics.port(d.id, false)
+	wait, complaint := firstReopen, ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) >= steady {
+			wait = firstReopen
+		}
+		if err != nil && err.Error() != complaint {
+			complaint = err.Error()
+			d.log.Warn("serial port is down; trying again", "path", d.port.Path, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, lastReopen)
+	}
+}
+
+// session opens the port and runs one session until it dies.
+func (l *line) session(ctx context.Context) error {
+	d := l.dev
+	port, err := d.b.cfg.OpenPort(d.port)
+	if err != nil {
+		return err
+	}
+	var properties []string
+	if !d.do(func() { properties = d.properties() }) {
+		return port.Close()
+	}
+	s := d.kind.NewSession(port, dialect.Config{
+		Baud: d.port.Baud, VersionProperties: properties, OfferInterval: d.b.cfg.OfferInterval,
+	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
+	d.log.Info("serial port is open", "path", d.port.Path, "baud", d.port.Baud)
+	d.do(func() { d.lineUp(s) })
+	err = s.Run(ctx)
+	d.do(d.lineDown)
+	return err
+}
+
+// lineEvents takes what happens on a line to its device.
+type lineEvents struct {
+	d     *device
+	count func(dialect.Counter, int)
+}
+
+// Version implements dialect.Events.
+func (e *lineEvents) Version(property, version string) {
+	e.d.do(func() { e.d.version(property, version) })
+}
+
+// Counted implements dialect.Events.
+func (e *lineEvents) Counted(c dialect.Counter, n int) { e.count(c, n) }
+
+// send publishes the device's messages in their order until ctx ends.
+func (l *line) send(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-l.outgoing:
+			l.sendOne(ctx, m)
+		}
+	}
+}
+
+func (l *line) sendOne(ctx context.Context, m Message) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	err := l.dev.b.transport.Publish(ctx, m)
+	if err == nil {
+		return
+	}
+	l.dev.log.Debug("publish", "topic", m.Topic, "error", err)
+	if t, e := schemas.ParseTopic(m.Topic); e == nil && (t.Kind == schemas.KindHello || t.Kind == schemas.KindPresence) {
+		mail := &l.dev.mail
+		mail.update(func() { mail.failed = true })
+	}
+}

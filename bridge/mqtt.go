@@ -1,0 +1,174 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/paho"
+)
+
+// MQTTConfig says how to reach the broker.
+type MQTTConfig struct {
+	// URL of the broker: mqtt://HOST:PORT, mqtts://, ws:// or wss://.
+	URL string
+	// Username is the bridge's id; it names the connection as well.
+	Username string
+	Password string
+	// TLS is used with mqtts and wss; nil means the system's trust.
+	TLS *tls.Config
+}
+
+// Times of the connection.
+const (
+	keepAliveSeconds = 30
+	firstReconnect   = 500 * time.Millisecond
+	lastReconnect    = 30 * time.Second
+	packetTimeout    = 10 * time.Second
+	// subscribeBatch is how many filters go into one SUBSCRIBE: a packet of
+	// moderate size, which every broker takes.
+	subscribeBatch = 48
+)
+
+// mqttTransport is a Transport over MQTT 5.
+type mqttTransport struct {
+	cfg MQTTConfig
+	url *url.URL
+	log *slog.Logger
+	cm  atomic.Pointer[autopaho.ConnectionManager]
+}
+
+func newMQTT(cfg MQTTConfig, log *slog.Logger) (*mqttTransport, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("broker URL: %w", err)
+	}
+	switch u.Scheme {
+	case "mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss":
+	default:
+		return nil, fmt.Errorf("broker URL %q: the scheme is %q; write mqtt://HOST:PORT, mqtts://, ws:// or wss://", u.Redacted(), u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("broker URL %q names no host", u.Redacted())
+	}
+	if u.Port() == "" {
+		u.Host += ":" + map[string]string{"mqtt": "1883", "tcp": "1883", "ws": "80", "wss": "443"}[u.Scheme]
+		if u.Port() == "" {
+			u.Host += "8883"
+		}
+	}
+	return &mqttTransport{cfg: cfg, url: u, log: log}, nil
+}
+
+// Run implements Transport.
+func (t *mqttTransport) Run(ctx context.Context, c Client) error {
+	var subscribing sync.WaitGroup
+	defer subscribing.Wait()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	cfg := t.config(c)
+	cfg.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
+		t.cm.Store(cm)
+		subscribing.Go(func() { t.subscribe(life, cm, c) })
+	}
+	cfg.OnConnectionDown = func() bool {
+		c.Disconnected()
+		return true
+	}
+	cm, err := autopaho.NewConnection(life, cfg)
+	if err != nil {
+		return fmt.Errorf("connect to broker: %w", err)
+	}
+	<-ctx.Done()
+	bye, cancel := context.WithTimeout(life, packetTimeout/5)
+	defer cancel()
+	if err := cm.Disconnect(bye); err != nil && !errors.Is(err, context.Canceled) {
+		t.log.Debug("disconnect from broker", "error", err)
+	}
+	end()
+	<-cm.Done()
+	return nil
+}
+
+func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
+	return autopaho.ClientConfig{
+		ServerUrls: []*url.URL{t.url}, TlsCfg: t.cfg.TLS, KeepAlive: keepAliveSeconds,
+		// Nothing is kept at the broker: what matters is repeated until it is acknowledged by the service.
+		CleanStartOnInitialConnection: true, SessionExpiryInterval: 0,
+		ReconnectBackoff: reconnectDelay, ConnectTimeout: packetTimeout,
+		ConnectUsername: t.cfg.Username, ConnectPassword: []byte(t.cfg.Password),
+		WillMessage: &paho.WillMessage{Topic: c.Will.Topic, Payload: c.Will.Payload, QoS: c.Will.QoS, Retain: c.Will.Retain},
+		OnConnectError: func(err error) {
+			t.log.Warn("no connection to the broker; trying again", "broker", t.url.Redacted(), "error", err)
+		},
+		ClientConfig: paho.ClientConfig{
+			ClientID: "davit-bridge-" + t.cfg.Username, PacketTimeout: packetTimeout,
+			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
+				c.Received(p.Packet.Topic, p.Packet.Payload)
+				return true, nil
+			}},
+			OnServerDisconnect: func(d *paho.Disconnect) {
+				t.log.Warn("the broker ended the connection", "broker", t.url.Redacted(), "reason", d.ReasonCode)
+			},
+		},
+	}
+}
+
+// reconnectDelay doubles from attempt to attempt and is drawn anew, so that a
+// rack of bridges does not come back in step.
+func reconnectDelay(attempt int) time.Duration {
+	if attempt <= 0 {
+		return 0
+	}
+	d := min(firstReconnect<<min(attempt-1, 10), lastReconnect)
+	return d/2 + rand.N(d/2)
+}
+
+// subscribe subscribes and then says that the connection stands. It gives up
+// when the connection does.
+func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionManager, c Client) {
+	rest := c.Subscriptions
+	for len(rest) > 0 {
+		batch := rest[:min(subscribeBatch, len(rest))]
+		rest = rest[len(batch):]
+		packet := &paho.Subscribe{}
+		for _, s := range batch {
+			packet.Subscriptions = append(packet.Subscriptions, paho.SubscribeOptions{Topic: s.Topic, QoS: s.QoS})
+		}
+		call, cancel := context.WithTimeout(ctx, packetTimeout)
+		ack, err := cm.Subscribe(call, packet)
+		cancel()
+		if err == nil {
+			continue
+		}
+		if ack == nil {
+			t.log.Warn("subscribe", "broker", t.url.Redacted(), "error", err)
+			return // the connection is lost, or will be: its ping fails next
+		}
+		for i, code := range ack.Reasons {
+			if code >= 0x80 && i < len(batch) {
+				t.log.Error("the broker refuses a subscription; may this bridge act for the device? (davit bridge add)",
+					"topic", batch[i].Topic, "reason", code)
+			}
+		}
+	}
+	c.Connected()
+}
+
+// Publish implements Transport.
+func (t *mqttTransport) Publish(ctx context.Context, m Message) error {
+	cm := t.cm.Load()
+	if cm == nil {
+		return errors.New("not connected to the broker")
+	}
+	_, err := cm.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
+	return err
+}

@@ -1,0 +1,142 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"davit/bridge/dialect"
+	"davit/bridge/serialport"
+	"davit/schemas"
+)
+
+// PortConfig is one serial port and the device behind it. What is left zero is
+// the dialect's default.
+type PortConfig struct {
+	// Device is the id of the device at the port.
+	Device string
+	// Path of the port, for example /dev/ttyUSB0.
+	Path string
+	// Dialect names the protocol of the host MCU; empty means "ayla".
+	Dialect string
+	// Baud is the speed in bit/s.
+	Baud int
+	// Parity of the line.
+	Parity dialect.Parity
+	// RTSCTS says whether RTS/CTS flow control is used.
+	RTSCTS *bool
+	// VersionProperty is the property by which the host MCU reports its version.
+	VersionProperty string
+}
+
+// DefaultDialect is the dialect of a port that names none.
+const DefaultDialect = "ayla"
+
+// portForm is shown with every error about a port specification.
+const portForm = "DEVICE_ID=PATH[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla][,version-property=NAME]"
+
+// ParsePort reads a port specification of the form
+//
+//	DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME]
+//
+// An error says which part is wrong and shows the form.
+func ParsePort(spec string) (PortConfig, error) {
+	p, err := parsePort(spec)
+	if err != nil {
+		return PortConfig{}, fmt.Errorf("port %q: %w; the form is %s", spec, err, portForm)
+	}
+	return p, nil
+}
+
+func parsePort(spec string) (PortConfig, error) {
+	device, rest, ok := strings.Cut(spec, "=")
+	if !ok {
+		return PortConfig{}, errors.New("no = between device id and path")
+	}
+	if err := schemas.ValidateID(device); err != nil {
+		return PortConfig{}, fmt.Errorf("device id: %w", err)
+	}
+	path, options, more := strings.Cut(rest, ",")
+	if path == "" {
+		return PortConfig{}, errors.New("the path is empty")
+	}
+	p := PortConfig{Device: device, Path: path}
+	seen := map[string]bool{}
+	for more {
+		var option string
+		option, options, more = strings.Cut(options, ",")
+		name, value, ok := strings.Cut(option, "=")
+		if !ok || value == "" {
+			return PortConfig{}, fmt.Errorf("option %q has no value", option)
+		}
+		if seen[name] {
+			return PortConfig{}, fmt.Errorf("option %q stands twice", name)
+		}
+		seen[name] = true
+		if err := p.set(name, value); err != nil {
+			return PortConfig{}, err
+		}
+	}
+	return p, nil
+}
+
+func (p *PortConfig) set(name, value string) error {
+	switch name {
+	case "baud":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < serialport.MinBaud || n > serialport.MaxBaud {
+			return fmt.Errorf("baud is %q, allowed are %d to %d", value, serialport.MinBaud, serialport.MaxBaud)
+		}
+		p.Baud = n
+	case "parity":
+		switch p.Parity = dialect.Parity(value); p.Parity {
+		case dialect.ParityOdd, dialect.ParityEven, dialect.ParityNone:
+		default:
+			return fmt.Errorf("parity is %q, allowed are odd, even and none", value)
+		}
+	case "rtscts":
+		if value != "on" && value != "off" {
+			return fmt.Errorf("rtscts is %q, allowed are on and off", value)
+		}
+		on := value == "on"
+		p.RTSCTS = &on
+	case "dialect":
+		p.Dialect = value
+	case "version-property":
+		if err := schemas.ValidateVersion(value); err != nil { // the same limits hold for a property's name
+			return fmt.Errorf("version-property: %w", err)
+		}
+		p.VersionProperty = value
+	default:
+		return fmt.Errorf("unknown option %q", name)
+	}
+	return nil
+}
+
+// complete puts the dialect's settings in the place of what is not set.
+func (p PortConfig) complete(line dialect.LineSettings) PortConfig {
+	if p.Baud == 0 {
+		p.Baud = line.Baud
+	}
+	if p.Parity == "" {
+		p.Parity = line.Parity
+	}
+	if p.RTSCTS == nil {
+		p.RTSCTS = &line.RTSCTS
+	}
+	return p
+}
+
+// OpenSerial opens a real serial port or pseudo-terminal. It is what a Config
+// without OpenPort uses; every setting of p has to be there.
+func OpenSerial(p PortConfig) (io.ReadWriteCloser, error) {
+	port, err := serialport.Open(p.Path, serialport.Settings{
+		Baud: p.Baud, Parity: serialport.Parity(p.Parity), RTSCTS: p.RTSCTS != nil && *p.RTSCTS,
+	})
+	if err != nil {
+		return nil, err // not port: a nil *Port is not a nil interface
+	}
+	return port, nil
+}

@@ -1,0 +1,41 @@
+package bridge
+
+import "context"
+
+// Message is an MQTT message to be published.
+type Message struct {
+	Topic   string
+	Payload []byte
+	QoS     byte
+	Retain  bool
+}
+
+// Subscription is a topic filter with the quality of service asked for.
+type Subscription struct {
+	Topic string
+	QoS   byte
+}
+
+// Client is what a Transport needs to know of the bridge and whom it tells.
+type Client struct {
+	// Will is published by the broker when the connection is lost.
+	Will Message
+	// Subscriptions are made anew on every connection.
+	Subscriptions []Subscription
+	// Connected is called when a connection stands and is subscribed,
+	// Disconnected when it is lost, Received for every message. None of them
+	// blocks; the payload is the receiver's to keep.
+	Connected    func()
+	Disconnected func()
+	Received     func(topic string, payload []byte)
+}
+
+// Transport is the bridge's connection to the broker. Guarantees are the
+// contract's, not the transport's: a message may be lost at any time.
+type Transport interface {
+	// Run keeps one connection up until ctx ends, and returns nil then.
+	Run(ctx context.Context, c Client) error
+	// Publish returns when the broker has taken the message (QoS 1) or when
+	// it has been sent (QoS 0), or an error if there is no connection.
+	Publish(ctx context.Context, m Message) error
+}
