@@ -1,11 +1,9 @@
 package schemas
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +25,11 @@ const (
 	MaxHostVersions = 16
 	// MaxDetailLength is the longest detail text in bytes.
 	MaxDetailLength = 512
+	// MaxAttempt is the highest attempt number.
+	MaxAttempt = 1<<31 - 1
+	// MaxSeq is the highest status sequence number: every JSON implementation
+	// carries integers up to it exactly.
+	MaxSeq = 1<<53 - 1
 )
 
 // ErrPayload is wrapped by every error about a malformed JSON payload.
@@ -45,7 +48,8 @@ type Payload interface {
 	Validate() error
 }
 
-// Encode validates p and marshals it.
+// Encode validates p and marshals it. It refuses what would be longer than the
+// receiver takes.
 func Encode(p Payload) ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", p.Kind(), err)
@@ -54,12 +58,15 @@ func Encode(p Payload) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", p.Kind(), err)
 	}
+	if limit := p.Kind().MaxPayload(); len(b) > limit {
+		return nil, fmt.Errorf("encode %s: %w", p.Kind(), badPayload("%d bytes, at most %d are allowed", len(b), limit))
+	}
 	return b, nil
 }
 
 // Decode reads one payload strictly: too long, not UTF-8, another JSON type,
-// an unknown or doubled field, trailing data and whatever Validate refuses are
-// errors that wrap ErrPayload. p must be a pointer to a payload of this
+// an unknown, doubled or missing field, trailing data and whatever Validate
+// refuses are errors that wrap ErrPayload. p must be a pointer to a payload of this
 // package; it is overwritten only as far as decoding got.
 func Decode(b []byte, p Payload) error {
 	if limit := p.Kind().MaxPayload(); len(b) > limit {
@@ -68,85 +75,13 @@ func Decode(b []byte, p Payload) error {
 	if !utf8.Valid(b) {
 		return badPayload("not UTF-8")
 	}
-	if err := checkFields(b); err != nil {
+	if err := checkShape(b, shapes[p.Kind()]); err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(p); err != nil {
+	if err := json.Unmarshal(b, p); err != nil {
 		return badPayload("%v", err)
 	}
 	return p.Validate()
-}
-
-// checkFields walks the tokens of b and refuses what encoding/json lets pass:
-// doubled and differently cased field names, null, and data after the value.
-func checkFields(b []byte) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := checkValue(d, 0); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return badPayload("data after the JSON value")
-	}
-	return nil
-}
-
-// maxDepth is how deep the contract's payloads nest.
-const maxDepth = 3
-
-func checkValue(d *json.Decoder, depth int) error {
-	if depth > maxDepth {
-		return badPayload("nested deeper than %d", maxDepth)
-	}
-	tok, err := d.Token()
-	if err != nil {
-		return badPayload("not JSON: %v", err)
-	}
-	switch tok {
-	case nil:
-		return badPayload("null is not a value of the contract")
-	case json.Delim('{'):
-		return checkObject(d, depth)
-	case json.Delim('['):
-		for d.More() {
-			if err := checkValue(d, depth+1); err != nil {
-				return err
-			}
-		}
-		_, err = d.Token()
-	}
-	if err != nil {
-		return badPayload("not JSON: %v", err)
-	}
-	return nil
-}
-
-func checkObject(d *json.Decoder, depth int) error {
-	seen := map[string]bool{}
-	for d.More() {
-		tok, err := d.Token()
-		if err != nil {
-			return badPayload("not JSON: %v", err)
-		}
-		name, _ := tok.(string)
-		if seen[name] {
-			return badPayload("field %q stands twice", name)
-		}
-		// encoding/json matches field names without regard to case; the contract's are lower case. Names one level
-		// down may be the device's own (version properties), which are free.
-		if depth == 0 && name != strings.ToLower(name) {
-			return badPayload("unknown field %q", name)
-		}
-		seen[name] = true
-		if err := checkValue(d, depth+1); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return badPayload("not JSON: %v", err)
-	}
-	return nil
 }
 
 func checkVersion(v int) error {
@@ -272,8 +207,8 @@ func checkExecution(execution string, attempt int) error {
 	if err := checkID("execution", execution); err != nil {
 		return err
 	}
-	if attempt < 1 {
-		return badPayload("attempt is %d, the first is 1", attempt)
+	if attempt < 1 || attempt > MaxAttempt {
+		return badPayload("attempt is %d, allowed are 1 to %d", attempt, MaxAttempt)
 	}
 	return nil
 }
@@ -497,8 +432,8 @@ func (s *Status) Validate() error {
 	if err := checkExecution(s.Execution, s.Attempt); err != nil {
 		return err
 	}
-	if s.Seq < 1 {
-		return badPayload("seq is 0, the first is 1")
+	if s.Seq < 1 || s.Seq > MaxSeq {
+		return badPayload("seq is %d, allowed are 1 to %d", s.Seq, uint64(MaxSeq))
 	}
 	if !s.State.Reportable() {
 		return badPayload("state %q is not one that a device reports", s.State)
@@ -550,8 +485,8 @@ func (a *Ack) Validate() error {
 	if err := checkExecution(a.Execution, a.Attempt); err != nil {
 		return err
 	}
-	if a.Seq < 1 {
-		return badPayload("seq is 0, the first is 1")
+	if a.Seq < 1 || a.Seq > MaxSeq {
+		return badPayload("seq is %d, allowed are 1 to %d", a.Seq, uint64(MaxSeq))
 	}
 	if !a.State.Valid() {
 		return badPayload("unknown state %q", a.State)
