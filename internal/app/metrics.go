@@ -26,3 +26,35 @@ func newRegistry() *prometheus.Registry {
 func metricsHandler(r *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }
+
+// Frames counts the data frames on a bridge's serial lines.
+type Frames struct {
+	Sent, Retried, Lost, Received, Bad int64
+}
+
+// framesMetric is the name under which a bridge counts frames, with the label
+// "event".
+const framesMetric = "davit_bridge_frames_total"
+
+// Frames reads the counters of the bridge's lines, all ports together.
+func (b *Bridge) Frames() (Frames, error) {
+	var f Frames
+	families, err := b.registry.Gather()
+	if err != nil {
+		return f, err
+	}
+	counts := map[string]*int64{"sent": &f.Sent, "retried": &f.Retried, "lost": &f.Lost, "received": &f.Received, "bad": &f.Bad}
+	for _, family := range families {
+		if family.GetName() != framesMetric {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if n := counts[label.GetValue()]; label.GetName() == "event" && n != nil {
+					*n += int64(m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	return f, nil
+}

@@ -63,10 +63,6 @@ func (d *deviceBar) text(field *string) string {
 	return *field
 }
 
-func (b *bars) note(format string, args ...any) {
-	fmt.Fprintf(b.progress, format+"\n", args...)
-}
-
 func (b *bars) update(e orchestrator.Execution) {
 	d := b.device[e.Device]
 	if d == nil || d.meter.state.Final() {

@@ -122,3 +122,40 @@ func took(e orchestrator.Execution) string {
 func errorCode(code int) string {
 	return fmt.Sprintf("%s, %#02x", tlv.Code(code), code)
 }
+
+// publicOutcome is an outcome as --json prints it.
+type publicOutcome struct {
+	Device        string        `json:"device"`
+	State         schemas.State `json:"state"`
+	Cause         schemas.Cause `json:"cause"`
+	Code          int           `json:"code,omitempty"`
+	Detail        string        `json:"detail,omitempty"`
+	VersionBefore string        `json:"version_before"`
+	VersionAfter  string        `json:"version_after"`
+	BytesDone     uint64        `json:"bytes_done"`
+	BytesTotal    uint64        `json:"bytes_total"`
+	// LoadSeconds is the time of the load over the line; Goodput is in B/s.
+	LoadSeconds    float64  `json:"load_seconds,omitempty"`
+	Goodput        float64  `json:"goodput,omitempty"`
+	OfCeiling      float64  `json:"of_ceiling,omitempty"`
+	Identical      bool     `json:"identical"`
+	FramesBad      int64    `json:"frames_bad"`
+	FramesRetried  int64    `json:"frames_retried"`
+	Explanation    []string `json:"explanation,omitempty"`
+	LineDropouts   int64    `json:"line_dropouts"`
+	BytesCorrupted int64    `json:"bytes_corrupted"`
+}
+
+func (o outcome) public(ceiling float64) publicOutcome {
+	p := publicOutcome{
+		Device: o.device, State: o.execution.State, Cause: o.execution.Cause, Code: o.execution.Code, Detail: o.execution.Detail,
+		VersionBefore: o.before, VersionAfter: o.after, BytesDone: o.execution.BytesDone, BytesTotal: o.execution.BytesTotal,
+		Goodput: o.goodput(), Identical: o.identical, FramesBad: o.line.bad, FramesRetried: o.line.retried,
+		LineDropouts: o.line.dropouts, BytesCorrupted: o.line.flipped, Explanation: o.explain(),
+	}
+	if p.Goodput > 0 {
+		p.LoadSeconds = o.loading.Seconds()
+		p.OfCeiling = p.Goodput / ceiling
+	}
+	return p
+}

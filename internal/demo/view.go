@@ -11,8 +11,6 @@ import (
 
 // view shows what happens while it happens.
 type view interface {
-	// note prints one line about the scene.
-	note(format string, args ...any)
 	// update shows that an execution has changed.
 	update(e orchestrator.Execution)
 	// close ends the live display and leaves its last state standing.
@@ -103,8 +101,6 @@ type lines struct {
 func newLines(w io.Writer, now func() time.Time) *lines {
 	return &lines{w: w, now: now, meters: map[string]*meter{}, printed: map[string]time.Time{}}
 }
-
-func (l *lines) note(format string, args ...any) { fmt.Fprintf(l.w, format+"\n", args...) }
 
 func (l *lines) update(e orchestrator.Execution) {
 	now := l.now()

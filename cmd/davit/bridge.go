@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"davit/bridge"
+	"davit/internal/app"
+	"davit/internal/client"
+)
+
+// bridgeReady is the line that bridge prints when its ports are served.
+type bridgeReady struct {
+	Ready   bool     `json:"ready"`
+	Broker  string   `json:"broker"`
+	Devices []string `json:"devices"`
+	Metrics string   `json:"metrics,omitempty"`
+}
+
+func (p *program) bridgeCommand() *cobra.Command {
+	var opts app.BridgeOptions
+	var level string
+	var ports []string
+	cmd := p.command("bridge --broker URL --username U --password-file FILE --port DEVICE=PATH --data DIR",
+		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
+		func(cmd *cobra.Command, _ []string) error {
+			log, err := app.NewLogger(p.err, level)
+			if err != nil {
+				return usageError{err}
+			}
+			opts.Log = log
+			for _, s := range ports {
+				port, err := bridge.ParsePort(s)
+				if err != nil {
+					return usageError{err}
+				}
+				opts.Ports = append(opts.Ports, port)
+			}
+			if err := opts.Validate(); err != nil {
+				return usageError{err}
+			}
+			return p.bridge(cmd, opts)
+		})
+	cmd.GroupID = groupRun
+	cmd.Long = `Run a bridge: one MQTT connection that plays the module for the host MCU on each
+serial port. Downloads and the state of each update are kept in the data folder, so
+that a restart goes on where it was.
+
+When the bridge serves its ports, one line of JSON on standard output says so. A port
+that is missing or unplugged is tried again; it does not hold up the others.`
+	f := cmd.Flags()
+	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required)")
+	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
+	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required)")
+	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME]; repeatable (required)")
+	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
+	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
+	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeRotate(), p.removeCommand("a bridge", (*client.Client).DeleteBridge))
+	return cmd
+}
+
+func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
+	b, err := app.NewBridge(opts)
+	if err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	go func() {
+		select {
+		case <-b.Ready():
+			_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
+		case <-b.Done():
+		}
+	}()
+	if err := b.Run(cmd.Context()); err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	return nil
+}
+
+func (p *program) bridgeAdd() *cobra.Command {
+	var devices []string
+	cmd := p.apiCommand("add ID --device ID", "Let a bridge act for devices; prints its password, once", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			if len(devices) == 0 {
+				return usagef("bridge add: name the devices that the bridge acts for with --device")
+			}
+			b, err := c.CreateBridge(cmd.Context(), args[0], devices)
+			if err != nil {
+				return err
+			}
+			return p.show(b, func(w io.Writer) {
+				fmt.Fprintf(w, "Bridge %s added for %d devices.\n", args[0], len(devices))
+				credentials(w, b.Username, b.Password)
+			})
+		})
+	cmd.Flags().StringArrayVar(&devices, "device", nil, "device that the bridge acts for (required); repeatable")
+	return cmd
+}
+
+func (p *program) bridgeList() *cobra.Command {
+	type T = client.Bridge
+	return p.apiCommand("list", "List the bridges and the devices that they act for", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		items, err := all(cmd.Context(), c.Bridges)
+		if err != nil {
+			return err
+		}
+		return list(p, items,
+			column[T]{"ID", func(b T) string { return b.ID }},
+			column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }})
+	})
+}
+
+func (p *program) bridgeRotate() *cobra.Command {
+	return p.apiCommand("rotate ID", "Give a bridge a new password; the old one ends at once", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			b, err := c.RotateBridge(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return p.show(b, func(w io.Writer) { credentials(w, b.Username, b.Password) })
+		})
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"davit/internal/app"
+	"davit/internal/demo"
+)
+
+func (p *program) demoCommand() *cobra.Command {
+	opts := demo.Options{}
+	var level string
+	cmd := p.command("demo", "Run the whole product in one process: three simulated host MCUs get new firmware", noArgs,
+		func(cmd *cobra.Command, _ []string) error {
+			log, err := app.NewLogger(p.err, level)
+			if err != nil {
+				return usageError{err}
+			}
+			opts.Log, opts.Out, opts.Progress, opts.Terminal, opts.JSON = log, p.out, p.err, app.IsTerminal(p.out), p.json
+			if err := opts.Validate(); err != nil {
+				return usageError{err}
+			}
+			result, err := demo.Run(cmd.Context(), opts)
+			if err != nil {
+				return err
+			}
+			if !result.Succeeded {
+				return errReported
+			}
+			return nil
+		})
+	cmd.GroupID = groupRun
+	cmd.Long = `Run the whole product in one process: the service on a temporary data folder, and three
+bridges, each on a real pseudo-terminal with a simulated host MCU at its other end. An
+image is uploaded, a job brings it to the three devices, and the exit code is 0 only if
+all three report the new version.
+
+--fail makes something go wrong on one device and explains what happened:
+` + demo.DescribeFaults()
+	f := cmd.Flags()
+	f.IntVar(&opts.Baud, "baud", 115200, "speed of the serial lines in bit/s")
+	f.StringVar(&opts.Image, "image", "", "image to send: any file, raw binary or Intel HEX (default: one made for the simulated board)")
+	f.IntVar(&opts.Size, "size", demo.DefaultSize, "size of the made image in bytes")
+	f.StringVar(&opts.Fail, "fail", "", "what goes wrong on one device: "+demo.FaultNames())
+	f.BoolVar(&opts.Keep, "keep", false, "leave everything running and print the addresses, until interrupted")
+	f.StringVar(&level, "log-level", "error", "debug, info, warn or error")
+	return cmd
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes of every command.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// program is one execution of the command line.
+type program struct {
+	streams
+	json    bool // --json
+	started bool // a command's own code has begun: errors are no longer about the command line
+}
+
+// usageError is about the command line itself: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errReported ends a command with exit code 1 when what went wrong is in its
+// output already.
+var errReported = errors.New("reported")
+
+// exitCode prints err, if there is one, and says what the process exits with.
+func (p *program) exitCode(err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage) || !p.started:
+		fmt.Fprintf(p.err, "davit: %v\nTry 'davit help' or a command with --help.\n", err)
+		return exitUsage
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(p.err, "davit: interrupted")
+		return exitFailed
+	}
+	fmt.Fprintf(p.err, "davit: %v\n", err)
+	return exitFailed
+}
+
+// root builds the command tree.
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "davit",
+		Short: "Lower firmware from the network onto the host MCU behind a connectivity module",
+		Long: `davit updates the firmware of host MCUs behind connectivity modules: an image is
+uploaded to the service, offered to devices over MQTT, fetched in chunks and
+loaded over a serial line; success is the version that the booted MCU reports.
+
+Start with: davit demo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noSuchCommand,
+		RunE:          p.wrap(needsCommand),
+	}
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON, one object per line")
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Programs:"},
+		&cobra.Group{ID: groupOperate, Title: "Operating a running service:"},
+	)
+	root.AddCommand(p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.demoCommand(), p.checkCommand())
+	root.AddCommand(p.imageTypeCommand(), p.deviceTypeCommand(), p.deviceCommand(), p.groupCommand(), p.imageCommand(), p.jobCommand(), p.healthCommand())
+	root.AddCommand(p.versionCommand())
+	return root
+}
+
+// The headings under which help lists the commands.
+const (
+	groupRun     = "run"
+	groupOperate = "operate"
+)
+
+// command builds a command that does something. run's errors are failures
+// (exit code 1) unless they are usage errors.
+func (p *program) command(use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: args, RunE: p.wrap(run), DisableFlagsInUseLine: true}
+}
+
+// parent builds a command that only holds others.
+func (p *program) parent(use, short string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: p.wrap(needsCommand), GroupID: groupOperate}
+	c.AddCommand(children...)
+	return c
+}
+
+func (p *program) wrap(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		p.started = true
+		return run(cmd, args)
+	}
+}
+
+// noSuchCommand is the argument rule of a command that only holds others.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		text += fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return usagef("%s", text)
+}
+
+func needsCommand(cmd *cobra.Command, _ []string) error {
+	_ = cmd.Help()
+	return usagef("%s needs a command", cmd.CommandPath())
+}
+
+// oneArg is the argument rule of a command that takes exactly one, which is
+// called name in messages.
+func oneArg(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usagef("%s takes one argument, %s; it was given %d", cmd.CommandPath(), name, len(args))
+		}
+		return nil
+	}
+}
+
+// noArgs is the argument rule of a command that takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument; it was given %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"davit": main})
+}
+
+// TestScripts runs the files in testdata/script: they are the specification of
+// the command line in a form that people can read. Beside testscript's own
+// commands there are:
+//
+//	start NAME command...     run a program; its first line of output is JSON, whose fields become NAME_field
+//	stop NAME                 interrupt it; it has to end with exit code 0 within ten seconds
+//	crash NAME                kill -9
+//	exits CODE command...     run a program to its end and check its exit code; output is checked as after exec
+//	[!] json FIELD PATTERN    the last output, or its last line, is a JSON object whose FIELD matches
+//	get VAR FIELD             the same field into a variable
+//	poll FIELD PATTERN command...  run the command until its output has a FIELD that matches, ten seconds at most
+//
+// A FIELD is a path such as executions.0.state.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("DAVIT_SERVER", "")
+			e.Setenv("DAVIT_TOKEN", "")
+			e.Values[processesKey{}] = &processes{byName: map[string]*process{}}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": startCmd, "stop": stopCmd, "crash": crashCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
+		},
+	})
+}
+
+// patience is how long a program may take to become ready or to end.
+const patience = 10 * time.Second
+
+type processesKey struct{}
+
+type processes struct{ byName map[string]*process }
+
+// process is a program that a script has started.
+type process struct {
+	cmd *exec.Cmd
+	log *syncBuffer
+	end chan error
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func running(ts *testscript.TestScript) map[string]*process {
+	return ts.Value(processesKey{}).(*processes).byName
+}
+
+func find(ts *testscript.TestScript, args []string) *process {
+	if len(args) != 1 {
+		ts.Fatalf("usage: stop|crash NAME")
+	}
+	p := running(ts)[args[0]]
+	if p == nil {
+		ts.Fatalf("nothing called %s is running", args[0])
+	}
+	delete(running(ts), args[0])
+	return p
+}
+
+func startCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME command...")
+	}
+	name := args[0]
+	p := &process{cmd: command(ts, args[1:]), log: &syncBuffer{}, end: make(chan error, 1)}
+	p.cmd.Stderr = p.log
+	out, err := p.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(p.cmd.Start())
+	running(ts)[name] = p
+	ts.Defer(func() {
+		if running(ts)[name] == p {
+			_ = p.cmd.Process.Kill()
+			<-p.end
+			ts.Logf("[%s]\n%s", name, p.log)
+		}
+	})
+	first := make(chan string, 1)
+	go func() {
+		lines := bufio.NewReader(out)
+		line, _ := lines.ReadString('\n')
+		first <- line
+		for { // the program must not block on its output
+			if _, err := lines.ReadString('\n'); err != nil {
+				break
+			}
+		}
+		p.end <- p.cmd.Wait()
+	}()
+	select {
+	case line := <-first:
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			ts.Fatalf("first line of %s is not a JSON object: %q\n%s", name, line, p.log)
+		}
+		for k, v := range fields {
+			ts.Setenv(name+"_"+k, fmt.Sprint(v))
+		}
+	case <-time.After(patience):
+		ts.Fatalf("%s says nothing\n%s", name, p.log)
+	}
+}
+
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	cmd := exec.Command(path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("WORK"), "TMPDIR="+ts.Getenv("WORK"),
+		"DAVIT_SERVER="+ts.Getenv("DAVIT_SERVER"), "DAVIT_TOKEN="+ts.Getenv("DAVIT_TOKEN"))
+	return cmd
+}
+
+func stopCmd(ts *testscript.TestScript, neg bool, args []string) {
+	p := find(ts, args)
+	ts.Check(p.cmd.Process.Signal(os.Interrupt))
+	select {
+	case err := <-p.end:
+		if err != nil {
+			ts.Fatalf("%s: %v\n%s", args[0], err, p.log)
+		}
+	case <-time.After(patience):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+		<-p.end
+		ts.Fatalf("%s does not end\n%s", args[0], p.log)
+	}
+}
+
+func crashCmd(ts *testscript.TestScript, neg bool, args []string) {
+	p := find(ts, args)
+	ts.Check(p.cmd.Process.Kill())
+	<-p.end
+}
+
+func exitsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE command...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := err.(*exec.ExitError)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// field finds a path such as executions.0.state in the last output.
+func field(text, path string) (string, error) {
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &v); err != nil {
+			return "", fmt.Errorf("not JSON: %q", text)
+		}
+	}
+	for _, key := range strings.Split(path, ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			next, ok := at[key]
+			if !ok {
+				return "", fmt.Errorf("no field %s in %s", key, text)
+			}
+			v = next
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i < 0 || i >= len(at) {
+				return "", fmt.Errorf("no element %s in %s", key, text)
+			}
+			v = at[i]
+		default:
+			return "", fmt.Errorf("%s is not in an object: %s", key, text)
+		}
+	}
+	if n, ok := v.(float64); ok {
+		return strconv.FormatFloat(n, 'f', -1, 64), nil
+	}
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+func matches(ts *testscript.TestScript, pattern, value string) bool {
+	re, err := regexp.Compile("^(?:" + pattern + ")$")
+	ts.Check(err)
+	return re.MatchString(value)
+}
+
+func jsonCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] json FIELD PATTERN")
+	}
+	got, err := field(ts.ReadFile("stdout"), args[0])
+	if neg {
+		if err == nil && matches(ts, args[1], got) {
+			ts.Fatalf("%s is %q", args[0], got)
+		}
+		return
+	}
+	ts.Check(err)
+	if !matches(ts, args[1], got) {
+		ts.Fatalf("%s is %q, want %q", args[0], got, args[1])
+	}
+}
+
+func getCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: get VAR FIELD")
+	}
+	got, err := field(ts.ReadFile("stdout"), args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], got)
+}
+
+func pollCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: poll FIELD PATTERN command...")
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		err := ts.Exec(args[2], args[3:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil {
+			if got, err := field(out, args[0]); err == nil && matches(ts, args[1], got) {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not become %s: %v\n%s%s", args[0], args[1], err, out, ts.ReadFile("stderr"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

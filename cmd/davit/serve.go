@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"davit/internal/app"
+)
+
+// serveReady is the line that serve prints when everything listens.
+type serveReady struct {
+	Ready     bool   `json:"ready"`
+	MQTT      string `json:"mqtt"`
+	MQTTS     string `json:"mqtts,omitempty"`
+	Websocket string `json:"websocket,omitempty"`
+	HTTP      string `json:"http"`
+	// Token is the file with the admin token.
+	Token string `json:"token_file"`
+}
+
+func (p *program) serveCommand() *cobra.Command {
+	var opts app.ServerOptions
+	var level string
+	cmd := p.command("serve --data DIR [--mqtt ADDR] [--http ADDR]", "Run the service: broker, gateway and orchestrator", noArgs,
+		func(cmd *cobra.Command, _ []string) error {
+			log, err := app.NewLogger(p.err, level)
+			if err != nil {
+				return usageError{err}
+			}
+			opts.Log = log
+			if err := opts.Validate(); err != nil {
+				return usageError{err}
+			}
+			return p.serve(cmd, opts)
+		})
+	cmd.GroupID = groupRun
+	cmd.Long = `Run the service: the embedded MQTT broker, the gateway and the orchestrator, with
+all that they keep in one data folder.
+
+When everything listens, one line of JSON on standard output says where:
+{"ready":true,"mqtt":"HOST:PORT","http":"HOST:PORT",...}. Logs go to standard error.
+The first start writes an admin token for the HTTP API to DIR/admin.token.
+An interrupt or SIGTERM ends the service in order.`
+	f := cmd.Flags()
+	f.StringVar(&opts.Data, "data", "", "data folder (required; made if it is not there)")
+	f.StringVar(&opts.MQTT, "mqtt", "127.0.0.1:1883", "address of the MQTT listener; port 0 takes a free one")
+	f.StringVar(&opts.HTTP, "http", "127.0.0.1:8080", "address of the HTTP API; port 0 takes a free one")
+	f.StringVar(&opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
+	f.StringVar(&opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts, --websocket and --http")
+	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
+	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
+	f.StringVar(&opts.External.Username, "broker-username", "", "user name at that broker")
+	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
+	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
+	server, err := app.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	go func() {
+		select {
+		case <-server.Ready():
+			a := server.Addresses()
+			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, app.TokenFile(opts.Data)})
+		case <-server.Done():
+		}
+	}()
+	if err := server.Run(cmd.Context()); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}

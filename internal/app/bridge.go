@@ -1,0 +1,137 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"davit/bridge"
+	"davit/bridge/dialect"
+	"davit/bridge/dialect/ayla"
+	"davit/gateway"
+)
+
+// Bridge is a bridge with its own listener for metrics.
+type Bridge struct {
+	log      *slog.Logger
+	cleanup  closers
+	bridge   *bridge.Bridge
+	registry *prometheus.Registry
+	metrics  net.Listener // nil for none
+	done     chan struct{}
+}
+
+// NewBridge takes the data folder and opens the listener; ports and broker are
+// opened by Run. Call Run or Close.
+func NewBridge(o BridgeOptions) (*Bridge, error) {
+	b := &Bridge{log: o.Log, registry: newRegistry(), done: make(chan struct{})}
+	if err := b.open(o); err != nil {
+		return nil, errors.Join(err, b.cleanup.close())
+	}
+	return b, nil
+}
+
+// dialects are the protocol families that this program speaks.
+func dialects() map[string]dialect.Dialect {
+	all := map[string]dialect.Dialect{}
+	for _, d := range []dialect.Dialect{ayla.Dialect{}} {
+		all[d.Name()] = d
+	}
+	return all
+}
+
+func (b *Bridge) open(o BridgeOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	password, err := ReadToken(o.PasswordFile)
+	if err != nil {
+		return fmt.Errorf("read the bridge's password: %w", err)
+	}
+	trust, err := trustedBy(o.CAFile)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	b.bridge, err = bridge.New(bridge.Config{
+		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval,
+		MQTT:   bridge.MQTTConfig{URL: BrokerURL(o.Broker), Username: o.Username, Password: password, TLS: trust},
+		Module: "davit bridge " + ReadBuild().Version,
+		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
+	})
+	if err != nil {
+		return err
+	}
+	b.cleanup.add("bridge", b.bridge.Close)
+	if o.Metrics == "" {
+		return nil
+	}
+	if b.metrics, err = net.Listen("tcp", o.Metrics); err != nil {
+		return fmt.Errorf("listen for metrics: %w", err)
+	}
+	b.cleanup.add("metrics listener", closeOnce(b.metrics))
+	return nil
+}
+
+// trustedBy reads the certificates that vouch for the broker; an empty name
+// means the system's.
+func trustedBy(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the broker's certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// Ready is closed when the broker has been reached for the first time.
+func (b *Bridge) Ready() <-chan struct{} { return b.bridge.Ready() }
+
+// Done is closed when Run has returned.
+func (b *Bridge) Done() <-chan struct{} { return b.done }
+
+// MetricsAddr is where /metrics is served, empty if it is not.
+func (b *Bridge) MetricsAddr() string {
+	if b.metrics == nil {
+		return ""
+	}
+	return b.metrics.Addr().String()
+}
+
+// String names the bridge in logs.
+func (b *Bridge) String() string { return "bridge" }
+
+// Close frees what NewBridge opened, for a Bridge that is not to run.
+func (b *Bridge) Close() error { return b.cleanup.close() }
+
+// Run serves the ports until ctx ends (it then returns nil) or a part fails.
+func (b *Bridge) Run(ctx context.Context) error {
+	defer close(b.done)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.bridge.Run(ctx) })
+	if b.metrics != nil {
+		g.Go(func() error {
+			mux := http.NewServeMux()
+			mux.Handle("GET /metrics", metricsHandler(b.registry))
+			return gateway.Serve(ctx, b.metrics, mux, b.log.With("part", "metrics"))
+		})
+	}
+	return errors.Join(g.Wait(), b.cleanup.close())
+}
