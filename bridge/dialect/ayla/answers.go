@@ -41,9 +41,9 @@ func (s *session) loadStatus(code tlv.Code) {
 			return
 		}
 		u.verdict = u.sent == u.Size // it may overtake the ack of the last LOAD
-	case tlv.CodeInvalidOffset, tlv.CodeBusyRetry:
+	case tlv.CodeInvalidOffset, tlv.CodeInvalidReq, tlv.CodeBusyRetry:
 		// The MCU has lost its place, as after a restart that we did not see.
-		s.again(fmt.Sprintf("the host MCU answered %s at byte %d", code, u.acked))
+		s.again(code, fmt.Sprintf("the host MCU answered %s at byte %d", code, u.acked))
 	default:
 		s.failed(code, fmt.Sprintf("at byte %d of %d", u.acked, u.Size))
 	}
@@ -159,7 +159,7 @@ func (s *session) mcuRestarted(p tlv.Packet) bool {
 			u.goAt = time.Time{}
 		}
 	case phaseLoad, phaseVerdict:
-		s.again(fmt.Sprintf("the host MCU restarted at byte %d", u.acked))
+		s.again(tlv.CodeOK, fmt.Sprintf("the host MCU restarted at byte %d", u.acked))
 		// A go or a status in its first frame speaks of the leg that just ended.
 		return p.Op != tlv.OpOTA && p.Op != tlv.OpOTAStat
 	case phaseBoot:

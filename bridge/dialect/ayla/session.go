@@ -39,6 +39,7 @@ type session struct {
 	asks     []ask // the version properties
 	pollAt   time.Time
 	connect  bool // CONNECT waits to be sent
+	feature  bool // the question for the MCU's features waits to be sent
 	lost     bool // the MCU does not answer: greet it when it does
 	u        *update
 }
@@ -238,7 +239,7 @@ func (s *session) tick() {
 // silent takes note that the MCU did not acknowledge f for as long as we sent
 // it. Whatever else waits would fare no better.
 func (s *session) silent(f flight) {
-	s.lost, s.connect = true, false
+	s.lost, s.connect, s.feature = true, false, false
 	for i := range s.asks {
 		s.asks[i].want = false
 	}
@@ -248,9 +249,9 @@ func (s *session) silent(f flight) {
 }
 
 // greet tells the MCU that the service can be reached and asks for its
-// versions: when the session begins and whenever the MCU has restarted.
+// features and versions: when the session begins and whenever the MCU has restarted.
 func (s *session) greet() {
-	s.lost, s.connect = false, true
+	s.lost, s.connect, s.feature = false, true, true
 	s.askAll()
 	s.pollAt = s.now.Add(pollVersion)
 }
@@ -326,6 +327,12 @@ func (s *session) fill() {
 	}
 	if s.u != nil && s.u.boot {
 		s.fillBoot()
+		return
+	}
+	if s.feature {
+		// A SEND_PROP without a name: the MCU answers NAK with its features.
+		s.feature = false
+		s.encode(kindAsk, 0, tlv.AppendHeader(s.scratch[:0], tlv.OpSendProp, s.nextReq()), nil)
 		return
 	}
 	for i := range s.asks {

@@ -182,10 +182,16 @@ func (s *session) startOffer() {
 	s.link.forgetNext()
 }
 
-// again begins the leg anew, but not for ever.
-func (s *session) again(why string) {
+// again begins the leg anew, but not for ever. code is what the MCU said, if
+// it said anything.
+func (s *session) again(code tlv.Code, why string) {
 	u := s.u
-	if u.restarts++; u.restarts > maxRestarts {
+	u.restarts++
+	switch {
+	case u.restarts > maxRestarts && code != tlv.CodeOK:
+		s.failed(code, fmt.Sprintf("in each of %d attempts", u.restarts))
+		return
+	case u.restarts > maxRestarts:
 		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
 			fmt.Sprintf("The update was begun %d times and did not get through; the last time %s.", u.restarts, why))
 		return
@@ -262,7 +268,7 @@ func (s *session) undelivered(f flight) {
 	case f.kind == kindOffer && u.phase == phaseOffer:
 		u.nextOffer = s.now.Add(reofferPause)
 	case f.kind == kindLoad && u.phase == phaseLoad:
-		s.again(fmt.Sprintf("the host MCU stopped acknowledging at byte %d", u.acked))
+		s.again(tlv.CodeOK, fmt.Sprintf("the host MCU stopped acknowledging at byte %d", u.acked))
 	case f.kind == kindBoot && u.phase == phaseBoot:
 		// It may have been carried out all the same: the version will tell.
 		u.bootSent, u.bootLost = true, true
