@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"davit/broker"
 )
 
 const (
@@ -22,6 +25,82 @@ type testBroker interface {
 	URL() string
 	Start(t testing.TB)
 	Stop(t testing.TB)
+	// Login lets somebody in who acts for these devices and returns the password.
+	Login(t testing.TB, name string, devices ...string) string
+}
+
+// embedded is the real neighbour, davit/broker. Only the tests may import it;
+// the gateway itself knows any broker by its URL.
+type embedded struct {
+	port        int
+	credentials *broker.Credentials
+	stop        func()
+}
+
+func newEmbedded(t testing.TB) testBroker {
+	t.Helper()
+	c, err := broker.OpenCredentials(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &embedded{port: freePort(t), credentials: c}
+	b.Start(t)
+	t.Cleanup(func() { b.Stop(t) })
+	return b
+}
+
+func (b *embedded) URL() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", b.port) }
+
+func (b *embedded) Start(t testing.TB) {
+	t.Helper()
+	br, err := broker.New(broker.Config{
+		Listeners:   []broker.Listener{{Transport: broker.TCP, Addr: fmt.Sprintf("127.0.0.1:%d", b.port)}},
+		Credentials: b.credentials, ServiceName: serviceUser, ServicePassword: servicePass, Logger: testLog(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- br.Run(ctx) }()
+	<-br.Ready()
+	b.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (b *embedded) Stop(testing.TB) {
+	if b.stop != nil {
+		b.stop()
+	}
+	b.stop = nil
+}
+
+func (b *embedded) Login(t testing.TB, name string, devices ...string) string {
+	t.Helper()
+	for _, p := range b.credentials.List() {
+		if p.Name == name {
+			password, err := b.credentials.Rotate(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return password
+		}
+	}
+	var password string
+	var err error
+	if len(devices) == 0 {
+		password, err = b.credentials.AddDevice(name)
+	} else {
+		password, err = b.credentials.AddBridge(name, devices)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return password
 }
 
 // mosquitto is a foreign broker, which keeps nothing over a restart.
@@ -33,7 +112,7 @@ type mosquitto struct {
 }
 
 // newMosquitto starts mosquitto, or skips the test if the program is missing.
-func newMosquitto(t testing.TB) *mosquitto {
+func newMosquitto(t testing.TB) testBroker {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {
@@ -67,6 +146,9 @@ func freePort(t testing.TB) int {
 }
 
 func (m *mosquitto) URL() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", m.port) }
+
+// Login has nothing to do: this broker lets everybody in.
+func (m *mosquitto) Login(testing.TB, string, ...string) string { return "" }
 
 func (m *mosquitto) Start(t testing.TB) {
 	t.Helper()

@@ -11,13 +11,8 @@ import (
 
 // brokers are the brokers that the contract is tried on.
 func brokers() map[string]func(testing.TB) testBroker {
-	return map[string]func(testing.TB) testBroker{
-		"mosquitto": func(t testing.TB) testBroker { return newMosquitto(t) },
-	}
+	return map[string]func(testing.TB) testBroker{"embedded": newEmbedded, "mosquitto": newMosquitto}
 }
-
-// defaultBroker is the broker of tests that are not about brokers.
-func defaultBroker(t testing.TB) testBroker { return newMosquitto(t) }
 
 // eventually polls for something that real sockets bring about.
 func eventually(t testing.TB, ok func() bool) {

@@ -59,7 +59,9 @@ func (s *Sessions) publish(ctx context.Context, l *link, t schemas.Topic, payloa
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
 		case <-ctx.Done():
-			return fmt.Errorf("publish on %s: the broker does not answer: %w", t, ctx.Err())
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("publish on %s: the broker does not answer: %w", t, err)
 		}
 	}
 	return l.publish(ctx, &paho.Publish{Topic: t.String(), QoS: t.Kind.QoS(), Retain: t.Kind.Retained(), Payload: payload})
