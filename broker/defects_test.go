@@ -50,7 +50,7 @@ func testDefect(t *testing.T, name string) {
 func defects() []defect {
 	return []defect{
 		{name: "receive-maximum", run: receiveMaximum},
-		{name: "next-immediate", run: nextImmediate, racy: true, slow: true},
+		{name: "next-immediate", run: nextImmediate, racy: true},
 		{name: "queued-order", run: queuedOrder},
 		{name: "head-of-line", run: headOfLine},
 		{name: "stalled-takeover", run: stalledTakeOver, opts: rigOptions{davit: func(c *Config) { c.Limits.WriteBuffer = 64 << 20 }}},
@@ -134,9 +134,9 @@ func hammer(r *rig, id string) error {
 	}
 	answers := 0
 	for got := 0; got < publishers*each; {
-		pk, err := dev.next(soon)
+		pk, err := dev.next(soon / 5)
 		if err != nil {
-			break // perhaps defect 1: the ping decides
+			break // perhaps defect 1, or a busy machine: the ping decides
 		}
 		got++
 		if err := dev.put(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID}); err != nil {

@@ -67,8 +67,6 @@ type defect struct {
 	opts rigOptions
 	// racy defects do not show on mochi alone in every run.
 	racy bool
-	// slow ones take more than 3 s there, and run under DAVIT_TEST_FULL=1.
-	slow bool
 }
 
 // failed is what softTB panics with.
@@ -118,9 +116,6 @@ func (d defect) test(t *testing.T) {
 		}
 	})
 	t.Run("mochi alone", func(t *testing.T) {
-		if d.slow && !full() {
-			t.Skip("takes more than 3 s on mochi alone; runs with DAVIT_TEST_FULL=1")
-		}
 		t.Parallel()
 		found, err := runStock(t, d.name)
 		switch {
