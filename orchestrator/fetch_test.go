@@ -1,0 +1,324 @@
+package orchestrator_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// receiver puts chunks together as a module does.
+type receiver struct {
+	mu    sync.Mutex
+	data  map[string][]byte
+	sizes map[string][]int
+	last  map[string]bool
+	bad   error
+}
+
+func newReceiver() *receiver {
+	return &receiver{data: map[string][]byte{}, sizes: map[string][]int{}, last: map[string]bool{}}
+}
+
+func (r *receiver) chunk(device string, b []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h, data, err := schemas.ParseChunk(b)
+	if err != nil {
+		r.bad = err
+		return nil
+	}
+	if end := int(h.Offset) + len(data); len(r.data[device]) < end {
+		r.data[device] = append(r.data[device], make([]byte, end-len(r.data[device]))...)
+	}
+	copy(r.data[device][h.Offset:], data)
+	r.sizes[device] = append(r.sizes[device], len(data))
+	r.last[device] = r.last[device] || h.Flags&schemas.ChunkFlagLast != 0
+	return nil
+}
+
+func (r *receiver) count(device string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sizes[device])
+}
+
+// streaming is an env with a job under way and a receiver.
+func streaming(t *testing.T, devices, size int, change ...func(*orchestrator.Options)) (*env, *receiver, orchestrator.Image) {
+	e := newEnv(t, change...)
+	r := newReceiver()
+	e.broker.onChunk = r.chunk
+	ids := e.fleet(devices)
+	m := e.image("2", content(size, 3))
+	e.job("j", m.ID, ids...)
+	return e, r, m
+}
+
+func fetch(m orchestrator.Image, chunk int, ranges ...schemas.Range) schemas.Fetch {
+	return schemas.Fetch{V: 1, Image: m.ID, Tag: 7, Chunk: chunk, Ranges: ranges}
+}
+
+func TestFetchWholeImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 100_001
+		e, r, m := streaming(t, 3, size)
+		e.start()
+		defer func() { e.stop() }()
+		for _, d := range []string{"d000", "d001", "d002"} {
+			for at := uint64(0); at < size; at += 8 * 4096 {
+				e.ok(e.Fetch(ctx, d, fetch(m, 4096, schemas.Range{Offset: at, Length: min(8*4096, size-at)})))
+				synctest.Wait()
+			}
+			if !bytes.Equal(r.data[d], content(size, 3)) || !r.last[d] || r.bad != nil {
+				t.Errorf("%s received %d bytes, last %v, %v", d, len(r.data[d]), r.last[d], r.bad)
+			}
+		}
+	})
+}
+
+func TestFetchHoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 1, 10_000)
+		var chunks [][]byte
+		e.broker.onChunk = func(d string, b []byte) error {
+			chunks = append(chunks, bytes.Clone(b))
+			return r.chunk(d, b)
+		}
+		e.start()
+		defer func() { e.stop() }()
+		e.ok(e.Fetch(ctx, "d000", fetch(m, 100, schemas.Range{Offset: 10, Length: 250}, schemas.Range{Offset: 300, Length: 1}, schemas.Range{Offset: 9990, Length: 10})))
+		synctest.Wait()
+		want := content(10_000, 3)
+		var got []string
+		for _, c := range chunks {
+			h, data, err := schemas.ParseChunk(c)
+			tag, _ := schemas.TagOf(m.SHA256)
+			if err != nil || h.Transfer != 7 || h.Image != tag || !bytes.Equal(data, want[h.Offset:int(h.Offset)+len(data)]) {
+				t.Errorf("chunk %+v: %v", h, err)
+			}
+			got = append(got, fmt.Sprintf("%d+%d/%d", h.Offset, len(data), h.Flags))
+		}
+		if want := []string{"10+100/0", "110+100/0", "210+50/0", "300+1/0", "9990+10/1"}; !slices.Equal(got, want) {
+			t.Errorf("chunks %v, want %v", got, want)
+		}
+	})
+}
+
+func TestFetchIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 2, 1000)
+		must[orchestrator.Device](t)(e.CreateDevice(ctx, orchestrator.NewDevice{ID: "idle", Type: "pump"}))
+		other := e.image("3", content(1000, 4))
+		e.job("later", other.ID, "d000") // queued behind j
+		e.start()
+		defer func() { e.stop() }()
+		one := schemas.Range{Length: 1000}
+		e.wants(e.Fetch(ctx, "idle", fetch(m, 1000, one)), orchestrator.ErrConflict, "no execution under way")
+		e.wants(e.Fetch(ctx, "nobody", fetch(m, 1000, one)), orchestrator.ErrConflict)
+		e.wants(e.Fetch(ctx, "d000", fetch(other, 1000, one)), orchestrator.ErrConflict)
+		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 501})), orchestrator.ErrInvalid, "1001", "1000")
+		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 100}, schemas.Range{Offset: 400, Length: 10})), orchestrator.ErrInvalid, "overlaps")
+		e.wants(e.Fetch(ctx, "d000", fetch(m, 64, make([]schemas.Range, 10_000)...)), orchestrator.ErrInvalid, "10000 ranges")
+		synctest.Wait()
+		if len(r.sizes) != 0 {
+			t.Errorf("chunks were sent: %v", r.sizes)
+		}
+		x := e.execution("j", "d000")
+		e.ok(e.Status(ctx, "d000", status(x, 1, schemas.StateFailed)))
+		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, one)), orchestrator.ErrConflict)
+		e.ok(e.Fetch(ctx, "d000", fetch(other, 1000, one)))
+		synctest.Wait()
+		if r.count("d000") != 1 {
+			t.Errorf("the next execution's image came in %d chunks", r.count("d000"))
+		}
+	})
+}
+
+// TestFetchesAreBounded sends many fetches before anything is streamed: the
+// newest MaxWindow chunks are kept.
+func TestFetchesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 1, 100_000)
+		for i := range 1000 {
+			e.ok(e.Fetch(ctx, "d000", fetch(m, 100, schemas.Range{Offset: uint64(i) * 100, Length: 500})))
+			if i == 994 {
+				break
+			}
+		}
+		e.start()
+		defer func() { e.stop() }()
+		synctest.Wait()
+		if n := r.count("d000"); n != 15 { // three fetches of five chunks are within the window of 16
+			t.Errorf("%d chunks were sent", n)
+		}
+		if want := content(100_000, 3); !bytes.Equal(r.data["d000"][99_200:], want[99_200:99_900]) {
+			t.Error("it was not the newest fetches that were kept")
+		}
+	})
+}
+
+// TestDevicesTakeTurns lets one worker serve three devices.
+func TestDevicesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, m := streaming(t, 3, 10_000, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
+		for _, d := range []string{"d000", "d001", "d002"} {
+			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 4000})))
+		}
+		e.start()
+		defer func() { e.stop() }()
+		synctest.Wait()
+		want := slices.Repeat([]string{"d000", "d001", "d002"}, 4)
+		if !slices.Equal(e.broker.receives, want) {
+			t.Errorf("chunks went to %v", e.broker.receives)
+		}
+	})
+}
+
+// TestASlowDeviceDelaysNobody blocks one device's chunks for good.
+func TestASlowDeviceDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 3, 10_000, func(o *orchestrator.Options) { o.StreamWorkers = 2 })
+		gate := make(chan struct{})
+		e.broker.onChunk = func(d string, b []byte) error {
+			if d == "d000" {
+				<-gate
+			}
+			return r.chunk(d, b)
+		}
+		e.start()
+		for _, d := range []string{"d000", "d001", "d002"} {
+			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 10_000})))
+		}
+		synctest.Wait()
+		if r.count("d001") != 10 || r.count("d002") != 10 || r.count("d000") != 0 {
+			t.Errorf("received %v", r.sizes)
+		}
+		close(gate)
+		synctest.Wait()
+		if r.count("d000") != 10 {
+			t.Errorf("the slow device received %d", r.count("d000"))
+		}
+		e.stop()
+	})
+}
+
+// TestOutstandingBytesAreCapped shows that the streamer holds back what was not
+// asked for again, and that a silent device's share comes back in time.
+func TestOutstandingBytesAreCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 3, 10_000, func(o *orchestrator.Options) { o.MaxOutstanding = 10_000; o.StreamWorkers = 1 })
+		total := func() int { return r.count("d000") + r.count("d001") + r.count("d002") }
+		for _, d := range []string{"d000", "d001"} {
+			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 8000})))
+		}
+		e.start()
+		defer func() { e.stop() }()
+		synctest.Wait()
+		if total() != 10 {
+			t.Fatalf("%d chunks of 1000 bytes were sent at a cap of 10,000 bytes", total())
+		}
+		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 2000}))) // says that its 5000 bytes arrived
+		synctest.Wait()
+		if total() != 15 {
+			t.Errorf("%d chunks after one device asked again", total())
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if total() != 18 {
+			t.Errorf("%d chunks in the end, want all 18", total())
+		}
+	})
+}
+
+// TestChunkErrors loses chunks that cannot be sent, and goes on.
+func TestChunkErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 1, 10_000)
+		n := 0
+		e.broker.onChunk = func(d string, b []byte) error {
+			if n++; n%2 == 0 {
+				return errors.New("lost")
+			}
+			return r.chunk(d, b)
+		}
+		e.start()
+		defer func() { e.stop() }()
+		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 10_000})))
+		synctest.Wait()
+		if n != 10 || r.count("d000") != 5 {
+			t.Errorf("%d chunks sent, %d received", n, r.count("d000"))
+		}
+		e.ok(e.blobs.Remove(ctx, m.SHA256)) // the blob is open already, so nothing is lost yet
+		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 1000})))
+		synctest.Wait()
+		if n != 11 {
+			t.Errorf("%d chunks sent", n)
+		}
+	})
+}
+
+// countingBlobs counts open blobs.
+type countingBlobs struct {
+	orchestrator.Blobs
+	mu   sync.Mutex
+	open int
+	most int
+}
+
+type countedBlob struct {
+	orchestrator.Blob
+	c *countingBlobs
+}
+
+func (c *countingBlobs) Open(ctx context.Context, sum string) (orchestrator.Blob, error) {
+	b, err := c.Blobs.Open(ctx, sum)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open++
+	c.most = max(c.most, c.open)
+	return &countedBlob{b, c}, nil
+}
+
+func (b *countedBlob) Close() error {
+	b.c.mu.Lock()
+	defer b.c.mu.Unlock()
+	b.c.open--
+	return b.Blob.Close()
+}
+
+// TestOpenBlobsAreFew streams 40 images to 40 devices: at most 16 stay open,
+// and none after the end.
+func TestOpenBlobsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counting := &countingBlobs{}
+		e := newEnv(t, func(o *orchestrator.Options) { counting.Blobs = o.Blobs; o.Blobs = counting })
+		r := newReceiver()
+		e.broker.onChunk = r.chunk
+		ids := e.fleet(40)
+		e.start()
+		for i, d := range ids {
+			m := e.image(fmt.Sprint(i), content(3000, byte(i)))
+			e.job("j"+d, m.ID, d)
+			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 3000})))
+			synctest.Wait()
+			if !bytes.Equal(r.data[d], content(3000, byte(i))) {
+				t.Errorf("%s received another image", d)
+			}
+		}
+		e.stop()
+		if counting.most > 17 || counting.open != 0 {
+			t.Errorf("at most %d blobs were open, %d are left", counting.most, counting.open)
+		}
+	})
+}
