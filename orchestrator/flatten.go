@@ -1,24 +1,42 @@
 package orchestrator
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+
+	"davit/orchestrator/firmware"
 )
 
-// flatInfo is what is known of an image once it is flat.
-type flatInfo struct {
-	Format                     string
-	Size                       uint64
-	StartAddress, EntryAddress *uint64
+// flatten reads an uploaded file into a blob and says its errors in this
+// package's kinds.
+func flatten(ctx context.Context, r io.Reader, w io.Writer, n NewImage, limit sizeLimit) (firmware.Info, error) {
+	in := &uploadReader{ctx: ctx, r: r}
+	info, err := firmware.Flatten(in, w, firmware.Options{Format: n.Format, Limit: int64(limit.bytes), FileName: n.FileName})
+	switch {
+	case errors.Is(err, firmware.ErrTooLarge):
+		return info, fmt.Errorf("the image is %w: the limit of %s is %d bytes (%w)", ErrTooLarge, limit.whose, limit.bytes, err)
+	case in.n == 0 && errors.Is(err, firmware.ErrFormat):
+		return info, invalid("the image is empty (0 bytes); upload a firmware file of 1 to %d bytes, which is the limit of %s", limit.bytes, limit.whose)
+	case errors.Is(err, firmware.ErrFormat):
+		return info, invalid("%w", err)
+	}
+	return info, err
 }
 
-func flatten(r io.Reader, w io.Writer, n NewImage, limit sizeLimit) (flatInfo, error) {
-	if n.Format == "ihex" {
-		return flatInfo{}, invalid("format ihex of %d bytes at most is not read by this build", limit.bytes)
+// uploadReader ends with its context and counts what was read.
+type uploadReader struct {
+	ctx context.Context
+	r   io.Reader
+	n   int64
+}
+
+func (u *uploadReader) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
 	}
-	size, err := io.Copy(w, r)
-	if err != nil {
-		return flatInfo{}, fmt.Errorf("upload: %w", err)
-	}
-	return flatInfo{Format: "binary", Size: uint64(size)}, nil
+	n, err := u.r.Read(p)
+	u.n += int64(n)
+	return n, err
 }

@@ -30,12 +30,9 @@ func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Ima
 		return Image{}, fmt.Errorf("keep image: %w", err)
 	}
 	defer blob.Abort()
-	info, err := flatten(&ctxReader{ctx, r}, &limitWriter{blob, limit, 0}, n, limit)
+	info, err := flatten(ctx, r, blob, n, limit)
 	if err != nil {
 		return Image{}, err
-	}
-	if info.Size == 0 {
-		return Image{}, invalid("the image is empty (0 bytes); upload a firmware file of 1 to %d bytes", limit.bytes)
 	}
 	rec := Image{
 		ID: newID("img-"), ImageType: n.ImageType, DeviceTypes: sorted(n.DeviceTypes), Version: n.Version,
@@ -77,10 +74,6 @@ type sizeLimit struct {
 	whose string
 }
 
-func (l sizeLimit) err() error {
-	return fmt.Errorf("the image is %w: the limit of %s is %d bytes", ErrTooLarge, l.whose, l.bytes)
-}
-
 // fits checks that every device type takes the image type and returns the
 // smallest limit.
 func (s *Service) fits(r Reader, n NewImage) (sizeLimit, error) {
@@ -108,35 +101,6 @@ func sorted(list []string) []string {
 	out := slices.Clone(list)
 	slices.Sort(out)
 	return out
-}
-
-// limitWriter refuses the write that passes the limit.
-type limitWriter struct {
-	w     io.Writer
-	limit sizeLimit
-	n     uint64
-}
-
-func (l *limitWriter) Write(p []byte) (int, error) {
-	if uint64(len(p)) > l.limit.bytes-l.n {
-		return 0, l.limit.err()
-	}
-	n, err := l.w.Write(p)
-	l.n += uint64(n)
-	return n, err
-}
-
-// ctxReader ends with its context.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // Image returns one image.

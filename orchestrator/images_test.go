@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -101,7 +102,7 @@ func TestUploadIsRefused(t *testing.T) {
 		kind error
 		says string
 	}{
-		{"empty", newImage("1"), bytes.NewReader(nil), orchestrator.ErrInvalid, "0 bytes"},
+		{"empty", newImage("1"), bytes.NewReader(nil), orchestrator.ErrInvalid, "1048576 bytes, which is the limit"},
 		{"over the device type's limit", newImage("1"), bytes.NewReader(content(1<<20+1, 0)), orchestrator.ErrTooLarge, `"pump" for image type "app" is 1048576 bytes`},
 		{"over the server's limit", with(func(n *orchestrator.NewImage) { n.DeviceTypes = []string{"roomy"} }),
 			bytes.NewReader(content(2<<20+1, 0)), orchestrator.ErrTooLarge, "the server is 2097152 bytes"},
@@ -113,6 +114,8 @@ func TestUploadIsRefused(t *testing.T) {
 		{"bad version", newImage("1\n"), nil, orchestrator.ErrInvalid, "control character"},
 		{"bad tag", with(func(n *orchestrator.NewImage) { n.Tags = []string{"a b"} }), nil, orchestrator.ErrInvalid, "tags"},
 		{"bad format", with(func(n *orchestrator.NewImage) { n.Format = "elf" }), nil, orchestrator.ErrInvalid, `"elf"`},
+		{"corrupt HEX", with(func(n *orchestrator.NewImage) { n.Format = "auto"; n.FileName = "fw.hex" }),
+			strings.NewReader(":0400000001020304F2\n:00000001FE\n"), orchestrator.ErrInvalid, "fw.hex, line 2"},
 		{"broken upload", newImage("1"), io.MultiReader(bytes.NewReader(content(5000, 0)), &failing{io.ErrUnexpectedEOF}), io.ErrUnexpectedEOF, ""},
 	} {
 		_, err := e.UploadImage(ctx, c.n, c.r)
@@ -206,5 +209,26 @@ func TestBlobsWithoutImagesAreSwept(t *testing.T) {
 	e.stop()
 	if r := e.checkClean(); r.Blobs != 1 {
 		t.Errorf("%d blobs after the sweep, want the image's", r.Blobs)
+	}
+}
+
+func TestUploadOfIntelHEX(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.fleet(0)
+	n := newImage("1")
+	n.Format = ""
+	m := must[orchestrator.Image](t)(e.UploadImage(ctx, n, strings.NewReader(":0401000001020304F1\n:0101080009ED\n:00000001FF\n")))
+	if m.Format != "ihex" || m.Size != 9 || m.StartAddress == nil || *m.StartAddress != 0x100 {
+		t.Errorf("uploaded %+v", m)
+	}
+	_, b, err := e.OpenImage(ctx, m.ID)
+	e.ok(err)
+	defer b.Close()
+	got := make([]byte, 9)
+	_, err = b.ReadAt(got, 0)
+	e.ok(err)
+	if want := []byte{1, 2, 3, 4, 255, 255, 255, 255, 9}; !bytes.Equal(got, want) {
+		t.Errorf("flattened to %v, want %v", got, want)
 	}
 }
