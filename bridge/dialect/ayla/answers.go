@@ -16,7 +16,7 @@ func (s *session) status(code tlv.Code) {
 	}
 	switch u.phase {
 	case phaseCheck, phaseBoot:
-		if code != tlv.CodeOK {
+		if code != tlv.CodeOK && !s.bootAgain(code) {
 			s.failed(code, "instead of booting the image")
 		}
 	case phaseOffer:
@@ -30,6 +30,18 @@ func (s *session) status(code tlv.Code) {
 	case phaseLoad, phaseVerdict:
 		s.loadStatus(code)
 	}
+}
+
+// bootAgain begins the leg anew if an MCU that has restarted may never have
+// heard BOOT, because another reset came first. CodeBoot says that it has.
+func (s *session) bootAgain(code tlv.Code) bool {
+	u := s.u
+	if u.phase != phaseBoot || !u.back || u.bootSure || code == tlv.CodeBoot || u.reboots >= maxReboots {
+		return false
+	}
+	u.reboots++
+	s.again(code, "the host MCU restarted when it was told to boot")
+	return true
 }
 
 func (s *session) loadStatus(code tlv.Code) {
@@ -252,6 +264,9 @@ func (s *session) oldForGood() {
 	u := s.u
 	if u.phase == phaseCheck {
 		s.startOffer()
+		return
+	}
+	if s.bootAgain(tlv.CodeOK) {
 		return
 	}
 	s.end(schemas.StateFailed, schemas.CauseBoot, 0,

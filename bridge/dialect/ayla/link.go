@@ -117,11 +117,6 @@ func (l *link) forgetNext() {
 	}
 }
 
-// pending says whether a packet of kind k is in flight or encoded.
-func (l *link) pending(k kind) bool {
-	return l.cur != none && l.flights[l.cur].kind == k || l.next != none && l.flights[l.next].kind == k
-}
-
 // write returns the bytes to hand to the writer now, or nil. Acks go ahead of
 // data.
 func (l *link) write(now time.Time) []byte {

@@ -79,7 +79,8 @@ func (s *session) propertyPacket(p tlv.Packet) {
 	case tlv.OpSendTLV:
 		s.propertyReport(p)
 	case tlv.OpListenEnable:
-		if !s.link.pending(kindConnect) {
+		// An MCU may send this in answer to CONNECT: answering that would go on for ever.
+		if s.now.Sub(s.connectAt) >= connectAgain {
 			s.connect = true
 		}
 	case tlv.OpNAK:

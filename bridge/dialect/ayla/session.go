@@ -20,6 +20,9 @@ const readSize = 1024
 // never reported, while nothing else goes on.
 const pollVersion = time.Minute
 
+// connectAgain is how long after a CONNECT a LISTEN_ENB is answered by another.
+const connectAgain = 10 * time.Second
+
 // session drives one line. All fields but mail belong to the goroutine of Run.
 type session struct {
 	line   io.ReadWriteCloser
@@ -39,9 +42,11 @@ type session struct {
 	asks     []ask // the version properties
 	pollAt   time.Time
 	connect  bool // CONNECT waits to be sent
-	feature  bool // the question for the MCU's features waits to be sent
-	lost     bool // the MCU does not answer: greet it when it does
-	u        *update
+	// connectAt is when CONNECT was last sent.
+	connectAt time.Time
+	feature   bool // the question for the MCU's features waits to be sent
+	lost      bool // the MCU does not answer: greet it when it does
+	u         *update
 }
 
 // ask is a version property of the MCU.
@@ -321,7 +326,7 @@ func (s *session) fill() {
 		return
 	}
 	if s.connect {
-		s.connect = false
+		s.connect, s.connectAt = false, s.now
 		s.encode(kindConnect, 0, tlv.AppendConnect(s.scratch[:0], s.nextReq(), tlv.NodeCloud), nil)
 		return
 	}

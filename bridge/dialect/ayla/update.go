@@ -34,6 +34,9 @@ const (
 	grace = 3 * time.Second
 	// alreadyWait is how long to wait for the version after STAT(ALREADY).
 	alreadyWait = 10 * time.Second
+	// maxReboots is how often the MCU leg begins anew because the MCU restarted
+	// before it could be sure to have heard BOOT.
+	maxReboots = 2
 	// maxRestarts is how often the MCU leg begins anew within one update.
 	maxRestarts = 8
 )
@@ -80,7 +83,9 @@ type update struct {
 	boot     bool // BOOT waits to be sent
 	bootReq  uint16
 	bootSent bool // and was acknowledged, or given up
+	bootSure bool // the first BOOT was acknowledged: the MCU has it
 	bootLost bool
+	reboots  int  // legs begun anew because BOOT may have been lost in a reset
 	back     bool // the MCU has restarted since
 	probeAt  time.Time
 	oldAt    time.Time // the old version was reported
@@ -256,7 +261,7 @@ func (s *session) delivered(f flight) {
 			s.loaded()
 		}
 	case f.kind == kindBoot && u.phase == phaseBoot:
-		u.bootSent, u.bootLost = true, false
+		u.bootSent, u.bootSure, u.bootLost = true, f.tries == 1, false
 		u.probeAt = s.now.Add(probeEvery)
 	}
 }
@@ -326,6 +331,6 @@ func (s *session) loaded() {
 func (s *session) startBoot() {
 	u := s.u
 	u.phase, u.deadline = phaseBoot, s.now.Add(u.BootTimeout)
-	u.bootSent, u.bootLost, u.back, u.oldAt = false, false, false, time.Time{}
+	u.bootSent, u.bootSure, u.bootLost, u.back, u.oldAt = false, false, false, false, time.Time{}
 	u.boot = s.report(schemas.StateBooting, u.Size)
 }

@@ -1,0 +1,159 @@
+package ayla
+
+import (
+	"io"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/internal/sim"
+	"davit/schemas"
+	"davit/schemas/tlv"
+)
+
+// ceiling is how long loading image takes on a line that never rests, with an
+// MCU that answers at once: every LOAD as it stands on the line, stuffing
+// included, followed by an ack (docs/wire.md section 6). With ack false the
+// acks cost nothing.
+func ceiling(image []byte, baud int, ack bool) time.Duration {
+	n, seq := 0, byte(3)
+	var frame, packet []byte
+	for at := 0; at < len(image); at += tlv.MaxLoad {
+		data := image[at:min(at+tlv.MaxLoad, len(image))]
+		packet, _ = tlv.AppendLoad(packet[:0], uint16(at/tlv.MaxLoad+5), uint64(at), data)
+		frame, _ = tlv.AppendFrame(frame[:0], tlv.Frame{Type: tlv.FrameData, Seq: seq, Payload: packet})
+		n += len(frame)
+		if ack {
+			frame, _ = tlv.AppendFrame(frame[:0], tlv.Frame{Type: tlv.FrameAck, Seq: seq})
+			n += len(frame)
+		}
+		seq = tlv.NextSeq(seq)
+	}
+	return time.Duration(n) * bitsPerByte * time.Second / time.Duration(baud)
+}
+
+// loadTime is how long the LOADs of an update took.
+type loadTime struct {
+	*recorder
+	began, ended time.Time
+	size         uint64
+}
+
+func (l *loadTime) State(s schemas.State, n uint64) error {
+	switch {
+	case s == schemas.StateInstalling && n == 0:
+		l.began = time.Now()
+	case s == schemas.StateInstalling && n == l.size:
+		l.ended = time.Now()
+	}
+	return l.recorder.State(s, n)
+}
+
+// Goodput in virtual time: exact, and relative to the ceiling of the same
+// bytes on the same line.
+func TestGoodput(t *testing.T) {
+	instant := sim.MCUConfig{EraseTime: sim.None, WriteTime: sim.None, VerifyTime: sim.None}
+	after := func(d time.Duration) sim.MCUConfig {
+		c := instant
+		c.Fault.AckDelay = d
+		return c
+	}
+	noise := func(rate float64) sim.LineConfig {
+		return sim.LineConfig{ToMCU: sim.LineFaults{BitErrorRate: rate}, FromMCU: sim.LineFaults{BitErrorRate: rate}, Seed: 7}
+	}
+	for _, c := range []struct {
+		name string
+		line sim.LineConfig
+		mcu  sim.MCUConfig
+		want float64
+	}{
+		{"115200 instant", sim.LineConfig{}, instant, 0.98},
+		{"115200 turn-around 1 ms", sim.LineConfig{}, after(time.Millisecond), 0.95},
+		{"115200 bit errors 1e-5", noise(1e-5), instant, 0.92},
+		{"115200 bit errors 1e-4", noise(1e-4), instant, 0.5},
+		{"921600 turn-around 100 us", sim.LineConfig{Baud: 921_600}, after(100 * time.Microsecond), 0.9},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.mcu.SlotSize = 1 << 20
+			onRig(t, c.line, c.mcu, 200_000, func(r *rig) {
+				l := &loadTime{recorder: r.recorder, size: r.update.Size}
+				r.update.Reporter = l
+				r.run(schemas.StateSucceeded, "")
+				baud := c.line.Baud
+				if baud == 0 {
+					baud = sim.DefaultBaud
+				}
+				took := l.ended.Sub(l.began)
+				ratio := ceiling(r.image, baud, true).Seconds() / took.Seconds()
+				bare := ceiling(r.image, baud, false).Seconds() / took.Seconds()
+				t.Logf("%.0f B/s, %.4f of the ceiling (%.4f of one without acks), %d frames sent again",
+					float64(len(r.image))/took.Seconds(), ratio, bare, r.counts[dialect.FramesRetried])
+				if ratio < c.want || ratio > 1.0001 || math.IsNaN(ratio) {
+					t.Errorf("ratio %.4f, want at least %.2f and at most 1", ratio, c.want)
+				}
+			})
+		})
+	}
+}
+
+// deadLine is a line that nothing goes over.
+type deadLine struct{ dec tlv.Decoder }
+
+func (*deadLine) Read([]byte) (int, error)    { return 0, io.EOF }
+func (*deadLine) Write(b []byte) (int, error) { return len(b), nil }
+func (*deadLine) Close() error                { return nil }
+
+// A LOAD and its ack allocate nothing, end to end through the session.
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // virtual time keeps timers from adding noise
+		image := make([]byte, 255*4000)
+		l := &deadLine{}
+		done := newRecorder()
+		s := newSession(l, dialect.Config{Baud: 4_000_000, OfferInterval: time.Hour}, done)
+		s.now = time.Now()
+		ready := make(chan struct{})
+		close(ready)
+		s.begin(dialect.Update{Version: newVersion, Size: uint64(len(image)), Image: zeros{}, Ready: ready, Reporter: quiet{}})
+		s.u.phase = phaseLoad
+		s.connect, s.feature = false, false
+		for i := range s.asks {
+			s.asks[i].want = false
+		}
+		var ack []byte
+		step := func() {
+			s.tick()
+			s.fill()
+			if b := s.link.write(s.now); b != nil {
+				l.dec.Feed(b)
+				for l.dec.Next() {
+					f, err := l.dec.Frame()
+					if err != nil || f.Type != tlv.FrameData {
+						t.Fatalf("frame %v, error %v", f, err)
+					}
+					ack, _ = tlv.AppendFrame(ack[:0], tlv.Frame{Type: tlv.FrameAck, Seq: f.Seq})
+				}
+			}
+			s.link.written(s.now)
+			s.receive(ack)
+			s.fill()
+		}
+		step()
+		if n := testing.AllocsPerRun(1000, step); n != 0 {
+			t.Errorf("%v allocations for a LOAD and its ack", n)
+		}
+		if s.u == nil || s.u.acked < 255*1000 {
+			t.Fatalf("no LOADs were acknowledged: %+v", s.u)
+		}
+	})
+}
+
+type zeros struct{}
+
+func (zeros) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
+
+type quiet struct{}
+
+func (quiet) State(schemas.State, uint64) error { return nil }
+func (quiet) Ended(dialect.Result)              {}
