@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -86,8 +88,18 @@ func (p *program) apiCommand(use, short string, args cobra.PositionalArgs, run f
 		if err != nil {
 			return err
 		}
-		return run(cmd, c, args)
+		defer c.Close()
+		return withAdvice(run(cmd, c, args))
 	})
 	flags.addTo(cmd)
 	return cmd
+}
+
+// withAdvice adds what to do when nothing answers at the service's address.
+func withAdvice(err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w; start it with: davit serve --data DIR, or name another service with --server URL or %s", err, envServer)
+	}
+	return err
 }

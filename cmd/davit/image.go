@@ -41,7 +41,7 @@ func (p *program) imagePush() *cobra.Command {
 			in.FileName = filepath.Base(args[0])
 			image, err := c.UploadImage(cmd.Context(), in, f)
 			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return err
 			}
 			return p.show(image, func(w io.Writer) {
 				fmt.Fprintf(w, "Image uploaded.\n")

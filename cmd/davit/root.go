@@ -94,7 +94,7 @@ func (p *program) command(use, short string, args cobra.PositionalArgs, run func
 
 // parent builds a command that only holds others.
 func (p *program) parent(use, short string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: p.wrap(needsCommand), GroupID: groupOperate}
+	c := &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: p.wrap(needsCommand), GroupID: groupOperate, SuggestionsMinimumDistance: 2}
 	c.AddCommand(children...)
 	return c
 }

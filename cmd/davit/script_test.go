@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -31,6 +33,9 @@ func TestMain(m *testing.M) {
 //	exits CODE command...     run a program to its end and check its exit code; output is checked as after exec
 //	[!] json FIELD PATTERN    the last output, or its last line, is a JSON object whose FIELD matches
 //	get VAR FIELD             the same field into a variable
+//	trim VAR FILE             a file's content, or stdout, without the newline into a variable
+//	writefile FILE TEXT       a file with one line
+//	httpget URL               what is served there becomes stdout
 //	poll FIELD PATTERN command...  run the command until its output has a FIELD that matches, ten seconds at most
 //
 // A FIELD is a path such as executions.0.state.
@@ -46,6 +51,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCmd, "stop": stopCmd, "crash": crashCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
+			"trim": trimCmd, "writefile": writefileCmd, "httpget": httpgetCmd,
 		},
 	})
 }
@@ -278,4 +284,36 @@ func pollCmd(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+func trimCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: trim VAR FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+func writefileCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: writefile FILE TEXT")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\n"), 0o600))
+}
+
+func httpgetCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: httpget URL")
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s\n%s", args[0], resp.Status, body)
+	}
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
 }

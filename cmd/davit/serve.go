@@ -15,6 +15,7 @@ type serveReady struct {
 	MQTTS     string `json:"mqtts,omitempty"`
 	Websocket string `json:"websocket,omitempty"`
 	HTTP      string `json:"http"`
+	HTTPS     string `json:"https,omitempty"`
 	// Token is the file with the admin token.
 	Token string `json:"token_file"`
 }
@@ -48,7 +49,8 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.HTTP, "http", "127.0.0.1:8080", "address of the HTTP API; port 0 takes a free one")
 	f.StringVar(&opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
 	f.StringVar(&opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
-	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts, --websocket and --http")
+	f.StringVar(&opts.HTTPS, "https", "", "address of a listener for the HTTP API over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
 	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
 	f.StringVar(&opts.External.Username, "broker-username", "", "user name at that broker")
@@ -67,7 +69,7 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 		select {
 		case <-server.Ready():
 			a := server.Addresses()
-			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, app.TokenFile(opts.Data)})
+			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, app.TokenFile(opts.Data)})
 		case <-server.Done():
 		}
 	}()

@@ -43,7 +43,7 @@ func (o *MCUOptions) Validate() error {
 	}
 	if o.Fault != "" {
 		if _, err := sim.FaultByName(o.Fault); err != nil {
-			return fmt.Errorf("mcu: --fault %q: %w", o.Fault, err)
+			return fmt.Errorf("mcu: --fault: %w", err)
 		}
 	}
 	return nil
