@@ -404,8 +404,8 @@ type Status struct {
 	V         int    `json:"v"`
 	Execution string `json:"execution"`
 	Attempt   int    `json:"attempt"`
-	// Seq grows by one with every new report of an attempt; a repetition
-	// keeps it.
+	// Seq grows with every new report of an attempt, over restarts as well;
+	// gaps do no harm. A repetition keeps it.
 	Seq   uint64 `json:"seq"`
 	State State  `json:"state"`
 	// BytesDone counts bytes held by the module while downloading, and bytes

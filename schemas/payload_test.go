@@ -1,0 +1,236 @@
+package schemas
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+// TestRefused: what a JSON Schema can say, schema and code say alike.
+func TestRefused(t *testing.T) {
+	compiled := compileSchemas(t)
+	cases := readCases(t, "refused.json")
+	if len(cases) < 60 {
+		t.Errorf("%d cases, at least 60 are wanted", len(cases))
+	}
+	for _, c := range cases {
+		t.Run(string(c.Kind)+" "+c.Name, func(t *testing.T) {
+			if err := Decode(c.bytes(t), newPayload(c.Kind)); !errors.Is(err, ErrPayload) {
+				t.Errorf("the code says %v", err)
+			}
+			if err := bySchema(compiled[c.Kind], c.bytes(t)); err == nil {
+				t.Error("the schema accepts it")
+			}
+		})
+	}
+}
+
+// TestRefusedByCodeOnly: what a JSON Schema cannot say, only the code refuses.
+// Should a schema come to refuse one of these, it belongs in the other table.
+func TestRefusedByCodeOnly(t *testing.T) {
+	compiled := compileSchemas(t)
+	for _, c := range readCases(t, "refused_by_code_only.json") {
+		t.Run(string(c.Kind)+" "+c.Name, func(t *testing.T) {
+			if err := Decode(c.bytes(t), newPayload(c.Kind)); !errors.Is(err, ErrPayload) {
+				t.Errorf("the code says %v", err)
+			}
+			if err := bySchema(compiled[c.Kind], c.bytes(t)); err != nil {
+				t.Errorf("the schema refuses it: %v", err)
+			}
+		})
+	}
+}
+
+// TestAccepted: the limits themselves are allowed, by schema and code.
+func TestAccepted(t *testing.T) {
+	compiled := compileSchemas(t)
+	for _, c := range readCases(t, "accepted.json") {
+		t.Run(string(c.Kind)+" "+c.Name, func(t *testing.T) {
+			if err := Decode(c.bytes(t), newPayload(c.Kind)); err != nil {
+				t.Errorf("the code refuses it: %v", err)
+			}
+			if err := bySchema(compiled[c.Kind], c.bytes(t)); err != nil {
+				t.Errorf("the schema refuses it: %v", err)
+			}
+		})
+	}
+}
+
+// TestErrorsNameTheField: a person can find what is wrong.
+func TestErrorsNameTheField(t *testing.T) {
+	for _, c := range []struct {
+		p    Payload
+		raw  string
+		want string
+	}{
+		{&Hello{}, `{"v":1,"colour":"red"}`, `unknown field "colour" in the payload`},
+		{&Offer{}, `{"v":1,"chunk":{"Max":1}}`, `unknown field "Max" in chunk`},
+		{&Fetch{}, `{"v":1,"ranges":[{"offset":0}]}`, `field "length" is missing in an entry of ranges`},
+		{&Presence{}, `{"v":1}`, `field "online" is missing`},
+		{&Hello{}, `{"v":1,"v":1}`, `field "v" stands twice`},
+		{&Hello{}, `{"v":1,"module":null}`, `module is null`},
+		{&Hello{}, `{"v":1,"module":[1]}`, `module is a list`},
+		{&Fetch{}, `{"v":1,"ranges":{}}`, `ranges is an object`},
+		{&Hello{}, `{"v":2}`, `v is 2, this is version 1`},
+		{&Hello{}, `{"v":1,"max_chunk":1}`, `max_chunk is 1, allowed are 64 to 65536`},
+	} {
+		if err := Decode([]byte(c.raw), c.p); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.raw, err, c.want)
+		}
+	}
+}
+
+// TestEncodeKeepsToTheLimit: nothing leaves that Decode would refuse unread.
+func TestEncodeKeepsToTheLimit(t *testing.T) {
+	h := Hello{V: Version, HostVersions: map[string]string{}}
+	for i := range MaxHostVersions {
+		h.HostVersions[fmt.Sprintf("%0255d", i)] = strings.Repeat("<", MaxVersionLength)
+	}
+	if err := h.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := Encode(&h); !errors.Is(err, ErrPayload) || b != nil {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	if _, err := Encode(&Ack{}); !errors.Is(err, ErrPayload) {
+		t.Errorf("an empty ack: %v", err)
+	}
+}
+
+func drawText(t *rapid.T, label string, minBytes, maxBytes int) string {
+	printable := rapid.Rune().Filter(func(r rune) bool { return r >= 0x20 && r != 0x7f && utf8.ValidRune(r) })
+	return rapid.StringOfN(printable, min(minBytes, 1), -1, maxBytes).Draw(t, label)
+}
+
+func drawID(t *rapid.T, label string) string {
+	return rapid.StringMatching(`[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}`).Draw(t, label)
+}
+
+func drawChunkSize(t *rapid.T, label string) int {
+	return rapid.IntRange(MinChunkSize, MaxChunkSize).Draw(t, label)
+}
+
+func drawAttempt(t *rapid.T) int       { return rapid.IntRange(1, MaxAttempt).Draw(t, "attempt") }
+func drawSeq(t *rapid.T) uint64        { return rapid.Uint64Range(1, MaxSeq).Draw(t, "seq") }
+func maybe(t *rapid.T, of string) bool { return rapid.Bool().Draw(t, "has "+of) }
+
+func drawHello(t *rapid.T) Payload {
+	h := &Hello{V: Version, Module: drawText(t, "module", 0, 128), Dialect: drawText(t, "dialect", 0, 32)}
+	if maybe(t, "device type") {
+		h.DeviceType = drawID(t, "device type")
+	}
+	for range rapid.IntRange(0, 4).Draw(t, "host versions") {
+		if h.HostVersions == nil {
+			h.HostVersions = map[string]string{}
+		}
+		h.HostVersions[drawText(t, "property", 1, 40)] = drawText(t, "version", 0, MaxVersionLength)
+	}
+	if maybe(t, "max chunk") {
+		h.MaxChunk = drawChunkSize(t, "max chunk")
+	}
+	if maybe(t, "execution") {
+		h.Execution, h.Attempt = drawID(t, "execution"), drawAttempt(t)
+	}
+	return h
+}
+
+func drawOffer(t *rapid.T) Payload {
+	most := drawChunkSize(t, "max")
+	ms := rapid.Int64Range(0, maxHintMS)
+	o := &Offer{
+		V: Version, Execution: drawID(t, "execution"), Attempt: drawAttempt(t), Image: drawID(t, "image"),
+		ImageType: drawID(t, "image type"), Version: drawText(t, "version", 1, MaxVersionLength),
+		Size:   rapid.Uint64Range(1, MaxImageSize).Draw(t, "size"),
+		SHA256: rapid.StringMatching(`[0-9a-f]{64}`).Draw(t, "sha256"),
+		Chunk:  ChunkHint{Preferred: rapid.IntRange(MinChunkSize, most).Draw(t, "preferred"), Max: most},
+		Host: HostHint{
+			VersionProperty: drawText(t, "property", 0, MaxVersionLength), AnswerTimeoutMS: ms.Draw(t, "answer"),
+			VerdictTimeoutMS: ms.Draw(t, "verdict"), BootTimeoutMS: ms.Draw(t, "boot"), VersionTimeoutMS: ms.Draw(t, "report"),
+		},
+		Force: rapid.Bool().Draw(t, "force"),
+	}
+	if maybe(t, "manifest") {
+		o.Manifest = drawID(t, "manifest")
+	}
+	if maybe(t, "expires") {
+		o.Expires = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "expires"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns")).UTC()
+	}
+	return o
+}
+
+func drawFetch(t *rapid.T) Payload {
+	f := &Fetch{V: Version, Image: drawID(t, "image"), Tag: rapid.Uint16().Draw(t, "tag"), Chunk: drawChunkSize(t, "chunk")}
+	var end uint64
+	for left := MaxWindow; left > 0; {
+		n := rapid.IntRange(1, left).Draw(t, "chunks")
+		r := Range{
+			Offset: end + rapid.Uint64Range(0, 1<<27).Draw(t, "gap"),
+			Length: rapid.Uint64Range(uint64(f.Chunk)*uint64(n-1)+1, uint64(f.Chunk)*uint64(n)).Draw(t, "length"),
+		}
+		f.Ranges = append(f.Ranges, r)
+		end, left = r.End(), left-n
+		if !maybe(t, "another range") {
+			break
+		}
+	}
+	return f
+}
+
+func drawStatus(t *rapid.T) Payload {
+	s := &Status{
+		V: Version, Execution: drawID(t, "execution"), Attempt: drawAttempt(t), Seq: drawSeq(t),
+		State:     rapid.SampledFrom(States()).Filter(State.Reportable).Draw(t, "state"),
+		BytesDone: rapid.Uint64Range(0, MaxImageSize).Draw(t, "bytes done"), Code: rapid.IntRange(0, 255).Draw(t, "code"),
+		Detail: drawText(t, "detail", 0, MaxDetailLength), HostVersion: drawText(t, "host version", 0, MaxVersionLength),
+	}
+	switch {
+	case s.State == StateSucceeded:
+		s.HostVersion = drawText(t, "new version", 1, MaxVersionLength)
+	case s.State.Final():
+		s.Cause = rapid.SampledFrom(Causes()).Draw(t, "cause")
+	}
+	return s
+}
+
+func drawAck(t *rapid.T) Payload {
+	return &Ack{
+		V: Version, Execution: drawID(t, "execution"), Attempt: drawAttempt(t), Seq: drawSeq(t),
+		State: rapid.SampledFrom(States()).Draw(t, "state"), Superseded: rapid.Bool().Draw(t, "superseded"),
+	}
+}
+
+// TestMarshalledValidates: whatever valid payload is marshalled, its schema
+// accepts it and Decode gives it back.
+func TestMarshalledValidates(t *testing.T) {
+	compiled := compileSchemas(t)
+	for kind, draw := range map[Kind]func(*rapid.T) Payload{
+		KindHello: drawHello, KindOffer: drawOffer, KindFetch: drawFetch, KindStatus: drawStatus, KindAck: drawAck,
+		KindPresence: func(t *rapid.T) Payload { return &Presence{V: Version, Online: rapid.Bool().Draw(t, "online")} },
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				p := draw(t)
+				raw, err := Encode(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := bySchema(compiled[kind], raw); err != nil {
+					t.Fatalf("the schema refuses %s: %v", raw, err)
+				}
+				back := newPayload(kind)
+				if err := Decode(raw, back); err != nil {
+					t.Fatalf("Decode refuses %s: %v", raw, err)
+				}
+				if !reflect.DeepEqual(p, back) {
+					t.Fatalf("%+v became %+v", p, back)
+				}
+			})
+		})
+	}
+}
