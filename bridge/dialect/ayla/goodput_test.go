@@ -89,7 +89,7 @@ func TestGoodput(t *testing.T) {
 				ratio := ceiling(r.image, baud, true).Seconds() / took.Seconds()
 				bare := ceiling(r.image, baud, false).Seconds() / took.Seconds()
 				t.Logf("%.0f B/s, %.4f of the ceiling (%.4f of one without acks), %d frames sent again",
-					float64(len(r.image))/took.Seconds(), ratio, bare, r.counts[dialect.FramesRetried])
+					float64(len(r.image))/took.Seconds(), ratio, bare, r.count(dialect.FramesRetried))
 				if ratio < c.want || ratio > 1.0001 || math.IsNaN(ratio) {
 					t.Errorf("ratio %.4f, want at least %.2f and at most 1", ratio, c.want)
 				}

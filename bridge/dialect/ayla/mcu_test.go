@@ -101,7 +101,7 @@ func (r *rig) result() dialect.Result {
 	case e := <-r.ended:
 		return e
 	case <-time.After(2 * time.Hour):
-		r.Fatalf("the update does not end; so far %v", r.log)
+		r.Fatalf("the update does not end; so far %v", r.said())
 	}
 	panic("unreachable")
 }
@@ -112,7 +112,7 @@ func (r *rig) run(state schemas.State, cause schemas.Cause) dialect.Result {
 	r.session.Start(r.update)
 	e := r.result()
 	if e.State != state || e.Cause != cause {
-		r.Errorf("ended %s, cause %q, code %#x (%s), want %s, %q; %v", e.State, e.Cause, e.Code, e.Detail, state, cause, r.log)
+		r.Errorf("ended %s, cause %q, code %#x (%s), want %s, %q; %v", e.State, e.Cause, e.Code, e.Detail, state, cause, r.said())
 	}
 	if state == schemas.StateSucceeded && e.HostVersion != newVersion {
 		r.Errorf("succeeded with version %q", e.HostVersion)
@@ -154,7 +154,7 @@ func TestPeers(t *testing.T) {
 			onRig(t, c.line, c.mcu, 5000, func(r *rig) {
 				r.run(schemas.StateSucceeded, "")
 				want := []string{"accepted", "installing", "booting"}
-				if got := slices.DeleteFunc(slices.Clone(r.log), func(s string) bool { return !slices.Contains(want, s) }); !slices.Equal(got, want) {
+				if got := slices.DeleteFunc(r.said(), func(s string) bool { return !slices.Contains(want, s) }); !slices.Equal(got, want) {
 					t.Errorf("states %v, want %v", got, want)
 				}
 			})

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +155,7 @@ func (p *peer) bootsTo(v string) { p.restart(); p.listenEnable(); p.version(v) }
 
 // recorder keeps what a session tells.
 type recorder struct {
+	mu     sync.Mutex
 	log    []string
 	counts map[dialect.Counter]int
 	ended  chan dialect.Result
@@ -164,22 +166,44 @@ func newRecorder() *recorder {
 	return &recorder{counts: map[dialect.Counter]int{}, ended: make(chan dialect.Result, 1)}
 }
 
-func (r *recorder) Version(property, version string) {
-	r.log = append(r.log, fmt.Sprintf("%s=%s", property, version))
+func (r *recorder) add(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, s)
 }
+
+// said is what was told so far.
+func (r *recorder) said() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+func (r *recorder) count(c dialect.Counter) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts[c]
+}
+
+func (r *recorder) Version(property, version string) { r.add(property + "=" + version) }
 
 func (r *recorder) State(s schemas.State, n uint64) error {
 	if s != schemas.StateInstalling || n == 0 { // later there is one for each frame
-		r.log = append(r.log, string(s))
+		r.add(string(s))
 	}
 	return r.refuse
 }
 
 func (r *recorder) Ended(e dialect.Result) {
-	r.log = append(r.log, string(e.State))
+	r.add(string(e.State))
 	r.ended <- e
 }
-func (r *recorder) Counted(c dialect.Counter, n int) { r.counts[c] += n }
+
+func (r *recorder) Counted(c dialect.Counter, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[c] += n
+}
 
 // bench is a session on a line with a peer at the far end, in virtual time.
 type bench struct {
@@ -223,7 +247,7 @@ func (b *bench) result() dialect.Result {
 	case r := <-b.ended:
 		return r
 	case <-time.After(time.Hour):
-		b.Fatalf("the update does not end; so far %v", b.log)
+		b.Fatalf("the update does not end; so far %v", b.said())
 	}
 	panic("unreachable")
 }
