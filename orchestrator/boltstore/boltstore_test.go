@@ -155,3 +155,47 @@ func TestGivingUpWhileQueued(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFullDisk fills the disk: the update that does not fit fails and leaves
+// nothing, what was there can be read, and updates work again once there is room.
+func TestFullDisk(t *testing.T) {
+	storetest.FullDisk(t, "1m", func(t *testing.T, dir string) {
+		s, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		put := func(key string, size int) error {
+			return s.Update(context.Background(), func(w orchestrator.Writer) error { return w.Put("t", []byte(key), make([]byte, size)) })
+		}
+		has := func(key string) bool {
+			var v []byte
+			if err := s.View(context.Background(), func(r orchestrator.Reader) (err error) {
+				v, err = r.Get("t", []byte(key))
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return v != nil
+		}
+		if err := put("small", 1000); err != nil {
+			t.Fatal(err)
+		}
+		ballast := filepath.Join(dir, "ballast")
+		if err := os.WriteFile(ballast, make([]byte, 700<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := put("large", 400<<10); !errors.Is(err, orchestrator.ErrNoSpace) {
+			t.Errorf("update of a full disk: %v", err)
+		}
+		if !has("small") || has("large") {
+			t.Errorf("after it: small %v, large %v", has("small"), has("large"))
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		if err := put("large", 400<<10); err != nil || !has("large") {
+			t.Errorf("with room again: %v", err)
+		}
+	})
+}
