@@ -73,12 +73,29 @@ type Info struct {
 	// StartAddress is the address of the image's first byte, EntryAddress where
 	// execution begins; nil where the file does not say.
 	StartAddress, EntryAddress *uint64
+	// LeftOut is data of the file that is not part of the flat image because
+	// it belongs to another memory. People should be told.
+	LeftOut []Region
+}
+
+// Region is a piece of a file's address space.
+type Region struct {
+	Start, End uint64 // the first address, and the one after the last
+	Bytes      int64  // of data in it
+	Line       int    // where it begins in the file
+}
+
+// String is a sentence for a person.
+func (r Region) String() string {
+	return fmt.Sprintf("%d bytes from %#x to %#x (line %d) were left out: so far from the rest they are for another memory, such as configuration words, which a flat image cannot carry",
+		r.Bytes, r.Start, r.End-1, r.Line)
 }
 
 // Flatten reads a firmware file from r and writes the flat image to w. Errors
 // about the file are *Error. A raw binary is copied as it comes; an Intel HEX
 // file is written only once all of it was found good, and its data (without the
-// gaps between) is held in memory until then, at most MaxIHexData bytes.
+// gaps between) is held in memory until then, at most MaxIHexData bytes in
+// MaxIHexPieces pieces, in whatever order they come.
 func Flatten(r io.Reader, w io.Writer, opts Options) (Info, error) {
 	if opts.Limit <= 0 || opts.Limit > MaxLimit {
 		opts.Limit = MaxLimit

@@ -23,6 +23,19 @@ import (
 // in memory until the file has been read.
 const MaxIHexData = 64 << 20
 
+// MaxIHexPieces is how many separate pieces (runs of lines at consecutive
+// addresses) one Intel HEX file may hold; it bounds the memory besides the data.
+const MaxIHexPieces = 1 << 18
+
+// What is taken for configuration words of another memory (the user
+// information registers or option bytes that many microcontrollers keep far
+// from their flash): at most IslandMax bytes in all, IslandGap bytes or more
+// away from the image. A flat image cannot carry them.
+const (
+	IslandGap = 1 << 20
+	IslandMax = 4 << 10
+)
+
 const (
 	// maxData is the most data bytes of a record.
 	maxData = 255
@@ -96,7 +109,8 @@ func flattenIHex(in *bufio.Reader, w io.Writer, opts Options) (Info, error) {
 	if err := h.read(in); err != nil {
 		return Info{}, err
 	}
-	if err := h.arrange(); err != nil {
+	leftOut, err := h.arrange()
+	if err != nil {
 		return Info{}, err
 	}
 	if err := h.write(w); err != nil {
@@ -104,7 +118,7 @@ func flattenIHex(in *bufio.Reader, w io.Writer, opts Options) (Info, error) {
 	}
 	start := h.runs[0].addr
 	end := h.runs[len(h.runs)-1].end()
-	return Info{Format: FormatIHex, Size: int64(end - start), StartAddress: &start, EntryAddress: h.entry}, nil
+	return Info{Format: FormatIHex, Size: int64(end - start), StartAddress: &start, EntryAddress: h.entry, LeftOut: leftOut}, nil
 }
 
 // fail is an error about the present line.
@@ -271,6 +285,10 @@ func (h *ihexReader) data(offset uint64, data []byte) error {
 		r := &h.runs[n-1]
 		r.data, r.lengths = append(r.data, data...), append(r.lengths, byte(len(data)))
 	} else {
+		if n == MaxIHexPieces {
+			return &Error{File: h.opts.FileName, Line: h.line, Kind: ErrTooLarge, Text: fmt.Sprintf(
+				"the file has more than %d separate pieces. Sort its records by address, or convert it to binary", MaxIHexPieces)}
+		}
 		h.runs = append(h.runs, run{addr: addr, data: slices.Clone(data), line: h.line, lengths: []byte{byte(len(data))}})
 	}
 	h.lastRun = h.line
@@ -290,36 +308,72 @@ func (h *ihexReader) start(kind byte, high, low uint64) error {
 	return nil
 }
 
-// arrange puts the runs in order and checks that they do not overlap and
-// together are no longer than the limit.
-func (h *ihexReader) arrange() error {
+// arrange puts the runs in order, checks that they do not overlap, takes out
+// the islands and checks that the rest is no longer than the limit.
+func (h *ihexReader) arrange() ([]Region, error) {
 	if len(h.runs) == 0 {
-		return h.fail(0, "the file ends without any data")
+		return nil, h.fail(0, "the file ends without any data")
 	}
 	slices.SortStableFunc(h.runs, func(a, b run) int { return cmp.Compare(a.addr, b.addr) })
-	widest := 0 // the run after the widest gap
-	gap := func(i int) uint64 { return h.runs[i].addr - h.runs[i-1].end() }
 	for i := 1; i < len(h.runs); i++ {
 		a, b := &h.runs[i-1], &h.runs[i]
 		if b.addr < a.end() {
 			first, second := a.lineOf(b.addr), b.line
-			return h.failAt(max(first, second), 0, "address %#x has data already, from line %d; data that stands twice is refused even if it is the same. Remove one of them", b.addr, min(first, second))
-		}
-		if widest == 0 || gap(i) > gap(widest) {
-			widest = i
+			return nil, h.failAt(max(first, second), 0, "address %#x has data already, from line %d; data that stands twice is refused even if it is the same. Remove one of them", b.addr, min(first, second))
 		}
 	}
+	leftOut := h.islands()
 	start, end := h.runs[0].addr, h.runs[len(h.runs)-1].end()
 	if end-start <= uint64(h.opts.Limit) {
-		return nil
+		return leftOut, nil
 	}
+	return nil, h.tooWide(start, end)
+}
+
+// tooWide is the error about data that spans more than the limit.
+func (h *ihexReader) tooWide(start, end uint64) error {
 	text := fmt.Sprintf("the data reaches from %#x to %#x, %d bytes with the gaps filled; the limit is %d.", start, end-1, end-start, h.opts.Limit)
-	if widest > 0 && gap(widest) > 0 {
+	widest, gap := 0, uint64(0)
+	for i := 1; i < len(h.runs); i++ {
+		if g := h.runs[i].addr - h.runs[i-1].end(); g > gap {
+			widest, gap = i, g
+		}
+	}
+	if widest > 0 {
 		a, b := &h.runs[widest-1], &h.runs[widest]
 		text += fmt.Sprintf(" The widest gap is between %#x (line %d) and %#x (line %d): what stands there may be for another memory. Leave one of the two out",
 			a.end()-1, a.lineOf(a.end()-1), b.addr, b.line)
 	}
 	return &Error{File: h.opts.FileName, Text: text, Kind: ErrTooLarge}
+}
+
+// islands takes out what is meant for another memory: of the regions that lie
+// IslandGap or more apart, all but the one with the most data, if together they
+// hold no more than IslandMax bytes. Otherwise nothing is taken out.
+func (h *ihexReader) islands() []Region {
+	type span struct{ from, to, size int } // runs from..to-1
+	var spans []span
+	for i := range h.runs {
+		if i == 0 || h.runs[i].addr-h.runs[i-1].end() >= IslandGap {
+			spans = append(spans, span{from: i})
+		}
+		s := &spans[len(spans)-1]
+		s.to = i + 1
+		s.size += len(h.runs[i].data)
+	}
+	main := slices.MaxFunc(spans, func(a, b span) int { return cmp.Compare(a.size, b.size) })
+	if rest := h.size - int64(main.size); rest == 0 || rest > IslandMax || rest > int64(main.size) {
+		return nil
+	}
+	var out []Region
+	for _, s := range spans {
+		if s.from != main.from {
+			first, last := &h.runs[s.from], &h.runs[s.to-1]
+			out = append(out, Region{Start: first.addr, End: last.end(), Bytes: int64(s.size), Line: first.line})
+		}
+	}
+	h.runs = h.runs[main.from:main.to]
+	return out
 }
 
 // write writes the runs with the gaps between filled.
