@@ -34,6 +34,8 @@ type testBroker interface {
 type embedded struct {
 	port        int
 	credentials *broker.Credentials
+	more        []broker.Listener // beside the plain one
+	addrs       []net.Addr
 	stop        func()
 }
 
@@ -54,7 +56,7 @@ func (b *embedded) URL() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", b.po
 func (b *embedded) Start(t testing.TB) {
 	t.Helper()
 	br, err := broker.New(broker.Config{
-		Listeners:   []broker.Listener{{Transport: broker.TCP, Addr: fmt.Sprintf("127.0.0.1:%d", b.port)}},
+		Listeners:   append([]broker.Listener{{Transport: broker.TCP, Addr: fmt.Sprintf("127.0.0.1:%d", b.port)}}, b.more...),
 		Credentials: b.credentials, ServiceName: serviceUser, ServicePassword: servicePass, Logger: testLog(t),
 	})
 	if err != nil {
@@ -64,6 +66,7 @@ func (b *embedded) Start(t testing.TB) {
 	done := make(chan error, 1)
 	go func() { done <- br.Run(ctx) }()
 	<-br.Ready()
+	b.addrs = br.Addrs()
 	b.stop = func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -57,6 +57,9 @@ type link struct {
 	log     *slog.Logger
 	manager *autopaho.ConnectionManager // set by start, used by stop
 
+	complaint  string // what refused logged last, and when; its own
+	complained time.Time
+
 	tasks sync.WaitGroup
 
 	mu      sync.Mutex
@@ -91,10 +94,7 @@ func (l *link) start(ctx context.Context) error {
 		ConnectPassword:  []byte(l.options.Password),
 		OnConnectionUp:   func(cm *autopaho.ConnectionManager, _ *paho.Connack) { l.up(ctx, cm) },
 		OnConnectionDown: l.down,
-		OnConnectError: func(err error) {
-			l.setProblem(err)
-			l.log.Warn("cannot connect to the MQTT broker; trying again", "broker", l.broker.Redacted(), "error", err)
-		},
+		OnConnectError:   l.refused,
 		ConnectPacketBuilder: func(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {
 			receiveMaximum, packetMax := uint16(linkReceiveMaximum), uint32(linkMaxPacket)
 			c.CleanStart = true
@@ -121,6 +121,20 @@ func (l *link) start(ctx context.Context) error {
 	}
 	l.manager = cm
 	return nil
+}
+
+// refused runs on autopaho's goroutine when an attempt to connect has failed.
+// A reason that stays the same is logged once a minute.
+func (l *link) refused(err error) {
+	var answer *autopaho.ConnackError
+	if errors.As(err, &answer) && (answer.ReasonCode == packets.ConnackBadUsernameOrPassword || answer.ReasonCode == packets.ConnackNotAuthorized) {
+		err = fmt.Errorf("the broker does not accept the service's user name and password: %w", err)
+	}
+	l.setProblem(err)
+	if now := time.Now(); err.Error() != l.complaint || now.Sub(l.complained) >= time.Minute {
+		l.complaint, l.complained = err.Error(), now
+		l.log.Warn("cannot connect to the MQTT broker; trying again", "broker", l.broker.Redacted(), "error", err)
+	}
 }
 
 // stop ends the connection and waits until nothing of it runs any more.

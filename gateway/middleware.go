@@ -60,6 +60,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 			a.answered(rec, r, time.Since(start))
 		}()
 		next.ServeHTTP(rec, r)
+		rec.linger()
 	})
 }
 
@@ -167,10 +168,22 @@ func (r *recorder) WriteHeader(status int) {
 // of the body before it sends the answer.
 func (r *recorder) begin(status int) {
 	r.status = status
-	if r.body != nil && r.body.err == nil {
+	if r.body != nil && !errors.Is(r.body.err, io.EOF) {
 		r.Header().Set("Connection", "close")
 		_ = r.control.SetReadDeadline(time.Now().Add(leftover)) // as in extend
 	}
+}
+
+// linger sends the answer and then reads what the client still sends, until
+// the deadline that begin has set: if the connection were closed at once, the
+// client's system would discard the answer that it has not read yet. (net/http
+// lingers by itself, but not after "Expect: 100-continue".)
+func (r *recorder) linger() {
+	if r.body == nil || r.body.err != nil || r.body.read == 0 {
+		return
+	}
+	_ = r.control.Flush()
+	_, _ = io.Copy(io.Discard, r.body.ReadCloser) // ends with an error as a rule; nobody wants these bytes
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
