@@ -177,7 +177,7 @@ func TestConnackTellsTheLimits(t *testing.T) {
 func TestDevicesAreHeldUntilAdmitted(t *testing.T) {
 	b := start(t, func(c *Config) {
 		c.HoldDevices = true
-		c.Limits.ConnectTimeout = time.Second
+		c.Limits.ConnectTimeout = 500 * time.Millisecond
 	})
 	pump := addDevice(t, b, "pump")
 	if _, ack := try(t, b.addr(), connectOptions{login: pump}); ack.ReasonCode != packets.ErrServerUnavailable.Code {
@@ -433,14 +433,20 @@ func TestRetainedUnderWildcardScans(t *testing.T) {
 				default:
 				}
 				payload := []string{"on", ""}[n%2] // stored and removed
-				if err := d.put(publishPacket(topic(fmt.Sprint("d", i), schemas.KindPresence), 0, true, payload)); err != nil {
+				pk := publishPacket(topic(fmt.Sprint("d", i), schemas.KindPresence), 1, true, payload)
+				pk.PacketID = 1
+				if err := d.put(pk); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := d.next(patience); err != nil { // PUBACK
 					t.Error(err)
 					return
 				}
 			}
 		})
 	}
-	for range 60 {
+	for range 25 {
 		svc.subscribe(1, schemas.Filter(schemas.KindPresence))
 		svc.id++
 		svc.send(packets.Packet{

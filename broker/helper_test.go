@@ -398,3 +398,9 @@ func number(t testing.TB, payload []byte) int {
 	}
 	return n
 }
+
+func rawReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+
+func asTimeout(err error, timeout *net.Error) bool {
+	return errors.As(err, timeout) && (*timeout).Timeout()
+}

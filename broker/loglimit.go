@@ -15,8 +15,9 @@ const (
 
 // logLimit says whether a refusal is to be logged: once per key and minute.
 type logLimit struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	mu    sync.Mutex
+	last  map[string]time.Time
+	swept time.Time // when old keys were last thrown out
 }
 
 func (l *logLimit) allow(key string) bool {
@@ -26,15 +27,16 @@ func (l *logLimit) allow(key string) bool {
 	if t, ok := l.last[key]; ok && now.Sub(t) < logEvery {
 		return false
 	}
-	if len(l.last) >= logKeys {
+	if len(l.last) >= logKeys && now.Sub(l.swept) >= logEvery {
+		l.swept = now
 		for k, t := range l.last {
 			if now.Sub(t) >= logEvery {
 				delete(l.last, k)
 			}
 		}
-		if len(l.last) >= logKeys {
-			return false // so many at once tell nothing more
-		}
+	}
+	if len(l.last) >= logKeys {
+		return false // so many at once tell nothing more
 	}
 	if l.last == nil {
 		l.last = make(map[string]time.Time)

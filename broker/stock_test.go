@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,17 +76,23 @@ type failed struct{ text string }
 // softTB turns the helpers' Fatal into a result of the scenario.
 type softTB struct {
 	testing.TB
-	cleanups []func()
 	dir      string
+	mu       sync.Mutex
+	cleanups []func()
 }
 
 func (s *softTB) Helper()                         {}
-func (s *softTB) Cleanup(f func())                { s.cleanups = append(s.cleanups, f) }
 func (s *softTB) Fatal(args ...any)               { panic(failed{fmt.Sprint(args...)}) }
 func (s *softTB) Fatalf(f string, args ...any)    { panic(failed{fmt.Sprintf(f, args...)}) }
 func (s *softTB) Errorf(f string, args ...any)    { s.Fatalf(f, args...) }
 func (s *softTB) Logf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 func (s *softTB) TempDir() string                 { return s.dir }
+
+func (s *softTB) Cleanup(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleanups = append(s.cleanups, f)
+}
 
 // softly runs a scenario and returns what the helpers failed with as an error.
 func softly(r *rig, run func(*rig) error) (err error) {
