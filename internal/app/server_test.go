@@ -9,12 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"davit/internal/durable"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testOptions(t testing.TB, dir string) ServerOptions {
 	return ServerOptions{

@@ -123,7 +123,7 @@ func (o outcome) explain() []string {
 func (o outcome) recovery() string {
 	var parts []string
 	if o.line.dropouts > 0 {
-		parts = append(parts, fmt.Sprintf("the bridge lost the port %s, opened it again and offered the image anew, without fetching it a second time", times(o.line.dropouts, "time", "times")))
+		parts = append(parts, fmt.Sprintf("the bridge lost the port %s, opened it again and offered the image anew from its spool", times(o.line.dropouts, "time", "times")))
 	}
 	if o.line.flipped > 0 {
 		parts = append(parts, fmt.Sprintf("%s arrived damaged", times(o.line.flipped, "byte", "bytes")))
