@@ -82,77 +82,81 @@ func TestErrorIsFoundAndPassed(t *testing.T) {
 // text draws UTF-8 of at most 255 bytes.
 func text(minBytes int) *rapid.Generator[string] { return rapid.StringN(minBytes, -1, MaxValue) }
 
-// TestPacketsRoundTrip encodes each packet with any content and reads it back.
-func TestPacketsRoundTrip(t *testing.T) {
+// parsed fails the test unless b is a packet of op and req.
+func parsed(t *rapid.T, op Op, req uint16, b []byte, err error) Packet {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%v: %v", op, err)
+	}
+	p, err := ParsePacket(b)
+	if err != nil || p.Op != op || p.Req != req {
+		t.Fatalf("%v: %+v, %v", op, p, err)
+	}
+	return p
+}
+
+// same fails the test unless got is want.
+func same[T any](t *rapid.T, op Op, got T, err error, want T) {
+	t.Helper()
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("%v: got %v, %v; want %v", op, got, err, want)
+	}
+}
+
+// TestUpdateRoundTrip encodes each packet of an update with any content and
+// reads it back.
+func TestUpdateRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		req := rapid.Uint16().Draw(t, "req")
-		var got, want any
-		parse := func(op Op, b []byte, err error) Packet {
-			t.Helper()
-			if err != nil {
-				t.Fatalf("%v: %v", op, err)
-			}
-			p, err := ParsePacket(b)
-			if err != nil || p.Op != op || p.Req != req {
-				t.Fatalf("%v: %+v, %v", op, p, err)
-			}
-			return p
-		}
-		same := func(op Op, err error) {
-			t.Helper()
-			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Fatalf("%v: got %v, %v; want %v", op, got, err, want)
-			}
-		}
 		version := text(1).Draw(t, "version")
 		size := rapid.Uint32().Draw(t, "size")
 		b, err := AppendOffer(nil, req, version, uint64(size))
-		want = Offer{version, size}
-		got, err = ParseOffer(parse(OpOTA, b, err))
-		same(OpOTA, err)
+		offer, err := ParseOffer(parsed(t, OpOTA, req, b, err))
+		same(t, OpOTA, offer, err, Offer{version, size})
 
 		data := rapid.SliceOfN(rapid.Byte(), 1, MaxLoad).Draw(t, "data")
-		off := min(size, 1<<32-1-MaxLoad)
+		off := rapid.Uint32Max(1<<32-1-MaxLoad).Draw(t, "offset")
 		b, err = AppendLoad(nil, req, uint64(off), data)
-		want = Load{off, data}
-		got, err = ParseLoad(parse(OpOTALoad, b, err))
-		same(OpOTALoad, err)
+		load, err := ParseLoad(parsed(t, OpOTALoad, req, b, err))
+		same(t, OpOTALoad, load, err, Load{off, data})
 
-		want = version
 		b, err = AppendBoot(nil, req, version)
-		got, err = ParseBoot(parse(OpOTABoot, b, err))
-		same(OpOTABoot, err)
-
-		b, err = AppendSendProp(nil, req, version)
-		got, err = ParseSendProp(parse(OpSendProp, b, err))
-		same(OpSendProp, err)
+		boot, err := ParseBoot(parsed(t, OpOTABoot, req, b, err))
+		same(t, OpOTABoot, boot, err, version)
 
 		code := Code(rapid.Byte().Draw(t, "code"))
-		want = code
-		got, err = ParseStat(parse(OpOTAStat, AppendStat(nil, req, code), nil))
-		same(OpOTAStat, err)
+		stat, err := ParseStat(parsed(t, OpOTAStat, req, AppendStat(nil, req, code), nil))
+		same(t, OpOTAStat, stat, err, code)
+	})
+}
 
-		want = NAK{Code: code}
-		got, err = ParseNAK(parse(OpControlNAK, AppendNAK(nil, OpControlNAK, req, code), nil))
-		same(OpControlNAK, err)
+// TestPropertiesRoundTrip does so with the packets of properties.
+func TestPropertiesRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		req := rapid.Uint16().Draw(t, "req")
+		name := text(1).Draw(t, "name")
+		b, err := AppendSendProp(nil, req, name)
+		asked, err := ParseSendProp(parsed(t, OpSendProp, req, b, err))
+		same(t, OpSendProp, asked, err, name)
 
-		want = NAK{Features: Features(code), HasFeatures: true}
-		got, err = ParseNAK(parse(OpNAK, AppendFeatures(nil, req, Features(code)), nil))
-		same(OpNAK, err)
-
-		want = Nodes(code)
-		got, err = ParseConnect(parse(OpConnect, AppendConnect(nil, req, Nodes(code)), nil))
-		same(OpConnect, err)
+		bits := rapid.Byte().Draw(t, "bits")
+		for _, op := range []Op{OpNAK, OpControlNAK} {
+			nak, err := ParseNAK(parsed(t, op, req, AppendNAK(nil, op, req, Code(bits)), nil))
+			same(t, op, nak, err, NAK{Code: Code(bits)})
+		}
+		nak, err := ParseNAK(parsed(t, OpNAK, req, AppendFeatures(nil, req, Features(bits)), nil))
+		same(t, OpNAK, nak, err, NAK{Features: Features(bits), HasFeatures: true})
+		nodes, err := ParseConnect(parsed(t, OpConnect, req, AppendConnect(nil, req, Nodes(bits)), nil))
+		same(t, OpConnect, nodes, err, Nodes(bits))
 
 		number := rapid.Int64().Draw(t, "number")
-		b, err = AppendSendInt(nil, req, version, number)
-		p, err := ParseProp(parse(OpSendTLV, b, err))
+		b, err = AppendSendInt(nil, req, name, number)
+		p, err := ParseProp(parsed(t, OpSendTLV, req, b, err))
 		if err != nil {
 			t.Fatal(err)
 		}
-		want = number
-		got, err = p.Int()
-		same(OpSendTLV, err)
+		got, err := p.Int()
+		same(t, OpSendTLV, got, err, number)
 	})
 }
 
