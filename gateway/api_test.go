@@ -60,18 +60,15 @@ func TestTokenIsNeeded(t *testing.T) {
 	}
 }
 
-// TestRefusals goes through requests that are wrong; each gets its status and
-// a sentence that says what is wrong.
-func TestRefusals(t *testing.T) {
-	r := newAPI(t, nil)
-	r.catalog()
-	img := r.image("1.0", []byte("firmware"))
-	r.must("POST /v1/jobs", `{"name":"j1","image":"`+img+`","devices":["pump-1"]}`)
-	cases := []struct {
-		call, body string
-		status     int
-		says       string // in the detail
-	}{
+// refusal is a request that is wrong, and what its answer has to be.
+type refusal struct {
+	call, body string
+	status     int
+	says       string // in the detail
+}
+
+func refusals(img string) []refusal {
+	return []refusal{
 		{"GET /v1/nowhere", "", 404, "/v1/nowhere"},
 		{"DELETE /v1/jobs", "", 405, "GET, HEAD, POST"},
 		{"GET /elsewhere", "", 404, "openapi.yaml"},
@@ -104,7 +101,16 @@ func TestRefusals(t *testing.T) {
 		{"DELETE /v1/image-types/app", "", 409, "app"},
 		{"DELETE /v1/devices/none", "", 404, "none"},
 	}
-	for _, c := range cases {
+}
+
+// TestRefusals goes through requests that are wrong; each gets its status and
+// a sentence that says what is wrong.
+func TestRefusals(t *testing.T) {
+	r := newAPI(t, nil)
+	r.catalog()
+	img := r.image("1.0", []byte("firmware"))
+	r.must("POST /v1/jobs", `{"name":"j1","image":"`+img+`","devices":["pump-1"]}`)
+	for _, c := range refusals(img) {
 		a := r.do(c.call, c.body)
 		if a.status != c.status {
 			t.Errorf("%s %.60s: %d, want %d: %.300s", c.call, c.body, a.status, c.status, a.body)

@@ -332,6 +332,18 @@ func TestJobs(t *testing.T) {
 	if e := ok[orchestrator.Execution](t)(c.Execution(ctx, executions[0].ID)); e.State != schemas.StateSucceeded || e.HostVersion != "2" {
 		t.Errorf("execution: %+v", e)
 	}
+	checkExecutions(t, c)
+	if _, err := c.CancelJob(ctx, "j"); !client.IsStatus(err, http.StatusConflict) {
+		t.Errorf("canceling a completed job: %v", err)
+	}
+	if jobs, _, err := c.Jobs(ctx, orchestrator.Page{}); err != nil || len(jobs) != 1 {
+		t.Errorf("jobs: %v %v", jobs, err)
+	}
+}
+
+// checkExecutions lists the executions of job j, which has the devices a and b.
+func checkExecutions(t *testing.T, c *client.Client) {
+	t.Helper()
 	for what, l := range map[string]client.Listing[orchestrator.Execution]{
 		"job's": func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Execution, string, error) {
 			return c.JobExecutions(ctx, "j", p)
@@ -341,7 +353,7 @@ func TestJobs(t *testing.T) {
 		},
 	} {
 		n := 0
-		for e, err := range client.All(ctx, l) {
+		for e, err := range client.All(t.Context(), l) {
 			if err != nil || e.Job != "j" {
 				t.Errorf("%s execution: %+v %v", what, e, err)
 			}
@@ -350,12 +362,6 @@ func TestJobs(t *testing.T) {
 		if want := map[string]int{"job's": 2, "device's": 1}[what]; n != want {
 			t.Errorf("%d %s executions, want %d", n, what, want)
 		}
-	}
-	if _, err := c.CancelJob(ctx, "j"); !client.IsStatus(err, http.StatusConflict) {
-		t.Errorf("canceling a completed job: %v", err)
-	}
-	if jobs, _, err := c.Jobs(ctx, orchestrator.Page{}); err != nil || len(jobs) != 1 {
-		t.Errorf("jobs: %v %v", jobs, err)
 	}
 }
 
