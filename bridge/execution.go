@@ -230,14 +230,17 @@ func (d *device) advance(s schemas.State) error {
 	return nil
 }
 
-// report makes a status of where the execution stands; it replaces the one
-// before, acknowledged or not.
+// report says where the execution stands. The status takes the place of the one
+// before, acknowledged or not: the service needs the newest only.
 func (d *device) report() {
 	ex := d.ex
 	ex.reported, ex.reportAt = ex.bytes(), time.Now()
 	ex.out = &repeat{wait: firstRepeat, status: schemas.Status{
 		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: ex.state, BytesDone: ex.reported,
 	}}
+	if d.connected {
+		d.send(ex.out, ex.reportAt)
+	}
 }
 
 // bytes is what the present state counts.
