@@ -32,7 +32,9 @@ type fakeService struct {
 	ended chan struct{}
 }
 
-func startService(t *testing.T, image []byte) *fakeService {
+// startService starts one that offers image; prepare may change it before.
+func startService(t *testing.T, image []byte, prepare func(*fakeService)) *fakeService {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +47,9 @@ func startService(t *testing.T, image []byte) *fakeService {
 			V: schemas.Version, Execution: "ex-1", Attempt: 1, Image: "img-1", ImageType: "application", Version: "2.0.0",
 			Size: uint64(len(image)), SHA256: hex.EncodeToString(sum[:]), Chunk: schemas.ChunkHint{Preferred: 1024, Max: 4096},
 		},
+	}
+	if prepare != nil {
+		prepare(s)
 	}
 	go s.accept()
 	t.Cleanup(func() {
@@ -208,7 +213,7 @@ func (s *fakeService) run(cfg ModuleConfig) (*Module, schemas.Status) {
 
 func TestModuleInstallsWhatItIsOffered(t *testing.T) {
 	image := randomBytes(1, 50_001)
-	s := startService(t, image)
+	s := startService(t, image, nil)
 	var states []schemas.State
 	m, last := s.run(ModuleConfig{OnStatus: func(st schemas.Status) { states = append(states, st.State) }})
 	if last.State != schemas.StateSucceeded || last.HostVersion != "2.0.0" || !bytes.Equal(m.Image(), image) {
@@ -227,17 +232,18 @@ func TestModuleInstallsWhatItIsOffered(t *testing.T) {
 
 // TestModuleAsksAgain: lost fetches and lost status reports are repeated.
 func TestModuleAsksAgain(t *testing.T) {
-	s := startService(t, randomBytes(1, 20_000))
 	seen := map[string]bool{}
-	s.damage = func(p *packets.Publish) bool {
-		again := seen[string(p.Payload)]
-		seen[string(p.Payload)] = true
-		topic, err := schemas.ParseTopic(p.Topic)
-		if err == nil && topic.Kind == schemas.KindFetch { // every other one: the tag makes each different
-			return s.count(schemas.KindFetch)%2 == 0
+	s := startService(t, randomBytes(1, 20_000), func(s *fakeService) {
+		s.damage = func(p *packets.Publish) bool {
+			again := seen[string(p.Payload)]
+			seen[string(p.Payload)] = true
+			topic, err := schemas.ParseTopic(p.Topic)
+			if err == nil && topic.Kind == schemas.KindFetch { // every other one: the tag makes each different
+				return s.count(schemas.KindFetch)%2 == 0
+			}
+			return again || err != nil || topic.Kind != schemas.KindStatus
 		}
-		return again || err != nil || topic.Kind != schemas.KindStatus
-	}
+	})
 	if _, last := s.run(ModuleConfig{Repeat: 20 * time.Millisecond}); last.State != schemas.StateSucceeded {
 		t.Errorf("%+v", last)
 	}
@@ -245,14 +251,13 @@ func TestModuleAsksAgain(t *testing.T) {
 
 func TestModuleRefusesAndFails(t *testing.T) {
 	t.Run("refuses", func(t *testing.T) {
-		s := startService(t, randomBytes(1, 1000))
+		s := startService(t, randomBytes(1, 1000), nil)
 		if _, last := s.run(ModuleConfig{Refuse: schemas.CauseSize}); last.State != schemas.StateRejected || last.Cause != schemas.CauseSize {
 			t.Errorf("%+v", last)
 		}
 	})
 	t.Run("other image", func(t *testing.T) {
-		s := startService(t, randomBytes(1, 1000))
-		s.image[500] ^= 1
+		s := startService(t, randomBytes(1, 1000), func(s *fakeService) { s.image[500] ^= 1 })
 		m, last := s.run(ModuleConfig{})
 		if last.State != schemas.StateFailed || last.Cause != schemas.CauseChecksum || m.Image() != nil {
 			t.Errorf("%+v", last)
@@ -262,15 +267,16 @@ func TestModuleRefusesAndFails(t *testing.T) {
 
 // TestModuleSpoils: what Spoil makes of a payload is what arrives.
 func TestModuleSpoils(t *testing.T) {
-	s := startService(t, randomBytes(1, 1000))
 	var hello []byte
-	s.damage = func(p *packets.Publish) bool {
-		if topic, _ := schemas.ParseTopic(p.Topic); topic.Kind == schemas.KindHello {
-			hello = p.Payload
-			return false
+	s := startService(t, randomBytes(1, 1000), func(s *fakeService) {
+		s.damage = func(p *packets.Publish) bool {
+			if topic, _ := schemas.ParseTopic(p.Topic); topic.Kind == schemas.KindHello {
+				hello = p.Payload
+				return false
+			}
+			return true
 		}
-		return true
-	}
+	})
 	s.run(ModuleConfig{Spoil: func(k schemas.Kind, b []byte) []byte {
 		if k == schemas.KindHello {
 			return []byte("{}{")
