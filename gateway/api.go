@@ -16,6 +16,8 @@ import (
 	"davit/orchestrator"
 )
 
+//go:generate go test . -run OpenAPI -update-openapi
+
 // APIOptions configure the HTTP API.
 type APIOptions struct {
 	// Service is what the API offers; normally *orchestrator.Service.

@@ -30,7 +30,7 @@ func (s *Sessions) receive(name string, payload []byte) {
 		s.refuse(topic.Device, topic.Kind, reasonOversized, errors.New("longer than a conforming device sends"))
 		return
 	}
-	if !s.enqueue(topic, payload) {
+	if !s.enqueue(topic, payload) && !s.messages.ending() {
 		s.options.Metrics.droppedMessage(topic.Kind)
 		s.refusals.warn(topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
 	}

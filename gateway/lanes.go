@@ -130,6 +130,13 @@ func (q *lanes) close() {
 	q.wake.Broadcast()
 }
 
+// ending says whether close was called.
+func (q *lanes) ending() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
 // load is the share of the limit that is in use.
 func (q *lanes) load() float64 {
 	q.mu.Lock()

@@ -195,8 +195,8 @@ func (s *Sessions) announce() {
 }
 
 // Run keeps the connections up until ctx ends, and returns when the messages
-// that had arrived are handled (or drainTimeout is over) and no goroutine is
-// left. Run is called once.
+// that had arrived are handled and acknowledged (or drainTimeout is over) and
+// no goroutine is left. Run is called once.
 func (s *Sessions) Run(ctx context.Context) error {
 	// Workers outlive ctx by the drain.
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
@@ -223,16 +223,17 @@ func (s *Sessions) Run(ctx context.Context) error {
 	}
 	deadline := time.AfterFunc(drainTimeout, abandon)
 	defer deadline.Stop()
-	// Each link says goodbye to the broker, so nothing new arrives during the drain.
-	var stopping errgroup.Group
-	for _, l := range started {
-		stopping.Go(func() error { return l.stop(work) })
-	}
-	err = errors.Join(err, stopping.Wait())
+	// What has arrived is handled and acknowledged before the links go; what arrives now is not taken.
 	s.messages.close()
 	s.fetches.close()
 	workers.Wait()
-	return err
+	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	var stopping errgroup.Group
+	for _, l := range started {
+		stopping.Go(func() error { return l.stop(goodbye) })
+	}
+	return errors.Join(err, stopping.Wait())
 }
 
 // linkOf picks the data link for a device's chunks; one device's chunks stay

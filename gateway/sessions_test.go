@@ -333,6 +333,40 @@ func TestBrokerComesBack(t *testing.T) {
 	d.hear()
 }
 
+// TestStopAcknowledgesWhatArrived: a report that is being committed when the
+// service stops is acknowledged all the same.
+func TestStopAcknowledgesWhatArrived(t *testing.T) {
+	b := newEmbedded(t)
+	orch := newFakeDevices()
+	committing, commit := make(chan struct{}), make(chan struct{})
+	var s *gateway.Sessions
+	orch.onStatus = func(ctx context.Context, device string, st schemas.Status) error {
+		close(committing)
+		<-commit
+		return s.Ack(ctx, device, schemas.Ack{V: 1, Execution: st.Execution, Attempt: st.Attempt, Seq: st.Seq, State: st.State})
+	}
+	var err error
+	s, err = gateway.NewSessions(gateway.SessionsOptions{Broker: b.URL(), Username: serviceUser, Password: servicePass, Devices: orch, Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	<-s.Ready()
+	d := connect(t, b, "pump-7")
+	d.say(status(1))
+	<-committing
+	stop()
+	close(commit)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if p := d.hear(); !strings.HasSuffix(p.Topic, "/ack") {
+		t.Errorf("got %s, want the ack", p.Topic)
+	}
+}
+
 func TestSessionsOptionsAreChecked(t *testing.T) {
 	for _, u := range []string{"", "http://x", "mqtt://", "mqtt://%zz", "127.0.0.1:1883"} {
 		_, err := gateway.NewSessions(gateway.SessionsOptions{Broker: u, Devices: newFakeDevices(), Log: testLog(t)})
