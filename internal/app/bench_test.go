@@ -157,24 +157,7 @@ func (b *bench) bridge(broker, username, password string) (stop func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var failed error
-	go func() { failed = br.Run(ctx) }()
-	stop = func() {
-		cancel()
-		select {
-		case <-br.Done():
-		case <-time.After(patience):
-			b.t.Fatal("the bridge does not end")
-		}
-	}
-	b.t.Cleanup(func() {
-		stop()
-		if failed != nil {
-			b.t.Errorf("bridge: %v", failed)
-		}
-	})
-	return stop
+	return runTask(b.t, br)
 }
 
 // roll uploads an image and starts a job for the device.

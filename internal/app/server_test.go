@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,31 +30,40 @@ func startServer(t testing.TB, o ServerOptions) (s *Server, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var failed error
-	go func() { failed = s.Run(ctx) }()
-	stop = func() {
-		cancel()
-		select {
-		case <-s.Done():
-		case <-time.After(patience):
-			t.Fatal("the server does not end")
-		}
-	}
-	t.Cleanup(func() {
-		stop()
-		if failed != nil {
-			t.Errorf("serve: %v", failed)
-		}
-	})
+	stop = runTask(t, s)
 	select {
 	case <-s.Ready():
 	case <-s.Done():
-		t.Fatalf("serve: %v", failed)
+		t.Fatal("the server ended before it was ready")
 	case <-time.After(patience):
 		t.Fatal("the server does not get ready")
 	}
 	return s, stop
+}
+
+// runTask runs a task until the returned function or the test ends it; an
+// error of the task fails the test.
+func runTask(t testing.TB, task interface {
+	Run(context.Context) error
+	String() string
+}) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- task.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s: %v", task, err)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s does not end", task)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func TestServerIsReadyOnlyWhenItServesAndEndsInOrder(t *testing.T) {

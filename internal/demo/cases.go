@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"davit/internal/sim"
 )
@@ -13,9 +12,8 @@ type fault struct {
 	name     string
 	injected string // half a sentence
 	sim      sim.FaultCase
-	// replug is how long the line stays unplugged after unplugAt bytes were
-	// loaded; 0 means that it is not unplugged.
-	replug   time.Duration
+	// unplugAt is after how many loaded bytes the line is unplugged for a
+	// while; 0 means that it is not.
 	unplugAt uint32
 }
 
@@ -23,12 +21,8 @@ type fault struct {
 // the update is seen to struggle and to get through.
 const noise = 2e-5
 
-// How the cable of unplug is treated: pulled when a piece of the image has
-// gone over, and put back a moment later.
-const (
-	unplugAt  = 16 << 10
-	unplugFor = 2 * time.Second
-)
+// unplugAt is when the cable of unplug is pulled.
+const unplugAt = 16 << 10
 
 // faults returns the failure cases in the order in which they are listed. They
 // are the simulator's, except for the two that a bridge can recover from: here
@@ -44,8 +38,8 @@ func faults() []fault {
 		switch name {
 		case "unplug":
 			f.sim.UnplugAfter = 0
-			f.replug, f.unplugAt = unplugFor, unplugAt
-			f.injected = fmt.Sprintf("somebody pulls the serial cable when %d bytes are loaded and puts it back %s later", unplugAt, unplugFor)
+			f.unplugAt = unplugAt
+			f.injected = fmt.Sprintf("somebody pulls the serial cable when %d bytes are loaded and puts it back a moment later", unplugAt)
 		case "crc-noise":
 			f.sim.ToMCU, f.sim.FromMCU = sim.LineFaults{BitErrorRate: noise}, sim.LineFaults{BitErrorRate: noise}
 			f.injected = "noise flips bits on the serial line in both directions, so that some frames arrive damaged"

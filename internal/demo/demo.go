@@ -37,6 +37,26 @@ type Options struct {
 	// Terminal says whether the progress is shown on a terminal.
 	Terminal bool
 	Log      *slog.Logger
+
+	pace pace
+}
+
+// pace is how long things take that the line's speed does not decide. The zero
+// value is what a spectator wants; tests are in a hurry.
+type pace struct {
+	answer        time.Duration // how long the MCU may leave offers unanswered
+	unplugged     time.Duration // how long the cable is off
+	boot, confirm time.Duration // the MCU's; 0 leaves the simulator's own
+}
+
+func (p pace) orUsual() pace {
+	if p.answer == 0 {
+		p.answer = 10 * time.Second
+	}
+	if p.unplugged == 0 {
+		p.unplugged = 2 * time.Second
+	}
+	return p
 }
 
 // maxBaud is the fastest line that is simulated.
@@ -67,6 +87,7 @@ type Result struct {
 // Run runs the demo. An error means that it could not be carried out; a device
 // that was not updated is a Result.
 func Run(ctx context.Context, o Options) (result Result, err error) {
+	o.pace = o.pace.orUsual()
 	injected, err := faultByName(o.Fail)
 	if err != nil {
 		return Result{}, err

@@ -32,7 +32,6 @@ func deviceNames() []string { return []string{"lab-1", "lab-2", "lab-3"} }
 
 // Limits of the scene's device type: short, so that a silent MCU ends soon.
 const (
-	answerTimeout  = 10 * time.Second
 	verdictTimeout = 5 * time.Second
 	bootTimeout    = 15 * time.Second
 	versionTimeout = 10 * time.Second
@@ -70,7 +69,7 @@ func (r *rig) start(ctx context.Context) error {
 		return err
 	}
 	for i, device := range r.devices() {
-		s := &station{device: device}
+		s := &station{device: device, unplugged: r.options.pace.unplugged}
 		if i == faulty {
 			s.fault = r.fault
 		}
@@ -146,7 +145,7 @@ func (r *rig) fillRecords(ctx context.Context) error {
 	_, err := r.client.CreateDeviceType(ctx, orchestrator.NewDeviceType{
 		ID: deviceType, Description: "simulated board of the demo", Dialect: bridge.DefaultDialect,
 		ImageTypes:    []orchestrator.EnabledImageType{{ID: imageType}},
-		AnswerTimeout: orchestrator.Duration(answerTimeout), VerdictTimeout: orchestrator.Duration(verdictTimeout),
+		AnswerTimeout: orchestrator.Duration(r.options.pace.answer), VerdictTimeout: orchestrator.Duration(verdictTimeout),
 		BootTimeout: orchestrator.Duration(bootTimeout), VersionTimeout: orchestrator.Duration(versionTimeout),
 	})
 	if err != nil {
@@ -162,7 +161,10 @@ func (r *rig) fillRecords(ctx context.Context) error {
 
 // startStation brings up one bench: the MCU at its terminal, and a bridge.
 func (r *rig) startStation(ctx context.Context, s *station) error {
-	mcu := sim.MCUConfig{Version: oldVersion, SlotSize: r.slotSize(), OnEvent: s.event, Seed: uint64(len(r.stations) + 1)}
+	mcu := sim.MCUConfig{
+		Version: oldVersion, SlotSize: r.slotSize(), OnEvent: s.event, Seed: uint64(len(r.stations) + 1),
+		BootTime: r.options.pace.boot, ConfirmAfter: r.options.pace.confirm,
+	}
 	line := sim.LineConfig{Baud: r.options.Baud, Seed: mcu.Seed}
 	if s.fault.name != "" {
 		s.fault.sim.Apply(&mcu, &line)

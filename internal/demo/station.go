@@ -23,7 +23,9 @@ type station struct {
 	pty    *sim.PTY
 	mcu    *sim.MCU
 	bridge *app.Bridge
-	before string // version that the service knew before the job
+	// unplugged is how long the hand at the cable keeps it off.
+	unplugged time.Duration
+	before    string // version that the service knew before the job
 
 	plugging sync.WaitGroup // the hand at the cable
 
@@ -49,7 +51,7 @@ func (s *station) event(e sim.Event) {
 		// The first piece's own time is not seen; it is taken to be like the others'.
 		s.loading = time.Duration(float64(now.Sub(s.first)) * float64(e.Size) / float64(e.Size-s.firstN))
 	}
-	if s.fault.replug > 0 && s.pulls == 0 && e.Done >= min(s.fault.unplugAt, e.Size/2) {
+	if s.fault.unplugAt > 0 && s.pulls == 0 && e.Done >= min(s.fault.unplugAt, e.Size/2) {
 		s.pulls++
 		s.plugging.Go(s.pullCable)
 	}
@@ -58,7 +60,7 @@ func (s *station) event(e sim.Event) {
 // pullCable unplugs the line and plugs it again after a while.
 func (s *station) pullCable() {
 	s.pty.Unplug()
-	time.Sleep(s.fault.replug)
+	time.Sleep(s.unplugged)
 	if err := s.pty.Replug(); err != nil && !errors.Is(err, os.ErrClosed) {
 		s.mu.Lock()
 		s.plugErr = err

@@ -109,7 +109,11 @@ func (l *lines) update(e orchestrator.Execution) {
 		m = &meter{}
 		l.meters[e.Device] = m
 	}
+	before := m.state
 	changed := m.observe(e, now)
+	if skippedAccept(before, e.State) {
+		fmt.Fprintf(l.w, "%-8s accepted\n", e.Device)
+	}
 	if !changed && (!moving(e.State) || now.Sub(l.printed[e.Device]) < lineEvery) {
 		return
 	}
@@ -122,6 +126,13 @@ func (l *lines) update(e orchestrator.Execution) {
 		}
 	}
 	fmt.Fprintln(l.w, text)
+}
+
+// skippedAccept says whether a change went past the acceptance, which is over
+// in a moment and may fall between two looks at the job.
+func skippedAccept(before, after schemas.State) bool {
+	accepted := schemas.StateAccepted.Rank()
+	return before.Rank() < accepted && after.Rank() > accepted && !after.Final()
 }
 
 func (l *lines) close() {}
