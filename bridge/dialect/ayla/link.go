@@ -117,6 +117,13 @@ func (l *link) forgetNext() {
 	}
 }
 
+// forgetGreeting drops the frame that waits if it is a part of the greeting.
+func (l *link) forgetGreeting() {
+	if l.next != none && (l.flights[l.next].kind == kindConnect || l.flights[l.next].kind == kindAsk) {
+		l.next = none
+	}
+}
+
 // write returns the bytes to hand to the writer now, or nil. Acks go ahead of
 // data.
 func (l *link) write(now time.Time) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -31,8 +32,8 @@ type peer struct {
 	rx     tlv.Receiver
 	// mute keeps back the ack of a frame when it returns true.
 	mute  func(tlv.Frame) bool
-	seen  int // data frames, repetitions included
-	again int // repetitions
+	mu    sync.Mutex
+	bytes []byte // everything that arrived
 }
 
 func newPeer(line *sim.Line) *peer {
@@ -43,7 +44,7 @@ func newPeer(line *sim.Line) *peer {
 
 func (p *peer) read() {
 	defer close(p.frames)
-	r := tlv.NewReader(p.end)
+	r := tlv.NewReader(io.TeeReader(p.end, p))
 	for {
 		f, err := r.Next()
 		if errors.Is(err, tlv.ErrFrame) {
@@ -53,19 +54,89 @@ func (p *peer) read() {
 			return
 		}
 		if f.Type == tlv.FrameAck {
-			p.acks <- f.Seq
+			select {
+			case p.acks <- f.Seq:
+			default: // more than any test counts
+			}
 			continue
 		}
-		p.seen++
 		f.Payload = bytes.Clone(f.Payload)
-		if p.mute == nil || !p.mute(f) {
+		if !p.muted(f) {
 			p.ack(f.Seq)
 		}
 		if f.Seq != 0 && p.rx.Accept(f.Seq) == tlv.Repeated {
-			p.again++
 			continue
 		}
 		p.frames <- f
+	}
+}
+
+func (p *peer) muted(f tlv.Frame) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute != nil && p.mute(f)
+}
+
+// hush sets what is not acknowledged.
+func (p *peer) hush(mute func(tlv.Frame) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = mute
+}
+
+// Write keeps a copy of what is read.
+func (p *peer) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes = append(p.bytes, b...)
+	return len(b), nil
+}
+
+// heard returns the frames that arrived, in hex, each with both flags.
+func (p *peer) heard() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return split(p.bytes)
+}
+
+func split(b []byte) []string {
+	var out []string
+	for part := range bytes.SplitSeq(b, []byte{0x7e}) {
+		if len(part) > 0 {
+			out = append(out, fmt.Sprintf("7e%x7e", part))
+		}
+	}
+	return out
+}
+
+// settle waits until the line has been at rest for a while.
+func (p *peer) settle() {
+	time.Sleep(200 * time.Millisecond) // virtual
+	synctest.Wait()
+}
+
+// drain drops the frames that have arrived.
+func (p *peer) drain(t *testing.T) {
+	t.Helper()
+	for len(p.frames) > 0 {
+		p.next(t, time.Second)
+	}
+}
+
+// passLoads waits for the next offer, whatever LOADs are still under way.
+func (p *peer) passLoads(t *testing.T) {
+	t.Helper()
+	for p.next(t, time.Minute).Op != tlv.OpOTA {
+	}
+}
+
+// rewound waits for the LOAD at offset 0.
+func (p *peer) rewound(t *testing.T) {
+	t.Helper()
+	for {
+		if l, err := tlv.ParseLoad(p.want(t, tlv.OpOTALoad)); err == nil && l.Offset == 0 {
+			return
+		}
 	}
 }
 

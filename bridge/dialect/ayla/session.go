@@ -245,6 +245,7 @@ func (s *session) tick() {
 // it. Whatever else waits would fare no better.
 func (s *session) silent(f flight) {
 	s.lost, s.connect, s.feature = true, false, false
+	s.link.forgetGreeting()
 	for i := range s.asks {
 		s.asks[i].want = false
 	}
