@@ -39,6 +39,9 @@ func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Ima
 		MinVersion: n.MinVersion, Description: n.Description, Tags: sorted(n.Tags), Format: info.Format,
 		StartAddress: info.StartAddress, EntryAddress: info.EntryAddress, FileName: n.FileName,
 	}
+	for _, region := range info.LeftOut {
+		rec.LeftOut = append(rec.LeftOut, region.String())
+	}
 	return rec, s.keepImage(ctx, &rec, n, blob)
 }
 

@@ -64,9 +64,12 @@ type Image struct {
 	// StartAddress is the address of the first byte, where the file named one.
 	StartAddress *uint64 `json:"start_address,omitempty"`
 	// EntryAddress is where execution begins, where the file named it.
-	EntryAddress *uint64   `json:"entry_address,omitempty"`
-	FileName     string    `json:"file_name,omitempty"`
-	CreatedAt    time.Time `json:"created_at"`
+	EntryAddress *uint64 `json:"entry_address,omitempty"`
+	// LeftOut says what data of the file belongs to another memory and is not
+	// part of the flat binary, a sentence for each piece.
+	LeftOut   []string  `json:"left_out,omitempty"`
+	FileName  string    `json:"file_name,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
 }
 
 // Device is one module and its host MCU.
