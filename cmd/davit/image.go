@@ -96,7 +96,7 @@ func imageFields(w io.Writer, i orchestrator.Image) {
 	fields(w, "id", i.ID, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
 		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", fmt.Sprintf("%d bytes", i.Size),
 		"sha-256", i.SHA256, "format", i.Format, "start address", address(i.StartAddress), "entry address", address(i.EntryAddress),
-		"file", i.FileName, "uploaded", when(i.CreatedAt))
+		"file", i.FileName, "left out", strings.Join(i.LeftOut, "; "), "uploaded", when(i.CreatedAt))
 }
 
 func address(a *uint64) string {

@@ -146,6 +146,9 @@ func (r *rig) rollOut(ctx context.Context) error {
 func (r *rig) introduce() {
 	w := r.options.Progress
 	fmt.Fprintf(w, "%s: %d bytes (%s), version %s, SHA-256 %s...\n", r.image.FileName, r.image.Size, r.image.Format, r.image.Version, r.image.SHA256[:16])
+	for _, region := range r.image.LeftOut {
+		fmt.Fprintf(w, "  %s\n", region)
+	}
 	fmt.Fprintf(w, "job %q: %d devices, each behind a bridge on a serial line of its own (pseudo-terminal, %d bit/s, 8O1)\n", jobName, len(r.stations), r.options.Baud)
 	fmt.Fprintf(w, "at the line's ceiling of %.0f B/s the load takes %.1f s\n", r.ceiling, float64(r.image.Size)/r.ceiling)
 	if r.fault.name != "" {
