@@ -132,10 +132,40 @@ func (s *Service) publishLoop(ctx context.Context) {
 
 // publishOffer makes a device's offer topic say what the store says.
 func (s *Service) publishOffer(ctx context.Context, device string) error {
-	var effects []Effect
-	var dev *Device
-	var dt *DeviceType
-	err := s.store.View(ctx, func(r Reader) (err error) {
+	effects, dev, dt, err := s.wanted(ctx, device)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	for _, e := range effects {
+		switch e := e.(type) {
+		case Changed:
+			// The rules of this program decide otherwise than those of the one
+			// that wrote the state. What they decide is kept first; that marks
+			// the device again.
+			return s.happen(ctx, device, Resync{})
+		case Offer:
+			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt)); err != nil {
+				return err
+			}
+			s.metrics.offered()
+		case Withdraw:
+			if err := s.publisher.Withdraw(ctx, device); err != nil {
+				return err
+			}
+			s.metrics.withdrawn()
+			if err := s.happen(ctx, device, Withdrawn{}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wanted reads what a device's offer topic should say.
+func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, dev *Device, dt *DeviceType, err error) {
+	err = s.store.View(ctx, func(r Reader) (err error) {
 		if dev, err = find[Device](r, device); err != nil {
 			return err
 		}
@@ -148,38 +178,17 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 		_, effects = Step(st, Resync{}, s.now())
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	for _, e := range effects {
-		switch e := e.(type) {
-		case Offer:
-			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt)); err != nil {
-				return err
-			}
-			s.metrics.offered()
-		case Withdraw:
-			if err := s.withdraw(ctx, device); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return effects, dev, dt, err
 }
 
-func (s *Service) withdraw(ctx context.Context, device string) error {
-	if err := s.publisher.Withdraw(ctx, device); err != nil {
-		return err
-	}
-	s.metrics.withdrawn()
+// happen applies an event to a device's aggregate.
+func (s *Service) happen(ctx context.Context, device string, ev Event) error {
 	_, err := s.commit(ctx, func(t *txn) error {
 		dev, err := find[Device](t, device)
 		if err != nil {
 			return err
 		}
-		return t.step(device, dev, Withdrawn{})
+		return t.step(device, dev, ev)
 	})
 	return err
 }

@@ -89,7 +89,9 @@ func (Resync) event()    {}
 func (Withdrawn) event() {}
 
 // Effect is something to do once the new state is on disk: Offer, Withdraw,
-// Acknowledge or Changed. Every effect may be repeated.
+// Acknowledge or Changed. Every effect may be repeated. Offer and Withdraw that
+// are carried out later ask with Resync what stands by then, one at a time for a
+// device, so that nothing old overtakes something new (outbox.go).
 type Effect interface{ effect() }
 
 // Offer publishes the retained offer of an execution.
