@@ -26,29 +26,8 @@ func TestMCUSpeaksTheDocumentedFrames(t *testing.T) {
 		sendProp = "7e 01 03 01 06 00 04 01 10 6f 65 6d 5f 68 6f 73 74 5f 76 65 72 73 69 6f 6e ab f6 7e"
 	)
 	synctest.Test(t, func(t *testing.T) {
-		module, far := net.Pipe()
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- NewMCU(MCUConfig{Report: ReportOnRequest}).Run(ctx, far) }()
-		say := func(s string) {
-			t.Helper()
-			if _, err := module.Write(unhex(t, s)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		hear := func(s string) {
-			t.Helper()
-			want := unhex(t, s)
-			got := make([]byte, len(want))
-			_ = module.SetReadDeadline(time.Now().Add(time.Minute))
-			if _, err := io.ReadFull(module, got); err != nil || !bytes.Equal(got, want) {
-				t.Fatalf("heard % x (%v), want % x", got, err, want)
-			}
-		}
-		ack := func(seq byte) string {
-			b, _ := tlv.AppendFrame(nil, tlv.Frame{Type: tlv.FrameAck, Seq: seq})
-			return string(hexOf(b))
-		}
+		say, hear, done := onTheWire(t, MCUConfig{Report: ReportOnRequest})
+		defer done()
 		say(offer)
 		hear(ack0)
 		hear(goAhead)
@@ -77,12 +56,45 @@ func TestMCUSpeaksTheDocumentedFrames(t *testing.T) {
 		hear(ack(4))
 		frame, _ = tlv.AppendFrame(nil, tlv.Frame{Type: tlv.FrameData, Seq: 3, Payload: tlv.AppendGo(nil, 0x12)})
 		hear(hexOf(frame))
+	})
+}
+
+// onTheWire runs an MCU at the other end of a pipe. say writes bytes in hex to
+// it, hear wants exactly these bytes from it.
+func onTheWire(t *testing.T, cfg MCUConfig) (say, hear func(string), done func()) {
+	module, far := net.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- NewMCU(cfg).Run(ctx, far) }()
+	say = func(s string) {
+		t.Helper()
+		if _, err := module.Write(unhex(t, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear = func(s string) {
+		t.Helper()
+		want := unhex(t, s)
+		got := make([]byte, len(want))
+		_ = module.SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := io.ReadFull(module, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("heard % x (%v), want % x", got, err, want)
+		}
+	}
+	done = func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		_ = module.Close()
-	})
+	}
+	return say, hear, done
+}
+
+// ack is the frame that acknowledges seq.
+func ack(seq byte) string {
+	b, _ := tlv.AppendFrame(nil, tlv.Frame{Type: tlv.FrameAck, Seq: seq})
+	return hexOf(b)
 }
 
 func hexOf(b []byte) string {
