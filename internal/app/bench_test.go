@@ -33,6 +33,7 @@ type bench struct {
 	client *client.Client
 	mcu    *sim.MCU
 	path   string // of the terminal
+	trust  string // file with the broker's certificate, if it has one
 
 	mu     sync.Mutex
 	loaded uint32
@@ -151,7 +152,7 @@ func (b *bench) bridge(broker, username, password string) (stop func()) {
 		b.t.Fatal(err)
 	}
 	br, err := NewBridge(BridgeOptions{
-		Broker: broker, Username: username, PasswordFile: file, Data: filepath.Join(b.dir, "bridge"),
+		Broker: broker, Username: username, PasswordFile: file, CAFile: b.trust, Data: filepath.Join(b.dir, "bridge"),
 		Ports: []bridge.PortConfig{{Device: "pump", Path: b.path, Baud: benchBaud}}, OfferInterval: 2 * time.Second, Log: b.log("bridge"),
 	})
 	if err != nil {

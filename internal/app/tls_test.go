@@ -1,0 +1,123 @@
+package app
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"davit/internal/sim"
+)
+
+// certificate writes a self-signed certificate for 127.0.0.1.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "davit test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestUpdateOverTLS(t *testing.T) {
+	b := newBench(t)
+	cert, key := certificate(t)
+	o := testOptions(t, b.serveData())
+	o.TLSCert, o.TLSKey = cert, key
+	o.MQTTS, o.HTTPS, o.Websocket = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	s, stop := startServer(t, o)
+	a := s.Addresses()
+	if a.MQTTS == "" || a.HTTPS == "" || a.Websocket == "" || a.MQTTS == a.Websocket {
+		t.Fatalf("addresses %+v", a)
+	}
+	b.http = a.HTTP
+	b.client = clientFor(t, b.serveData(), a.HTTP)
+	password := b.records()
+	b.plug()
+	b.trust = cert
+	stopBridge := b.bridge("wss://"+a.Websocket, "rack", password)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		d, err := b.client.Device(ctx, "pump")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Online {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	stopBridge()
+	b.bridge("mqtts://"+a.MQTTS, "rack", password)
+	image := sim.BuildDemoImage("2.0.0", 4096, 1)
+	b.roll(image, "2.0.0")
+	checkHTTPS(t, "https://"+a.HTTPS+"/readyz", cert)
+	b.awaitUpdated(image, stop)
+}
+
+func checkHTTPS(t *testing.T, url, cert string) {
+	t.Helper()
+	trust, err := trustedBy(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: trust}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get(url)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.TLS == nil || resp.TLS.Version < tls.VersionTLS12 {
+		t.Errorf("%s: %s, TLS %+v", url, resp.Status, resp.TLS)
+	}
+}
+
+func TestTrustIsReadOrRefused(t *testing.T) {
+	if trust, err := trustedBy(""); trust != nil || err != nil {
+		t.Errorf("no file: %v, %v", trust, err)
+	}
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trustedBy(empty); err == nil || !strings.Contains(err.Error(), "no certificate") {
+		t.Errorf("a file without certificates: %v", err)
+	}
+	if _, err := trustedBy(empty + ".none"); err == nil {
+		t.Error("a file that is not there is accepted")
+	}
+}
