@@ -36,9 +36,11 @@ type Broker struct {
 	turns    shareTurns
 	pool     sync.Pool // of *[]byte
 
-	// retained guards mochi's tree of topics against its own data race: a
-	// wildcard scan of retained messages reads what storing one writes.
-	// Scans hold it for writing, stores for reading.
+	// retained keeps the sending of retained messages to a new subscriber
+	// apart from the storing of others. In mochi alone the two race: a stored
+	// message may reach the subscriber before the one that it replaces does,
+	// and a scan with wildcards reads what storing writes. Senders hold it for
+	// writing, those who store for reading.
 	retained sync.RWMutex
 
 	ready    chan struct{}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -47,9 +48,12 @@ type Limits struct {
 	// wait. Default 30 s.
 	WriteTimeout time.Duration
 	// WriteBuffer is how many bytes may wait for one client before it is
-	// disconnected as too slow. Default 1 MiB.
+	// disconnected as too slow, on top of the chunks that the contract lets
+	// it ask for at a time: one full window for each of its devices. Default
+	// 1 MiB.
 	WriteBuffer int
-	// ServiceWriteBuffer is the same for the service. Default 16 MiB.
+	// ServiceWriteBuffer is how many bytes may wait for the service. Default
+	// 16 MiB.
 	ServiceWriteBuffer int
 	// Window is how many QoS 1 messages may be on their way to one client
 	// without PUBACK, if its Receive Maximum is not smaller. Default 64.
@@ -113,9 +117,16 @@ func (c *Config) complete() error {
 		return errors.New("broker: a service password without a name")
 	}
 	if c.listen == nil {
-		c.listen = net.Listen
+		c.listen = listen
 	}
 	return c.Limits.complete()
+}
+
+// listen opens a listener whose connections notice within a minute that the
+// other end has vanished, whatever its keep alive.
+func listen(network, addr string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	return lc.Listen(context.Background(), network, addr)
 }
 
 func (l *Limits) complete() error {

@@ -36,6 +36,8 @@ func TestDefect13SubscribePanics(t *testing.T)          { testDefect(t, "subscri
 func TestDefect14KeepaliveOverflow(t *testing.T)        { testDefect(t, "keepalive-overflow") }
 func TestDefect15PubackReason(t *testing.T)             { testDefect(t, "puback-reason") }
 
+func TestDefect16StaleRetained(t *testing.T) { testDefect(t, "stale-retained") }
+
 func testDefect(t *testing.T, name string) {
 	t.Parallel()
 	for _, d := range defects() {
@@ -59,11 +61,12 @@ func defects() []defect {
 		{name: "connect-timeout", run: connectTimeout, opts: rigOptions{davit: func(c *Config) { c.Limits.ConnectTimeout = 300 * time.Millisecond }}},
 		{name: "expired-session", run: expiredSession},
 		{name: "takeover-race", run: takeOverRace, racy: true},
-		{name: "storage", run: storage, opts: rigOptions{stored: true}},
+		{name: "storage", run: storage, racy: true, opts: rigOptions{stored: true}},
 		{name: "prefix-acl", run: prefixACL, opts: rigOptions{filter: topic("m1", schemas.KindOffer)}},
 		{name: "subscribe-panic", run: subscribePanic},
 		{name: "keepalive-overflow", run: keepaliveOverflow},
 		{name: "puback-reason", run: pubackReason},
+		{name: "stale-retained", run: staleRetained, racy: true},
 	}
 }
 
@@ -479,45 +482,6 @@ func prefixACL(r *rig) error {
 	dev := connect(r, r.addr, connectOptions{login: r.device("m1"), clientID: "m1"})
 	if code := dev.subscribe(1, below)[0]; code < 0x80 {
 		return fmt.Errorf("a subscription to %s is granted", below)
-	}
-	return nil
-}
-
-// 13: a SUBSCRIBE that ends after its filter ends that connection only.
-func subscribePanic(r *rig) error {
-	dev := connect(r, r.addr, connectOptions{login: r.device("d"), clientID: "d"})
-	if _, err := dev.Write([]byte("\x82\x06\x00\x01\x00\x00\x01a")); err != nil {
-		return err
-	}
-	dev.ended()
-	connect(r, r.addr, connectOptions{login: r.svc, clientID: "svc"}).quiet()
-	return nil
-}
-
-// 14: a keep alive of over 43,690 s does not end the connection at once.
-func keepaliveOverflow(r *rig) error {
-	for _, version := range []byte{4, 5} {
-		dev := connect(r, r.addr, connectOptions{login: r.device(fmt.Sprint("d", version)), clientID: "d", version: version, keepalive: 43_691})
-		if err := dev.put(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}}); err != nil {
-			return err
-		}
-		if _, err := dev.next(soon); err != nil {
-			return fmt.Errorf("MQTT %d: a keep alive of 43,691 s: %w", version, err)
-		}
-	}
-	return nil
-}
-
-// 15: the PUBACK of a message with user properties has a reason code that
-// MQTT 5 knows (3.4.2.1).
-func pubackReason(r *rig) error {
-	dev := connect(r, r.addr, connectOptions{login: r.device("d"), clientID: "d"})
-	pk := publishPacket(topic("d", schemas.KindHello), 1, false, "x")
-	pk.PacketID = 7
-	pk.Properties.User = []packets.UserProperty{{Key: "k", Val: "v"}}
-	dev.send(pk)
-	if code := dev.expect(packets.Puback).ReasonCode; code != 0 && code != packets.CodeNoMatchingSubscribers.Code {
-		return fmt.Errorf("PUBACK with reason code %#x", code)
 	}
 	return nil
 }

@@ -123,12 +123,13 @@ type mqttConn struct {
 // connectOptions describe a CONNECT; MQTT 5 with a clean start by default.
 type connectOptions struct {
 	login
-	version   byte
-	clientID  string
-	keepalive uint16
-	resume    bool // no clean start
-	props     packets.Properties
-	will      *packets.Packet
+	version     byte
+	clientID    string
+	keepalive   uint16 // 0 is 60
+	noKeepalive bool
+	resume      bool // no clean start
+	props       packets.Properties
+	will        *packets.Packet
 }
 
 func dialTCP(t testing.TB, addr string) net.Conn {
@@ -156,7 +157,7 @@ func connectPacket(o connectOptions) packets.Packet {
 			UsernameFlag: o.user != "", Username: []byte(o.user), PasswordFlag: o.password != "", Password: []byte(o.password),
 		},
 	}
-	if o.keepalive == 0 {
+	if o.keepalive == 0 && !o.noKeepalive {
 		pk.Connect.Keepalive = 60
 	}
 	if w := o.will; w != nil {
@@ -294,8 +295,8 @@ func (c *mqttConn) expect(kind byte) packets.Packet {
 	}
 }
 
-// quiet makes sure that nothing is on its way: what was sent to c before the
-// answer to its ping would have arrived before it.
+// quiet makes sure that nothing unexpected comes before the answer to a ping.
+// A message that the broker's write loop is about to send may still come after.
 func (c *mqttConn) quiet() {
 	c.t.Helper()
 	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})

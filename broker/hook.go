@@ -11,6 +11,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/schemas"
 )
 
 const (
@@ -156,12 +158,12 @@ func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal
 	cl.ID = c.id
 
 	c.mu.Lock()
-	limit := limits.Window
+	c.limit = limits.WriteBuffer + len(p.devices)*schemas.MaxWindow*schemas.KindChunk.MaxPayload()
+	window := limits.Window
 	if p.service {
-		limit = limits.ServiceWindow
-		c.limit = limits.ServiceWriteBuffer
+		c.limit, window = limits.ServiceWriteBuffer, limits.ServiceWindow
 	}
-	c.out.window = windowFor(limit, pk.Properties.ReceiveMaximum)
+	c.out.window = windowFor(window, pk.Properties.ReceiveMaximum)
 	c.mu.Unlock()
 
 	// mochi keeps nothing in flight; with no quota it never looks for more to send.

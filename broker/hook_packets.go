@@ -125,12 +125,13 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed implements mqtt.Hook; next, mochi looks for retained messages.
+// OnSubscribed implements mqtt.Hook; next, mochi looks for retained messages
+// and sends them.
 func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := connOf(cl)
 	c.subscribing.Store(false)
 	for i, f := range pk.Filters {
-		if codes[i] < packets.ErrUnspecifiedError.Code && strings.ContainsAny(f.Filter, "+#") && !isShared(f.Filter) {
+		if codes[i] < packets.ErrUnspecifiedError.Code && !isShared(f.Filter) {
 			h.b.retained.Lock()
 			c.talk.scanning = true
 			return
