@@ -258,7 +258,9 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	senders.Wait() // or a presence that waits would overtake the farewell
 	b.farewell(network)
 	stopNetwork()
-	return link.Wait()
+	err = link.Wait()
+	b.metrics.broker(false)
+	return err
 }
 
 // client is what the transport has to know.

@@ -215,7 +215,7 @@ func (dl *download) run(ctx context.Context) error {
 			}
 			dl.expire(now, false)
 			dl.ask(ctx, leader, now)
-			next = max(0, dl.next().Sub(time.Now()))
+			next = max(0, time.Until(dl.next()))
 		}
 		timer.Reset(next)
 		select {

@@ -1,0 +1,251 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/paho"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"davit/bridge/dialect"
+	"davit/bridge/dialect/ayla"
+	"davit/broker" // the real broker, in tests only: the bridge itself must not know it
+	"davit/internal/sim"
+	"davit/schemas"
+)
+
+// stage is a broker with a service behind it, over real sockets.
+type stage struct {
+	*testing.T
+	service  *service
+	accounts *broker.Credentials
+	broker   *broker.Broker
+	addr     string
+	log      *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	accounts, err := broker.OpenCredentials(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{T: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}}
+	s.service.delay = 0
+	s.startBroker()
+	s.startService()
+	return s
+}
+
+func (s *stage) startBroker() {
+	s.Helper()
+	b, err := broker.New(broker.Config{
+		Listeners: []broker.Listener{{Transport: broker.TCP, Addr: s.addr}}, Credentials: s.accounts,
+		ServiceName: "service", ServicePassword: "secret", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(b.Stop)
+	s.broker, s.addr = b, b.Addrs()[0].String()
+}
+
+// startService connects the fake service to the broker.
+func (s *stage) startService() {
+	s.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var cm *autopaho.ConnectionManager
+	up := make(chan struct{}, 10)
+	cfg := autopaho.ClientConfig{
+		ServerUrls: []*url.URL{{Scheme: "mqtt", Host: s.addr}}, KeepAlive: 20, CleanStartOnInitialConnection: true,
+		ConnectUsername: "service", ConnectPassword: []byte("secret"), ReconnectBackoff: func(int) time.Duration { return 50 * time.Millisecond },
+		OnConnectionUp: func(c *autopaho.ConnectionManager, _ *paho.Connack) {
+			sub := &paho.Subscribe{}
+			for _, k := range schemas.Kinds() {
+				if k.FromDevice() {
+					sub.Subscriptions = append(sub.Subscriptions, paho.SubscribeOptions{Topic: schemas.Filter(k), QoS: k.QoS()})
+				}
+			}
+			go func() {
+				if _, err := c.Subscribe(ctx, sub); err == nil {
+					up <- struct{}{}
+				}
+			}()
+		},
+		ClientConfig: paho.ClientConfig{ClientID: "service", OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+			func(p paho.PublishReceived) (bool, error) {
+				if topic, err := schemas.ParseTopic(p.Packet.Topic); err == nil && len(p.Packet.Payload) > 0 {
+					s.service.take(topic, p.Packet.Payload)
+				}
+				return true, nil
+			}}},
+	}
+	cm, err := autopaho.NewConnection(ctx, cfg)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		s.service.busy.Wait()
+		cancel()
+		<-cm.Done()
+	})
+	select {
+	case <-up:
+	case <-time.After(20 * time.Second):
+		s.Fatal("the service does not reach the broker")
+	}
+	s.service.client = &Client{Received: func(topic string, payload []byte) {
+		t, _ := schemas.ParseTopic(topic)
+		if _, err := cm.Publish(ctx, &paho.Publish{Topic: topic, Payload: payload, QoS: t.Kind.QoS(), Retain: t.Kind.Retained()}); err != nil {
+			s.Logf("publish on %s: %v", topic, err)
+		}
+	}}
+}
+
+// bridge runs a bridge until the returned function is called.
+func (s *stage) bridge(password string, m *Metrics, ports ...PortConfig) (stop func()) {
+	s.Helper()
+	b, err := New(Config{
+		DataDir: s.TempDir(), Ports: ports, Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Metrics: m,
+		MQTT:   MQTTConfig{URL: "mqtt://" + s.addr, Username: "rack-1", Password: password},
+		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	select {
+	case <-b.Ready():
+	case <-time.After(20 * time.Second):
+		s.Fatalf("the bridge does not reach the broker\n%s", s.log)
+	}
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.Errorf("Run: %v", err)
+		}
+	})
+}
+
+func (s *stage) await(what string, cond func() bool) {
+	s.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.Fatalf("%s: not within 30 s\n%s", what, s.log)
+		}
+	}
+}
+
+// station is a pseudo-terminal with a simulated MCU that loses no time.
+func (s *stage) station() (*sim.PTY, *sim.MCU) {
+	s.Helper()
+	pty, err := sim.OpenPTY(sim.LineConfig{Baud: 921_600})
+	if err != nil {
+		s.Fatal(err)
+	}
+	mcu := sim.NewMCU(sim.MCUConfig{EraseTime: sim.None, WriteTime: sim.None, VerifyTime: sim.None, BootTime: 20 * time.Millisecond})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mcu.Run(ctx, pty.MCU()) }()
+	s.Cleanup(func() {
+		cancel()
+		<-done
+		_ = pty.Close()
+	})
+	return pty, mcu
+}
+
+// Everything real but the MCU: sockets, broker, termios, pseudo-terminal, disk.
+// The broker restarts in the middle.
+func TestUpdateOverMQTTAndPTY(t *testing.T) {
+	s := newStage(t)
+	password, err := s.accounts.AddBridge("rack-1", []string{pump, "idle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pty, mcu := s.station()
+	other, _ := s.station()
+	image := sim.BuildDemoImage(newVersion, 100_000, 1)
+	s.service.images["img-1"] = image
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
+	stop := s.bridge(password, m, PortConfig{Device: pump, Path: pty.Path(), Baud: 921_600}, PortConfig{Device: "idle", Path: other.Path(), Baud: 921_600})
+	defer stop()
+	s.await("hello", func() bool {
+		return s.service.hello(pump).HostVersions["oem_host_version"] == oldVersion && s.service.isOnline("idle")
+	})
+
+	w := &world{T: t}
+	s.service.offer(pump, w.offerOf("img-1", newVersion, image))
+	s.await("the load", func() bool { return s.service.last(theExecution).State == schemas.StateInstalling })
+	s.broker.Stop()
+	s.startBroker()
+	s.await("the end", func() bool { return s.service.last(theExecution).State.Final() })
+	if st := s.service.last(theExecution); st.State != schemas.StateSucceeded {
+		t.Errorf("%s, cause %q: %s", st.State, st.Cause, st.Detail)
+	}
+	if mcu.RunningVersion() != newVersion || !bytes.Equal(mcu.RunningImage(), image) {
+		t.Errorf("the MCU runs %q", mcu.RunningVersion())
+	}
+	if v := testutil.ToFloat64(m.loaded.WithLabelValues(pump)); v < 100_000 {
+		t.Errorf("%v bytes counted as loaded", v)
+	}
+	if v := testutil.ToFloat64(m.portUp.WithLabelValues(pump)); v != 1 {
+		t.Errorf("port up is %v", v)
+	}
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v %v", problems, err)
+	}
+	stop()
+	s.await("the farewell", func() bool { return !s.service.isOnline(pump) && !s.service.isOnline("idle") })
+	if v := testutil.ToFloat64(m.connected); v != 0 {
+		t.Errorf("connected is %v after the end", v)
+	}
+}
+
+// A bridge whose account does not have one of its devices says so, and serves
+// the others.
+func TestSubscriptionRefused(t *testing.T) {
+	s := newStage(t)
+	password, err := s.accounts.AddBridge("rack-1", []string{pump})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pty, _ := s.station()
+	stop := s.bridge(password, nil, PortConfig{Device: pump, Path: pty.Path()}, PortConfig{Device: "foreign", Path: "/dev/null"})
+	defer stop()
+	s.await("hello", func() bool { return s.service.isOnline(pump) })
+	s.await("the complaint", func() bool {
+		return strings.Contains(s.log.String(), "davit/v1/foreign/offer") && strings.Contains(s.log.String(), "not a serial port")
+	})
+}
