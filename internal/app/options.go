@@ -36,7 +36,9 @@ type ServerOptions struct {
 
 // ExternalBroker says how to reach a broker that this program does not run. It
 // has to give the user full rights on davit/v1/#, and to know the devices'
-// credentials by itself.
+// credentials by itself. It does not say when a connection ends, so of a bridge
+// that dies without a farewell only the first device (the one of its will) goes
+// offline at once.
 type ExternalBroker struct {
 	URL          string // mqtt:// or mqtts://; empty for none
 	Username     string

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"davit/schemas"
@@ -15,11 +16,40 @@ type meaning struct {
 
 // meanings returns the text for each cause of the contract.
 func meanings() map[schemas.Cause]meaning {
+	all := hostMeanings()
+	maps.Copy(all, serviceMeanings())
+	return all
+}
+
+// serviceMeanings are those of causes on this side of the serial line.
+func serviceMeanings() map[schemas.Cause]meaning {
 	return map[schemas.Cause]meaning{
 		schemas.CauseNetwork: {
 			"the module could not fetch the image from the service",
 			"Look at the module's connection to the broker, then create a new job for the device: what has been fetched is kept.",
 		},
+		schemas.CauseMinVersion: {
+			"the image may only be installed over one exact version, and the host MCU runs another",
+			"Bring the device to that version first, or create the job with --ignore-validation.",
+		},
+		schemas.CauseStorage: {
+			"the module could not store the image",
+			"Free space in the bridge's data folder, then create a new job.",
+		},
+		schemas.CauseCanceled: {
+			"an operator withdrew the execution",
+			"Nothing: create a new job when the device should be updated after all.",
+		},
+		schemas.CauseInternal: {
+			"the module or the service failed by a fault of its own",
+			"Read the log around the time of the end and report it as a defect of davit.",
+		},
+	}
+}
+
+// hostMeanings are those of causes on the serial line and in the host MCU.
+func hostMeanings() map[schemas.Cause]meaning {
+	return map[schemas.Cause]meaning{
 		schemas.CauseSerial: {
 			"the line between module and host MCU failed: unplugged, no acknowledgements, or too much noise",
 			"Check cable, connector and speed of the port; the bridge's metrics count frames that were sent again or came in damaged. Then create a new job.",
@@ -48,10 +78,6 @@ func meanings() map[schemas.Cause]meaning {
 			"the host MCU says that it runs this version already, but the version that it reports is another one",
 			"Compare the version that the image was uploaded with and the one built into it; they have to be the same string.",
 		},
-		schemas.CauseMinVersion: {
-			"the image may only be installed over one exact version, and the host MCU runs another",
-			"Bring the device to that version first, or create the job with --ignore-validation.",
-		},
 		schemas.CauseRejected: {
 			"the host MCU refused the offer",
 			"The code says why; the product's documentation says what it means there.",
@@ -63,18 +89,6 @@ func meanings() map[schemas.Cause]meaning {
 		schemas.CauseProtocol: {
 			"the host MCU broke the protocol of the line",
 			"Look for the port's bad frames in the bridge's metrics; check that the device type names the right dialect.",
-		},
-		schemas.CauseStorage: {
-			"the module could not store the image",
-			"Free space in the bridge's data folder, then create a new job.",
-		},
-		schemas.CauseCanceled: {
-			"an operator withdrew the execution",
-			"Nothing: create a new job when the device should be updated after all.",
-		},
-		schemas.CauseInternal: {
-			"the module or the service failed by a fault of its own",
-			"Read the log around the time of the end and report it as a defect of davit.",
 		},
 	}
 }
