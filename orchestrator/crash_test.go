@@ -109,6 +109,34 @@ func TestRunFinishesWork(t *testing.T) {
 	})
 }
 
+// TestFailedButKept lets an update fail that was kept, and asks nothing again:
+// what it decided is carried out all the same.
+func TestFailedButKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		updates := 0
+		e := newEnv(t, func(o *orchestrator.Options) {
+			o.Store = &storetest.Faulty{Store: o.Store, Next: func() storetest.Fault {
+				if updates++; updates == 0 {
+					return storetest.FaultAfter
+				}
+				return storetest.FaultNone
+			}}
+		})
+		e.fleet(10)
+		m := e.image("2", content(10, 1))
+		must[orchestrator.Job](t)(e.CreateJob(ctx, orchestrator.NewJob{Name: "j", Image: m.ID, Devices: []string{"d000", "d001"}}))
+		e.start()
+		defer func() { e.stop() }()
+		updates = -2 // the second update from here, which makes the executions
+		_, err := e.StartJob(ctx, "j")
+		e.wants(err, storetest.ErrInjected)
+		synctest.Wait()
+		if n := len(e.broker.retained()); n != 2 {
+			t.Errorf("%d offers, want 2", n)
+		}
+	})
+}
+
 // walk is a random walk of people, devices, failures and restarts over one
 // service. The harness is the oracle: after each step the store is consistent,
 // and at the end every offer topic says what the store says.

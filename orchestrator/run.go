@@ -47,7 +47,6 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.sweepBlobs(ctx); err != nil {
 		return err
 	}
-	s.kickJobs()
 	return s.Republish(ctx)
 }
 
@@ -85,7 +84,7 @@ func (s *Service) allOffline(ctx context.Context) error {
 // jobLoop finishes the work of jobs that a caller, or an earlier process, left
 // in the middle.
 func (s *Service) jobLoop(ctx context.Context) {
-	retry := time.NewTimer(0)
+	retry := time.NewTimer(0) // at once: what an earlier process left
 	defer retry.Stop()
 	for {
 		select {
