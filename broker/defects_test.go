@@ -206,6 +206,7 @@ func queuedOrder(r *rig) error {
 	for i := range count {
 		svc.publish(offers, 1, false, fmt.Sprint(i))
 	}
+	svc.quiet() // the last PUBACK went out before its message did
 	dev, ack := try(r, r.addr, who)
 	if !ack.SessionPresent {
 		if !ack.Properties.SessionExpiryIntervalFlag || ack.Properties.SessionExpiryInterval != 0 {
