@@ -46,6 +46,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DAVIT_SERVER", "")
 			e.Setenv("DAVIT_TOKEN", "")
+			// The race detector lets every process sleep a second at its end, unless it is told not to.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			e.Values[processesKey{}] = &processes{byName: map[string]*process{}}
 			return nil
 		},
@@ -152,7 +154,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("WORK"), "TMPDIR="+ts.Getenv("WORK"),
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("WORK"), "TMPDIR="+ts.Getenv("WORK"), "GORACE="+ts.Getenv("GORACE"),
 		"DAVIT_SERVER="+ts.Getenv("DAVIT_SERVER"), "DAVIT_TOKEN="+ts.Getenv("DAVIT_TOKEN"))
 	return cmd
 }
