@@ -20,19 +20,24 @@ import (
 // a job's start and then of its cancellation, kept or not: the next process
 // finishes what was begun.
 func TestStartAndCancelSurviveCrashes(t *testing.T) {
+	const devices = 41 // three parts
+	fleet := memstore.New()
+	base := newEnv(t, func(o *orchestrator.Options) { o.Store, o.JobBatch = fleet, 16 })
+	ids := base.fleet(devices)
+	m := base.image("2", content(10, 1))
+	must[orchestrator.Job](t)(base.CreateJob(ctx, orchestrator.NewJob{Name: "j", Image: m.ID, Devices: ids}))
 	for _, fault := range []storetest.Fault{storetest.FaultLost, storetest.FaultAfter} {
 		for at := range 4 {
 			t.Run(fmt.Sprintf("fault %d at update %d", fault, at), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { crashDuringWork(t, fault, at) })
+				synctest.Test(t, func(t *testing.T) { crashDuringWork(t, fleet.Clone(), base.blobs, devices, fault, at) })
 			})
 		}
 	}
 }
 
-func crashDuringWork(t *testing.T, fault storetest.Fault, at int) {
-	const devices = 600 // three parts
+func crashDuringWork(t *testing.T, fleet orchestrator.Store, blobs orchestrator.Blobs, devices int, fault storetest.Fault, at int) {
 	updates, armed := 0, false
-	store := &storetest.Faulty{Store: memstore.New(), Next: func() storetest.Fault {
+	store := &storetest.Faulty{Store: fleet, Next: func() storetest.Fault {
 		if !armed {
 			return storetest.FaultNone
 		}
@@ -42,10 +47,7 @@ func crashDuringWork(t *testing.T, fault storetest.Fault, at int) {
 		}
 		return storetest.FaultNone
 	}}
-	e := newEnv(t, func(o *orchestrator.Options) { o.Store = store })
-	ids := e.fleet(devices)
-	m := e.image("2", content(10, 1))
-	must[orchestrator.Job](t)(e.CreateJob(ctx, orchestrator.NewJob{Name: "j", Image: m.ID, Devices: ids}))
+	e := newEnv(t, func(o *orchestrator.Options) { o.Store, o.Blobs, o.JobBatch = store, blobs, 16 })
 
 	armed = true
 	_, err := e.StartJob(ctx, "j")
@@ -82,8 +84,8 @@ func crashDuringWork(t *testing.T, fault storetest.Fault, at int) {
 // TestRunFinishesWork leaves a start in the middle and asks nobody again.
 func TestRunFinishesWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := newEnv(t)
-		ids := e.fleet(600)
+		e := newEnv(t, func(o *orchestrator.Options) { o.JobBatch = 16 })
+		ids := e.fleet(60)
 		m := e.image("2", content(10, 1))
 		must[orchestrator.Job](t)(e.CreateJob(ctx, orchestrator.NewJob{Name: "j", Image: m.ID, Devices: ids}))
 		ended, cancel := context.WithCancel(ctx)
@@ -102,7 +104,7 @@ func TestRunFinishesWork(t *testing.T) {
 		e.start()
 		synctest.Wait()
 		e.stop()
-		if j := must[orchestrator.Job](t)(e.Job(ctx, "j")); j.Counts[schemas.StateOffered] != 600 {
+		if j := must[orchestrator.Job](t)(e.Job(ctx, "j")); j.Counts[schemas.StateOffered] != 60 {
 			t.Errorf("the start was not finished: %v", j.Counts)
 		}
 		e.checkClean()

@@ -69,7 +69,7 @@ func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 		}
 		p := &progressRecord{Name: n.Name, State: JobDraft, Rev: 1, Counts: map[schemas.State]int{}}
 		job = jobOf(rec, p)
-		if err := putTargets(t, n.Name, targets); err != nil {
+		if err := t.putTargets(n.Name, targets); err != nil {
 			return err
 		}
 		return errors.Join(put(t, nil, rec), put(t, nil, p))
@@ -125,14 +125,14 @@ func resolve(r Reader, n NewJob) ([]string, error) {
 		strings.Join(image.DeviceTypes, ", "), strings.Join(wrong, ", "), more)
 }
 
-func putTargets(w Writer, job string, targets []string) error {
+func (t *txn) putTargets(job string, targets []string) error {
 	n := uint64(0)
-	for part := range slices.Chunk(targets, targetsPerPart) {
+	for part := range slices.Chunk(targets, t.batch) {
 		b, err := json.Marshal(part)
 		if err != nil {
 			return err
 		}
-		if err := w.Put(tableTargets, numbered(job, n), b); err != nil {
+		if err := t.Put(tableTargets, numbered(job, n), b); err != nil {
 			return err
 		}
 		n++

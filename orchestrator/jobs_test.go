@@ -237,7 +237,7 @@ func TestChanges(t *testing.T) {
 // TestChangesInPages follows a job of more executions than one answer holds.
 func TestChangesInPages(t *testing.T) {
 	e := newEnv(t)
-	ids := e.fleet(1100)
+	ids := e.fleet(1010)
 	m := e.image("2", content(10, 1))
 	e.job("j", m.ID, ids...)
 	seen := map[string]bool{}
@@ -250,7 +250,7 @@ func TestChangesInPages(t *testing.T) {
 		}
 		rev = c.Rev
 	}
-	if len(seen) != 1100 {
+	if len(seen) != 1010 {
 		t.Errorf("%d executions seen", len(seen))
 	}
 }

@@ -5,13 +5,6 @@ import (
 	"fmt"
 )
 
-const (
-	// targetsPerPart is how many devices become executions in one transaction.
-	targetsPerPart = 256
-	// cancelsPerPart is how many executions are canceled in one transaction.
-	cancelsPerPart = 256
-)
-
 // finishWork does what is left to do for a job and returns the job.
 func (s *Service) finishWork(ctx context.Context, name string) (Job, error) {
 	if err := s.work(ctx, name); err != nil {
@@ -127,14 +120,14 @@ func (t *txn) cancelPart(p *progressRecord, after string) (string, error) {
 	prefix := prefixOf(p.Name)
 	if err := t.Scan(indexExecByJob, prefix, cursor, func(k, id []byte) bool {
 		ids, devices = append(ids, string(id)), append(devices, string(k[len(prefix):]))
-		return len(ids) < cancelsPerPart
+		return len(ids) < t.batch
 	}); err != nil {
 		return "", err
 	}
 	var parts [][]byte
 	if err := t.Scan(tableTargets, prefix, nil, func(k, _ []byte) bool {
 		parts = append(parts, k)
-		return len(parts) < cancelsPerPart
+		return len(parts) < t.batch
 	}); err != nil {
 		return "", err
 	}
@@ -153,7 +146,7 @@ func (t *txn) cancelPart(p *progressRecord, after string) (string, error) {
 		}
 	}
 	p.Rev++
-	if len(ids) < cancelsPerPart && len(parts) < cancelsPerPart {
+	if len(ids) < t.batch && len(parts) < t.batch {
 		p.Work, p.CompletedAt = workNone, t.now
 		return "", nil
 	}

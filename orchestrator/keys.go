@@ -22,7 +22,7 @@ const (
 	tableExecutions  Table = "executions"
 
 	// tableTargets holds the devices of jobs that are not executions yet: job,
-	// part number -> JSON list of at most targetsPerPart device ids.
+	// part number -> JSON list of at most Options.JobBatch device ids.
 	tableTargets Table = "job_targets"
 	// tableOffers marks devices whose offer topic may hold an offer.
 	tableOffers Table = "offers"

@@ -26,6 +26,9 @@ type Options struct {
 	// MaxImageSize is the largest image in bytes: 256 MiB by default, never
 	// more than schemas.MaxImageSize.
 	MaxImageSize uint64
+	// JobBatch is how many executions one transaction makes or cancels; 256 by
+	// default.
+	JobBatch int
 	// PublishWorkers publish offers, StreamWorkers send chunks.
 	PublishWorkers int
 	StreamWorkers  int
@@ -36,6 +39,7 @@ type Options struct {
 
 const (
 	defaultMaxImageSize   = 256 << 20
+	defaultJobBatch       = 256
 	defaultPublishWorkers = 4
 	defaultStreamWorkers  = 4
 	defaultMaxOutstanding = 128 << 20
@@ -52,6 +56,9 @@ func (o Options) withDefaults() (Options, error) {
 		o.MaxImageSize = defaultMaxImageSize
 	}
 	o.MaxImageSize = min(o.MaxImageSize, schemas.MaxImageSize)
+	if o.JobBatch <= 0 {
+		o.JobBatch = defaultJobBatch
+	}
 	if o.PublishWorkers <= 0 {
 		o.PublishWorkers = defaultPublishWorkers
 	}
@@ -76,6 +83,7 @@ type Service struct {
 	now          func() time.Time
 	maxImageSize uint64
 	publishers   int
+	jobBatch     int
 
 	outbox   *outbox
 	watch    *watch
@@ -98,7 +106,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
-		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers,
+		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(), watch: newWatch(), refused: newOnceAMinute(o.Now),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}

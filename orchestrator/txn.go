@@ -24,6 +24,7 @@ type outcome struct {
 type txn struct {
 	Writer
 	now      time.Time
+	batch    int // executions that a part of a job's work may touch
 	out      outcome
 	progress map[string]*progressPair
 	totals   totals
@@ -38,7 +39,7 @@ type progressPair struct{ before, now *progressRecord }
 func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, error) {
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
-		t = &txn{Writer: w, now: s.now().UTC(), progress: map[string]*progressPair{}}
+		t = &txn{Writer: w, now: s.now().UTC(), batch: s.jobBatch, progress: map[string]*progressPair{}}
 		if err := fn(t); err != nil {
 			return err
 		}

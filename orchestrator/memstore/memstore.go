@@ -28,6 +28,13 @@ func New() *Store {
 	return &Store{seed: maphash.MakeSeed(), tables: map[orchestrator.Table]*node{}}
 }
 
+// Clone returns a store of its own with the same records.
+func (s *Store) Clone() *Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Store{seed: s.seed, tables: maps.Clone(s.tables)}
+}
+
 func (s *Store) snapshot(ctx context.Context) (map[orchestrator.Table]*node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

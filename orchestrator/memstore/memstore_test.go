@@ -58,3 +58,27 @@ func TestTreeIsAMap(t *testing.T) {
 		}
 	})
 }
+
+func TestClonesAreIndependent(t *testing.T) {
+	a := memstore.New()
+	put := func(s *memstore.Store, key string) {
+		if err := s.Update(t.Context(), func(w orchestrator.Writer) error { return w.Put("t", []byte(key), nil) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func(s *memstore.Store) (keys string) {
+		if err := s.View(t.Context(), func(r orchestrator.Reader) error {
+			return r.Scan("t", nil, nil, func(k, _ []byte) bool { keys += string(k); return true })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	put(a, "a")
+	b := a.Clone()
+	put(a, "b")
+	put(b, "c")
+	if keys(a) != "ab" || keys(b) != "ac" {
+		t.Errorf("the original has %q, the clone %q", keys(a), keys(b))
+	}
+}
