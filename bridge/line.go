@@ -29,7 +29,7 @@ func (l *line) run(ctx context.Context) {
 			return
 		}
 		if time.Since(began) >= steady {
-			wait = firstReopen
+			wait, complaint = firstReopen, ""
 		}
 		if err != nil && err.Error() != complaint {
 			complaint = err.Error()

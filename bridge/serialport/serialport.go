@@ -16,7 +16,9 @@ package serialport
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 )
 
 // Parity of the line.
@@ -84,7 +86,13 @@ func (p *Port) Pseudo() bool { return p.pty }
 
 // Read waits for at least one byte. It returns an error that wraps
 // os.ErrClosed after Close, and io.EOF or EIO when the port is gone.
-func (p *Port) Read(b []byte) (int, error) { return p.file.Read(b) }
+func (p *Port) Read(b []byte) (int, error) {
+	n, err := p.file.Read(b)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
+		err = fmt.Errorf("%s has hung up; was the adapter unplugged? %w", p.path, err)
+	}
+	return n, err
+}
 
 // Write returns when the kernel has all of b, which flow control may delay; Close
 // ends the wait.

@@ -64,6 +64,14 @@ func (s *session) loadStatus(code tlv.Code) {
 // refused takes a non-zero answer to the offer.
 func (s *session) refused(code tlv.Code) {
 	u := s.u
+	switch {
+	case code == tlv.CodeBoot && u.reboots > 0:
+		s.failed(code, "instead of booting the image") // meant for the leg before, and true
+		return
+	case u.doubt:
+		u.doubt, u.nextOffer = false, s.now.Add(doubtPause)
+		return
+	}
 	switch code {
 	case tlv.CodeInternal, tlv.CodeBusyRetry:
 		u.refusal = code

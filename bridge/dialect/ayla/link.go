@@ -40,6 +40,15 @@ const none = -1
 // ackWrite marks that the writer has an ack.
 const ackWrite = 2
 
+// lastAck says what a second ack of the frame acknowledged last would mean.
+type lastAck byte
+
+const (
+	lastNone  lastAck = iota // nothing any more
+	lastOnce                 // sent once: the peer doubles its acks
+	lastAgain                // sent again: that was too early
+)
+
 // link is the frame layer: stop and wait in both directions, one frame in
 // flight and the next one encoded behind it. It belongs to the session's
 // goroutine; bytes leave through the writer goroutine, one frame each.
@@ -57,11 +66,13 @@ type link struct {
 	owed   int
 	ackBuf []byte
 
-	// The frame acknowledged last: a second ack of it proves that it was sent again too early.
+	// The frame acknowledged last: a second ack of it proves that it was sent again too early, unless the peer
+	// acknowledges everything twice.
 	lastSeq  byte
 	lastLen  int
 	lastTook time.Duration
-	lastOnce bool
+	last     lastAck
+	doubles  bool
 
 	rx       tlv.Receiver
 	first    [tlv.MaxPayload]byte // the last data frame, if it had seq 0
@@ -70,7 +81,7 @@ type link struct {
 }
 
 func newLink(baud int, count func(dialect.Counter, int)) *link {
-	l := &link{count: count, timer: newAckTimer(baud), cur: none, next: none, writing: none, lastOnce: true, firstLen: none}
+	l := &link{count: count, timer: newAckTimer(baud), cur: none, next: none, writing: none, firstLen: none}
 	l.ackBuf = make([]byte, 0, ackLength)
 	for i := range l.flights {
 		l.flights[i].frame = make([]byte, 0, tlv.MaxFrame)
@@ -190,7 +201,7 @@ func (l *link) expired(now time.Time) (flight, bool) {
 		return flight{}, false
 	}
 	f := l.flights[l.cur]
-	if now.Before(f.due) || now.Sub(f.since) < patience {
+	if now.Before(f.due) || now.Sub(f.since) < patience || f.tries < minTries {
 		return flight{}, false
 	}
 	l.cur = none
@@ -202,20 +213,34 @@ func (l *link) expired(now time.Time) (flight, bool) {
 // repeated acks end nothing.
 func (l *link) acked(seq byte, now time.Time) (flight, bool) {
 	if l.cur == none || l.flights[l.cur].seq != seq || l.flights[l.cur].tries == 0 {
-		if !l.lastOnce && seq == l.lastSeq {
-			l.timer.observe(l.lastLen, l.lastTook)
-			l.lastOnce = true
-		}
+		l.ackedTwice(seq)
 		return flight{}, false
 	}
 	f := l.flights[l.cur]
 	l.cur = none
 	took := now.Sub(f.sent)
-	l.lastSeq, l.lastLen, l.lastTook, l.lastOnce = seq, len(f.frame), took, f.tries == 1
-	if f.tries == 1 && took < ackCeiling {
-		l.timer.observe(len(f.frame), took)
+	l.lastSeq, l.lastLen, l.lastTook, l.last = seq, len(f.frame), took, lastAgain
+	if f.tries == 1 {
+		l.last = lastOnce
+		l.timer.observe(len(f.frame), min(took, ackCeiling))
 	}
 	return f, true
+}
+
+// ackedTwice learns from an ack that ends nothing.
+func (l *link) ackedTwice(seq byte) {
+	if seq != l.lastSeq {
+		return
+	}
+	switch l.last {
+	case lastOnce:
+		l.doubles = true
+	case lastAgain:
+		if !l.doubles {
+			l.timer.observe(l.lastLen, l.lastTook)
+		}
+	}
+	l.last = lastNone
 }
 
 // arrival is what a data frame of the peer means to the frame layer.

@@ -15,6 +15,9 @@ const (
 	// patience is how long a frame is sent again before it is given up: the
 	// reference module's three waits of 5 s.
 	patience = 3 * ackCeiling
+	// minTries is how many times a frame is sent before it is given up, however
+	// slow the peer seems to be: on a noisy line most of them are lost.
+	minTries = 5
 	// flatTries is how many times a frame is sent before the waits begin to
 	// double. A lost frame on a line of one's own is noise and not
 	// congestion, so there is nothing to be polite to.

@@ -30,8 +30,11 @@ const (
 	// boot answers for a moment before it resets.
 	settle = 10 * time.Second
 	// grace is between a report of the old version after the boot and the
-	// failure: the MCU's own code for it may follow.
-	grace = 3 * time.Second
+	// failure: the MCU's own code for it may follow, one ack timeout later if
+	// a frame was lost.
+	grace = ackCeiling + 2*time.Second
+	// doubtPause is before the offer whose answer is believed in any case.
+	doubtPause = time.Second
 	// alreadyWait is how long to wait for the version after STAT(ALREADY).
 	alreadyWait = 10 * time.Second
 	// maxReboots is how often the MCU leg begins anew because the MCU restarted
@@ -72,6 +75,7 @@ type update struct {
 	nextOffer time.Time
 	busy      int
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
+	doubt     bool     // a refusal may be meant for a LOAD of the leg before
 	goAt      time.Time
 
 	sent, acked uint64
@@ -182,7 +186,7 @@ func (s *session) startOffer() {
 	u := s.u
 	u.phase, u.deadline = phaseOffer, s.now.Add(u.AnswerTimeout)
 	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
-	u.busy, u.refusal, u.good, u.bad = 0, 0, 0, 0
+	u.busy, u.refusal, u.doubt, u.good, u.bad = 0, 0, false, 0, 0
 	u.boot, u.verdict, u.sent, u.acked = false, false, 0, 0
 	s.link.forgetNext()
 }
@@ -202,6 +206,7 @@ func (s *session) again(code tlv.Code, why string) {
 		return
 	}
 	s.startOffer()
+	u.doubt = true
 }
 
 // fillUpdate encodes the update's next packet, if it has one.
