@@ -81,9 +81,14 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 		return invalid("status: %w", err)
 	}
 	out, err := s.commit(ctx, func(t *txn) error {
-		dev, err := find[Device](t, device)
-		if err != nil {
-			return err
+		var dev *Device
+		if st.State.Final() || st.HostVersion != "" {
+			// Only these reports change versions or let another execution have
+			// its turn; the many others do without the device's record.
+			var err error
+			if dev, err = find[Device](t, device); err != nil {
+				return err
+			}
 		}
 		return t.step(device, dev, Reported{st})
 	})
