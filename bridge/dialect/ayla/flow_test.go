@@ -276,68 +276,71 @@ func TestVersionThatRunsAlready(t *testing.T) {
 	})
 }
 
-func TestResumeAfterBoot(t *testing.T) {
-	t.Run("booted", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			b.want(t, tlv.OpConnect)
-			b.version(newVersion)
-			b.wantEnd(schemas.StateSucceeded, "", 0)
-			b.settle()
-			for len(b.frames) > 0 {
-				if p := b.next(t, time.Second); p.Op == tlv.OpOTA {
-					t.Error("offered after success")
-				}
+func TestResumeBooted(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		b.want(t, tlv.OpConnect)
+		b.version(newVersion)
+		b.wantEnd(schemas.StateSucceeded, "", 0)
+		b.settle()
+		for len(b.frames) > 0 {
+			if p := b.next(t, time.Second); p.Op == tlv.OpOTA {
+				t.Error("offered after success")
 			}
-		})
+		}
 	})
-	t.Run("not booted", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			began := time.Now()
-			b.version("1.0.0")
-			b.want(t, tlv.OpOTA)
-			if took := time.Since(began); took < settle {
-				t.Errorf("offered after %v: it may be about to boot", took)
-			}
-		})
+}
+
+func TestResumeNotBooted(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		began := time.Now()
+		b.version("1.0.0")
+		b.want(t, tlv.OpOTA)
+		if took := time.Since(began); took < settle {
+			t.Errorf("offered after %v: it may be about to boot", took)
+		}
 	})
-	t.Run("still old for a moment", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			b.version("1.0.0")
-			time.Sleep(3 * time.Second)
-			b.bootsTo(newVersion)
-			b.wantEnd(schemas.StateSucceeded, "", 0)
-		})
+}
+
+func TestResumeStillOldForAMoment(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		b.version("1.0.0")
+		time.Sleep(3 * time.Second)
+		b.bootsTo(newVersion)
+		b.wantEnd(schemas.StateSucceeded, "", 0)
 	})
-	t.Run("refused", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			b.settle()
-			b.stat(tlv.CodeChecksum)
-			b.wantEnd(schemas.StateFailed, schemas.CauseChecksum, tlv.CodeChecksum)
-		})
+}
+
+func TestResumeRefused(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		b.settle()
+		b.stat(tlv.CodeChecksum)
+		b.wantEnd(schemas.StateFailed, schemas.CauseChecksum, tlv.CodeChecksum)
 	})
-	t.Run("there, and says nothing", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			for b.next(t, 10*time.Minute).Op != tlv.OpOTA {
-			}
-		})
+}
+
+func TestResumeMCUThatSaysNothing(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		for b.next(t, 10*time.Minute).Op != tlv.OpOTA {
+		}
 	})
-	t.Run("gone", func(t *testing.T) {
-		virtual(t, 300, func(b *bench) {
-			b.hush(func(tlv.Frame) bool { return true })
-			b.update.ResumeAt = schemas.StateBooting
-			b.session.Start(b.update)
-			b.wantEnd(schemas.StateTimedOut, schemas.CauseTimeout, 0)
-		})
+}
+
+func TestResumeMCUThatIsGone(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.hush(func(tlv.Frame) bool { return true })
+		b.update.ResumeAt = schemas.StateBooting
+		b.session.Start(b.update)
+		b.wantEnd(schemas.StateTimedOut, schemas.CauseTimeout, 0)
 	})
 }
 

@@ -1,0 +1,150 @@
+package bridge
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"davit/internal/sim"
+	"davit/schemas"
+)
+
+// A download goes on where it was, and the image is asked for once.
+func TestDownloadContinues(t *testing.T) {
+	const size = 400_000
+	inWorld(t, sim.MCUConfig{}, size, one(), func(w *world) {
+		w.cfg.Spool.SyncBytes = 20_000
+		w.stop()
+		w.start()
+		w.service.offer(pump, w.theOffer())
+		for range 4 {
+			w.awaitState(schemas.StateDownloading)
+			time.Sleep(250 * time.Millisecond)
+			w.kill()
+			w.start()
+		}
+		w.wantSuccess(pump)
+		// Each kill may cost what was not synced and what was under way.
+		if limit := size + 4*(20_000+16*1024); w.service.bytes() > limit {
+			t.Errorf("%d bytes were served for an image of %d, want at most %d", w.service.bytes(), size, limit)
+		}
+	})
+}
+
+func TestChunksLostDoubledAndForeign(t *testing.T) {
+	inWorld(t, sim.MCUConfig{}, 30_000, one(), func(w *world) {
+		w.service.chunk = func(n int, b []byte) []byte {
+			switch n % 7 {
+			case 0:
+				return nil // lost
+			case 1:
+				w.service.send(topicOf(pump, schemas.KindChunk), b) // twice
+			case 2:
+				for _, foreign := range foreignChunks(b, len(w.image)) {
+					w.service.send(topicOf(pump, schemas.KindChunk), foreign)
+				}
+			}
+			return b
+		}
+		w.service.offer(pump, w.theOffer())
+		w.wantSuccess(pump)
+	})
+}
+
+// foreignChunks are chunks that have to be dropped: each would spoil the image.
+func foreignChunks(b []byte, size int) [][]byte {
+	var out [][]byte
+	change := func(at int, v byte) {
+		c := slices.Clone(b)
+		c[at] ^= v
+		c[len(c)-1] ^= 0xff // its data is wrong
+		out = append(out, c)
+	}
+	change(0, 3)    // version
+	change(1, 0x80) // flags
+	change(2, 0x55) // transfer tag
+	change(4, 1)    // image tag
+	change(11, 1)   // an offset beyond the image
+	out = append(out, b[:10], nil, b[:16], make([]byte, size))
+	return out
+}
+
+func TestWrongImageIsFetchedAgainAndGivenUp(t *testing.T) {
+	inWorld(t, sim.MCUConfig{}, 10_000, one(), func(w *world) {
+		w.service.chunk = func(n int, b []byte) []byte {
+			if n <= 10 { // the first copy has a wrong byte
+				b[len(b)-1] ^= 1
+			}
+			return b
+		}
+		w.service.offer(pump, w.theOffer())
+		w.wantSuccess(pump)
+	})
+	inWorld(t, sim.MCUConfig{}, 10_000, one(), func(w *world) {
+		w.service.chunk = func(_ int, b []byte) []byte { b[len(b)-1] ^= 1; return b }
+		w.service.offer(pump, w.theOffer())
+		w.wantEnd(schemas.StateFailed, schemas.CauseChecksum)
+		if v := w.mcus[pump].Stats().Loads; v != 0 {
+			t.Errorf("%d LOADs of an image that was never verified", v)
+		}
+		if n := w.service.bytes(); n > 3*10_000 {
+			t.Errorf("%d bytes were served", n)
+		}
+	})
+}
+
+func TestServiceThatSendsNothing(t *testing.T) {
+	inWorld(t, sim.MCUConfig{}, 10_000, one(), func(w *world) {
+		w.service.chunk = func(int, []byte) []byte { return nil }
+		w.service.offer(pump, w.theOffer())
+		w.wantEnd(schemas.StateFailed, schemas.CauseNetwork)
+		if n := w.service.fetchCount(); n > 100 {
+			t.Errorf("asked %d times in half an hour", n)
+		}
+	})
+}
+
+// One image for three ports is fetched once.
+func TestSingleFlight(t *testing.T) {
+	devices := []string{"a", "b", "c"}
+	inWorld(t, sim.MCUConfig{}, 50_000, devices, func(w *world) {
+		for _, d := range devices {
+			o := w.theOffer()
+			o.Execution = "ex-" + d
+			w.service.offer(d, o)
+		}
+		for _, d := range devices {
+			if st := w.awaitEnd("ex-" + d); st.State != schemas.StateSucceeded {
+				t.Errorf("%s: %s, %s", d, st.State, st.Detail)
+			}
+			w.wantImage(d)
+		}
+		if n := w.service.bytes(); n != 50_000 {
+			t.Errorf("%d bytes were served for one image of 50000", n)
+		}
+	})
+}
+
+// The device in whose name an image is fetched loses its execution; another
+// takes over.
+func TestSingleFlightChangesItsLeader(t *testing.T) {
+	devices := []string{"a", "b"}
+	inWorld(t, sim.MCUConfig{}, 200_000, devices, func(w *world) {
+		for _, d := range devices {
+			o := w.theOffer()
+			o.Execution = "ex-" + d
+			w.service.offer(d, o)
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.await("a fetch", func() bool { return w.service.fetchCount() > 3 })
+		leader := w.service.lastFetch()
+		other := map[string]string{"a": "b", "b": "a"}[leader]
+		w.service.withdraw(leader)
+		if st := w.awaitEnd("ex-" + other); st.State != schemas.StateSucceeded {
+			t.Errorf("%s: %s, %s", other, st.State, st.Detail)
+		}
+		if st := w.service.last("ex-" + leader); st.State.Final() {
+			t.Errorf("%s, whose offer was withdrawn, reports %s", leader, st.State)
+		}
+	})
+}

@@ -1,0 +1,341 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"davit/schemas"
+)
+
+// service is a broker and the service behind it, as far as a bridge can tell:
+// it keeps retained messages, answers fetches, records statuses and
+// acknowledges them.
+type service struct {
+	t *testing.T
+	// delay is how long a message takes each way.
+	delay time.Duration
+	// chunk may drop (nil) or change the n-th chunk message.
+	chunk func(n int, b []byte) []byte
+	// acks says whether statuses are acknowledged.
+	acks bool
+
+	mu       sync.Mutex
+	client   *Client
+	up       bool
+	images   map[string][]byte // by image id
+	retained map[string][]byte
+	hellos   map[string]schemas.Hello
+	online   map[string]bool
+	recorded map[string]schemas.Status // by execution: the last one accepted
+	statuses []schemas.Status          // those that changed something, and when
+	times    []time.Time
+	said     map[string]int // statuses by execution and state, repetitions included
+	chunks   int
+	served   int // bytes of chunks
+	fetches  []string
+	busy     sync.WaitGroup
+}
+
+func newService(t *testing.T) *service {
+	return &service{
+		t: t, delay: 5 * time.Millisecond, acks: true, up: true, images: map[string][]byte{}, retained: map[string][]byte{},
+		hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{},
+	}
+}
+
+// Run implements Transport.
+func (s *service) Run(ctx context.Context, c Client) error {
+	s.mu.Lock()
+	s.client = &c
+	up := s.up
+	s.mu.Unlock()
+	if up {
+		s.connect()
+	}
+	<-ctx.Done()
+	s.mu.Lock()
+	s.client = nil
+	s.mu.Unlock()
+	s.busy.Wait()
+	return nil
+}
+
+// connect brings the connection up and delivers what is retained.
+func (s *service) connect() {
+	s.mu.Lock()
+	s.up = true
+	c := s.client
+	var topics []string
+	for topic := range s.retained {
+		topics = append(topics, topic)
+	}
+	s.mu.Unlock()
+	if c == nil {
+		return
+	}
+	c.Connected()
+	slices.Sort(topics)
+	for _, topic := range topics {
+		s.deliver(topic)
+	}
+}
+
+func (s *service) disconnect() {
+	s.mu.Lock()
+	s.up = false
+	c := s.client
+	s.mu.Unlock()
+	if c != nil {
+		c.Disconnected()
+	}
+}
+
+// deliver sends a retained message.
+func (s *service) deliver(topic string) {
+	s.mu.Lock()
+	b := s.retained[topic]
+	s.mu.Unlock()
+	s.send(topic, b)
+}
+
+// send delivers one message to the bridge, if it is there.
+func (s *service) send(topic string, b []byte) {
+	s.mu.Lock()
+	c, up := s.client, s.up
+	s.mu.Unlock()
+	if c != nil && up {
+		c.Received(topic, bytes.Clone(b))
+	}
+}
+
+func topicOf(device string, k schemas.Kind) string {
+	return schemas.Topic{Device: device, Kind: k}.String()
+}
+
+// offer retains an offer of an image for a device.
+func (s *service) offer(device string, o schemas.Offer) {
+	b, err := schemas.Encode(&o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.retained[topicOf(device, schemas.KindOffer)] = b
+	s.mu.Unlock()
+	s.deliver(topicOf(device, schemas.KindOffer))
+}
+
+func (s *service) withdraw(device string) {
+	topic := topicOf(device, schemas.KindOffer)
+	s.mu.Lock()
+	delete(s.retained, topic)
+	s.mu.Unlock()
+	s.send(topic, nil)
+}
+
+// Publish implements Transport.
+func (s *service) Publish(ctx context.Context, m Message) error {
+	if err := s.connected(); err != nil {
+		return err
+	}
+	if m.QoS > 0 {
+		select {
+		case <-time.After(2 * s.delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := s.connected(); err != nil {
+		return err // lost before it arrived
+	}
+	topic, err := schemas.ParseTopic(m.Topic)
+	if err != nil {
+		s.t.Errorf("published on %s: %v", m.Topic, err)
+		return nil
+	}
+	if m.QoS != topic.Kind.QoS() || m.Retain != topic.Kind.Retained() {
+		s.t.Errorf("%s with QoS %d, retain %t", m.Topic, m.QoS, m.Retain)
+	}
+	s.take(topic, m.Payload)
+	return nil
+}
+
+func (s *service) connected() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.up {
+		return errors.New("not connected")
+	}
+	return nil
+}
+
+func (s *service) take(t schemas.Topic, b []byte) {
+	decode := func(p schemas.Payload) {
+		if err := schemas.Decode(b, p); err != nil {
+			s.t.Errorf("%s: %v", t, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch t.Kind {
+	case schemas.KindHello:
+		var h schemas.Hello
+		decode(&h)
+		s.hellos[t.Device] = h
+	case schemas.KindPresence:
+		var p schemas.Presence
+		decode(&p)
+		s.online[t.Device] = p.Online
+	case schemas.KindFetch:
+		var f schemas.Fetch
+		decode(&f)
+		s.fetches = append(s.fetches, t.Device)
+		s.busy.Go(func() { s.serve(t.Device, f) })
+	case schemas.KindStatus:
+		var st schemas.Status
+		decode(&st)
+		s.record(t.Device, st)
+	default:
+		s.t.Errorf("a bridge has no business on %s", t)
+	}
+}
+
+// record applies the contract's rule: only forward, only with new numbers.
+func (s *service) record(device string, st schemas.Status) {
+	old, known := s.recorded[st.Execution]
+	s.said[st.Execution+string(st.State)]++
+	if !known || st.Attempt > old.Attempt || st.Attempt == old.Attempt && (st.State.Rank() > old.State.Rank() || st.State == old.State && !st.State.Final() && st.Seq > old.Seq) {
+		s.recorded[st.Execution] = st
+		s.statuses = append(s.statuses, st)
+		s.times = append(s.times, time.Now())
+	} else if st.Attempt == old.Attempt && !old.State.Final() && st.Seq < old.Seq && st.State.Rank() > old.State.Rank() {
+		s.t.Errorf("status %d (%s) after status %d (%s)", st.Seq, st.State, old.Seq, old.State)
+	}
+	if !s.acks {
+		return
+	}
+	ack, err := schemas.Encode(&schemas.Ack{V: schemas.Version, Execution: st.Execution, Attempt: st.Attempt, Seq: st.Seq, State: s.recorded[st.Execution].State})
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	final := s.recorded[st.Execution].State.Final()
+	s.busy.Go(func() {
+		time.Sleep(s.delay)
+		s.send(topicOf(device, schemas.KindAck), ack)
+		if final {
+			s.withdrawIf(device, st.Execution)
+		}
+	})
+}
+
+// withdrawIf clears the retained offer of an execution that has ended.
+func (s *service) withdrawIf(device, execution string) {
+	topic := topicOf(device, schemas.KindOffer)
+	s.mu.Lock()
+	mine := bytes.Contains(s.retained[topic], []byte(`"execution":"`+execution+`"`))
+	s.mu.Unlock()
+	if mine {
+		s.withdraw(device)
+	}
+}
+
+// serve answers a fetch.
+func (s *service) serve(device string, f schemas.Fetch) {
+	time.Sleep(2 * s.delay)
+	s.mu.Lock()
+	image := s.images[f.Image]
+	s.mu.Unlock()
+	sum := sha256.Sum256(image)
+	tag, _ := schemas.TagOf(hex.EncodeToString(sum[:]))
+	for _, r := range f.Ranges {
+		for at := r.Offset; at < r.End(); {
+			n := min(uint64(f.Chunk), r.End()-at)
+			b := schemas.ChunkHeader{Transfer: f.Tag, Image: tag, Offset: at}.AppendTo(nil)
+			b = append(b, image[at:at+n]...)
+			at += n
+			s.mu.Lock()
+			s.chunks++
+			s.served += int(n)
+			count := s.chunks
+			s.mu.Unlock()
+			if s.chunk != nil {
+				b = s.chunk(count, b)
+			}
+			if b != nil {
+				s.send(topicOf(device, schemas.KindChunk), b)
+			}
+		}
+	}
+}
+
+// last is what is recorded of an execution.
+func (s *service) last(execution string) schemas.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recorded[execution]
+}
+
+func (s *service) hello(device string) schemas.Hello {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hellos[device]
+}
+
+func (s *service) isOnline(device string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.online[device]
+}
+
+// count is how often a status was said.
+func (s *service) count(execution string, state schemas.State) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said[execution+string(state)]
+}
+
+func (s *service) setAcks(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acks = on
+}
+
+// bytes is how many bytes of images were served.
+func (s *service) bytes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
+func (s *service) fetchCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.fetches)
+}
+
+func (s *service) lastFetch() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fetches[len(s.fetches)-1]
+}
+
+// states lists the states recorded for an execution, each once.
+func (s *service) states(execution string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, st := range s.statuses {
+		if st.Execution == execution && (len(out) == 0 || out[len(out)-1] != string(st.State)) {
+			out = append(out, string(st.State))
+		}
+	}
+	return strings.Join(out, " ")
+}
