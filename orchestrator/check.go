@@ -23,7 +23,7 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
 	c := &checker{
-		sums: map[string]bool{}, counts: map[string]map[schemas.State]int{}, under: map[string]string{},
+		sums: map[string]uint64{}, counts: map[string]map[schemas.State]int{}, under: map[string]string{},
 		expected: map[Table]int{}, revs: map[string]uint64{},
 	}
 	c.report.Violations = []string{}
@@ -40,7 +40,7 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 type checker struct {
 	Reader
 	report   CheckReport
-	sums     map[string]bool                  // blobs that images refer to
+	sums     map[string]uint64                // blobs that images refer to, and their size
 	counts   map[string]map[schemas.State]int // executions found by job
 	revs     map[string]uint64                // the highest revision of an execution by job
 	under    map[string]string                // the execution under way by device
@@ -140,7 +140,10 @@ func (c *checker) deviceType(t *DeviceType) error {
 }
 
 func (c *checker) image(m *Image) error {
-	c.sums[m.SHA256] = true
+	if size, ok := c.sums[m.SHA256]; ok && size != m.Size {
+		c.violation("image %q has %d bytes, another of the same content %d", m.ID, m.Size, size)
+	}
+	c.sums[m.SHA256] = m.Size
 	for _, dt := range m.DeviceTypes {
 		if err := c.refers(tableImages, m.ID, tableDeviceTypes, dt); err != nil {
 			return err
@@ -310,8 +313,11 @@ func (c *checker) blobs(ctx context.Context, b Blobs) error {
 	if err := b.List(ctx, func(sum string, size int64) bool {
 		c.report.Blobs++
 		c.report.BlobBytes += size
-		if !c.sums[sum] {
+		switch want, ok := c.sums[sum]; {
+		case !ok:
 			c.violation("blob %s belongs to no image", sum)
+		case uint64(size) != want:
+			c.violation("blob %s has %d bytes, its image %d", sum, size, want)
 		}
 		return true
 	}); err != nil {

@@ -104,8 +104,20 @@ func TestCheckFindsBlobDamage(t *testing.T) {
 	if r.Blobs != 1 || r.BlobBytes != 10 || r.Records < 3 || r.Indexes < 3 {
 		t.Errorf("report %+v", r)
 	}
-	e.ok(e.blobs.Remove(ctx, m.SHA256))
+	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
+		b, err := w.Get("images", []byte(m.ID))
+		return errors.Join(err, w.Put("images", []byte(m.ID), []byte(strings.Replace(string(b), `"size":10`, `"size":11`, 1))))
+	}))
 	r, err := e.Check(ctx)
+	if err != nil || r.Count != 1 || !strings.Contains(r.Violations[0], "has 10 bytes, its image 11") {
+		t.Errorf("check of a wrong size: %+v, %v", r, err)
+	}
+	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
+		b, err := w.Get("images", []byte(m.ID))
+		return errors.Join(err, w.Put("images", []byte(m.ID), []byte(strings.Replace(string(b), `"size":11`, `"size":10`, 1))))
+	}))
+	e.ok(e.blobs.Remove(ctx, m.SHA256))
+	r, err = e.Check(ctx)
 	if err != nil || r.Count != 1 || !strings.Contains(r.Violations[0], "cannot be read") {
 		t.Errorf("check of a missing blob: %+v, %v", r, err)
 	}

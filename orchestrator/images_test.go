@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -230,5 +231,36 @@ func TestUploadOfIntelHEX(t *testing.T) {
 	e.ok(err)
 	if want := []byte{1, 2, 3, 4, 255, 255, 255, 255, 9}; !bytes.Equal(got, want) {
 		t.Errorf("flattened to %v, want %v", got, want)
+	}
+}
+
+// TestSameContentComesAndGoes uploads and deletes one content from several
+// goroutines: an image's bytes are there whenever its record is.
+func TestSameContentComesAndGoes(t *testing.T) {
+	e := newEnv(t)
+	e.fleet(0)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				m, err := e.UploadImage(ctx, newImage("1"), bytes.NewReader(content(3000, 1)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, b, err := e.OpenImage(ctx, m.ID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := errors.Join(b.Close(), e.DeleteImage(ctx, m.ID)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r := e.checkClean(); r.Blobs != 0 {
+		t.Errorf("%d blobs are left", r.Blobs)
 	}
 }
