@@ -41,9 +41,10 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	if o.External.URL != "" {
 		return s.bus.useExternal(o.External)
 	}
+	s.connected = newConnectedDevices(registry)
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
-		OnDisconnect: s.principalGone, HoldDevices: true,
+		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true,
 		Logger: s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
 	if cfg.Listeners, err = listeners(o); err != nil {
@@ -134,6 +135,10 @@ func (b *bus) admit() {
 	}
 }
 
+// principalCame counts the devices of a new connection. That they are online
+// they say themselves.
+func (s *Server) principalCame(_ string, devices []string) { s.connected.Add(float64(len(devices))) }
+
 // presenceAtOnce bounds the devices of one bridge that are recorded offline at
 // a time; together they make one commit.
 const presenceAtOnce = 64
@@ -144,6 +149,7 @@ const presenceAtOnce = 64
 // While the server itself ends nothing is recorded: the next start takes every
 // device for offline anyway.
 func (s *Server) principalGone(name string, devices []string) {
+	s.connected.Sub(float64(len(devices)))
 	if s.ending.Load() {
 		return
 	}

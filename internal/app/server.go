@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"davit/gateway"
@@ -43,8 +44,10 @@ type Server struct {
 	web      []net.Listener // HTTP, then HTTPS if there is one
 	addrs    Addresses
 	ending   atomic.Bool
-	ready    chan struct{}
-	done     chan struct{}
+	// connected counts devices at the embedded broker; nil with an external one.
+	connected prometheus.Gauge
+	ready     chan struct{}
+	done      chan struct{}
 }
 
 // NewServer takes the data folder and opens everything that a Server needs,
