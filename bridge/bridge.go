@@ -29,6 +29,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
 	"davit/internal/durable"
+	"davit/internal/logonce"
 	"davit/schemas"
 )
 
@@ -90,7 +91,7 @@ type Bridge struct {
 	downloads *downloads
 	devices   map[string]*line
 	order     []*line
-	refusals  refusals
+	refusals  logonce.Limit
 	ready     chan struct{}
 	readyOnce sync.Once
 }
@@ -390,26 +391,12 @@ func (b *Bridge) farewell(ctx context.Context) {
 	}
 }
 
-// refusals remembers when a device's malformed messages were logged last.
-type refusals struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
 // refuse counts a malformed message and logs it once per device and minute.
 func (b *Bridge) refuse(device string, k schemas.Kind, err error) {
 	b.metrics.refusedMessage(k)
-	r := &b.refusals
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	if r.last == nil {
-		r.last = map[string]time.Time{}
-	}
-	if last, ok := r.last[device]; ok && now.Sub(last) < time.Minute {
+	if !b.refusals.Allow(device) {
 		return
 	}
-	r.last[device] = now
 	b.log.Warn("malformed message from the service", "device", device, "kind", k, "error", err)
 }
 

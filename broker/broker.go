@@ -13,6 +13,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/internal/logonce"
 )
 
 const (
@@ -32,7 +34,7 @@ type Broker struct {
 	inline   *mqtt.Client // publishes wills that mochi forgets
 	events   *events      // nil without callbacks
 	sessions *sessions
-	logged   logLimit
+	logged   logonce.Limit
 	turns    shareTurns
 	pool     sync.Pool // of *[]byte
 
@@ -295,7 +297,7 @@ func (b *Broker) revoked(name string) {
 
 func (b *Broker) slowReader(c *conn) {
 	b.metrics.slowReader()
-	if p := c.principal; p != nil && b.logged.allow("slow/"+p.name) {
+	if p := c.principal; p != nil && b.logged.Allow("slow/"+p.name) {
 		b.log.Warn("MQTT client reads too slowly; connection ended", "principal", p.name, "remote", c.RemoteAddr().String())
 	}
 }

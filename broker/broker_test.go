@@ -2,13 +2,11 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -254,27 +252,4 @@ func TestFullWindowFitsTheBuffer(t *testing.T) {
 			dev.message()
 		}
 	}
-}
-
-func TestLogLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var l logLimit
-		if !l.allow("a") || l.allow("a") || !l.allow("b") {
-			t.Error("not once per key")
-		}
-		time.Sleep(logEvery)
-		if !l.allow("a") || l.allow("a") {
-			t.Error("not once per minute")
-		}
-		for i := range 3 * logKeys {
-			l.allow(fmt.Sprint(i))
-		}
-		if len(l.last) > logKeys {
-			t.Errorf("%d keys remembered", len(l.last))
-		}
-		time.Sleep(logEvery)
-		if !l.allow("new") {
-			t.Error("full of old keys")
-		}
-	})
 }

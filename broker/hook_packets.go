@@ -80,7 +80,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 // refuse counts a refusal, and logs it once per principal and minute.
 func (b *Broker) refuse(c *conn, action, topic string, r refusal) {
 	b.metrics.aclRefused(action, r)
-	if b.logged.allow("acl/" + c.principal.name) {
+	if b.logged.Allow("acl/" + c.principal.name) {
 		b.log.Warn("MQTT "+action+" refused", "principal", c.principal.name, "topic", printable([]byte(topic)),
 			"reason", string(r), "remote", c.RemoteAddr().String())
 	}

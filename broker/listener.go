@@ -43,7 +43,7 @@ func (a acceptor) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		a.b.metrics.acceptError()
-		if a.b.logged.allow("accept") {
+		if a.b.logged.Allow("accept") {
 			a.b.log.Error("cannot accept MQTT connections for now; trying again", "address", a.Addr().String(), "error", err)
 		}
 		t := time.NewTimer(pause)
@@ -140,7 +140,7 @@ func (b *Broker) serveConn(c *conn, deadline time.Time) {
 	if !c.talk.answered {
 		reason := whyNoConnect(err)
 		b.metrics.refused(reason)
-		if b.logged.allow("connect/" + reason) {
+		if b.logged.Allow("connect/" + reason) {
 			b.log.Warn("socket closed: no proper MQTT CONNECT", "remote", c.RemoteAddr().String(), "reason", reason, "error", err)
 		}
 	}
@@ -157,7 +157,7 @@ func (b *Broker) handshake(c *conn, deadline time.Time) error {
 	err := t.HandshakeContext(ctx)
 	if err != nil {
 		b.metrics.refused("tls")
-		if b.logged.allow("tls") {
+		if b.logged.Allow("tls") {
 			b.log.Warn("TLS handshake of an MQTT client failed", "remote", c.RemoteAddr().String(), "error", err)
 		}
 	}
@@ -181,7 +181,7 @@ func (b *Broker) establish(c *conn) (err error, crashed bool) {
 		if v := recover(); v != nil {
 			crashed = true
 			b.metrics.panicked()
-			if b.logged.allow("panic") {
+			if b.logged.Allow("panic") {
 				b.log.Error("MQTT packet made the library panic; connection ended",
 					"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
 			}

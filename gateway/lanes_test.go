@@ -2,14 +2,15 @@ package gateway
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"davit/internal/logonce"
 	"davit/schemas"
 )
 
@@ -113,23 +114,19 @@ func TestLanesAreBounded(t *testing.T) {
 
 func TestRefusalsAreLoggedOncePerDeviceAndMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRefusalLog(slog.New(slog.NewTextHandler(io.Discard, nil)))
-		if !l.admit("a") || l.admit("a") || !l.admit("b") {
-			t.Fatal("the first refusal of each device is logged, the second is not")
+		var log strings.Builder
+		l := refusalLog{log: slog.New(slog.NewTextHandler(&log, nil))}
+		for range 3 {
+			l.warn("a", "refused")
+			l.error("b", "failed")
 		}
-		time.Sleep(refusalLogEvery)
-		if !l.admit("a") {
-			t.Error("after a minute the next refusal is logged")
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines, want one for each device:\n%s", n, log.String())
 		}
-		for d := range 2 * refusalLogMost {
-			l.admit(fmt.Sprint("many", d))
-		}
-		if len(l.last) > refusalLogMost {
-			t.Errorf("%d devices are remembered, at most %d are allowed", len(l.last), refusalLogMost)
-		}
-		time.Sleep(refusalLogEvery)
-		if !l.admit("new") {
-			t.Error("old devices are not forgotten")
+		time.Sleep(logonce.Every)
+		l.error("a", "failed")
+		if n := strings.Count(log.String(), "\n"); n != 3 {
+			t.Errorf("%d lines, want a third one after a minute:\n%s", n, log.String())
 		}
 	})
 }

@@ -6,10 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
-	"time"
 	"unicode/utf8"
 
+	"davit/internal/logonce"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -72,60 +71,22 @@ func orchestratorReason(err error) reason {
 	return reasonInternal
 }
 
-// Limits of refusalLog.
-const (
-	refusalLogEvery = time.Minute
-	refusalLogMost  = 10_000 // devices remembered
-)
-
-// refusalLog writes at most one line per device and minute, and remembers a
-// bounded number of devices: past that it stays silent, the metrics count on.
+// refusalLog writes at most one line per device and minute.
 type refusalLog struct {
 	log *slog.Logger
-	now func() time.Time
-
-	mu    sync.Mutex
-	last  map[string]time.Time
-	swept time.Time
-}
-
-func newRefusalLog(log *slog.Logger) *refusalLog {
-	return &refusalLog{log: log, now: time.Now, last: map[string]time.Time{}}
+	due logonce.Limit
 }
 
 // warn logs msg for device unless it did so within the last minute.
 func (l *refusalLog) warn(device, msg string, args ...any) {
-	if l.admit(device) {
+	if l.due.Allow(device) {
 		l.log.Warn(msg, append([]any{"device", device}, args...)...)
 	}
 }
 
 // error is warn for faults of our own.
 func (l *refusalLog) error(device, msg string, args ...any) {
-	if l.admit(device) {
+	if l.due.Allow(device) {
 		l.log.Error(msg, append([]any{"device", device}, args...)...)
 	}
-}
-
-func (l *refusalLog) admit(device string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	if t, ok := l.last[device]; ok && now.Sub(t) < refusalLogEvery {
-		return false
-	}
-	// A sweep looks at every device, so there is one a minute at most.
-	if len(l.last) >= refusalLogMost && now.Sub(l.swept) >= refusalLogEvery {
-		l.swept = now
-		for d, t := range l.last {
-			if now.Sub(t) >= refusalLogEvery {
-				delete(l.last, d)
-			}
-		}
-	}
-	if len(l.last) >= refusalLogMost {
-		return false
-	}
-	l.last[device] = now
-	return true
 }

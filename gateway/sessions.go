@@ -129,7 +129,7 @@ func NewSessions(o SessionsOptions) (*Sessions, error) {
 		options:  o,
 		messages: newLanes(o.QueueBytes),
 		fetches:  newLanes(o.QueueBytes / 4),
-		refusals: newRefusalLog(o.Log),
+		refusals: &refusalLog{log: o.Log},
 		slots:    make(chan struct{}, maxOutstanding),
 		seed:     maphash.MakeSeed(),
 		ready:    make(chan struct{}),

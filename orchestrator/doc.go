@@ -15,5 +15,5 @@
 // Goroutines: methods run in their callers'. Run owns the publishers, which
 // bring the offer topics of marked devices up to date (outbox.go), the workers of
 // the streamer (streamer.go) and one that finishes jobs (run.go). What they share
-// is guarded by a mutex each: outbox, watch, streamer, blobCache, onceAMinute.
+// is guarded by a mutex each: outbox, watch, streamer and blobCache.
 package orchestrator

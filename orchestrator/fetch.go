@@ -63,7 +63,7 @@ func (s *Service) granted(ctx context.Context, device, image string) (*Tracked, 
 
 func (s *Service) refuse(device, reason string, err error) error {
 	s.metrics.fetchRefused(reason)
-	if s.refused.allow(reason + " " + device) {
+	if s.refused.Allow(reason + " " + device) {
 		s.log.Warn("fetch refused", slog.String("device", device), slog.String("reason", reason), slog.Any("error", err))
 	}
 	return err

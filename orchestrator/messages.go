@@ -34,7 +34,7 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		}
 		return t.step(device, &rec, Heard{Versions: dt.versionsOf(h.HostVersions), Execution: h.Execution, Attempt: h.Attempt})
 	})
-	if err == nil && h.DeviceType != "" && h.DeviceType != known && s.refused.allow("type "+device) {
+	if err == nil && h.DeviceType != "" && h.DeviceType != known && s.refused.Allow("type "+device) {
 		s.log.Warn("device says that it is of another type than it was created with; the created one counts",
 			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("type", known))
 	}

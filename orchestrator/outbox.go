@@ -118,7 +118,7 @@ func (s *Service) publishLoop(ctx context.Context) {
 			return
 		}
 		s.metrics.publishFailed()
-		if s.refused.allow("publish") {
+		if s.refused.Allow("publish") {
 			s.log.Warn("offer not published; it is tried again", slog.String("device", device), slog.Any("error", err))
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"davit/internal/logonce"
 	"davit/schemas"
 )
 
@@ -88,7 +89,7 @@ type Service struct {
 	outbox   *outbox
 	watch    *watch
 	streamer *streamer
-	refused  *onceAMinute
+	refused  logonce.Limit
 	// blobMu is held from the moment a blob is put in its place, or loses its
 	// last image, until the store and the blobs agree again.
 	blobMu sync.Mutex
@@ -107,7 +108,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(), watch: newWatch(), refused: newOnceAMinute(o.Now),
+		outbox: newOutbox(), watch: newWatch(),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.streamer = newStreamer(streamerConfig{

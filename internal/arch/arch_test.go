@@ -24,22 +24,23 @@ const module = "davit/"
 var allowed = map[string][]string{
 	"schemas":               {},
 	"internal/durable":      {},
+	"internal/logonce":      {},
 	"internal/arch":         {},
 	"internal/sim":          {"schemas"},
-	"broker":                {"schemas", "internal/durable"},
-	"bridge":                {"schemas", "internal/durable"},
+	"broker":                {"schemas", "internal/durable", "internal/logonce"},
+	"bridge":                {"schemas", "internal/durable", "internal/logonce"},
 	"bridge/dialect":        {"schemas"},
 	"bridge/serialport":     {"bridge/dialect"},
-	"bridge/spool":          {"schemas", "internal/durable"},
-	"orchestrator":          {"schemas", "internal/durable"},
+	"bridge/spool":          {"schemas", "internal/durable", "internal/logonce"},
+	"orchestrator":          {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware": {},
 	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
 	// interface of six methods cannot name and that a second set of types would only repeat.
-	"gateway":         {"schemas", "orchestrator", "internal/durable"},
+	"gateway":         {"schemas", "orchestrator", "internal/durable", "internal/logonce"},
 	"internal/client": {"schemas", "orchestrator"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
 	"internal/demo":   {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
-	"cmd/davit":       {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/demo", "internal/sim", "internal/durable"},
+	"cmd/davit":       {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/demo", "internal/sim", "internal/durable", "internal/logonce"},
 }
 
 // fences says which folders may import a vendor's library outside their tests.
@@ -47,7 +48,6 @@ var fences = map[string][]string{
 	"github.com/mochi-mqtt/server":  {"broker"},
 	"github.com/eclipse/paho":       {"gateway", "bridge", "internal/sim"},
 	"go.etcd.io/bbolt":              {"orchestrator/boltstore"},
-	"go.bug.st/serial":              {"bridge/serialport"},
 	"github.com/creack/pty":         {"internal/sim"},
 	"github.com/spf13/cobra":        {"cmd/davit"},
 	"github.com/danielgtaylor/huma": {"gateway"},
