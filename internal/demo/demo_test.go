@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,10 +85,18 @@ func TestDemoFailuresEndAsTheyShould(t *testing.T) {
 		"checksum":         {schemas.StateFailed, schemas.CauseChecksum},
 		"no-boot":          {schemas.StateFailed, schemas.CauseBoot},
 		"silent":           {schemas.StateTimedOut, schemas.CauseTimeout},
-		"unplug":           {schemas.StateSucceeded, schemas.CauseNone},
-		"crc-noise":        {schemas.StateSucceeded, schemas.CauseNone},
+		"unplug":           {schemas.StateFailed, schemas.CauseSerial},
+		"crc-noise":        {schemas.StateFailed, schemas.CauseSerial},
+		"replug":           {schemas.StateSucceeded, schemas.CauseNone},
+		"mild-noise":       {schemas.StateSucceeded, schemas.CauseNone},
 	}
+	names := strings.Split(FaultNames(), ", ")
 	for _, name := range sim.FaultNames() {
+		if !slices.Contains(names, name) {
+			t.Errorf("the simulator's case %q is not shown", name)
+		}
+	}
+	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			result, out := runDemo(t, Options{Fail: name, JSON: true})
@@ -108,7 +117,7 @@ func TestDemoFailuresEndAsTheyShould(t *testing.T) {
 			if len(faulted.Explanation) < 2 {
 				t.Errorf("explanation %q", faulted.Explanation)
 			}
-			if name == "unplug" && faulted.LineDropouts != 1 {
+			if name == "replug" && faulted.LineDropouts != 1 {
 				t.Errorf("the cable was pulled %d times", faulted.LineDropouts)
 			}
 		})

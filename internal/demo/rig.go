@@ -167,7 +167,7 @@ func (r *rig) startStation(ctx context.Context, s *station) error {
 	}
 	line := sim.LineConfig{Baud: r.options.Baud, Seed: mcu.Seed}
 	if s.fault.name != "" {
-		s.fault.sim.Apply(&mcu, &line)
+		mcu.Fault, line.ToMCU, line.FromMCU = s.fault.mcu.MCU, s.fault.noise, s.fault.noise
 	}
 	link := filepath.Join(r.dir, s.device+".tty")
 	var err error

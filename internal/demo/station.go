@@ -27,9 +27,10 @@ type station struct {
 	unplugged time.Duration
 	before    string // version that the service knew before the job
 
-	plugging sync.WaitGroup // the hand at the cable
+	handling sync.WaitGroup // the hand at the cable
 
 	mu      sync.Mutex // the MCU's goroutine reports what follows
+	struck  bool       // the line's trouble has begun
 	pulls   int64
 	first   time.Time // when the first piece of the transfer was taken
 	firstN  uint32    // and how many bytes it had
@@ -51,14 +52,28 @@ func (s *station) event(e sim.Event) {
 		// The first piece's own time is not seen; it is taken to be like the others'.
 		s.loading = time.Duration(float64(now.Sub(s.first)) * float64(e.Size) / float64(e.Size-s.firstN))
 	}
-	if s.fault.unplugAt > 0 && s.pulls == 0 && e.Done >= min(s.fault.unplugAt, e.Size/2) {
-		s.pulls++
-		s.plugging.Go(s.pullCable)
+	if s.fault.at > 0 && !s.struck && e.Done >= min(s.fault.at, e.Size/2) {
+		s.struck = true
+		s.strike()
 	}
 }
 
-// pullCable unplugs the line and plugs it again after a while.
-func (s *station) pullCable() {
+// strike begins the line's trouble; mu is held.
+func (s *station) strike() {
+	switch s.fault.trouble {
+	case cablePulled:
+		s.pulls++
+		s.handling.Go(s.pty.Unplug)
+	case cableReplaced:
+		s.pulls++
+		s.handling.Go(s.replaceCable)
+	case lineDrowned:
+		s.pty.Line().SetFaults(drowning())
+	}
+}
+
+// replaceCable unplugs the line and plugs it again after a while.
+func (s *station) replaceCable() {
 	s.pty.Unplug()
 	time.Sleep(s.unplugged)
 	if err := s.pty.Replug(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -70,7 +85,7 @@ func (s *station) pullCable() {
 
 // close frees the line when nothing uses it any more.
 func (s *station) close() error {
-	s.plugging.Wait()
+	s.handling.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(s.plugErr, s.pty.Close())

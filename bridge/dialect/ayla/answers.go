@@ -323,9 +323,9 @@ func (s *session) unanswered() {
 	switch {
 	case u.refusal != tlv.CodeOK:
 		s.rejected(u.refusal)
-	case u.bad > 0 && u.good == 0:
+	case u.good == 0:
 		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
-			fmt.Sprintf("Only noise came from the host MCU (%d bad frames); check speed, parity and wiring.", u.bad))
+			fmt.Sprintf("The host MCU acknowledged nothing for %v (%d frames came in damaged); check its power and the line's speed, parity and wiring.", u.AnswerTimeout, u.bad))
 	default:
 		s.end(schemas.StateTimedOut, schemas.CauseTimeout, 0,
 			fmt.Sprintf("The host MCU did not answer the offer within %v.", u.AnswerTimeout))

@@ -252,6 +252,21 @@ func TestHopelessLine(t *testing.T) {
 	})
 }
 
+// An MCU from which nothing is understood, be it dead or drowned in noise, is the
+// line's failure; one that acknowledges and does not answer is a timeout.
+func TestNothingIsUnderstood(t *testing.T) {
+	for name, line := range map[string]sim.LineConfig{
+		"noise":        {FromMCU: sim.LineFaults{BitErrorRate: 0.3}},
+		"nothing sent": {FromMCU: sim.LineFaults{DropRate: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onRig(t, line, sim.MCUConfig{}, 1000, func(r *rig) {
+				r.run(schemas.StateFailed, schemas.CauseSerial)
+			})
+		})
+	}
+}
+
 func TestStuckLine(t *testing.T) {
 	for _, at := range []time.Duration{0, 300 * time.Millisecond, 700 * time.Millisecond} {
 		t.Run(at.String(), func(t *testing.T) {
