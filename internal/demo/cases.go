@@ -61,7 +61,7 @@ func faults() []fault {
 // drowning is the noise of lineDrowned: what the bridge sends mostly arrives,
 // and nothing of the answers does.
 func drowning() (toMCU, fromMCU sim.LineFaults) {
-	return sim.LineFaults{BitErrorRate: 1e-4}, sim.LineFaults{BitErrorRate: 0.3}
+	return sim.LineFaults{BitErrorRate: 1e-4}, sim.LineFaults{BitErrorRate: 0.2}
 }
 
 func faultByName(name string) (fault, error) {
