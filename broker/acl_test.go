@@ -194,10 +194,10 @@ func TestWillPassesTheACL(t *testing.T) {
 			}
 		}
 	}
-	w := publishPacket(topic("pump", schemas.KindPresence), 1, true, "offline")
+	w := publishPacket(topic("pump", schemas.KindPresence), 1, true, offline)
 	dev := connect(t, b.addr(), connectOptions{login: pump, will: &w})
 	_ = dev.Close()
-	if pk := svc.message(); string(pk.Payload) != "offline" || pk.FixedHeader.Qos != 1 {
+	if pk := svc.message(); string(pk.Payload) != offline || pk.FixedHeader.Qos != 1 {
 		t.Errorf("will %q with QoS %d", pk.Payload, pk.FixedHeader.Qos)
 	}
 	dev = connect(t, b.addr(), connectOptions{login: pump, will: &w})

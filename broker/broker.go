@@ -31,8 +31,8 @@ type Broker struct {
 	log      *slog.Logger
 	metrics  *Metrics
 	server   *mqtt.Server
-	inline   *mqtt.Client // publishes wills that mochi forgets
-	events   *events      // nil without callbacks
+	inline   *mqtt.Client // publishes wills that mochi forgets, and presence
+	events   *events
 	sessions *sessions
 	logged   logonce.Limit
 	turns    shareTurns
@@ -73,9 +73,7 @@ func New(cfg Config) (*Broker, error) {
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
 		conns: make(map[*conn]struct{}),
 	}
-	if cfg.OnConnect != nil || cfg.OnDisconnect != nil {
-		b.events = newEvents(b.call)
-	}
+	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)
 	b.server = newServer(cfg.Limits)
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
@@ -168,9 +166,7 @@ func (b *Broker) Start() error {
 		b.listeners = append(b.listeners, ln)
 	}
 	b.started = true
-	if b.events != nil {
-		go b.events.run()
-	}
+	go b.events.run()
 	for i, l := range b.cfg.Listeners {
 		b.serve(l, b.listeners[i])
 		b.log.Info("MQTT listener open", "transport", string(l.Transport), "address", b.listeners[i].Addr().String(), "tls", l.TLS != nil)
@@ -217,9 +213,7 @@ func (b *Broker) Stop() {
 		b.abortAll()
 		<-ended
 	}
-	if b.events != nil {
-		b.events.stop()
-	}
+	b.events.stop()
 }
 
 // abortPending ends sockets that have not authenticated.
@@ -270,11 +264,13 @@ func (b *Broker) end(c *conn) {
 	b.tasks.Done()
 }
 
-// call runs the callback of one event.
+// call does what is due at one event: presence first, then the callback.
 func (b *Broker) call(e event) {
 	fn := b.cfg.OnDisconnect
 	if e.up {
 		fn = b.cfg.OnConnect
+	} else {
+		b.offline(e.p)
 	}
 	if fn != nil {
 		fn(e.p.name, append([]string(nil), e.p.devices...))

@@ -161,7 +161,7 @@ func TestConnackTellsTheLimits(t *testing.T) {
 	// A DISCONNECT that asks for a longer session is not a violation, and no will is sent.
 	svc := connect(t, b.addr(), connectOptions{login: service()})
 	svc.subscribe(1, "#")
-	w := publishPacket(topic("pump", schemas.KindPresence), 1, true, "offline")
+	w := publishPacket(topic("pump", schemas.KindPresence), 1, true, offline)
 	dev := connect(t, b.addr(), connectOptions{login: pump, will: &w})
 	dev.send(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
@@ -222,7 +222,7 @@ func TestSilentClientsAreDropped(t *testing.T) {
 	for id, o := range map[string]connectOptions{
 		"short": {version: 4, keepalive: 1}, "none": {version: 4, noKeepalive: true}, "long": {version: 5, keepalive: 600}, "none5": {version: 5, noKeepalive: true},
 	} {
-		w := publishPacket(topic(id, schemas.KindPresence), 1, true, "offline")
+		w := publishPacket(topic(id, schemas.KindPresence), 1, true, offline)
 		want[w.TopicName] = true
 		o.login, o.will = addDevice(t, b, id), &w
 		connect(t, b.addr(), o)

@@ -79,13 +79,18 @@ type Config struct {
 	// all topics but those that begin with $. An empty password admits
 	// nobody under that name.
 	ServiceName, ServicePassword string
+	// The broker itself keeps the retained presence true: when the last
+	// connection of a principal has ended, that of each of its devices is
+	// replaced by offline, which a bridge's one will could not do.
+	//
 	// OnConnect is called when a device or bridge has its first connection,
 	// OnDisconnect when its last has ended, with the devices that the
 	// principal had when it connected. The calls for all principals come one
 	// at a time, in order, from one goroutine, so they should be brief. A
 	// take-over, where a new connection replaces the old, is neither. The
 	// CONNACK of a connection waits until OnDisconnect for the same principal
-	// has returned, so what a device says afterwards is never undone by it.
+	// has returned, so what a device says afterwards is undone neither by it nor
+	// by the presence.
 	OnConnect, OnDisconnect func(principal string, devices []string)
 	// HoldDevices makes devices and bridges wait with their CONNECT until
 	// Admit is called, at most ConnectTimeout: a service that has to

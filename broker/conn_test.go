@@ -148,7 +148,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	})
 	svc := connect(t, b.addr(), connectOptions{login: service()})
 	svc.subscribe(1, schemas.Filter(schemas.KindPresence))
-	w := publishPacket(topic("slow", schemas.KindPresence), 1, true, "offline")
+	w := publishPacket(topic("slow", schemas.KindPresence), 1, true, offline)
 	dev := connect(t, b.addr(), connectOptions{login: addDevice(t, b, "slow"), will: &w})
 	dev.subscribe(0, topic("slow", schemas.KindChunk))
 	big := string(make([]byte, 60<<10))
@@ -171,7 +171,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 		}
 		select {
 		case pk := <-gone:
-			if string(pk.Payload) != "offline" {
+			if string(pk.Payload) != offline {
 				t.Fatalf("%s: %q", pk.TopicName, pk.Payload)
 			}
 			if n := testutil.ToFloat64(b.metrics.slow); n != 1 {

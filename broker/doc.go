@@ -27,6 +27,8 @@
 //   - mochi's event loop is not started: there are no $SYS topics, sessions
 //     or delayed messages for it to look after. A message expiry interval is
 //     not acted upon; the contract's messages carry their own times.
+//   - When the last connection of a principal has ended, the broker says so
+//     itself on the presence topic of each of its devices (presence.go).
 //   - Client ids are scoped by principal, so no principal can take over a
 //     session of another whatever it calls itself.
 //

@@ -23,6 +23,8 @@ const (
 	serviceName = "$davit"
 	servicePass = "service-secret"
 	patience    = 10 * time.Second
+	// offline is what a presence topic says of a device that is gone.
+	offline = `{"v":1,"online":false}`
 )
 
 // full says whether everything has to be there and slow variants run.

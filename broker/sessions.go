@@ -34,16 +34,17 @@ type presence struct {
 // never sees a take-over, with which it has three defects.
 type sessions struct {
 	disconnect func(*conn, packets.Code)
-	events     *events // nil without callbacks
+	events     *events
 
 	mu     sync.Mutex
 	byID   map[string]*session
 	people map[string]*presence
-	count  int // without the service's
+	acting map[string]int // by device: principals with a connection that act for it
+	count  int            // connections without the service's
 }
 
 func newSessions(e *events, disconnect func(*conn, packets.Code)) *sessions {
-	return &sessions{disconnect: disconnect, events: e, byID: make(map[string]*session), people: make(map[string]*presence)}
+	return &sessions{disconnect: disconnect, events: e, byID: make(map[string]*session), people: make(map[string]*presence), acting: make(map[string]int)}
 }
 
 // len is how many connections devices and bridges have.
@@ -104,15 +105,36 @@ func (s *sessions) join(c *conn, perPrincipal int) (ended int) {
 // arrived tells of the principal's first connection; s.mu is held. The channel
 // is nil or closed when an earlier OnDisconnect has returned.
 func (s *sessions) arrived(who *presence, p *principal) <-chan struct{} {
-	if s.events == nil || p.service || who.since == p {
+	if p.service || who.since == p {
 		return nil
 	}
 	if who.since != nil { // its devices were changed while another connection lived on
-		who.leaving = s.events.put(false, who.since)
+		s.departed(who)
 	}
 	who.since = p
+	for _, d := range p.devices {
+		s.acting[d]++
+	}
 	s.events.put(true, p)
 	return who.leaving
+}
+
+// departed tells of the end of a principal's last connection; s.mu is held.
+func (s *sessions) departed(who *presence) {
+	for _, d := range who.since.devices {
+		if s.acting[d]--; s.acting[d] == 0 {
+			delete(s.acting, d)
+		}
+	}
+	who.leaving = s.events.put(false, who.since)
+	who.since = nil
+}
+
+// anyFor says whether a principal with a connection acts for the device.
+func (s *sessions) anyFor(device string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acting[device] > 0
 }
 
 // leave is called when mochi has forgotten c.
@@ -131,8 +153,7 @@ func (s *sessions) leave(c *conn) {
 	who.live = slices.DeleteFunc(who.live, func(x *session) bool { return x == me })
 	if len(who.live)+who.joining == 0 {
 		if who.since != nil {
-			who.leaving = s.events.put(false, who.since)
-			who.since = nil
+			s.departed(who)
 		}
 		s.forget(c.principal.name, who)
 	}

@@ -167,7 +167,7 @@ func TestWillAfterTheBrokerEndedTheConnection(t *testing.T) {
 	svc.subscribe(1, schemas.Filter(schemas.KindPresence))
 	for i := range 30 {
 		pump := addDevice(t, b, fmt.Sprint("pump", i))
-		w := publishPacket(topic(pump.user, schemas.KindPresence), 1, true, "offline")
+		w := publishPacket(topic(pump.user, schemas.KindPresence), 1, true, offline)
 		dev := connect(t, b.addr(), connectOptions{login: pump, will: &w})
 		switch i % 3 {
 		case 0:
@@ -182,7 +182,7 @@ func TestWillAfterTheBrokerEndedTheConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		dev.ended()
-		if pk := svc.message(); pk.TopicName != w.TopicName || string(pk.Payload) != "offline" {
+		if pk := svc.message(); pk.TopicName != w.TopicName || string(pk.Payload) != offline {
 			t.Fatalf("%s: %q", pk.TopicName, pk.Payload)
 		}
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"davit/orchestrator"
 	"davit/schemas"
@@ -59,9 +60,7 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 	case schemas.KindFetch:
 		err = deliver(ctx, device, it, &schemas.Fetch{}, s.options.Devices.Fetch)
 	case schemas.KindPresence:
-		err = deliver(ctx, device, it, &schemas.Presence{}, func(ctx context.Context, device string, p schemas.Presence) error {
-			return s.options.Devices.Presence(ctx, device, p.Online)
-		})
+		err = s.handlePresence(ctx, device, it)
 	}
 	switch {
 	case err == nil:
@@ -77,6 +76,24 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 	default:
 		s.refuse(device, it.kind, orchestratorReason(err), err)
 	}
+}
+
+// handlePresence clears what the broker retains of a device that the service
+// does not know: it may have been deleted while it was connected, or while this
+// process was not running.
+func (s *Sessions) handlePresence(ctx context.Context, device string, it item) error {
+	if len(it.payload) == 0 {
+		return nil // cleared; nobody says anything
+	}
+	err := deliver(ctx, device, it, &schemas.Presence{}, func(ctx context.Context, device string, p schemas.Presence) error {
+		return s.options.Devices.Presence(ctx, device, p.Online)
+	})
+	if errors.Is(err, orchestrator.ErrNotFound) {
+		if failed := s.clearPresence(ctx, device); failed != nil {
+			err = fmt.Errorf("%w; its retained presence is not cleared: %v", err, failed)
+		}
+	}
+	return err
 }
 
 // deliver decodes into p and calls fn with its value.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/eclipse/paho.golang/paho"
@@ -23,6 +24,16 @@ func (s *Sessions) Offer(ctx context.Context, device string, o schemas.Offer) er
 // the offer.
 func (s *Sessions) Withdraw(ctx context.Context, device string) error {
 	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindOffer}, nil)
+}
+
+// Forget implements orchestrator.Publisher: empty retained messages clear what
+// the broker keeps of the device.
+func (s *Sessions) Forget(ctx context.Context, device string) error {
+	return errors.Join(s.Withdraw(ctx, device), s.clearPresence(ctx, device))
+}
+
+func (s *Sessions) clearPresence(ctx context.Context, device string) error {
+	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindPresence}, nil)
 }
 
 // Ack implements orchestrator.Publisher.

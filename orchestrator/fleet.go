@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,7 +76,10 @@ func (s *Service) DeleteDevice(ctx context.Context, id string) error {
 			}
 			return err
 		}
-		return remove(t, rec)
+		// The note brings the outbox to clear what the broker retains of the
+		// device, after a crash as well.
+		t.out.resync = append(t.out.resync, id)
+		return errors.Join(remove(t, rec), t.mark(id, st.Retained, true))
 	})
 	return err
 }

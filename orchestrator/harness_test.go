@@ -25,13 +25,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeBroker is a Publisher that keeps what was published.
 type fakeBroker struct {
-	mu       sync.Mutex
-	offers   map[string]schemas.Offer // retained
-	offered  int
-	acks     map[string][]schemas.Ack
-	fail     error // what Offer, Withdraw and Ack return
-	onChunk  func(device string, chunk []byte) error
-	receives []string // devices in the order of their chunks
+	mu        sync.Mutex
+	offers    map[string]schemas.Offer // retained
+	offered   int
+	acks      map[string][]schemas.Ack
+	fail      error // what Offer, Withdraw and Ack return
+	onChunk   func(device string, chunk []byte) error
+	receives  []string // devices in the order of their chunks
+	forgotten []string // deleted devices that were cleared
 }
 
 func newBroker() *fakeBroker {
@@ -59,6 +60,16 @@ func (b *fakeBroker) Withdraw(_ context.Context, device string) error {
 		return b.fail
 	}
 	delete(b.offers, device)
+	return nil
+}
+
+func (b *fakeBroker) Forget(ctx context.Context, device string) error {
+	if err := b.Withdraw(ctx, device); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgotten = append(b.forgotten, device)
 	return nil
 }
 

@@ -81,6 +81,8 @@ type Publisher interface {
 	Offer(ctx context.Context, device string, o schemas.Offer) error
 	// Withdraw clears the retained offer.
 	Withdraw(ctx context.Context, device string) error
+	// Forget clears everything that is retained of a device that was deleted.
+	Forget(ctx context.Context, device string) error
 	// Ack publishes the acknowledgement of a status.
 	Ack(ctx context.Context, device string, a schemas.Ack) error
 	// Chunk publishes one encoded chunk; it may be lost. The slice is the

@@ -24,7 +24,8 @@ const (
 	// tableTargets holds the devices of jobs that are not executions yet: job,
 	// part number -> JSON list of at most Options.JobBatch device ids.
 	tableTargets Table = "job_targets"
-	// tableOffers marks devices whose offer topic may hold an offer.
+	// tableOffers marks devices whose offer topic may hold an offer, and
+	// deleted ones of which the broker may retain something.
 	tableOffers Table = "offers"
 
 	// Indexes: the value is the key of the record.

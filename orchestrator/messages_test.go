@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,30 @@ func TestOffersAreTriedAgain(t *testing.T) {
 		synctest.Wait()
 		if n := len(e.broker.retained()); n != 20 {
 			t.Errorf("%d offers after republishing, want 20", n)
+		}
+	})
+}
+
+// What the broker retains of a deleted device is cleared, if not at once then
+// after the next start.
+func TestDeletedDeviceIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		defer e.checkClean()
+		e.fleet(2)
+		e.ok(e.DeleteDevice(ctx, "d000")) // nobody publishes yet
+		e.restart()
+		e.start()
+		synctest.Wait()
+		e.ok(e.DeleteDevice(ctx, "d001"))
+		synctest.Wait()
+		e.stop()
+		e.restart()
+		e.start()
+		synctest.Wait()
+		e.stop()
+		if got := e.broker.forgotten; !slices.Equal(got, []string{"d000", "d001"}) {
+			t.Errorf("forgotten: %v, want each device once", got)
 		}
 	})
 }

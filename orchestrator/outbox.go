@@ -151,7 +151,11 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 			}
 			s.metrics.offered()
 		case Withdraw:
-			if err := s.publisher.Withdraw(ctx, device); err != nil {
+			clear := s.publisher.Withdraw
+			if dev == nil {
+				clear = s.publisher.Forget
+			}
+			if err := clear(ctx, device); err != nil {
 				return err
 			}
 			s.metrics.withdrawn()

@@ -4,16 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"davit/broker"
 	"davit/gateway"
-	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -139,36 +136,9 @@ func (b *bus) admit() {
 // they say themselves.
 func (s *Server) principalCame(_ string, devices []string) { s.connected.Add(float64(len(devices))) }
 
-// presenceAtOnce bounds the devices of one bridge that are recorded offline at
-// a time; together they make one commit.
-const presenceAtOnce = 64
-
-// principalGone records that the devices of a connection which has ended are
-// offline. A bridge's will can name only one of its devices.
-//
-// While the server itself ends nothing is recorded: the next start takes every
-// device for offline anyway.
-func (s *Server) principalGone(name string, devices []string) {
-	s.connected.Sub(float64(len(devices)))
-	if s.ending.Load() {
-		return
-	}
-	ctx := context.Background()
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(presenceAtOnce)
-	for _, device := range devices {
-		g.Go(func() error {
-			err := s.service.Presence(ctx, device, false)
-			if errors.Is(err, orchestrator.ErrNotFound) {
-				return nil // it was deleted with its connection
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		s.log.Warn("devices are not recorded offline", "principal", name, "error", err)
-	}
-}
+// principalGone counts the devices of a connection that has ended. That they
+// are offline the broker says on their presence topics.
+func (s *Server) principalGone(_ string, devices []string) { s.connected.Sub(float64(len(devices))) }
 
 // inbound hands what devices say to the orchestrator. It stands between the
 // two because each needs the other to be made.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -43,7 +42,6 @@ type Server struct {
 	api      *gateway.API
 	web      []net.Listener // HTTP, then HTTPS if there is one
 	addrs    Addresses
-	ending   atomic.Bool
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
 	ready     chan struct{}
@@ -225,7 +223,6 @@ func (s *Server) Close() error { return s.cleanup.close() }
 func (s *Server) Run(ctx context.Context) error {
 	defer close(s.done)
 	err := s.runParts(ctx)
-	s.ending.Store(true)
 	return errors.Join(err, s.cleanup.close())
 }
 

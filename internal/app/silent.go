@@ -20,6 +20,8 @@ func (silent) Offer(context.Context, string, schemas.Offer) error { return errSi
 
 func (silent) Withdraw(context.Context, string) error { return errSilent }
 
+func (silent) Forget(context.Context, string) error { return errSilent }
+
 func (silent) Ack(context.Context, string, schemas.Ack) error { return errSilent }
 
 func (silent) Chunk(context.Context, string, []byte) error { return errSilent }

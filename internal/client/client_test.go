@@ -36,6 +36,7 @@ type nowhere struct{}
 
 func (nowhere) Offer(context.Context, string, schemas.Offer) error { return nil }
 func (nowhere) Withdraw(context.Context, string) error             { return nil }
+func (nowhere) Forget(context.Context, string) error               { return nil }
 func (nowhere) Ack(context.Context, string, schemas.Ack) error     { return nil }
 func (nowhere) Chunk(context.Context, string, []byte) error        { return nil }
 

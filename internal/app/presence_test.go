@@ -1,0 +1,148 @@
+package app
+
+import (
+	"errors"
+	"maps"
+	"testing"
+
+	"davit/internal/client"
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// retained asks the broker, with a fresh connection, for what it retains of a kind.
+func retained(t *testing.T, s *Server, k schemas.Kind) map[string]string {
+	t.Helper()
+	const end = "test/end" // comes after what was retained
+	m := onlooker(t, s, end, schemas.Filter(k))
+	defer m.kill()
+	m.publish(end, false, nil)
+	found := map[string]string{}
+	for {
+		p := m.hear()
+		if p.Topic == end {
+			return found
+		}
+		topic, err := schemas.ParseTopic(p.Topic)
+		if err != nil || !p.Retain {
+			t.Fatalf("%s %q, retained %v: %v", p.Topic, p.Payload, p.Retain, err)
+		}
+		found[topic.Device] = string(p.Payload)
+	}
+}
+
+// The two things that a presence can say.
+const (
+	saysOnline  = `{"v":1,"online":true}`
+	saysOffline = `{"v":1,"online":false}`
+)
+
+// recorded waits until the service has recorded all devices as online or offline.
+func recorded(t *testing.T, c *client.Client, devices []string, online bool) {
+	t.Helper()
+	for _, id := range devices {
+		until(t, id+" is recorded", func() bool {
+			d, err := c.Device(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.Online == online
+		})
+	}
+}
+
+// A bridge's will covers its first device only; the others are made offline by
+// the broker, for everybody who asks later: the service asks again whenever its
+// own connection was lost.
+func TestPresenceAfterTheDeathOfABridge(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := startServer(t, testOptions(t, dir))
+	c := clientFor(t, dir, s.Addresses().HTTP)
+	devices := []string{"d1", "d2"}
+	password := fleetRecords(t, c, devices)
+	watcher := onlooker(t, s, schemas.Filter(schemas.KindPresence))
+	want := func(online bool) {
+		t.Helper()
+		for heard := map[string]bool{}; !maps.Equal(heard, map[string]bool{"d1": online, "d2": online}); {
+			p := watcher.hear()
+			var said schemas.Presence
+			topic, err := schemas.ParseTopic(p.Topic)
+			if err := errors.Join(err, schemas.Decode(p.Payload, &said)); err != nil {
+				t.Fatal(err)
+			}
+			heard[topic.Device] = said.Online
+		}
+		recorded(t, c, devices, online)
+		says := map[bool]string{true: saysOnline, false: saysOffline}[online]
+		if got := retained(t, s, schemas.KindPresence); !maps.Equal(got, map[string]string{"d1": says, "d2": says}) {
+			t.Errorf("retained: %v, want both %v", got, online)
+		}
+	}
+	for range 2 { // and once more after it came back
+		rack := dialModule(t, s.Addresses().MQTT, "rack", password, "d1")
+		for _, d := range devices {
+			rack.say(d, &schemas.Presence{V: 1, Online: true})
+		}
+		want(true)
+		rack.kill()
+		want(false)
+	}
+	// A take-over is no end: nobody hears of d2, whose presence no will names.
+	rack := dialModule(t, s.Addresses().MQTT, "rack", password, "d1")
+	for _, d := range devices {
+		rack.say(d, &schemas.Presence{V: 1, Online: true})
+	}
+	want(true)
+	again := dialModule(t, s.Addresses().MQTT, "rack", password, "d1")
+	again.say("d1", &schemas.Presence{V: 1, Online: true})
+	for _, online := range []bool{false, true} {
+		if p := watcher.hear(); p.Topic != topicOf("d1", schemas.KindPresence) || (string(p.Payload) == saysOnline) != online {
+			t.Errorf("heard %s %s", p.Topic, p.Payload)
+		}
+	}
+	recorded(t, c, devices, true)
+	if got := retained(t, s, schemas.KindPresence); !maps.Equal(got, map[string]string{"d1": saysOnline, "d2": saysOnline}) {
+		t.Errorf("retained after a take-over: %v", got)
+	}
+}
+
+func TestDeletedDeviceLeavesNothingAtTheBroker(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := startServer(t, testOptions(t, dir))
+	c := clientFor(t, dir, s.Addresses().HTTP)
+	rackPassword := fleetRecords(t, c, []string{"d1", "d2"})
+	own, err := c.CreateDevice(t.Context(), orchestrator.NewDevice{ID: "d3", Type: testDeviceType})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rack := dialModule(t, s.Addresses().MQTT, "rack", rackPassword, "d1")
+	alone := dialModule(t, s.Addresses().MQTT, "d3", own.Password, "d3")
+	for _, d := range []string{"d1", "d2"} {
+		rack.say(d, &schemas.Presence{V: 1, Online: true})
+	}
+	alone.say("d3", &schemas.Presence{V: 1, Online: true})
+	recorded(t, c, []string{"d1", "d2", "d3"}, true)
+	if _, err := c.CancelJob(t.Context(), "job"); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"d2", "d3"} { // behind a bridge that stays, and connected by itself
+		if err := c.DeleteDevice(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-alone.mqtt.Done()
+	// What the bridge says of a device that is gone does not stay either.
+	rack.say("d2", &schemas.Presence{V: 1, Online: true})
+	until(t, "only d1 is retained", func() bool {
+		return maps.Equal(retained(t, s, schemas.KindPresence), map[string]string{"d1": saysOnline}) && len(retained(t, s, schemas.KindOffer)) == 0
+	})
+	// The same id later begins afresh.
+	if _, err := c.CreateDevice(t.Context(), orchestrator.NewDevice{ID: "d2", Type: testDeviceType}); err != nil {
+		t.Fatal(err)
+	}
+	rack.say("d2", &schemas.Presence{V: 1, Online: true})
+	recorded(t, c, []string{"d2"}, true)
+	if got := retained(t, s, schemas.KindPresence); !maps.Equal(got, map[string]string{"d1": saysOnline, "d2": saysOnline}) {
+		t.Errorf("retained: %v", got)
+	}
+}
