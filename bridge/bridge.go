@@ -141,6 +141,9 @@ func complete(cfg Config) (Config, error) {
 	case len(cfg.Ports) == 0 || len(cfg.Ports) > MaxPorts:
 		return cfg, fmt.Errorf("%d ports are given, allowed are 1 to %d", len(cfg.Ports), MaxPorts)
 	}
+	if err := (&schemas.Hello{V: schemas.Version, Module: cfg.Module}).Validate(); err != nil {
+		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent
+	}
 	ports, err := checkPorts(cfg)
 	cfg.Ports = ports
 	return cfg, err

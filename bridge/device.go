@@ -3,12 +3,12 @@ package bridge
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/internal/durable"
 	"davit/schemas"
 )
 
@@ -25,6 +25,17 @@ const (
 	lastRepeat  = time.Minute
 	// announceAgain is after how long a hello that failed is sent again.
 	announceAgain = 5 * time.Second
+	// helloEvery is how often a hello is repeated, give or take a fifth: nobody
+	// acknowledges one, and the service may not have been there to hear it.
+	helloEvery = 10 * time.Minute
+	// versionsEvery is how often at most a changed version is recorded and
+	// told: an MCU may change its mind at the speed of its line.
+	versionsEvery = 2 * time.Second
+	// versionPause is how long a restarted MCU has to report its version
+	// before the service is told that it is unknown.
+	versionPause = 15 * time.Second
+	// saveAgain is after how long a record that could not be written is tried again.
+	saveAgain = 30 * time.Second
 )
 
 // device is one port's session with the service. Its goroutine (run) owns all
@@ -44,9 +55,17 @@ type device struct {
 	session   dialect.Session // nil while the port is down
 	downSince time.Time
 	connected bool
-	helloDue  time.Time // when the hello is to be sent (again); zero for never
-	ex        *execution
-	outbox    map[string]*repeat // results that are not acknowledged, by execution
+	// believed are the version properties that the MCU reported since it was last seen to start: what it said
+	// before, or another MCU on the port, is remembered and told to nobody.
+	believed    map[string]bool
+	told        map[string]string // what the last hello said
+	newsAt      time.Time         // versions were recorded and told
+	newsDue     time.Time         // when they are again, or zero
+	announceDue time.Time         // an announcement failed: when it is tried again, or zero
+	helloDue    time.Time         // when the next hello is due; it stands while there is a connection
+	saveDue     time.Time         // when the record is to be written, or zero
+	ex          *execution
+	outbox      map[string]*repeat // results that are not acknowledged, by execution
 }
 
 // call is work for the device's goroutine.
@@ -91,7 +110,7 @@ func (m *mailbox) update(f func()) {
 func newDevice(b *Bridge, port PortConfig, kind dialect.Dialect, rec record) *device {
 	d := &device{
 		b: b, id: port.Device, port: port, kind: kind, log: b.log.With("device", port.Device), rec: rec,
-		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{},
+		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, believed: map[string]bool{},
 	}
 	d.mail.wake = make(chan struct{}, 1)
 	return d
@@ -151,6 +170,9 @@ func (d *device) stop() {
 	if d.ex != nil {
 		d.ex.letGo()
 	}
+	if !d.saveDue.IsZero() || !d.newsDue.IsZero() {
+		_ = d.save() // logged
+	}
 }
 
 // read takes what the service said.
@@ -168,7 +190,7 @@ func (d *device) read() {
 		}
 	}
 	if failed && d.connected {
-		d.helloDue = now.Add(announceAgain)
+		d.announceDue = now.Add(announceAgain)
 	}
 	for _, a := range acks {
 		d.acked(a)
@@ -180,6 +202,7 @@ func (d *device) read() {
 
 // announce says everything that the service may have missed.
 func (d *device) announce(now time.Time) {
+	d.announceDue = time.Time{}
 	d.b.publish(d, &schemas.Presence{V: schemas.Version, Online: true})
 	d.hello()
 	for _, r := range d.outbox {
@@ -190,34 +213,30 @@ func (d *device) announce(now time.Time) {
 	}
 }
 
-// hello says who the device is; the service hears of a changed version or
-// execution this way.
-func (d *device) hello() {
-	d.helloDue = time.Time{}
-	if !d.connected {
-		return
-	}
-	h := &schemas.Hello{
-		V: schemas.Version, Module: d.b.cfg.Module, Dialect: d.kind.Name(), HostVersions: d.rec.Versions, MaxChunk: d.b.cfg.MaxChunk,
-	}
-	if d.ex != nil {
-		h.Execution, h.Attempt = d.ex.offer.Execution, d.ex.offer.Attempt
-	}
-	d.b.publish(d, h)
-}
-
 // tick does what is due and returns how long nothing will be.
 func (d *device) tick(now time.Time) time.Duration {
+	if !d.saveDue.IsZero() && !now.Before(d.saveDue) {
+		_ = d.save() // logged, and tried again
+	}
+	if !d.newsDue.IsZero() && !now.Before(d.newsDue) {
+		d.tellNews(now)
+	}
 	next := time.Hour
 	soonest := func(at time.Time) {
 		if !at.IsZero() {
 			next = min(next, max(0, at.Sub(now)))
 		}
 	}
+	soonest(d.saveDue)
+	soonest(d.newsDue)
 	if d.connected {
-		if !d.helloDue.IsZero() && !now.Before(d.helloDue) {
+		switch {
+		case !d.announceDue.IsZero() && !now.Before(d.announceDue):
 			d.announce(now)
+		case !now.Before(d.helloDue):
+			d.hello()
 		}
+		soonest(d.announceDue)
 		soonest(d.helloDue)
 		for _, r := range d.outbox {
 			soonest(d.send(r, now))
@@ -271,23 +290,18 @@ func (d *device) acked(a schemas.Ack) {
 }
 
 // save writes the record. A failure is logged and told to the caller, for whom
-// it may matter.
+// it may matter; the record is tried again until it is on disk.
 func (d *device) save() error {
+	d.saveDue = time.Time{}
 	err := d.b.records.save(d.rec)
+	if durable.IsNoSpace(err) && d.b.spool.Spare() {
+		err = d.b.records.save(d.rec) // an image that nobody uses is worth less
+	}
 	if err != nil {
+		d.saveDue = time.Now().Add(saveAgain)
 		d.log.Error("the device's record could not be written; a restart may repeat work", "error", err)
 	}
 	return err
-}
-
-// version takes a version that the MCU reports.
-func (d *device) version(property, version string) {
-	if !d.rec.report(property, version) {
-		return
-	}
-	d.log.Info("host version", "property", property, "version", version)
-	_ = d.save() // logged; the MCU will be asked again after a restart
-	d.hello()
 }
 
 // lineUp takes a session on a port that was just opened.
@@ -300,22 +314,9 @@ func (d *device) lineUp(s dialect.Session) {
 func (d *device) lineDown() {
 	if d.session != nil {
 		d.session, d.downSince = nil, time.Now()
+		d.disbelieve() // another MCU may be there when the port is back
 		d.b.metrics.port(d.id, false)
 	}
-}
-
-// properties are the version properties to ask the MCU for.
-func (d *device) properties() []string {
-	var out []string
-	if d.port.VersionProperty != "" {
-		out = append(out, d.port.VersionProperty)
-	}
-	for _, p := range d.rec.Properties {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // sentence makes a detail text one that the contract takes.

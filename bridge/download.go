@@ -255,7 +255,7 @@ func (dl *download) verify() (done bool, err error) {
 	if !errors.Is(err, spool.ErrChecksum) {
 		return true, err
 	}
-	dl.pieces = nil
+	dl.pieces, dl.late = nil, nil
 	if dl.mismatches++; dl.mismatches >= maxMismatches {
 		return true, fmt.Errorf("%w, %d times: %w", errChecksum, dl.mismatches, err)
 	}
@@ -375,11 +375,12 @@ func (dl *download) chunk(b []byte) error {
 	if err := dl.img.WriteAt(data, h.Offset); err != nil {
 		return err
 	}
-	now := time.Now()
-	dl.held.Store(dl.img.Held())
+	now, held := time.Now(), dl.img.Held()
 	dl.ds.metrics.chunk(len(data))
-	dl.stalls, dl.deadline = 0, now.Add(dl.ds.patience)
-	dl.timer.arrived()
+	if held != dl.held.Swap(held) { // what is doubled is no progress
+		dl.stalls, dl.deadline = 0, now.Add(dl.ds.patience)
+		dl.timer.arrived()
+	}
 	if i >= 0 {
 		dl.timer.observe(now.Sub(dl.pieces[i].sent))
 	}

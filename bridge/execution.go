@@ -77,6 +77,9 @@ func (d *device) offered(payload []byte) {
 		d.sayAgain(e)
 		return
 	}
+	if d.rec.overtaken(o.Execution, o.Attempt) {
+		return // delivered late
+	}
 	if !o.Expires.IsZero() && !time.Now().Before(o.Expires) {
 		d.log.Info("offer has expired", "execution", o.Execution)
 		return
@@ -149,16 +152,21 @@ func (d *device) startLeg() {
 		return
 	}
 	h := ex.offer.Host
-	property := h.VersionProperty
-	if property == "" {
-		property = d.port.VersionProperty
-	}
 	d.session.Start(dialect.Update{
 		Version: ex.offer.Version, Size: ex.offer.Size, Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready,
-		Force: ex.offer.Force, ResumeAt: ex.state, VersionProperty: property,
+		Force: ex.offer.Force, ResumeAt: ex.state, Before: d.rec.Open.Before, VersionProperty: d.property(ex),
 		AnswerTimeout: milliseconds(h.AnswerTimeoutMS), VerdictTimeout: milliseconds(h.VerdictTimeoutMS),
 		BootTimeout: milliseconds(h.BootTimeoutMS), VersionTimeout: milliseconds(h.VersionTimeoutMS),
 	})
+}
+
+// property is the version property whose report is the proof, "" for the
+// dialect's usual one.
+func (d *device) property(ex *execution) string {
+	if p := ex.offer.Host.VersionProperty; p != "" {
+		return p
+	}
+	return d.port.VersionProperty
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
@@ -190,9 +198,13 @@ func (l *leg) Ended(r dialect.Result) {
 	})
 }
 
+// errDropped ends a leg whose execution was replaced or withdrawn. Without it
+// the session could tell the MCU to boot before it hears of that.
+var errDropped = errors.New("the execution is not carried out any more")
+
 func (d *device) legState(ex *execution, s schemas.State) error {
 	if d.ex != ex {
-		return nil // replaced or canceled; the session will hear of it
+		return errDropped
 	}
 	switch s {
 	case schemas.StateAccepted:
@@ -219,12 +231,16 @@ func (d *device) advance(s schemas.State) error {
 	if s.Rank() <= ex.state.Rank() {
 		return nil
 	}
-	old := ex.state
-	ex.state, d.rec.Open.State = s, s
+	old := *d.rec.Open
+	d.rec.Open.State = s
+	if property := d.property(ex); s == schemas.StateBooting && d.believed[property] {
+		d.rec.Open.Before = d.rec.Versions[property]
+	}
 	if err := d.save(); err != nil {
-		ex.state, d.rec.Open.State = old, old
+		*d.rec.Open = old
 		return err
 	}
+	ex.state = s
 	d.log.Info("update", "execution", ex.offer.Execution, "state", s)
 	d.report()
 	return nil

@@ -76,6 +76,11 @@ func (e *lineEvents) Version(property, version string) {
 	e.d.do(func() { e.d.version(property, version) })
 }
 
+// Restarted implements dialect.Events.
+func (e *lineEvents) Restarted() {
+	e.d.do(e.d.disbelieve)
+}
+
 // Counted implements dialect.Events.
 func (e *lineEvents) Counted(c dialect.Counter, n int) { e.count(c, n) }
 

@@ -36,6 +36,9 @@ type record struct {
 type openRecord struct {
 	Offer schemas.Offer `json:"offer"`
 	State schemas.State `json:"state"`
+	// Before is the version that the MCU reported before it was first told to
+	// boot, if it did.
+	Before string `json:"before,omitempty"`
 	// SeqLimit is above every sequence number used so far. Numbers are
 	// reserved in blocks, so that a progress report costs no write.
 	SeqLimit uint64 `json:"seq_limit"`
@@ -108,6 +111,11 @@ func (rec *record) ended(execution string, attempt int) *endedRecord {
 		}
 	}
 	return nil
+}
+
+// overtaken says whether a later attempt of the execution has ended.
+func (rec *record) overtaken(execution string, attempt int) bool {
+	return slices.ContainsFunc(rec.Ended, func(e endedRecord) bool { return e.Execution == execution && e.Attempt > attempt })
 }
 
 // remember adds the end of an execution. The oldest that the service knows of

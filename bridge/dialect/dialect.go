@@ -89,6 +89,10 @@ type Update struct {
 	// that the MCU may have booted the image already, so its version is asked
 	// for before anything is offered. Any other state starts with an offer.
 	ResumeAt schemas.State
+	// Before is, with ResumeAt StateBooting, the version that the MCU reported
+	// before it was first told to boot, "" if that is not known. A version that
+	// was there before proves nothing.
+	Before string
 	// VersionProperty is the property whose report is the proof.
 	VersionProperty string
 	// Limits; the zero value of each means the family's default.
@@ -102,6 +106,9 @@ type Update struct {
 type Events interface {
 	// Version says that the MCU reported a version property.
 	Version(property, version string)
+	// Restarted says that the MCU has restarted, or was silent for so long that
+	// it may have: what it reported before does not count any more. It is asked again.
+	Restarted()
 	// Counted adds to the line's counters.
 	Counted(c Counter, n int)
 }

@@ -109,7 +109,9 @@ func (img *Image) Has(r schemas.Range) bool {
 }
 
 // WriteAt puts bytes of the image in place. Writing what is there already does
-// nothing. It syncs by itself from time to time.
+// nothing. It syncs by itself from time to time. On a full disk unused images
+// make room; if there are none, this one is emptied, so that what else is on the
+// disk can be written.
 func (img *Image) WriteAt(b []byte, offset uint64) error {
 	img.mu.Lock()
 	defer img.mu.Unlock()
@@ -120,13 +122,24 @@ func (img *Image) WriteAt(b []byte, offset uint64) error {
 	if img.have.covers(offset, end) {
 		return nil
 	}
-	_, err := img.file.WriteAt(b, int64(offset))
-	for durable.IsNoSpace(err) && img.spool.spare() {
-		_, err = img.file.WriteAt(b, int64(offset))
+	err := img.put(b, offset)
+	for durable.IsNoSpace(err) && img.spool.Spare() {
+		err = img.put(b, offset)
+	}
+	if durable.IsNoSpace(err) {
+		err = errors.Join(err, img.discard())
 	}
 	if err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
+	return nil
+}
+
+func (img *Image) put(b []byte, offset uint64) error {
+	if _, err := img.file.WriteAt(b, int64(offset)); err != nil {
+		return err
+	}
+	end := offset + uint64(len(b))
 	img.have.add(offset, end)
 	img.unsynced.add(offset, end)
 	if img.unsynced.total >= uint64(img.spool.opts.SyncBytes) || time.Since(img.syncedAt) >= img.spool.opts.SyncEvery {

@@ -183,16 +183,17 @@ func (s *Spool) evict(keep string) bool {
 	if victim == "" {
 		return false
 	}
-	for _, ext := range []string{extDone, extPart, extMap} {
+	// The journal goes first: it must not outlive the bytes that it vouches for.
+	for _, ext := range []string{extMap, extDone, extPart} {
 		_ = os.Remove(filepath.Join(s.dir, victim+ext)) // what stays is found again by the next Open
 	}
 	delete(s.stored, victim)
 	return true
 }
 
-// spare removes an unused image because the disk is full, and says whether that
-// made room.
-func (s *Spool) spare() bool {
+// Spare removes an image that nobody uses, because the disk is full. It returns
+// false if there is none.
+func (s *Spool) Spare() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.evict("")

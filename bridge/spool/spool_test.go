@@ -282,7 +282,7 @@ func TestUnusedImagesMakeRoom(t *testing.T) {
 		if err := errors.Join(kept.Release(), img.Release()); err != nil {
 			t.Fatal(err)
 		}
-		for s.spare() {
+		for s.Spare() {
 		}
 		if s.Used() != 0 {
 			t.Errorf("a full disk does not make the spool give up unused images")

@@ -16,7 +16,10 @@ func (s *session) status(code tlv.Code) {
 	}
 	switch u.phase {
 	case phaseCheck, phaseBoot:
-		if code != tlv.CodeOK && !s.bootAgain(code) {
+		switch {
+		case code == tlv.CodeOK && !u.sameAt.IsZero():
+			s.same() // it is content, so no complaint will follow
+		case code != tlv.CodeOK && !s.bootAgain(code):
 			s.failed(code, "instead of booting the image")
 		}
 	case phaseOffer:
@@ -112,10 +115,17 @@ func (s *session) runs(version string) {
 	match := version == u.Version
 	switch u.phase {
 	case phaseCheck:
+		switch {
+		case match && u.tells():
+			s.succeed()
+		case u.oldAt.IsZero():
+			u.oldAt = s.now
+		}
+	case phaseAsk:
 		if match {
 			s.succeed()
-		} else if u.oldAt.IsZero() {
-			u.oldAt = s.now
+		} else {
+			s.startOffer()
 		}
 	case phaseOffer, phaseAccepted:
 		if match && !u.Force {
@@ -146,8 +156,12 @@ func (s *session) already() {
 func (s *session) booted(match bool) {
 	u := s.u
 	switch {
-	case match && (u.back || !u.Force):
+	case match && u.tells():
 		s.succeed()
+	case match && u.back:
+		if u.sameAt.IsZero() {
+			u.sameAt = s.now
+		}
 	case match:
 		// The same version as before the update proves nothing until the MCU has restarted.
 	case u.back:
@@ -160,6 +174,23 @@ func (s *session) booted(match bool) {
 		if u.restarts++; u.restarts <= maxRestarts {
 			u.boot = true
 		}
+	}
+}
+
+// tells says whether a report of the image's version is proof by itself. For a
+// forced update it is only if another version ran before.
+func (u *update) tells() bool { return !u.Force || u.before != "" && u.before != u.Version }
+
+// same ends an update after which the MCU restarted and runs a version that may
+// be the one of before. No complaint came with it; what is left to know is that
+// BOOT was heard, or else the restart had another reason.
+func (s *session) same() {
+	switch {
+	case s.u.bootSure:
+		s.succeed()
+	case !s.bootAgain(tlv.CodeOK):
+		s.end(schemas.StateFailed, schemas.CauseBoot, 0,
+			fmt.Sprintf("The host MCU ran version %q before, restarted without having acknowledged that it should boot the image, and reports the same version.", s.u.Version))
 	}
 }
 
@@ -191,7 +222,7 @@ func (s *session) mcuRestarted(p tlv.Packet) bool {
 // bootRestart takes note that the MCU restarted after it was told to boot.
 func (s *session) bootRestart() {
 	u := s.u
-	u.back, u.boot, u.bootSent, u.oldAt = true, false, true, time.Time{}
+	u.back, u.boot, u.bootSent, u.oldAt, u.sameAt = true, false, true, time.Time{}, time.Time{}
 	u.deadline = s.now.Add(u.VersionTimeout)
 	u.probeAt = s.now.Add(probeEvery)
 	s.property(u.VersionProperty).want = true
@@ -210,7 +241,7 @@ func (s *session) wakeAt() time.Time {
 		return time.Time{}
 	}
 	at := u.deadline
-	for _, t := range []time.Time{u.nextOfferAt(), u.nextProbe(), u.verdictOnOld()} {
+	for _, t := range []time.Time{u.nextOfferAt(), u.nextProbe(), u.verdictOnOld(), u.verdictOnSame()} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -245,6 +276,15 @@ func (u *update) verdictOnOld() time.Time {
 	return time.Time{}
 }
 
+// verdictOnSame is when a report of a version that may have run before is
+// taken for good: an MCU that fell back says so after it.
+func (u *update) verdictOnSame() time.Time {
+	if u.phase != phaseBoot || u.sameAt.IsZero() {
+		return time.Time{}
+	}
+	return u.sameAt.Add(grace)
+}
+
 // passed says whether at is set and not in the future.
 func (s *session) passed(at time.Time) bool { return !at.IsZero() && !s.now.Before(at) }
 
@@ -263,6 +303,8 @@ func (s *session) due() {
 	switch {
 	case s.passed(u.verdictOnOld()):
 		s.oldForGood()
+	case s.passed(u.verdictOnSame()):
+		s.same()
 	case s.passed(u.deadline):
 		s.late()
 	}
@@ -291,6 +333,8 @@ func (s *session) late() {
 			return
 		}
 		s.silence("since the bridge restarted, after it had been told to boot")
+	case phaseAsk:
+		s.startOffer() // its answer to that will tell
 	case phaseOffer:
 		s.unanswered()
 	case phaseAlready:
@@ -303,6 +347,10 @@ func (s *session) late() {
 		s.startBoot() // the flow chart's MCU, which says nothing
 	case phaseBoot:
 		switch {
+		case !u.sameAt.IsZero():
+			s.same()
+		case !u.oldAt.IsZero():
+			s.oldForGood()
 		case u.back:
 			s.silence("about its version after it restarted")
 		case u.version != "" && u.version != u.Version && u.good > 0 && !s.lost:

@@ -35,15 +35,15 @@ func TestBytesOnTheLine(t *testing.T) {
 		want := []string{
 			"7e 01 00 01110001 170101 8743 7e",                        // CONNECT, cloud reachable
 			"7e 02 00 7b6d 7e",                                        // ack of the version
-			"7e 01 01 01110003 170101 2df8 7e",                        // CONNECT again: seq 0 says that the MCU has just started
-			"7e 01 02 01060004 8ba3 7e",                               // SEND_PROP without a name: features
-			"7e 01 03 000d0005 0505322e312e30 120400000004 384a 7e",   // MCU_OTA
+			"7e 01 01 01110002 170101 5b4c 7e",                        // CONNECT again: seq 0 says that the MCU has just started
+			"7e 01 02 01060003 fb44 7e",                               // SEND_PROP without a name: features
+			"7e 01 03 000d0004 0505322e312e30 120400000004 432b 7e",   // MCU_OTA
 			"7e 02 01 6b4c 7e",                                        // ack of the go
-			"7e 01 04 000e0006 110400000000 04047d5e7d5d2000 1e02 7e", // MCU_OTA_LOAD
+			"7e 01 04 000e0005 110400000000 04047d5e7d5d2000 d1a7 7e", // MCU_OTA_LOAD
 			"7e 02 02 5b2f 7e",                                        // ack of STAT(0)
-			"7e 01 05 00100007 0505322e312e30 36b0 7e",                // MCU_OTA_BOOT
+			"7e 01 05 00100006 0505322e312e30 7163 7e",                // MCU_OTA_BOOT
 			"7e 02 00 7b6d 7e",                                        // ack of LISTEN_ENB with seq 0
-			"7e 01 06 01110008 170101 f4ff 7e",                        // CONNECT
+			"7e 01 06 01110007 170101 2011 7e",                        // CONNECT
 		}
 		got := b.heard()
 		for i, w := range want {
@@ -259,7 +259,14 @@ func TestVersionThatRunsAlready(t *testing.T) {
 	virtual(t, 300, func(b *bench) {
 		b.version(newVersion)
 		b.settle()
+		b.drain(t)
 		b.session.Start(b.update)
+		b.want(t, tlv.OpSendProp)
+		b.settle()
+		if slices.Contains(b.said(), "succeeded") || len(b.frames) > 0 {
+			t.Error("what was reported before the update was taken for proof, or the image was offered")
+		}
+		b.version(newVersion)
 		b.wantEnd(schemas.StateSucceeded, "", 0)
 		b.update.Force = true
 		b.begin()

@@ -91,6 +91,9 @@ func newLink(baud int, count func(dialect.Counter, int)) *link {
 
 // room says whether a packet can be encoded now.
 func (l *link) room() bool {
+	if l.cur != none && l.flights[l.cur].seq == 0 {
+		return false // should it be given up, the next one takes its number
+	}
 	return l.next == none && (l.writing == none || l.writing == ackWrite || l.free() != l.writing)
 }
 
@@ -205,6 +208,11 @@ func (l *link) expired(now time.Time) (flight, bool) {
 		return flight{}, false
 	}
 	l.cur = none
+	if f.seq == 0 {
+		// The peer may still hold the number of a frame that our last life sent: until it has heard a 0 from us,
+		// any other number may be that one, and be acknowledged as a repetition without being looked at.
+		l.seq = 0
+	}
 	l.count(dialect.FramesLost, 1)
 	return f, true
 }

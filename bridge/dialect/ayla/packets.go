@@ -38,6 +38,7 @@ func (s *session) restarted(p tlv.Packet, again bool) bool {
 		return false // our ack of the go was lost; seq 0 repeats without being a restart
 	}
 	s.events.Counted(dialect.MCUResets, 1)
+	s.disbelieve()
 	s.link.forget()
 	s.parts.Reset()
 	s.features = 0

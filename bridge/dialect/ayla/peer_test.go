@@ -37,7 +37,7 @@ type peer struct {
 }
 
 func newPeer(line *sim.Line) *peer {
-	p := &peer{line: line, end: line.MCU(), frames: make(chan tlv.Frame, 64), acks: make(chan byte, 64)}
+	p := &peer{line: line, end: line.MCU(), frames: make(chan tlv.Frame, 512), acks: make(chan byte, 64)}
 	go p.read()
 	return p
 }
@@ -257,6 +257,8 @@ func (r *recorder) count(c dialect.Counter) int {
 }
 
 func (r *recorder) Version(property, version string) { r.add(property + "=" + version) }
+
+func (r *recorder) Restarted() {}
 
 func (r *recorder) State(s schemas.State, n uint64) error {
 	if s != schemas.StateInstalling || n == 0 { // later there is one for each frame

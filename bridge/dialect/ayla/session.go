@@ -52,7 +52,7 @@ type session struct {
 // ask is a version property of the MCU.
 type ask struct {
 	name  string
-	value string // as reported in this session, "" if never
+	value string // as reported since the MCU was last seen to start, "" if not
 	want  bool   // SEND_PROP waits to be sent
 }
 
@@ -246,6 +246,7 @@ func (s *session) tick() {
 func (s *session) silent(f flight) {
 	s.lost, s.connect, s.feature = true, false, false
 	s.link.forgetGreeting()
+	s.disbelieve()
 	for i := range s.asks {
 		s.asks[i].want = false
 	}
@@ -260,6 +261,15 @@ func (s *session) greet() {
 	s.lost, s.connect, s.feature = false, true, true
 	s.askAll()
 	s.pollAt = s.now.Add(pollVersion)
+}
+
+// disbelieve forgets what the MCU reported: it has restarted, or may have, and
+// may run something else now, or be another one.
+func (s *session) disbelieve() {
+	for i := range s.asks {
+		s.asks[i].value = ""
+	}
+	s.events.Restarted()
 }
 
 func (s *session) askAll() {

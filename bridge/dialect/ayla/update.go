@@ -49,6 +49,7 @@ type phase byte
 
 const (
 	phaseCheck    phase = iota // an earlier session told the MCU to boot: what does it run?
+	phaseAsk                   // it reported the version some time ago: does it still run it?
 	phaseOffer                 // offered, no answer yet
 	phaseAlready               // STAT(ALREADY): what does it run?
 	phaseAccepted              // go; the image is not ready yet
@@ -93,7 +94,10 @@ type update struct {
 	back     bool // the MCU has restarted since
 	probeAt  time.Time
 	oldAt    time.Time // the old version was reported
+	sameAt   time.Time // after a restart, the version was reported that may have run before
 	version  string    // as reported in this update
+	told     bool      // the MCU has been told to boot in this update
+	before   string    // version at the time it was first told to, "" if unknown
 }
 
 // order carries out the newest wish of another goroutine.
@@ -130,18 +134,19 @@ func (s *session) begin(w dialect.Update) {
 		}
 	}
 	a := s.property(w.VersionProperty)
-	u.version = a.value
-	if w.ResumeAt == schemas.StateBooting {
+	switch {
+	case w.ResumeAt == schemas.StateBooting:
 		u.phase, u.deadline = phaseCheck, s.now.Add(w.BootTimeout+w.VersionTimeout)
+		u.told, u.before = true, w.Before
 		s.probe()
-		return
+	case a.value == w.Version && !w.Force:
+		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
+		u.phase, u.deadline = phaseAsk, s.now.Add(min(w.VersionTimeout, alreadyWait))
+		a.want = true
+	default:
+		a.want = a.want || a.value == "" || w.Force
+		s.startOffer()
 	}
-	if a.value == w.Version && !w.Force {
-		s.succeed()
-		return
-	}
-	a.want = a.want || a.value == ""
-	s.startOffer()
 }
 
 func orDefault(d *time.Duration, v time.Duration) {
@@ -336,6 +341,9 @@ func (s *session) loaded() {
 func (s *session) startBoot() {
 	u := s.u
 	u.phase, u.deadline = phaseBoot, s.now.Add(u.BootTimeout)
-	u.bootSent, u.bootSure, u.bootLost, u.back, u.oldAt = false, false, false, false, time.Time{}
+	u.bootSent, u.bootSure, u.bootLost, u.back, u.oldAt, u.sameAt = false, false, false, false, time.Time{}, time.Time{}
+	if !u.told {
+		u.told, u.before = true, u.version
+	}
 	u.boot = s.report(schemas.StateBooting, u.Size)
 }
