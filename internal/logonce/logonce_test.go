@@ -17,7 +17,7 @@ func TestOncePerKeyAndMinute(t *testing.T) {
 		if l.Allow("a") {
 			t.Error("allowed again within the minute")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if !l.Allow("a") || l.Allow("a") {
 			t.Error("after a minute each key is allowed once more")
 		}
