@@ -33,6 +33,7 @@ type service struct {
 	images   map[string][]byte // by image id
 	retained map[string][]byte
 	hellos   map[string]schemas.Hello
+	heard    map[string]int // hellos by device
 	online   map[string]bool
 	recorded map[string]schemas.Status // by execution: the last one accepted
 	statuses []schemas.Status          // those that changed something, and when
@@ -47,7 +48,7 @@ type service struct {
 func newService(t *testing.T) *service {
 	return &service{
 		t: t, delay: 5 * time.Millisecond, acks: true, up: true, images: map[string][]byte{}, retained: map[string][]byte{},
-		hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{},
+		hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
 	}
 }
 
@@ -189,6 +190,7 @@ func (s *service) take(t schemas.Topic, b []byte) {
 		var h schemas.Hello
 		decode(&h)
 		s.hellos[t.Device] = h
+		s.heard[t.Device]++
 	case schemas.KindPresence:
 		var p schemas.Presence
 		decode(&p)
@@ -287,6 +289,13 @@ func (s *service) hello(device string) schemas.Hello {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hellos[device]
+}
+
+// helloCount is how many hellos of a device arrived.
+func (s *service) helloCount(device string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard[device]
 }
 
 func (s *service) isOnline(device string) bool {

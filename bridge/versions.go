@@ -32,10 +32,10 @@ func (d *device) hello() {
 // helloInterval is how often a device repeats its hello: each at a pace of its
 // own, so that a rack does not speak in step.
 func helloInterval(device string) time.Duration {
-	h := fnv.New32a()
+	h := fnv.New64a()
 	_, _ = h.Write([]byte(device)) // never fails
 	const fifth = helloEvery / 5
-	return helloEvery - fifth + time.Duration(h.Sum32())*(2*fifth)/(1<<32)
+	return helloEvery - fifth + time.Duration(h.Sum64()%uint64(2*fifth))
 }
 
 // versions is what a hello says of the host MCU: an empty version where none

@@ -31,8 +31,9 @@ type world struct {
 	lines   map[string]*sim.Line
 	mcus    map[string]*sim.MCU
 	image   []byte
-	stop    func() // ends the bridge
-	end     []func()
+	bridge  *Bridge
+	stop    func()            // ends the bridge
+	halt    map[string]func() // switches an MCU off
 }
 
 // The world's update.
@@ -48,35 +49,49 @@ func inWorld(t *testing.T, mcu sim.MCUConfig, size int, devices []string, f func
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			T: t, service: newService(t), dir: t.TempDir(), lines: map[string]*sim.Line{}, mcus: map[string]*sim.MCU{},
+			T: t, service: newService(t), dir: t.TempDir(), lines: map[string]*sim.Line{}, mcus: map[string]*sim.MCU{}, halt: map[string]func(){},
 			image: sim.BuildDemoImage(newVersion, size, 42),
 		}
 		w.service.images["img-1"] = w.image
 		w.cfg = Config{
 			Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Transport: w.service, OpenPort: w.open, Module: "davit test",
 		}
-		ctx, cancel := context.WithCancel(t.Context())
 		for i, id := range devices {
 			mcu.Seed = uint64(i)
-			w.lines[id], w.mcus[id] = sim.NewLine(sim.LineConfig{Seed: uint64(i)}), sim.NewMCU(mcu)
+			w.lines[id] = sim.NewLine(sim.LineConfig{Seed: uint64(i)})
 			w.cfg.Ports = append(w.cfg.Ports, PortConfig{Device: id, Path: id})
-			done := make(chan error, 1)
-			m, end := w.mcus[id], w.lines[id].MCU()
-			go func() { done <- m.Run(ctx, end) }()
-			w.end = append(w.end, func() {
-				if err := <-done; err != nil {
-					t.Errorf("MCU: %v", err)
-				}
-			})
+			w.power(id, mcu)
 		}
 		w.start()
 		f(w)
 		w.stop()
-		cancel()
-		for _, end := range w.end {
-			end()
+		for _, off := range w.halt {
+			off()
 		}
 	})
+}
+
+// power puts an MCU on a device's line and switches it on.
+func (w *world) power(device string, cfg sim.MCUConfig) {
+	m, end := sim.NewMCU(cfg), w.lines[device].MCU()
+	ctx, cancel := context.WithCancel(w.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx, end) }()
+	w.mcus[device] = m
+	w.halt[device] = func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.Errorf("MCU: %v", err)
+		}
+		delete(w.halt, device)
+	}
+}
+
+// swap puts another MCU in the place of a device's. The bridge does not see the
+// port go.
+func (w *world) swap(device string, cfg sim.MCUConfig) {
+	w.halt[device]()
+	w.power(device, cfg)
 }
 
 func (w *world) open(p PortConfig) (io.ReadWriteCloser, error) { return w.lines[p.Device].Open() }
@@ -88,6 +103,7 @@ func (w *world) start() {
 	if err != nil {
 		w.Fatal(err)
 	}
+	w.bridge = b
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()

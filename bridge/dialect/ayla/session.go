@@ -16,9 +16,13 @@ import (
 // frame, as a driver hands it over.
 const readSize = 1024
 
-// pollVersion is how often a version property is asked for that the MCU has
-// never reported, while nothing else goes on.
-const pollVersion = time.Minute
+// pollVersion is how often a version property is asked for that the MCU has not
+// reported, and refreshVersion how often one that it has, while nothing else
+// goes on: an MCU that was exchanged may say nothing by itself.
+const (
+	pollVersion    = time.Minute
+	refreshVersion = 10 * time.Minute
+)
 
 // connectAgain is how long after a CONNECT a LISTEN_ENB is answered by another.
 const connectAgain = 10 * time.Second
@@ -41,7 +45,8 @@ type session struct {
 	features tlv.Features
 	asks     []ask // the version properties
 	pollAt   time.Time
-	connect  bool // CONNECT waits to be sent
+	askedAt  time.Time // all of them were asked for
+	connect  bool      // CONNECT waits to be sent
 	// connectAt is when CONNECT was last sent.
 	connectAt time.Time
 	feature   bool // the question for the MCU's features waits to be sent
@@ -232,12 +237,23 @@ func (s *session) tick() {
 	}
 	if !s.now.Before(s.pollAt) {
 		s.pollAt = s.now.Add(pollVersion)
-		for i := range s.asks {
-			s.asks[i].want = s.asks[i].want || s.asks[i].value == "" && s.u == nil
-		}
+		s.poll()
 	}
 	if s.u != nil {
 		s.due()
+	}
+}
+
+// poll asks for versions while nothing else goes on.
+func (s *session) poll() {
+	switch {
+	case s.u != nil:
+	case s.now.Sub(s.askedAt) >= refreshVersion:
+		s.askAll()
+	default:
+		for i := range s.asks {
+			s.asks[i].want = s.asks[i].want || s.asks[i].value == ""
+		}
 	}
 }
 
@@ -273,6 +289,7 @@ func (s *session) disbelieve() {
 }
 
 func (s *session) askAll() {
+	s.askedAt = s.now
 	for i := range s.asks {
 		s.asks[i].want = true
 	}
