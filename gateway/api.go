@@ -16,7 +16,7 @@ import (
 	"davit/orchestrator"
 )
 
-//go:generate go test . -run OpenAPI -update-openapi
+//go:generate go test . -run OpenAPIIsUpToDate -update-openapi
 
 // APIOptions configure the HTTP API.
 type APIOptions struct {
@@ -173,7 +173,7 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 
 // ID is the id in a path.
 type ID struct {
-	ID string `path:"id" maxLength:"64"`
+	ID string `path:"id" maxLength:"64" doc:"The id"`
 }
 
 // PageQuery asks for a part of a listing.
@@ -186,7 +186,7 @@ func (p PageQuery) page() orchestrator.Page { return orchestrator.Page{After: p.
 
 // Page is a part of a listing.
 type Page[T any] struct {
-	Items []T    `json:"items" nullable:"false"`
+	Items []T    `json:"items" nullable:"false" doc:"In the order of the listing"`
 	Next  string `json:"next,omitempty" doc:"Pass it as after to go on; absent at the end."`
 }
 

@@ -11,29 +11,29 @@ import (
 // DeviceCredentials is a device and the credentials that its module connects
 // to the broker with. The password is shown this once.
 type DeviceCredentials struct {
-	Device   orchestrator.Device `json:"device"`
-	Username string              `json:"username"`
-	Password string              `json:"password"`
+	Device   orchestrator.Device `json:"device" doc:"The device's record"`
+	Username string              `json:"username" doc:"The MQTT user name: the device's id"`
+	Password string              `json:"password" doc:"The MQTT password; it is kept nowhere and shown this once"`
 }
 
 // Bridge is a program that connects for several devices.
 type Bridge struct {
-	ID      string   `json:"id"`
-	Devices []string `json:"devices"`
+	ID      string   `json:"id" doc:"The bridge's id; devices and bridges share one name space"`
+	Devices []string `json:"devices" nullable:"false" doc:"The devices that it acts for"`
 }
 
 // BridgeCredentials is a bridge and the credentials that it connects to the
 // broker with. The password is shown this once.
 type BridgeCredentials struct {
-	ID       string   `json:"id"`
-	Devices  []string `json:"devices"`
-	Username string   `json:"username"`
-	Password string   `json:"password"`
+	ID       string   `json:"id" doc:"The bridge's id"`
+	Devices  []string `json:"devices" nullable:"false" doc:"The devices that it acts for"`
+	Username string   `json:"username" doc:"The MQTT user name: the bridge's id"`
+	Password string   `json:"password" doc:"The MQTT password; it is kept nowhere and shown this once"`
 }
 
 // newBridge is a bridge to be made known.
 type newBridge struct {
-	ID      string   `json:"id"`
+	ID      string   `json:"id" doc:"1 to 64 characters of A-Z a-z 0-9 . _ -; no device may have the same"`
 	Devices []string `json:"devices" minItems:"1" maxItems:"64" doc:"The devices that the bridge acts for; they have to exist."`
 }
 

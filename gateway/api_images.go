@@ -47,13 +47,13 @@ type imagesInput struct {
 }
 
 type uploadInput struct {
-	ImageType   string   `query:"image_type" required:"true" minLength:"1" maxLength:"64"`
+	ImageType   string   `query:"image_type" required:"true" minLength:"1" maxLength:"64" doc:"The category of firmware."`
 	DeviceTypes []string `query:"device_type,explode" required:"true" minItems:"1" doc:"The device types that the image fits; repeatable."`
 	Version     string   `query:"version" required:"true" minLength:"1" doc:"The version that the host MCU will report."`
 	MinVersion  string   `query:"min_version" doc:"The exact version that must be running for the image to be deployed."`
-	Description string   `query:"description"`
-	Tags        []string `query:"tag,explode" doc:"Repeatable."`
-	FileName    string   `query:"file_name"`
+	Description string   `query:"description" doc:"Free text of at most 4096 bytes."`
+	Tags        []string `query:"tag,explode" doc:"Words to find the image by; repeatable."`
+	FileName    string   `query:"file_name" doc:"The name that a download gets, if the file is a raw binary."`
 	Format      string   `query:"format" enum:"auto,binary,ihex" default:"auto" doc:"auto tells by the content."`
 
 	request *http.Request

@@ -25,16 +25,16 @@ type JobDetail struct {
 }
 
 type jobName struct {
-	Name string `path:"name" maxLength:"64"`
+	Name string `path:"name" maxLength:"64" doc:"The job's name"`
 }
 
 type jobPage struct {
-	Name string `path:"name" maxLength:"64"`
+	Name string `path:"name" maxLength:"64" doc:"The job's name"`
 	PageQuery
 }
 
 type changesInput struct {
-	Name  string `path:"name" maxLength:"64"`
+	Name  string `path:"name" maxLength:"64" doc:"The job's name"`
 	Since uint64 `query:"since" doc:"The rev of the answer before; 0 or absent for everything."`
 	Wait  string `query:"wait" doc:"How long to wait for a change, for example 30s; at most 1m." default:"30s"`
 }

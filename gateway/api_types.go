@@ -61,8 +61,8 @@ func (a *API) deviceTypeRoutes(api huma.API) {
 
 // groupBody is what a group can be set to.
 type groupBody struct {
-	Description string   `json:"description,omitempty"`
-	Devices     []string `json:"devices"`
+	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Devices     []string `json:"devices" doc:"The whole list of devices; they have to exist"`
 }
 
 func (a *API) groupRoutes(api huma.API) {

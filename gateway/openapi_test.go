@@ -7,10 +7,62 @@ import (
 	"os"
 	"testing"
 
+	"github.com/goccy/go-yaml"
+
 	"davit/gateway"
 )
 
 var updateOpenAPI = flag.Bool("update-openapi", false, "write schemas/openapi.yaml anew")
+
+// TestOpenAPIExplainsEverything: a stranger finds a sentence at every field and
+// parameter.
+func TestOpenAPIExplainsEverything(t *testing.T) {
+	text, err := os.ReadFile("../schemas/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type described struct {
+		Name        string `yaml:"name"`
+		Ref         string `yaml:"$ref"`
+		Description string `yaml:"description"`
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Summary    string      `yaml:"summary"`
+			Parameters []described `yaml:"parameters"`
+		} `yaml:"paths"`
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]described `yaml:"properties"`
+			} `yaml:"schemas"`
+		} `yaml:"components"`
+	}
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Paths) < 20 || len(doc.Components.Schemas) < 20 {
+		t.Fatalf("%d paths and %d schemas were found", len(doc.Paths), len(doc.Components.Schemas))
+	}
+	for path, operations := range doc.Paths {
+		for method, op := range operations {
+			if op.Summary == "" {
+				t.Errorf("%s %s has no summary", method, path)
+			}
+			for _, p := range op.Parameters {
+				if p.Description == "" {
+					t.Errorf("parameter %s of %s %s is not described", p.Name, method, path)
+				}
+			}
+		}
+	}
+	for name, s := range doc.Components.Schemas {
+		for field, p := range s.Properties {
+			if p.Description == "" && p.Ref == "" {
+				t.Errorf("field %s of %s is not described", field, name)
+			}
+		}
+	}
+}
 
 // TestOpenAPIIsUpToDate compares the committed document with what the Go types
 // say. After a change of the API: go test ./gateway -run OpenAPI -update-openapi

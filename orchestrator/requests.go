@@ -30,54 +30,53 @@ func (p Page) limit() int {
 
 // NewImageType is an image type to be created. Name defaults to the id.
 type NewImageType struct {
-	ID          string `json:"id"`
-	Name        string `json:"name,omitempty"`
-	Description string `json:"description,omitempty"`
+	ID          string `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Name        string `json:"name,omitempty" doc:"For people; the id if left out"`
+	Description string `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 }
 
 // ImageTypePatch changes what is not nil.
 type ImageTypePatch struct {
-	Name        *string `json:"name,omitempty"`
-	Description *string `json:"description,omitempty"`
+	Name        *string `json:"name,omitempty" doc:"For people; the id if left out"`
+	Description *string `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 }
 
 // NewDeviceType is a device type to be created. Name defaults to the id.
 type NewDeviceType struct {
-	ID             string             `json:"id"`
-	Name           string             `json:"name,omitempty"`
-	Description    string             `json:"description,omitempty"`
-	Dialect        string             `json:"dialect"`
-	ImageTypes     []EnabledImageType `json:"image_types,omitempty"`
-	AnswerTimeout  Duration           `json:"answer_timeout,omitzero"`
-	VerdictTimeout Duration           `json:"verdict_timeout,omitzero"`
-	BootTimeout    Duration           `json:"boot_timeout,omitzero"`
-	VersionTimeout Duration           `json:"version_timeout,omitzero"`
+	ID             string             `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Name           string             `json:"name,omitempty" doc:"For people; the id if left out"`
+	Description    string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU, for example ayla"`
+	ImageTypes     []EnabledImageType `json:"image_types,omitempty" doc:"What the type takes; an image fits a device type only if its image type stands here"`
+	AnswerTimeout  Duration           `json:"answer_timeout,omitzero" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
+	VerdictTimeout Duration           `json:"verdict_timeout,omitzero" doc:"How long the host MCU may take to check a loaded image"`
+	BootTimeout    Duration           `json:"boot_timeout,omitzero" doc:"How long the host MCU may take to boot"`
+	VersionTimeout Duration           `json:"version_timeout,omitzero" doc:"How long after booting the host MCU may take to report its version"`
 }
 
 // DeviceTypePatch changes what is not nil. An image type can be disabled only
 // while no image associates it with this device type.
 type DeviceTypePatch struct {
-	Name           *string             `json:"name,omitempty"`
-	Description    *string             `json:"description,omitempty"`
-	Dialect        *string             `json:"dialect,omitempty"`
-	ImageTypes     *[]EnabledImageType `json:"image_types,omitempty"`
-	AnswerTimeout  *Duration           `json:"answer_timeout,omitempty"`
-	VerdictTimeout *Duration           `json:"verdict_timeout,omitempty"`
-	BootTimeout    *Duration           `json:"boot_timeout,omitempty"`
-	VersionTimeout *Duration           `json:"version_timeout,omitempty"`
+	Name           *string             `json:"name,omitempty" doc:"For people; the id if left out"`
+	Description    *string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Dialect        *string             `json:"dialect,omitempty" doc:"The protocol spoken to the host MCU, for example ayla"`
+	ImageTypes     *[]EnabledImageType `json:"image_types,omitempty" doc:"Replaces the whole list; an image type can be disabled only while no image associates it with this device type"`
+	AnswerTimeout  *Duration           `json:"answer_timeout,omitempty" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
+	VerdictTimeout *Duration           `json:"verdict_timeout,omitempty" doc:"How long the host MCU may take to check a loaded image"`
+	BootTimeout    *Duration           `json:"boot_timeout,omitempty" doc:"How long the host MCU may take to boot"`
+	VersionTimeout *Duration           `json:"version_timeout,omitempty" doc:"How long after booting the host MCU may take to report its version"`
 }
 
 // NewImage is what goes with an upload's bytes.
 type NewImage struct {
-	ImageType   string   `json:"image_type"`
-	DeviceTypes []string `json:"device_types"`
-	Version     string   `json:"version"`
-	MinVersion  string   `json:"min_version,omitempty"`
-	Description string   `json:"description,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
-	FileName    string   `json:"file_name,omitempty"`
-	// Format is "binary", "ihex", or "auto" or empty to tell by the content.
-	Format string `json:"format,omitempty"`
+	ImageType   string   `json:"image_type" doc:"The category of firmware"`
+	DeviceTypes []string `json:"device_types" doc:"The device types that the image fits"`
+	Version     string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	MinVersion  string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
+	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Tags        []string `json:"tags,omitempty" doc:"Words to find the image by"`
+	FileName    string   `json:"file_name,omitempty" doc:"The name of the file that was uploaded"`
+	Format      string   `json:"format,omitempty" doc:"binary, ihex, or auto to tell by the content"`
 }
 
 // ImageFilter restricts a listing of images; empty fields do not.
@@ -89,48 +88,45 @@ type ImageFilter struct {
 
 // NewDevice is a device to be made known.
 type NewDevice struct {
-	ID     string            `json:"id"`
-	Type   string            `json:"type"`
-	Labels map[string]string `json:"labels,omitempty"`
+	ID     string            `json:"id" doc:"The id of the device's module: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Type   string            `json:"type" doc:"The device type"`
+	Labels map[string]string `json:"labels,omitempty" doc:"Anything that people want to note, by name; at most 32"`
 }
 
 // DevicePatch changes what is not nil.
 type DevicePatch struct {
-	Labels *map[string]string `json:"labels,omitempty"`
+	Labels *map[string]string `json:"labels,omitempty" doc:"Replaces all labels"`
 }
 
 // NewGroup is a group to be created.
 type NewGroup struct {
-	ID          string   `json:"id"`
-	Description string   `json:"description,omitempty"`
-	Devices     []string `json:"devices,omitempty"`
+	ID          string   `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Devices     []string `json:"devices,omitempty" doc:"The devices that belong to it; they have to exist"`
 }
 
 // GroupPatch changes what is not nil.
 type GroupPatch struct {
-	Description *string   `json:"description,omitempty"`
-	Devices     *[]string `json:"devices,omitempty"`
+	Description *string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Devices     *[]string `json:"devices,omitempty" doc:"Replaces the whole list"`
 }
 
 // NewJob is a job to be created. Its target is the named devices and the
 // devices that the named groups have at this moment.
 type NewJob struct {
-	Name             string   `json:"name"`
-	Image            string   `json:"image"`
-	Devices          []string `json:"devices,omitempty"`
-	Groups           []string `json:"groups,omitempty"`
-	IgnoreValidation bool     `json:"ignore_validation,omitempty"`
-	// Start starts the job at once.
-	Start bool `json:"start,omitempty"`
+	Name             string   `json:"name" doc:"Unique, and the job's id: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Image            string   `json:"image" doc:"The image that is deployed"`
+	Devices          []string `json:"devices,omitempty" doc:"Devices to be targeted"`
+	Groups           []string `json:"groups,omitempty" doc:"Groups whose present devices are targeted"`
+	IgnoreValidation bool     `json:"ignore_validation,omitempty" doc:"Deploy the image whatever version is running, the same one included"`
+	Start            bool     `json:"start,omitempty" doc:"Start the job at once"`
 }
 
 // JobChanges is what changed in a job after a revision.
 type JobChanges struct {
-	Job Job `json:"job"`
-	// Rev is where the next call goes on. Executions holds everything that
-	// changed up to it, at most MaxPageLimit of them, as it stands now.
-	Rev        uint64      `json:"rev"`
-	Executions []Execution `json:"executions"`
+	Job        Job         `json:"job" doc:"The job as it stands now"`
+	Rev        uint64      `json:"rev" doc:"Where the next call goes on: pass it as since"`
+	Executions []Execution `json:"executions" doc:"Everything that changed up to rev, as it stands now; at most 1000"`
 }
 
 // CheckReport is the result of Check.
