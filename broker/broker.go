@@ -35,8 +35,11 @@ type Broker struct {
 	events   *events
 	sessions *sessions
 	logged   logonce.Limit
-	turns    shareTurns
-	pool     sync.Pool // of *[]byte
+	// strangers limits the lines about those who are not let in. Their names
+	// are anybody's to make up, so they must not use up the memory of logged.
+	strangers logonce.Limit
+	turns     shareTurns
+	pool      sync.Pool // of *[]byte
 
 	// retained keeps the sending of retained messages to a new subscriber
 	// apart from the storing of others. In mochi alone the two race: a stored

@@ -140,7 +140,7 @@ func (b *Broker) serveConn(c *conn, deadline time.Time) {
 	if !c.talk.answered {
 		reason := whyNoConnect(err)
 		b.metrics.refused(reason)
-		if b.logged.Allow("connect/" + reason) {
+		if b.strangers.Allow("/" + reason) {
 			b.log.Warn("socket closed: no proper MQTT CONNECT", "remote", c.RemoteAddr().String(), "reason", reason, "error", err)
 		}
 	}

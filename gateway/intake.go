@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"davit/orchestrator"
 	"davit/schemas"
@@ -51,17 +52,7 @@ func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
 // handle decodes one message and gives it to the orchestrator. It runs on a
 // worker.
 func (s *Sessions) handle(ctx context.Context, device string, it item) {
-	var err error
-	switch it.kind {
-	case schemas.KindHello:
-		err = deliver(ctx, device, it, &schemas.Hello{}, s.options.Devices.Hello)
-	case schemas.KindStatus:
-		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
-	case schemas.KindFetch:
-		err = deliver(ctx, device, it, &schemas.Fetch{}, s.options.Devices.Fetch)
-	case schemas.KindPresence:
-		err = s.handlePresence(ctx, device, it)
-	}
+	err := s.dispatch(ctx, device, it)
 	switch {
 	case err == nil:
 	case errors.Is(err, schemas.ErrPayload) && !errors.Is(err, orchestrator.ErrInvalid):
@@ -76,6 +67,27 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 	default:
 		s.refuse(device, it.kind, orchestratorReason(err), err)
 	}
+}
+
+// dispatch calls what takes a message of its kind. A panic is a fault of ours
+// that one device must not be able to end the service for all with.
+func (s *Sessions) dispatch(ctx context.Context, device string, it item) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	switch it.kind {
+	case schemas.KindHello:
+		err = deliver(ctx, device, it, &schemas.Hello{}, s.options.Devices.Hello)
+	case schemas.KindStatus:
+		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
+	case schemas.KindFetch:
+		err = deliver(ctx, device, it, &schemas.Fetch{}, s.options.Devices.Fetch)
+	case schemas.KindPresence:
+		err = s.handlePresence(ctx, device, it)
+	}
+	return err
 }
 
 // handlePresence clears what the broker retains of a device that the service

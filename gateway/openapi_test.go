@@ -65,7 +65,7 @@ func TestOpenAPIExplainsEverything(t *testing.T) {
 }
 
 // TestOpenAPIIsUpToDate compares the committed document with what the Go types
-// say. After a change of the API: go test ./gateway -run OpenAPI -update-openapi
+// say. After a change of the API: go generate ./gateway
 func TestOpenAPIIsUpToDate(t *testing.T) {
 	const path = "../schemas/openapi.yaml"
 	tokens, err := gateway.NewTokens("0123456789abcdef")
@@ -90,6 +90,6 @@ func TestOpenAPIIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(have) != string(want) {
-		t.Errorf("%s is out of date; run: go test ./gateway -run OpenAPI -update-openapi", path)
+		t.Errorf("%s is out of date; run: go generate ./gateway", path)
 	}
 }

@@ -121,6 +121,7 @@ func badPayloads() []badPayload {
 		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":404,"state":"downloading"}`, "unknown_device"},
 		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":409,"state":"downloading"}`, "refused"},
 		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":500,"state":"downloading"}`, "internal"},
+		{schemas.KindStatus, `{"v":1,"execution":"ex-1","attempt":1,"seq":501,"state":"downloading"}`, "internal"},
 		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":4096,"ranges":[` + strings.Repeat(`{"offset":0,"length":1},`, 300) + `{"offset":0,"length":1}]}`, "invalid"},
 		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":4096,"ranges":[{"offset":0,"length":10},{"offset":5,"length":10}]}`, "invalid"},
 		{schemas.KindFetch, `{"v":1,"image":"img-1","tag":1,"chunk":64,"ranges":[{"offset":0,"length":100000}]}`, "invalid"},
@@ -146,6 +147,8 @@ func checkBadPayloads(t *testing.T, b testBroker, oversized bool) {
 			return fmt.Errorf("%w: not now", orchestrator.ErrConflict)
 		case 500:
 			return errors.New("disk on fire")
+		case 501:
+			panic("a fault of ours")
 		}
 		orch.events <- event{device, s}
 		return nil

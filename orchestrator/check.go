@@ -45,6 +45,7 @@ type checker struct {
 	revs     map[string]uint64                // the highest revision of an execution by job
 	under    map[string]string                // the execution under way by device
 	expected map[Table]int                    // index entries that records call for
+	seq      uint64                           // the highest start number of a job
 }
 
 func (c *checker) violation(format string, args ...any) {
@@ -64,7 +65,7 @@ func (c *checker) all(ctx context.Context) error {
 		func() error { return records(c, c.job) },
 		func() error { return records(c, c.execution) },
 		func() error { return records(c, c.progress) },
-		c.indexes, c.targets, c.offers, c.totals,
+		c.indexes, c.targets, c.offers, c.totals, c.jobSeq,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -218,6 +219,7 @@ func (c *checker) progress(p *progressRecord) error {
 	if rev := c.revs[p.Name]; rev > p.Rev {
 		c.violation("job %q is at revision %d, one of its executions at %d", p.Name, p.Rev, rev)
 	}
+	c.seq = max(c.seq, p.Seq)
 	open := p.unfinished()
 	switch {
 	case p.State == JobDraft && len(found) > 0:
@@ -304,6 +306,19 @@ func (c *checker) totals() error {
 		if all[s] != sum[s] {
 			c.violation("the totals count %d executions %s, there are %d", all[s], s, sum[s])
 		}
+	}
+	return nil
+}
+
+// jobSeq checks that the next job to be started gets a number of its own:
+// executions are ordered, and indexed, by it.
+func (c *checker) jobSeq() error {
+	n, err := readJobSeq(c)
+	switch {
+	case err != nil:
+		c.violation("%v", err)
+	case n < c.seq:
+		c.violation("the last job was started as number %d, one stands in the records with %d", n, c.seq)
 	}
 	return nil
 }

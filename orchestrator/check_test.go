@@ -54,6 +54,8 @@ func TestCheckFindsDamage(t *testing.T) {
 		}), "points to"},
 		{"wrong count", edit("job_progress", "j", `"offered":1`, `"offered":3`), `job "j" counts 3 executions offered, there are 1`},
 		{"wrong totals", func(tx w) error { return tx.Put("meta", []byte("totals"), make([]byte, 8*len(schemas.States()))) }, "totals count 0"},
+		{"lost start number", func(tx w) error { return tx.Delete("meta", []byte("job_seq")) }, "started as number 0"},
+		{"damaged start number", func(tx w) error { return tx.Put("meta", []byte("job_seq"), []byte("1")) }, "has 1 bytes, want 8"},
 		{"offer not noted", drop("offers", "d000"), "no offer is noted"},
 		{"group of a device that is gone", edit("groups", "g", `"d000"`, `"dxxx"`), `refers to devices "dxxx"`},
 		{"image type gone", drop("image_types", "app"), `refers to image_types "app"`},

@@ -294,15 +294,24 @@ func writeTotals(w Writer, t totals) error {
 	return w.Put(tableMeta, keyOf(metaTotals), b)
 }
 
-// nextJobSeq takes the next job start number.
-func nextJobSeq(w Writer) (uint64, error) {
-	b, err := w.Get(tableMeta, keyOf(metaJobSeq))
-	if err != nil {
+// readJobSeq returns the start number of the job that was started last, 0 if
+// there is none.
+func readJobSeq(r Reader) (uint64, error) {
+	b, err := r.Get(tableMeta, keyOf(metaJobSeq))
+	if err != nil || b == nil {
 		return 0, err
 	}
-	var n uint64
-	if len(b) == 8 {
-		n = binary.BigEndian.Uint64(b)
+	if len(b) != 8 {
+		return 0, fmt.Errorf("record %s %q has %d bytes, want 8", tableMeta, metaJobSeq, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// nextJobSeq takes the next job start number.
+func nextJobSeq(w Writer) (uint64, error) {
+	n, err := readJobSeq(w)
+	if err != nil {
+		return 0, err
 	}
 	n++
 	return n, w.Put(tableMeta, keyOf(metaJobSeq), binary.BigEndian.AppendUint64(nil, n))

@@ -53,10 +53,12 @@ func Create(dir string) (*File, error) {
 	return &File{File: f}, nil
 }
 
-// Commit makes the file durable as path, which must be in the folder that
-// Create was given, and closes it. On an error the file is removed, unless the
-// error came from the folder's fsync: then the name is in place but may not
-// survive a power cut.
+// Commit makes the file durable as path, which must be on the file system of
+// the folder that Create was given, and closes it. The folder of path has to be
+// durable itself; it is the one that is synced. (If path is in another folder
+// than the temporary name, a power cut may leave that name as well, for
+// RemoveTemp.) On an error the file is removed, unless the error came from the
+// folder's fsync: then the name is in place but may not survive a power cut.
 func (f *File) Commit(path string) error {
 	if f.done {
 		return fmt.Errorf("commit %s: the file is closed", path)
