@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"mime"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,6 +61,27 @@ func TestTokenIsNeeded(t *testing.T) {
 	}
 	if _, err := gateway.NewTokens("short"); err == nil {
 		t.Error("a token of 5 characters was accepted")
+	}
+}
+
+// TestNoWayAroundTheToken writes paths in ways that mean the API to some.
+func TestNoWayAroundTheToken(t *testing.T) {
+	r := newAPI(t, nil)
+	host := strings.TrimPrefix(r.url, "http://")
+	for _, line := range []string{
+		"GET //v1/jobs", "GET /./v1/jobs", "GET /x/../v1/jobs", "GET /%76%31/jobs", "GET /v1%2fjobs", "GET /%2fv1/jobs", "GET /livez/../v1/jobs",
+		"GET /%2e/v1/jobs", "GET /V1/jobs", "GET " + r.url + "//v1/jobs", "CONNECT //v1/jobs", "HEAD //v1/jobs", "GET /v1", "GET v1/jobs", "GET *",
+	} {
+		conn, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", line, host)
+		answer, err := io.ReadAll(conn)
+		_ = conn.Close()
+		if err != nil || strings.HasPrefix(string(answer), "HTTP/1.1 2") || strings.Contains(string(answer), "items") {
+			t.Errorf("%s: %v: %.300s", line, err, answer)
+		}
 	}
 }
 
@@ -247,6 +272,30 @@ func TestDownload(t *testing.T) {
 	}
 	if a := get("If-None-Match", etag); a.status != 304 || a.body != "" {
 		t.Errorf("if-none-match: %d", a.status)
+	}
+}
+
+// TestFileNameOfADownload: whatever the name is, it is one parameter of one header.
+func TestFileNameOfADownload(t *testing.T) {
+	r := newAPI(t, nil)
+	r.catalog()
+	for name, status := range map[string]int{
+		`fw.bin`: 201, `a"; filename="evil.exe`: 201, `a\"b;c`: 201, "Größe 2.bin": 201, "../../etc/passwd": 201, "\u202egnp.exe": 201,
+		"a\r\nSet-Cookie: x=1": 422, "a\x00b": 422, "\xff\xfe": 422, strings.Repeat("x", 256): 422,
+	} {
+		a := r.upload("1&file_name="+url.QueryEscape(name), strings.NewReader("content"))
+		if a.status != status {
+			t.Errorf("%q: %d, want %d: %s", name, a.status, status, a.body)
+		}
+		if a.status != 201 {
+			continue
+		}
+		path := a.header.Get("Location")
+		got := r.must("GET "+path+"/content", "").header
+		kind, params, err := mime.ParseMediaType(got.Get("Content-Disposition"))
+		if err != nil || kind != "attachment" || len(params) != 1 || params["filename"] != name {
+			t.Errorf("%q: Content-Disposition %q: %v %v", name, got.Get("Content-Disposition"), params, err)
+		}
 	}
 }
 
