@@ -25,14 +25,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeBroker is a Publisher that keeps what was published.
 type fakeBroker struct {
-	mu        sync.Mutex
-	offers    map[string]schemas.Offer // retained
-	offered   int
-	acks      map[string][]schemas.Ack
-	fail      error // what Offer, Withdraw and Ack return
-	onChunk   func(device string, chunk []byte) error
-	receives  []string // devices in the order of their chunks
-	forgotten []string // deleted devices that were cleared
+	mu         sync.Mutex
+	offers     map[string]schemas.Offer // retained
+	offered    int
+	acks       map[string][]schemas.Ack
+	fail       error // what Offer, Withdraw and Ack return
+	onChunk    func(device string, chunk []byte) error
+	receives   []string            // devices in the order of their chunks
+	onWithdraw func(device string) // set before anything is withdrawn
+	forgotten  []string            // deleted devices that were cleared
 }
 
 func newBroker() *fakeBroker {
@@ -54,6 +55,9 @@ func (b *fakeBroker) Offer(_ context.Context, device string, o schemas.Offer) er
 }
 
 func (b *fakeBroker) Withdraw(_ context.Context, device string) error {
+	if b.onWithdraw != nil {
+		b.onWithdraw(device)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail != nil {

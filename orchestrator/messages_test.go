@@ -128,6 +128,26 @@ func TestDeletedDeviceIsForgotten(t *testing.T) {
 	})
 }
 
+// A device may be deleted while the withdrawal of its last offer is under way.
+func TestDeviceIsForgottenIfDeletedDuringAWithdrawal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		defer e.checkClean()
+		ids := e.fleet(1)
+		e.job("j", e.image("2", content(10, 1)).ID, ids...)
+		deletion := sync.OnceFunc(func() { e.ok(e.DeleteDevice(ctx, "d000")) })
+		e.broker.onWithdraw = func(string) { deletion() }
+		e.start()
+		defer func() { e.stop() }()
+		synctest.Wait()
+		must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
+		synctest.Wait()
+		if got := e.broker.forgotten; !slices.Equal(got, ids) {
+			t.Errorf("forgotten: %v, want %v", got, ids)
+		}
+	})
+}
+
 func TestPresence(t *testing.T) {
 	e := newEnv(t)
 	defer e.checkClean()

@@ -159,7 +159,7 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 				return err
 			}
 			s.metrics.withdrawn()
-			if err := s.happen(ctx, device, Withdrawn{}); err != nil {
+			if err := s.withdrawn(ctx, device, dev != nil); err != nil {
 				return err
 			}
 		}
@@ -193,6 +193,19 @@ func (s *Service) happen(ctx context.Context, device string, ev Event) error {
 			return err
 		}
 		return t.step(device, dev, ev)
+	})
+	return err
+}
+
+// withdrawn notes that the offer topic was cleared. If the device was deleted
+// meanwhile, there is more to clear than its offer, and the note of that stays.
+func (s *Service) withdrawn(ctx context.Context, device string, existed bool) error {
+	_, err := s.commit(ctx, func(t *txn) error {
+		dev, err := find[Device](t, device)
+		if err != nil || existed && dev == nil {
+			return err
+		}
+		return t.step(device, dev, Withdrawn{})
 	})
 	return err
 }
