@@ -223,7 +223,9 @@ func (s *session) mcuRestarted(p tlv.Packet) bool {
 func (s *session) bootRestart() {
 	u := s.u
 	u.back, u.boot, u.bootSent, u.oldAt, u.sameAt = true, false, true, time.Time{}, time.Time{}
-	u.deadline = s.now.Add(u.VersionTimeout)
+	if u.deadline = s.now.Add(u.VersionTimeout); u.deadline.After(u.lastWord) {
+		u.deadline = u.lastWord // an image that starts over and over and says no version
+	}
 	u.probeAt = s.now.Add(probeEvery)
 	s.property(u.VersionProperty).want = true
 }

@@ -271,3 +271,41 @@ func TestHostileVersions(t *testing.T) {
 		}
 	})
 }
+
+// An MCU that wants to begin anew again and again does not keep an update
+// going for ever.
+func TestEndlessGo(t *testing.T) {
+	virtual(t, 3000, func(b *bench) {
+		b.begin()
+		for range maxRestarts {
+			b.rewound(t)
+			b.goAhead()
+		}
+		b.rewound(t)
+		b.goAhead()
+		b.wantEnd(schemas.StateFailed, schemas.CauseSerial, 0)
+	})
+}
+
+// Nor does an image that starts again and again without a word about its
+// version.
+func TestBootLoop(t *testing.T) {
+	virtual(t, 300, func(b *bench) {
+		b.begin()
+		b.load(t, b.image)
+		b.stat(tlv.CodeOK)
+		b.want(t, tlv.OpOTABoot)
+		began := time.Now()
+		for len(b.ended) == 0 && time.Since(began) < time.Hour {
+			b.restart()
+			b.listenEnable()
+			b.settle()
+			b.drain(t)
+			time.Sleep(5 * time.Second)
+		}
+		if took := time.Since(began); took > DefaultBootTimeout+2*DefaultVersionTimeout {
+			t.Errorf("watched for %v", took)
+		}
+		b.wantEnd(schemas.StateTimedOut, schemas.CauseTimeout, 0)
+	})
+}

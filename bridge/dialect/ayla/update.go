@@ -90,8 +90,9 @@ type update struct {
 	bootSent bool // and was acknowledged, or given up
 	bootSure bool // the first BOOT was acknowledged: the MCU has it
 	bootLost bool
-	reboots  int  // legs begun anew because BOOT may have been lost in a reset
-	back     bool // the MCU has restarted since
+	reboots  int       // legs begun anew because BOOT may have been lost in a reset
+	lastWord time.Time // of phaseBoot, however often the MCU restarts
+	back     bool      // the MCU has restarted since
 	probeAt  time.Time
 	oldAt    time.Time // the old version was reported
 	sameAt   time.Time // after a restart, the version was reported that may have run before
@@ -199,19 +200,27 @@ func (s *session) startOffer() {
 // again begins the leg anew, but not for ever. code is what the MCU said, if
 // it said anything.
 func (s *session) again(code tlv.Code, why string) {
+	if s.oneMore(code, why) {
+		s.startOffer()
+		s.u.doubt = true
+	}
+}
+
+// oneMore counts that the leg begins anew or goes back to offset 0. After too
+// many times the update ends, and oneMore says false.
+func (s *session) oneMore(code tlv.Code, why string) bool {
 	u := s.u
 	u.restarts++
 	switch {
-	case u.restarts > maxRestarts && code != tlv.CodeOK:
+	case u.restarts <= maxRestarts:
+		return true
+	case code != tlv.CodeOK:
 		s.failed(code, fmt.Sprintf("in each of %d attempts", u.restarts))
-		return
-	case u.restarts > maxRestarts:
+	default:
 		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
 			fmt.Sprintf("The update was begun %d times and did not get through; the last time %s.", u.restarts, why))
-		return
 	}
-	s.startOffer()
-	u.doubt = true
+	return false
 }
 
 // fillUpdate encodes the update's next packet, if it has one.
@@ -308,18 +317,21 @@ func (s *session) goAhead() {
 		u.goAt = s.now
 	case phaseLoad, phaseVerdict:
 		// The answer to an offer that was repeated: the MCU begins at offset 0 again.
-		s.link.forget()
-		s.startLoad()
+		if s.oneMore(tlv.CodeOK, fmt.Sprintf("the host MCU wanted to begin anew at byte %d", u.acked)) {
+			s.link.forget()
+			s.startLoad()
+		}
 	}
 }
 
 // ready goes on when the image is there.
 func (s *session) ready() {
-	if u := s.u; u.goAt.IsZero() || s.now.Sub(u.goAt) > goStale {
+	switch u := s.u; {
+	case !u.goAt.IsZero() && s.now.Sub(u.goAt) <= goStale:
+		s.startLoad()
+	case s.oneMore(tlv.CodeOK, "it restarted after it had accepted the image"):
 		s.startOffer()
-		return
 	}
-	s.startLoad()
 }
 
 func (s *session) startLoad() {
@@ -341,6 +353,7 @@ func (s *session) loaded() {
 func (s *session) startBoot() {
 	u := s.u
 	u.phase, u.deadline = phaseBoot, s.now.Add(u.BootTimeout)
+	u.lastWord = u.deadline.Add(u.VersionTimeout)
 	u.bootSent, u.bootSure, u.bootLost, u.back, u.oldAt, u.sameAt = false, false, false, false, time.Time{}, time.Time{}
 	if !u.told {
 		u.told, u.before = true, u.version
