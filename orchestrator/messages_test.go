@@ -240,3 +240,31 @@ func TestHelloOfAnotherType(t *testing.T) {
 		t.Errorf("versions %s", got)
 	}
 }
+
+// A version that the module cannot vouch for any more is still shown, and is no
+// proof: the image is offered.
+func TestUnconfirmedVersionIsShownAndDecidesNothing(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.fleet(1)
+	says := func(version string) orchestrator.Device {
+		t.Helper()
+		e.ok(e.Hello(ctx, "d000", schemas.Hello{V: 1, HostVersions: map[string]string{"oem_host_version": version}}))
+		return must[orchestrator.Device](t)(e.Device(ctx, "d000"))
+	}
+	if d := says("2.0"); d.Versions["app"] != "2.0" || len(d.Unconfirmed) != 0 {
+		t.Errorf("after a report: %+v", d)
+	}
+	if d := says(""); d.Versions["app"] != "2.0" || !slices.Equal(d.Unconfirmed, []string{"app"}) {
+		t.Errorf("after it became unknown: %+v", d)
+	}
+	if j := e.job("j", e.image("2.0", content(500, 1)).ID, "d000"); j.Counts[schemas.StateOffered] != 1 {
+		t.Errorf("an unconfirmed version was taken as proof: %+v", j)
+	}
+	if d := says("2.0"); d.Versions["app"] != "2.0" || len(d.Unconfirmed) != 0 {
+		t.Errorf("after the next report: %+v", d)
+	}
+	if x := e.execution("j", "d000"); x.State != schemas.StateSucceeded {
+		t.Errorf("the report ended the execution as %s", x.State)
+	}
+}

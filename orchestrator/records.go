@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"davit/schemas"
@@ -315,4 +317,33 @@ func nextJobSeq(w Writer) (uint64, error) {
 	}
 	n++
 	return n, w.Put(tableMeta, keyOf(metaJobSeq), binary.BigEndian.AppendUint64(nil, n))
+}
+
+// confirmed are the versions that the rules go by: those that the module
+// vouches for.
+func (d *Device) confirmed() map[string]string {
+	versions := maps.Clone(d.Versions)
+	for _, imageType := range d.Unconfirmed {
+		delete(versions, imageType)
+	}
+	return versions
+}
+
+// reporting returns the device with the versions that are confirmed now. Those
+// that no longer are stay to be seen, marked as such.
+func (d *Device) reporting(confirmed map[string]string) Device {
+	changed := *d
+	changed.Versions = maps.Clone(d.Versions)
+	if changed.Versions == nil {
+		changed.Versions = map[string]string{}
+	}
+	maps.Copy(changed.Versions, confirmed)
+	changed.Unconfirmed = nil
+	for imageType := range changed.Versions {
+		if _, ok := confirmed[imageType]; !ok {
+			changed.Unconfirmed = append(changed.Unconfirmed, imageType)
+		}
+	}
+	slices.Sort(changed.Unconfirmed)
+	return changed
 }

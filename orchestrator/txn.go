@@ -122,7 +122,7 @@ func (t *txn) flush() error {
 func load(r Reader, device string, dev *Device, also string) (State, map[string]*executionRecord, error) {
 	st := State{Device: device}
 	if dev != nil {
-		st.Versions = dev.Versions
+		st.Versions = dev.confirmed()
 	}
 	mark, err := r.Get(tableOffers, keyOf(device))
 	if err != nil {
@@ -177,9 +177,8 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 		return err
 	}
 	next, effects := Step(st, ev, t.now)
-	if dev != nil && !maps.Equal(dev.Versions, next.Versions) {
-		changed := *dev
-		changed.Versions = next.Versions
+	if dev != nil && !maps.Equal(st.Versions, next.Versions) {
+		changed := dev.reporting(next.Versions)
 		if err := put(t, dev, &changed); err != nil {
 			return err
 		}

@@ -58,16 +58,18 @@ type Image struct {
 
 // Device is one module and its host MCU.
 type Device struct {
-	ID        string            `json:"id" doc:"The id of the device's module, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
-	Type      string            `json:"type" doc:"The device type"`
-	Versions  map[string]string `json:"versions" doc:"By image type, the version that the host MCU reported; an image type is missing while its version is unknown"`
-	Labels    map[string]string `json:"labels,omitempty" doc:"Anything that people want to note, by name; at most 32"`
-	Module    string            `json:"module,omitempty" doc:"The module's own firmware, as it names it"`
-	Dialect   string            `json:"dialect,omitempty" doc:"What the device says that it speaks to its host MCU"`
-	MaxChunk  int               `json:"max_chunk,omitempty" doc:"The largest chunk in bytes that the device takes; absent while unknown"`
-	Online    bool              `json:"online" doc:"Whether the device is connected"`
-	LastSeen  time.Time         `json:"last_seen,omitzero" doc:"When the device connected, ended its connection or said what it runs"`
-	CreatedAt time.Time         `json:"created_at" doc:"When it was created"`
+	ID       string            `json:"id" doc:"The id of the device's module, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
+	Type     string            `json:"type" doc:"The device type"`
+	Versions map[string]string `json:"versions" doc:"By image type, the version that the host MCU reported last"`
+	// Unconfirmed versions are shown to people and decide nothing.
+	Unconfirmed []string          `json:"unconfirmed,omitempty" doc:"The image types of those versions that the module cannot vouch for any more, because the host MCU was reset, fell silent or lost its line and has not reported since"`
+	Labels      map[string]string `json:"labels,omitempty" doc:"Anything that people want to note, by name; at most 32"`
+	Module      string            `json:"module,omitempty" doc:"The module's own firmware, as it names it"`
+	Dialect     string            `json:"dialect,omitempty" doc:"What the device says that it speaks to its host MCU"`
+	MaxChunk    int               `json:"max_chunk,omitempty" doc:"The largest chunk in bytes that the device takes; absent while unknown"`
+	Online      bool              `json:"online" doc:"Whether the device is connected"`
+	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"When the device connected, ended its connection or said what it runs"`
+	CreatedAt   time.Time         `json:"created_at" doc:"When it was created"`
 }
 
 // Group is a named set of devices.

@@ -35,7 +35,7 @@ func (p *program) deviceCommand() *cobra.Command {
 				return err
 			}
 			return p.show(d, func(w io.Writer) {
-				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "versions", pairs(d.Versions), "labels", pairs(d.Labels),
+				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "versions", pairs(d.Versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels),
 					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "created", when(d.CreatedAt))
 			})
 		}),
