@@ -47,7 +47,7 @@ func (a *API) deviceRoutes(api huma.API) {
 			"If an earlier attempt broke off half-way, repeating it finishes it."))
 	route(a, api, "GET /v1/devices", "list devices",
 		func(ctx context.Context, in *PageQuery) (*bodyOf[Page[orchestrator.Device]], error) {
-			return listing(s.Devices(ctx, in.page()))
+			return listing(s.Devices(ctx, orchestrator.DeviceFilter{}, in.page()))
 		})
 	route(a, api, "GET /v1/devices/{id}", "get device",
 		func(ctx context.Context, in *ID) (*bodyOf[orchestrator.Device], error) {

@@ -48,12 +48,12 @@ func (a *API) jobRoutes(api huma.API) {
 		}, describe("A job brings the named devices, and those that the named groups have now, to an image. With start it is started at once."))
 	route(a, api, "GET /v1/jobs", "list jobs",
 		func(ctx context.Context, in *PageQuery) (*bodyOf[Page[orchestrator.Job]], error) {
-			return listing(s.Jobs(ctx, in.page()))
+			return listing(s.Jobs(ctx, orchestrator.JobFilter{}, in.page()))
 		})
 	route(a, api, "GET /v1/jobs/{name}", "get job", a.jobDetail)
 	route(a, api, "GET /v1/jobs/{name}/executions", "list job executions",
 		func(ctx context.Context, in *jobPage) (*bodyOf[Page[orchestrator.Execution]], error) {
-			return listing(s.JobExecutions(ctx, in.Name, in.page()))
+			return listing(s.JobExecutions(ctx, in.Name, orchestrator.ExecutionFilter{}, in.page()))
 		})
 	route(a, api, "POST /v1/jobs/{name}/start", "start job",
 		func(ctx context.Context, in *jobName) (*bodyOf[orchestrator.Job], error) {
@@ -77,7 +77,7 @@ func (a *API) jobDetail(ctx context.Context, in *jobName) (*bodyOf[JobDetail], e
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := a.options.Service.JobExecutions(ctx, in.Name, orchestrator.Page{Limit: orchestrator.MaxPageLimit})
+	list, next, err := a.options.Service.JobExecutions(ctx, in.Name, orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: orchestrator.MaxPageLimit})
 	if list == nil {
 		list = []orchestrator.Execution{}
 	}

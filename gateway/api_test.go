@@ -166,7 +166,7 @@ type brokenService struct {
 	panic bool
 }
 
-func (b brokenService) Jobs(context.Context, orchestrator.Page) ([]orchestrator.Job, string, error) {
+func (b brokenService) Jobs(context.Context, orchestrator.JobFilter, orchestrator.Page) ([]orchestrator.Job, string, error) {
 	if b.panic {
 		panic("a bug")
 	}

@@ -49,7 +49,7 @@ type devices interface {
 	UpdateDevice(ctx context.Context, id string, p orchestrator.DevicePatch) (orchestrator.Device, error)
 	DeleteDevice(ctx context.Context, id string) error
 	Device(ctx context.Context, id string) (orchestrator.Device, error)
-	Devices(context.Context, orchestrator.Page) ([]orchestrator.Device, string, error)
+	Devices(context.Context, orchestrator.DeviceFilter, orchestrator.Page) ([]orchestrator.Device, string, error)
 	DeviceExecutions(ctx context.Context, id string, p orchestrator.Page) ([]orchestrator.Execution, string, error)
 }
 
@@ -64,8 +64,8 @@ type groups interface {
 type jobs interface {
 	jobControl
 	Job(ctx context.Context, name string) (orchestrator.Job, error)
-	Jobs(context.Context, orchestrator.Page) ([]orchestrator.Job, string, error)
-	JobExecutions(ctx context.Context, name string, p orchestrator.Page) ([]orchestrator.Execution, string, error)
+	Jobs(context.Context, orchestrator.JobFilter, orchestrator.Page) ([]orchestrator.Job, string, error)
+	JobExecutions(ctx context.Context, name string, f orchestrator.ExecutionFilter, p orchestrator.Page) ([]orchestrator.Execution, string, error)
 	Execution(ctx context.Context, id string) (orchestrator.Execution, error)
 	Changes(ctx context.Context, job string, since uint64, wait time.Duration) (orchestrator.JobChanges, error)
 }

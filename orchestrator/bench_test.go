@@ -27,7 +27,7 @@ func BenchmarkStatus(b *testing.B) {
 				}))
 				ids := e.fleet(producers)
 				e.job("j", e.image("2", content(1000, 1)).ID, ids...)
-				list, _, err := e.JobExecutions(ctx, "j", orchestrator.Page{Limit: 1000})
+				list, _, err := e.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})
 				e.ok(err)
 				var left atomic.Int64
 				left.Store(int64(b.N))

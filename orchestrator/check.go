@@ -24,7 +24,7 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 	defer s.blobMu.Unlock()
 	c := &checker{
 		sums: map[string]uint64{}, counts: map[string]map[schemas.State]int{}, under: map[string]string{},
-		expected: map[Table]int{}, revs: map[string]uint64{},
+		expected: map[Table]int{}, revs: map[string]uint64{}, tallies: map[string]int{},
 	}
 	c.report.Violations = []string{}
 	if err := s.store.View(ctx, func(r Reader) error {
@@ -42,9 +42,11 @@ type checker struct {
 	report   CheckReport
 	sums     map[string]uint64                // blobs that images refer to, and their size
 	counts   map[string]map[schemas.State]int // executions found by job
+	tallies  map[string]int                   // counters as the records call for them
 	revs     map[string]uint64                // the highest revision of an execution by job
 	under    map[string]string                // the execution under way by device
 	expected map[Table]int                    // index entries that records call for
+	audited  uint64                           // the number of the audit entry met last
 	seq      uint64                           // the highest start number of a job
 }
 
@@ -65,7 +67,9 @@ func (c *checker) all(ctx context.Context) error {
 		func() error { return records(c, c.job) },
 		func() error { return records(c, c.execution) },
 		func() error { return records(c, c.progress) },
-		c.indexes, c.targets, c.offers, c.totals, c.jobSeq,
+		func() error { return records(c, c.auditEntry) },
+		func() error { return records(c, func(*idempotencyRecord) error { return nil }) },
+		c.events, c.counted, c.indexes, c.targets, c.offers, c.totals, c.jobSeq,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -90,6 +94,14 @@ func records[T any, P stored[T]](c *checker, check func(P) error) error {
 		}
 		if rec.id() != string(k) {
 			c.violation("record %s %q says that it is %q", table, k, rec.id())
+		}
+		if kind := kindOf(table); kind != "" {
+			if failed = c.refers(table, rec.id(), tableEventAt, string(keyOf(kind, rec.id()))); failed != nil {
+				return false
+			}
+		}
+		for _, counter := range rec.counters() {
+			c.tallies[counter]++
 		}
 		for _, e := range rec.entries() {
 			if failed = c.entry(table, rec.id(), e); failed != nil {
@@ -234,6 +246,47 @@ func (c *checker) progress(p *progressRecord) error {
 	return nil
 }
 
+// auditEntry checks that the log has no gap: the numbers fall by one.
+func (c *checker) auditEntry(e *AuditEntry) error {
+	if c.audited != 0 && e.Seq != c.audited-1 {
+		c.violation("the audit log has entry %d before entry %d: entries are missing", e.Seq, c.audited)
+	}
+	c.audited = e.Seq
+	return nil
+}
+
+// events checks where the feed says that records changed, which is all that it
+// knows of those that do not carry their revision.
+func (c *checker) events() error {
+	if c.audited > 1 {
+		c.violation("the audit log begins with entry %d: older ones are missing", c.audited)
+	}
+	var failed error
+	err := c.Scan(tableEventAt, nil, nil, func(name, at []byte) bool {
+		failed = c.entry(tableEventAt, string(name), entry{indexEvents, at, name})
+		return failed == nil
+	})
+	if failed != nil {
+		err = failed
+	}
+	return err
+}
+
+// counted checks the counters; it runs after all records.
+func (c *checker) counted() error {
+	err := c.Scan(tableCounters, nil, nil, func(k, v []byte) bool {
+		if n := c.tallies[string(k)]; len(v) != 8 || numberOf(v) != uint64(n) {
+			c.violation("counter %q stands at %x, the records call for %d", k, v, n)
+		}
+		delete(c.tallies, string(k))
+		return true
+	})
+	for _, k := range slices.Sorted(maps.Keys(c.tallies)) {
+		c.violation("counter %q is missing, the records call for %d", k, c.tallies[k])
+	}
+	return err
+}
+
 // indexes checks that indexes hold nothing that no record calls for. Every
 // entry that is called for was looked up, so a larger number means strangers.
 func (c *checker) indexes() error {
@@ -313,7 +366,7 @@ func (c *checker) totals() error {
 // jobSeq checks that the next job to be started gets a number of its own:
 // executions are ordered, and indexed, by it.
 func (c *checker) jobSeq() error {
-	n, err := readJobSeq(c)
+	n, err := readNumber(c, metaJobSeq)
 	switch {
 	case err != nil:
 		c.violation("%v", err)

@@ -111,7 +111,7 @@ func (s *Service) Device(ctx context.Context, id string) (Device, error) {
 }
 
 // Devices lists devices by id.
-func (s *Service) Devices(ctx context.Context, p Page) ([]Device, string, error) {
+func (s *Service) Devices(ctx context.Context, _ DeviceFilter, p Page) ([]Device, string, error) {
 	return list[Device](ctx, s.store, p)
 }
 

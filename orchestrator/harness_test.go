@@ -284,7 +284,7 @@ func (e *env) job(name, image string, devices ...string) orchestrator.Job {
 // execution returns the job's execution on a device.
 func (e *env) execution(job, device string) orchestrator.Execution {
 	e.t.Helper()
-	list, _, err := e.JobExecutions(ctx, job, orchestrator.Page{Limit: 1000})
+	list, _, err := e.JobExecutions(ctx, job, orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})
 	e.ok(err)
 	for _, x := range list {
 		if x.Device == device {

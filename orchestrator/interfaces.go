@@ -101,6 +101,8 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrConflict: the request does not fit the present state.
 	ErrConflict = errors.New("conflict")
+	// ErrStale: the record was edited since it was read.
+	ErrStale = errors.New("changed meanwhile")
 	// ErrTooLarge: an image is over a limit.
 	ErrTooLarge = errors.New("too large")
 	// ErrNoSpace: the disk is full.

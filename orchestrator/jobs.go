@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,8 +24,9 @@ func jobOf(rec *jobRecord, p *progressRecord) Job {
 		counts[st] = p.Counts[st]
 	}
 	return Job{
-		Name: rec.Name, Image: rec.Image, State: p.State, Devices: rec.Devices, Groups: rec.Groups,
-		IgnoreValidation: rec.IgnoreValidation, Counts: counts, CreatedAt: rec.CreatedAt,
+		Name: rec.Name, Image: rec.Image, State: p.State, Devices: rec.Devices, Groups: rec.Groups, Query: rec.Query,
+		Description: rec.Description, Targets: rec.Targets, IgnoreValidation: rec.IgnoreValidation, Counts: counts,
+		Causes: maps.Clone(p.Causes), Revision: rec.Revision, CreatedAt: rec.CreatedAt,
 		StartedAt: p.StartedAt, CompletedAt: p.CompletedAt,
 	}
 }
@@ -57,6 +59,9 @@ func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 	}
 	var job Job
 	_, err := s.commit(ctx, func(t *txn) error {
+		if err := t.once(ctx); err != nil {
+			return err
+		}
 		if err := vacant[jobRecord](t, "job", n.Name); err != nil {
 			return err
 		}
@@ -65,9 +70,13 @@ func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 		}
 		rec := &jobRecord{
 			Name: n.Name, Image: n.Image, Devices: n.Devices, Groups: n.Groups,
-			IgnoreValidation: n.IgnoreValidation, CreatedAt: t.now,
+			Query: n.Query, Description: n.Description, Targets: len(targets),
+			IgnoreValidation: n.IgnoreValidation, Revision: 1, CreatedAt: t.now,
 		}
-		p := &progressRecord{Name: n.Name, State: JobDraft, Rev: 1, Counts: map[schemas.State]int{}}
+		p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}}
+		if err := t.bump(p); err != nil {
+			return err
+		}
 		job = jobOf(rec, p)
 		if err := t.putTargets(n.Name, targets); err != nil {
 			return err
@@ -160,8 +169,7 @@ func (s *Service) StartJob(ctx context.Context, name string) (Job, error) {
 			return err
 		}
 		p.State, p.Work, p.StartedAt = JobRunning, workStart, t.now
-		p.Rev++
-		return nil
+		return t.bump(p)
 	})
 	if err != nil {
 		return Job{}, err
@@ -185,8 +193,7 @@ func (s *Service) CancelJob(ctx context.Context, name string) (Job, error) {
 			return fmt.Errorf("job %q: %w: it is completed, there is nothing to cancel", name, ErrConflict)
 		}
 		p.State, p.Work = JobCanceled, workCancel
-		p.Rev++
-		return nil
+		return t.bump(p)
 	})
 	if err != nil {
 		return Job{}, err
@@ -205,7 +212,7 @@ func (s *Service) Job(ctx context.Context, name string) (Job, error) {
 }
 
 // Jobs lists jobs by name.
-func (s *Service) Jobs(ctx context.Context, p Page) ([]Job, string, error) {
+func (s *Service) Jobs(ctx context.Context, _ JobFilter, p Page) ([]Job, string, error) {
 	var out []Job
 	var next string
 	err := s.store.View(ctx, func(r Reader) error {
@@ -228,7 +235,7 @@ func (s *Service) Jobs(ctx context.Context, p Page) ([]Job, string, error) {
 }
 
 // JobExecutions lists a job's executions by device.
-func (s *Service) JobExecutions(ctx context.Context, name string, p Page) ([]Execution, string, error) {
+func (s *Service) JobExecutions(ctx context.Context, name string, _ ExecutionFilter, p Page) ([]Execution, string, error) {
 	var out []Execution
 	var next string
 	err := s.store.View(ctx, func(r Reader) error {

@@ -57,7 +57,9 @@ func (t *txn) startPart(p *progressRecord) error {
 	}); err != nil {
 		return err
 	}
-	p.Rev++
+	if err := t.bump(p); err != nil {
+		return err
+	}
 	if key != nil {
 		var devices []string
 		if err := decode(value, &devices); err != nil {
@@ -145,7 +147,9 @@ func (t *txn) cancelPart(p *progressRecord, after string) (string, error) {
 			return "", err
 		}
 	}
-	p.Rev++
+	if err := t.bump(p); err != nil {
+		return "", err
+	}
 	if len(ids) < t.batch && len(parts) < t.batch {
 		p.Work, p.CompletedAt = workNone, t.now
 		return "", nil

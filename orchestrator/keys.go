@@ -9,7 +9,7 @@ import (
 // may end in a number of eight bytes, MSB first, so that the order of the keys is
 // the order of every listing.
 const (
-	tableMeta Table = "meta" // metaTotals, metaJobSeq
+	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit
 
 	// Records, JSON, by id; jobs and their progress by name.
 	tableImageTypes  Table = "image_types"
@@ -28,6 +28,21 @@ const (
 	// deleted ones of which the broker may retain something.
 	tableOffers Table = "offers"
 
+	// tableHistory holds how a job's executions ended over time: job -> JSON.
+	tableHistory Table = "job_history"
+	// tableUploads holds files that are not images yet, JSON, by id.
+	tableUploads Table = "uploads"
+	// tableAudit is the audit log: ^number -> JSON, so that the newest is first.
+	tableAudit Table = "audit"
+	// tableCounters holds numbers of records: key of the counter -> eight
+	// bytes, MSB first. A counter that has fallen to 0 is not there.
+	tableCounters Table = "counters"
+	// tableEventAt says where in indexEvents a record stands that does not
+	// carry its revision: kind, id -> eight bytes, MSB first. It outlives the record.
+	tableEventAt Table = "event_at"
+	// tableIdempotency holds what creations with an idempotency key made.
+	tableIdempotency Table = "idempotency"
+
 	// Indexes: the value is the key of the record.
 	indexDeviceTypeByImageType Table = "device_types_by_image_type" // image type, device type
 	indexImageByType           Table = "images_by_type"             // image type, image
@@ -36,26 +51,38 @@ const (
 	indexImageByBlob           Table = "images_by_blob"             // SHA-256, image
 	indexDeviceByType          Table = "devices_by_type"            // device type, device
 	indexDeviceOnline          Table = "devices_online"             // device
+	indexDeviceByLabel         Table = "devices_by_label"           // name=value, device
+	indexDeviceByVersion       Table = "devices_by_version"         // image type, version, device
 	indexGroupByDevice         Table = "groups_by_device"           // device, group
 	indexJobByImage            Table = "jobs_by_image"              // image, job
 	indexJobByGroup            Table = "jobs_by_group"              // group, job
 	indexJobWork               Table = "job_work"                   // job whose start or cancellation is not finished
 	indexExecByJob             Table = "executions_by_job"          // job, device
+	indexJobByTime             Table = "jobs_by_time"               // creation inverted, job: newest first
+	indexExecByState           Table = "executions_by_state"        // job, state, device
 	indexExecByDevice          Table = "executions_by_device"       // device, order inverted: newest first
 	indexExecOpen              Table = "executions_open"            // device, order: what has not ended
 	indexExecChanges           Table = "execution_changes"          // job, revision of its last change
+	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last
+	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
+	indexAuditByActor          Table = "audit_by_actor"             // name, ^number
+	indexUploadByBlob          Table = "uploads_by_blob"            // SHA-256, upload
+	indexIdempotencyByTime     Table = "idempotency_by_time"        // time, key
 )
 
 const (
 	metaTotals = "totals"  // executions by state, over all jobs
 	metaJobSeq = "job_seq" // how many jobs were started
+	metaRev    = "rev"     // the revision of the last change of anything
+	metaAudit  = "audit"   // the number of the last entry of the audit log
 )
 
 func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
-		indexDeviceByType, indexDeviceOnline, indexGroupByDevice, indexJobByImage, indexJobByGroup, indexJobWork,
-		indexExecByJob, indexExecByDevice, indexExecOpen, indexExecChanges,
+		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexJobByImage,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
+		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime,
 	}
 }
 

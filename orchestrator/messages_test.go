@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -45,7 +46,7 @@ func TestStatusThatChangesNothingIsAcknowledged(t *testing.T) {
 		if a.State != c.want || a.Superseded != c.superseded || a.Seq != c.s.Seq || a.Execution != c.s.Execution || a.Attempt != c.s.Attempt {
 			t.Errorf("%s: ack %+v", c.name, a)
 		}
-		if now := e.execution("j", "d000"); now != before {
+		if now := e.execution("j", "d000"); !reflect.DeepEqual(now, before) {
 			t.Errorf("%s: the execution changed to %+v", c.name, now)
 		}
 	}
@@ -193,7 +194,7 @@ func TestManyDevicesReportAtOnce(t *testing.T) {
 	defer func() { e.stop() }()
 	e.job("j", e.image("2", content(1000, 1)).ID, ids...)
 	executions := map[string]orchestrator.Execution{}
-	list, _, err := e.JobExecutions(ctx, "j", orchestrator.Page{Limit: 1000})
+	list, _, err := e.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})
 	e.ok(err)
 	for _, x := range list {
 		executions[x.Device] = x

@@ -28,6 +28,8 @@ type stored[T any] interface {
 	table() Table
 	id() string
 	entries() []entry
+	// counters are the keys of the numbers that count the record (counters.go).
+	counters() []string
 }
 
 // jobRecord is the part of a job that never changes.
@@ -36,7 +38,11 @@ type jobRecord struct {
 	Image            string    `json:"image"`
 	Devices          []string  `json:"devices,omitempty"`
 	Groups           []string  `json:"groups,omitempty"`
+	Query            string    `json:"query,omitempty"`
+	Description      string    `json:"description,omitempty"`
+	Targets          int       `json:"targets"`
 	IgnoreValidation bool      `json:"ignore_validation,omitempty"`
+	Revision         uint64    `json:"revision"`
 	CreatedAt        time.Time `json:"created_at"`
 }
 
@@ -57,7 +63,10 @@ type progressRecord struct {
 	State  JobState              `json:"state"`
 	Work   jobWork               `json:"work,omitempty"`
 	Counts map[schemas.State]int `json:"counts"`
-	// Rev grows with every change of the job or of one of its executions.
+	// Causes counts the executions that ended without success.
+	Causes map[schemas.Cause]int `json:"causes,omitempty"`
+	// Rev is the revision (feed.go) of the last change of the job or of one of
+	// its executions; it is higher than those of all its executions.
 	Rev uint64 `json:"rev"`
 	// Seq numbers the jobs by their start, Added counts its executions.
 	Seq         uint64    `json:"seq,omitempty"`
@@ -80,16 +89,18 @@ func (p *progressRecord) unfinished() int {
 // executionRecord is an execution with the facts that the rules need.
 type executionRecord struct {
 	Tracked
-	// Rev is the job's revision at the last change.
+	// Rev is the revision (feed.go) of the last change.
 	Rev uint64 `json:"rev"`
 }
 
-func (t *ImageType) table() Table     { return tableImageTypes }
-func (t *ImageType) id() string       { return t.ID }
-func (t *ImageType) entries() []entry { return nil }
+func (t *ImageType) table() Table       { return tableImageTypes }
+func (t *ImageType) id() string         { return t.ID }
+func (t *ImageType) entries() []entry   { return nil }
+func (t *ImageType) counters() []string { return nil }
 
-func (t *DeviceType) table() Table { return tableDeviceTypes }
-func (t *DeviceType) id() string   { return t.ID }
+func (t *DeviceType) table() Table       { return tableDeviceTypes }
+func (t *DeviceType) id() string         { return t.ID }
+func (t *DeviceType) counters() []string { return nil }
 func (t *DeviceType) entries() []entry {
 	es := make([]entry, 0, len(t.ImageTypes))
 	for _, it := range t.ImageTypes {
@@ -100,6 +111,12 @@ func (t *DeviceType) entries() []entry {
 
 func (m *Image) table() Table { return tableImages }
 func (m *Image) id() string   { return m.ID }
+func (m *Image) counters() []string {
+	if !m.ArchivedAt.IsZero() {
+		return nil
+	}
+	return []string{counterOf(countImages, m.ImageType)}
+}
 func (m *Image) entries() []entry {
 	es := []entry{
 		{indexImageByType, keyOf(m.ImageType, m.ID), keyOf(m.ID)},
@@ -116,16 +133,33 @@ func (m *Image) entries() []entry {
 
 func (d *Device) table() Table { return tableDevices }
 func (d *Device) id() string   { return d.ID }
+func (d *Device) counters() []string {
+	cs := []string{counterOf(countDevices, d.Type)}
+	if d.Online {
+		cs = append(cs, counterOf(countOnline))
+	}
+	for imageType, version := range d.Versions {
+		cs = append(cs, counterOf(countVersions, imageType, version))
+	}
+	return cs
+}
 func (d *Device) entries() []entry {
 	es := []entry{{indexDeviceByType, keyOf(d.Type, d.ID), keyOf(d.ID)}}
 	if d.Online {
 		es = append(es, entry{indexDeviceOnline, keyOf(d.ID), keyOf(d.ID)})
 	}
+	for name, value := range d.Labels {
+		es = append(es, entry{indexDeviceByLabel, keyOf(name+"="+value, d.ID), keyOf(d.ID)})
+	}
+	for imageType, version := range d.Versions {
+		es = append(es, entry{indexDeviceByVersion, keyOf(imageType, version, d.ID), keyOf(d.ID)})
+	}
 	return es
 }
 
-func (g *Group) table() Table { return tableGroups }
-func (g *Group) id() string   { return g.ID }
+func (g *Group) table() Table       { return tableGroups }
+func (g *Group) id() string         { return g.ID }
+func (g *Group) counters() []string { return nil }
 func (g *Group) entries() []entry {
 	es := make([]entry, 0, len(g.Devices))
 	for _, d := range g.Devices {
@@ -134,10 +168,14 @@ func (g *Group) entries() []entry {
 	return es
 }
 
-func (j *jobRecord) table() Table { return tableJobs }
-func (j *jobRecord) id() string   { return j.Name }
+func (j *jobRecord) table() Table       { return tableJobs }
+func (j *jobRecord) id() string         { return j.Name }
+func (j *jobRecord) counters() []string { return nil }
 func (j *jobRecord) entries() []entry {
-	es := []entry{{indexJobByImage, keyOf(j.Image, j.Name), keyOf(j.Name)}}
+	es := []entry{
+		{indexJobByImage, keyOf(j.Image, j.Name), keyOf(j.Name)},
+		{indexJobByTime, append(newestFirst(j.CreatedAt), j.Name...), keyOf(j.Name)},
+	}
 	for _, g := range j.Groups {
 		es = append(es, entry{indexJobByGroup, keyOf(g, j.Name), keyOf(j.Name)})
 	}
@@ -146,21 +184,28 @@ func (j *jobRecord) entries() []entry {
 
 func (p *progressRecord) table() Table { return tableProgress }
 func (p *progressRecord) id() string   { return p.Name }
+func (p *progressRecord) counters() []string {
+	return []string{counterOf(countJobs, string(p.State))}
+}
 func (p *progressRecord) entries() []entry {
-	if p.Work == workNone {
-		return nil
+	es := []entry{{indexEvents, revKey(p.Rev), keyOf(KindJob, p.Name)}}
+	if p.Work != workNone {
+		es = append(es, entry{indexJobWork, keyOf(p.Name), keyOf(p.Name)})
 	}
-	return []entry{{indexJobWork, keyOf(p.Name), keyOf(p.Name)}}
+	return es
 }
 
-func (e *executionRecord) table() Table { return tableExecutions }
-func (e *executionRecord) id() string   { return e.ID }
+func (e *executionRecord) table() Table       { return tableExecutions }
+func (e *executionRecord) id() string         { return e.ID }
+func (e *executionRecord) counters() []string { return nil }
 func (e *executionRecord) entries() []entry {
 	id := keyOf(e.ID)
 	es := []entry{
 		{indexExecByJob, keyOf(e.Job, e.Device), id},
 		{indexExecByDevice, numbered(e.Device, ^e.Order), id},
+		{indexExecByState, keyOf(e.Job, string(e.State), e.Device), id},
 		{indexExecChanges, numbered(e.Job, e.Rev), id},
+		{indexEvents, revKey(e.Rev), keyOf(KindExecution, e.ID)},
 	}
 	if !e.State.Final() {
 		es = append(es, entry{indexExecOpen, numbered(e.Device, e.Order), id})
@@ -204,29 +249,37 @@ func need[T any, P stored[T]](r Reader, what, id string) (P, error) {
 	return p, err
 }
 
-// put writes a record and brings its index entries from those of old, which is
-// nil for a new record, to its own.
-func put[T any, P stored[T]](w Writer, old, rec P) error {
+// put writes a record and brings its index entries and counters from those of
+// old, which is nil for a new record, to its own.
+func put[T any, P stored[T]](t *txn, old, rec P) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("encode %s %q: %w", rec.table(), rec.id(), err)
 	}
-	if err := w.Put(rec.table(), keyOf(rec.id()), b); err != nil {
+	if err := t.Put(rec.table(), keyOf(rec.id()), b); err != nil {
 		return err
 	}
 	var before []entry
 	if old != nil {
 		before = old.entries()
+		t.tally(old.counters(), -1)
 	}
-	return reindex(w, before, rec.entries())
+	t.tally(rec.counters(), 1)
+	t.touch(rec.table(), rec.id())
+	if old == nil {
+		t.made(rec.table(), rec.id())
+	}
+	return reindex(t, before, rec.entries())
 }
 
-// remove deletes a record and its index entries.
-func remove[T any, P stored[T]](w Writer, rec P) error {
-	if err := w.Delete(rec.table(), keyOf(rec.id())); err != nil {
+// remove deletes a record, its index entries and its part in the counters.
+func remove[T any, P stored[T]](t *txn, rec P) error {
+	if err := t.Delete(rec.table(), keyOf(rec.id())); err != nil {
 		return err
 	}
-	return reindex(w, rec.entries(), nil)
+	t.tally(rec.counters(), -1)
+	t.touch(rec.table(), rec.id())
+	return reindex(t, rec.entries(), nil)
 }
 
 func reindex(w Writer, before, after []entry) error {
@@ -296,27 +349,29 @@ func writeTotals(w Writer, t totals) error {
 	return w.Put(tableMeta, keyOf(metaTotals), b)
 }
 
-// readJobSeq returns the start number of the job that was started last, 0 if
-// there is none.
-func readJobSeq(r Reader) (uint64, error) {
-	b, err := r.Get(tableMeta, keyOf(metaJobSeq))
+// readNumber returns a number of tableMeta, 0 if it was never written.
+func readNumber(r Reader, name string) (uint64, error) {
+	b, err := r.Get(tableMeta, keyOf(name))
 	if err != nil || b == nil {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, fmt.Errorf("record %s %q has %d bytes, want 8", tableMeta, metaJobSeq, len(b))
+		return 0, fmt.Errorf("record %s %q has %d bytes, want 8", tableMeta, name, len(b))
 	}
 	return binary.BigEndian.Uint64(b), nil
 }
 
+func writeNumber(w Writer, name string, n uint64) error {
+	return w.Put(tableMeta, keyOf(name), binary.BigEndian.AppendUint64(nil, n))
+}
+
 // nextJobSeq takes the next job start number.
 func nextJobSeq(w Writer) (uint64, error) {
-	n, err := readJobSeq(w)
+	n, err := readNumber(w, metaJobSeq)
 	if err != nil {
 		return 0, err
 	}
-	n++
-	return n, w.Put(tableMeta, keyOf(metaJobSeq), binary.BigEndian.AppendUint64(nil, n))
+	return n + 1, writeNumber(w, metaJobSeq, n+1)
 }
 
 // confirmed are the versions that the rules go by: those that the module

@@ -1,5 +1,7 @@
 package orchestrator
 
+import "davit/schemas"
+
 // Limits of what people may enter and of what a listing returns.
 const (
 	// MaxImageTypes is how many image types an account may have.
@@ -35,8 +37,16 @@ type NewImageType struct {
 	Description string `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 }
 
+// Precondition is a part of every patch: an edit of a record that somebody else
+// has edited since it was read is refused with ErrStale.
+type Precondition struct {
+	// IfRevision is the revision that was read; nil edits whatever is there.
+	IfRevision *uint64 `json:"-"`
+}
+
 // ImageTypePatch changes what is not nil.
 type ImageTypePatch struct {
+	Precondition
 	Name        *string `json:"name,omitempty" doc:"For people; the id if left out"`
 	Description *string `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 }
@@ -48,6 +58,7 @@ type NewDeviceType struct {
 	Description    string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU, for example ayla"`
 	ImageTypes     []EnabledImageType `json:"image_types,omitempty" doc:"What the type takes; an image fits a device type only if its image type stands here"`
+	HelloTimeout   Duration           `json:"hello_timeout,omitzero" doc:"How long a connected device may stay without a hello before it is shown as silent; without it 30m0s"`
 	AnswerTimeout  Duration           `json:"answer_timeout,omitzero" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
 	VerdictTimeout Duration           `json:"verdict_timeout,omitzero" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    Duration           `json:"boot_timeout,omitzero" doc:"How long the host MCU may take to boot"`
@@ -57,10 +68,12 @@ type NewDeviceType struct {
 // DeviceTypePatch changes what is not nil. An image type can be disabled only
 // while no image associates it with this device type.
 type DeviceTypePatch struct {
+	Precondition
 	Name           *string             `json:"name,omitempty" doc:"For people; the id if left out"`
 	Description    *string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Dialect        *string             `json:"dialect,omitempty" doc:"The protocol spoken to the host MCU, for example ayla"`
 	ImageTypes     *[]EnabledImageType `json:"image_types,omitempty" doc:"Replaces the whole list; an image type can be disabled only while no image associates it with this device type"`
+	HelloTimeout   *Duration           `json:"hello_timeout,omitempty" doc:"How long a connected device may stay without a hello before it is shown as silent"`
 	AnswerTimeout  *Duration           `json:"answer_timeout,omitempty" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
 	VerdictTimeout *Duration           `json:"verdict_timeout,omitempty" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    *Duration           `json:"boot_timeout,omitempty" doc:"How long the host MCU may take to boot"`
@@ -79,11 +92,61 @@ type NewImage struct {
 	Format      string   `json:"format,omitempty" doc:"binary, ihex, or auto to tell by the content"`
 }
 
+// ImagePatch changes what is not nil. What an image is (its bytes, image type,
+// version and min version) never changes once a job has used it.
+type ImagePatch struct {
+	Precondition
+	Version     *string   `json:"version,omitempty" doc:"The version that the host MCU reports; refused once a job has used the image"`
+	MinVersion  *string   `json:"min_version,omitempty" doc:"The exact version that has to be running; refused once a job has used the image"`
+	DeviceTypes *[]string `json:"device_types,omitempty" doc:"Replaces the device types that the image fits"`
+	Description *string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Tags        *[]string `json:"tags,omitempty" doc:"Replaces all tags"`
+	Archived    *bool     `json:"archived,omitempty" doc:"true hides the image and keeps new jobs from it, false brings it back; refused while a job that has not ended needs it"`
+}
+
+// NewUpload is what goes with the bytes of a file that is to become an image later.
+type NewUpload struct {
+	FileName string
+	Format   string // binary, ihex, or auto (also when empty)
+}
+
 // ImageFilter restricts a listing of images; empty fields do not.
 type ImageFilter struct {
 	ImageType  string
 	DeviceType string
 	Tag        string
+	// Text is looked for in version, description, file name and tags, whatever the case.
+	Text string
+	// Archived lists archived images instead of the others.
+	Archived bool
+}
+
+// DeviceFilter restricts a listing of devices; empty fields do not.
+type DeviceFilter struct {
+	Type  string
+	Group string
+	// Text is looked for in id and labels, whatever the case.
+	Text string
+	// Label is NAME or NAME=VALUE.
+	Label string
+	// Version is IMAGE_TYPE=VERSION.
+	Version string
+	Online  *bool
+	// Query is an expression (package query).
+	Query string
+}
+
+// JobFilter restricts a listing of jobs; empty fields do not.
+type JobFilter struct {
+	State JobState
+	Image string
+	Text  string // in the name and description
+}
+
+// ExecutionFilter restricts a listing of a job's executions.
+type ExecutionFilter struct {
+	// States are those listed; none means all.
+	States []schemas.State
 }
 
 // NewDevice is a device to be made known.
@@ -95,6 +158,7 @@ type NewDevice struct {
 
 // DevicePatch changes what is not nil.
 type DevicePatch struct {
+	Precondition
 	Labels *map[string]string `json:"labels,omitempty" doc:"Replaces all labels"`
 }
 
@@ -103,12 +167,15 @@ type NewGroup struct {
 	ID          string   `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
 	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Devices     []string `json:"devices,omitempty" doc:"The devices that belong to it; they have to exist"`
+	Query       string   `json:"query,omitempty" doc:"Makes the group dynamic: the devices that the query finds, whenever it is asked; not together with devices"`
 }
 
 // GroupPatch changes what is not nil.
 type GroupPatch struct {
+	Precondition
 	Description *string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Devices     *[]string `json:"devices,omitempty" doc:"Replaces the whole list"`
+	Query       *string   `json:"query,omitempty" doc:"Replaces the query of a dynamic group; a static group stays static"`
 }
 
 // NewJob is a job to be created. Its target is the named devices and the
@@ -118,8 +185,21 @@ type NewJob struct {
 	Image            string   `json:"image" doc:"The image that is deployed"`
 	Devices          []string `json:"devices,omitempty" doc:"Devices to be targeted"`
 	Groups           []string `json:"groups,omitempty" doc:"Groups whose present devices are targeted"`
+	Query            string   `json:"query,omitempty" doc:"A query whose present devices are targeted"`
+	Description      string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	IgnoreValidation bool     `json:"ignore_validation,omitempty" doc:"Deploy the image whatever version is running, the same one included"`
 	Start            bool     `json:"start,omitempty" doc:"Start the job at once"`
+}
+
+// JobPatch changes what is not nil.
+type JobPatch struct {
+	Precondition
+	Description *string `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+}
+
+// RetryRequest says which executions of a job are tried again.
+type RetryRequest struct {
+	Devices []string `json:"devices,omitempty" doc:"Only those of these devices; without it all that ended without success, but were not canceled"`
 }
 
 // JobChanges is what changed in a job after a revision.

@@ -362,14 +362,14 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 				i := slices.IndexFunc(s.Executions, func(y orchestrator.Tracked) bool { return y.ID == x.ID })
 				if i >= 0 {
 					old := s.Executions[i]
-					if x.State.Rank() < old.State.Rank() || old.State.Final() && x != old {
+					if x.State.Rank() < old.State.Rank() || old.State.Final() && !reflect.DeepEqual(x, old) {
 						t.Fatalf("%s went from %+v to %+v", x.ID, old, x)
 					}
-					if x == old {
+					if reflect.DeepEqual(x, old) {
 						continue
 					}
 				}
-				if told[x.ID] != x {
+				if !reflect.DeepEqual(told[x.ID], x) {
 					t.Fatalf("%s changed to %+v, told was %+v", x.ID, x, told[x.ID])
 				}
 			}

@@ -17,6 +17,7 @@ type outcome struct {
 	changes []Changed
 	resync  []string        // devices whose offer topic has to be brought up to date
 	jobs    map[string]bool // jobs whose revision grew
+	events  bool            // something changed that the feed tells
 }
 
 // txn is one run of an update's function. It gathers the changes of the small
@@ -28,6 +29,18 @@ type txn struct {
 	out      outcome
 	progress map[string]*progressPair
 	totals   totals
+	actor    Actor
+	idem     *idempotent     // set by once
+	rev      revisions       // feed.go
+	counts   map[string]int  // counters.go: what to add to which
+	touched  map[string]bool // feed.go: kind and id of records that changed
+}
+
+func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
+	return &txn{
+		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
+		counts: map[string]int{}, touched: map[string]bool{},
+	}
 }
 
 type progressPair struct{ before, now *progressRecord }
@@ -39,7 +52,8 @@ type progressPair struct{ before, now *progressRecord }
 func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, error) {
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
-		t = &txn{Writer: w, now: s.now().UTC(), batch: s.jobBatch, progress: map[string]*progressPair{}}
+		t = newTxn(ctx, w, s.now())
+		t.batch = s.jobBatch
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -53,6 +67,9 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	}
 	for j := range t.out.jobs {
 		s.watch.notify(j)
+	}
+	if t.out.events {
+		s.watch.notify(anyJob)
 	}
 	if err != nil {
 		return outcome{}, err
@@ -85,7 +102,7 @@ func (t *txn) job(name string) (*progressRecord, error) {
 		return nil, err
 	}
 	now := *before
-	now.Counts = maps.Clone(before.Counts)
+	now.Counts, now.Causes = maps.Clone(before.Counts), maps.Clone(before.Causes)
 	t.progress[name] = &progressPair{before, &now}
 	return &now, nil
 }
@@ -97,10 +114,16 @@ func (t *txn) flush() error {
 		p := t.progress[name]
 		if p.now.State == JobRunning && p.now.Work == workNone && p.now.unfinished() == 0 {
 			p.now.State, p.now.CompletedAt = JobCompleted, t.now
-			p.now.Rev++
+			if err := t.bump(p.now); err != nil {
+				return err
+			}
 		}
 		if p.now.Rev == p.before.Rev {
 			continue
+		}
+		// Its own revision, after those of its executions.
+		if err := t.bump(p.now); err != nil {
+			return err
 		}
 		if err := put(t, p.before, p.now); err != nil {
 			return err
@@ -110,10 +133,23 @@ func (t *txn) flush() error {
 		}
 		t.out.jobs[name] = true
 	}
-	if t.totals == nil {
-		return nil
+	if t.totals != nil {
+		if err := writeTotals(t, t.totals); err != nil {
+			return err
+		}
 	}
-	return writeTotals(t, t.totals)
+	return t.flushRest()
+}
+
+// flushRest writes what does not depend on jobs.
+func (t *txn) flushRest() error {
+	if err := t.flushCounters(); err != nil {
+		return err
+	}
+	if err := t.flushIdempotency(); err != nil {
+		return err
+	}
+	return t.flushRevisions()
 }
 
 // load reads a device's aggregate: its executions that have not ended, and the
@@ -228,7 +264,9 @@ func (t *txn) change(records map[string]*executionRecord, c Changed) error {
 			return err
 		}
 	}
-	p.Rev++
+	if err := t.bump(p); err != nil {
+		return err
+	}
 	rec := &executionRecord{Tracked: c.To, Rev: p.Rev}
 	if err := put(t, records[c.To.ID], rec); err != nil {
 		return err

@@ -12,6 +12,7 @@ type ImageType struct {
 	ID          string    `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
 	Name        string    `json:"name" doc:"For people; the id if left out"`
 	Description string    `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Revision    uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
 	CreatedAt   time.Time `json:"created_at" doc:"When it was created"`
 }
 
@@ -23,10 +24,12 @@ type DeviceType struct {
 	Description    string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU, for example ayla"`
 	ImageTypes     []EnabledImageType `json:"image_types" doc:"What the type takes; an image fits a device type only if its image type stands here"`
+	HelloTimeout   Duration           `json:"hello_timeout,omitzero" doc:"How long a connected device may stay without a hello before it is shown as silent; without it 30m0s"`
 	AnswerTimeout  Duration           `json:"answer_timeout,omitzero" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
 	VerdictTimeout Duration           `json:"verdict_timeout,omitzero" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    Duration           `json:"boot_timeout,omitzero" doc:"How long the host MCU may take to boot"`
 	VersionTimeout Duration           `json:"version_timeout,omitzero" doc:"How long after booting the host MCU may take to report its version"`
+	Revision       uint64             `json:"revision" doc:"Counts the edits; the entity tag of the record"`
 	CreatedAt      time.Time          `json:"created_at" doc:"When it was created"`
 }
 
@@ -34,26 +37,59 @@ type DeviceType struct {
 type EnabledImageType struct {
 	ID              string `json:"id" doc:"The image type"`
 	VersionProperty string `json:"version_property,omitempty" doc:"The host MCU's property that reports the running version of this image type; oem_host_version if left out"`
-	SizeLimit       uint64 `json:"size_limit,omitempty" doc:"The largest image in bytes; 0 means no limit but the server's own"`
+	// NumericType is the number under which the Afero dialect knows the image type.
+	NumericType int    `json:"numeric_type,omitempty" doc:"In the afero dialect, the number of the image type, 101 to 200; the version is then reported by attribute 2000 + number"`
+	SizeLimit   uint64 `json:"size_limit,omitempty" doc:"The largest image in bytes; 0 means no limit but the server's own"`
 }
 
 // Image is one firmware binary and what people say of it.
 type Image struct {
-	ID           string    `json:"id" doc:"Generated, begins with img-"`
-	ImageType    string    `json:"image_type" doc:"The category of firmware"`
-	DeviceTypes  []string  `json:"device_types" doc:"The device types that the image fits"`
-	Version      string    `json:"version" doc:"The version that the host MCU reports when it runs the image"`
-	MinVersion   string    `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
-	Description  string    `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
-	Tags         []string  `json:"tags,omitempty" doc:"Words to find the image by"`
+	ID           string   `json:"id" doc:"Generated, begins with img-"`
+	ImageType    string   `json:"image_type" doc:"The category of firmware"`
+	DeviceTypes  []string `json:"device_types" doc:"The device types that the image fits"`
+	Version      string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	MinVersion   string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
+	Description  string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Tags         []string `json:"tags,omitempty" doc:"Words to find the image by"`
+	Size         uint64   `json:"size" doc:"Size in bytes of the flat binary that the host MCU gets"`
+	SHA256       string   `json:"sha256" doc:"SHA-256 of the flat binary, in hex"`
+	Format       string   `json:"format" doc:"What was uploaded: binary or ihex"`
+	StartAddress *uint64  `json:"start_address,omitempty" doc:"The address of the first byte, where the file named one"`
+	EntryAddress *uint64  `json:"entry_address,omitempty" doc:"Where execution begins, where the file named it"`
+	LeftOut      []string `json:"left_out,omitempty" doc:"What data of the file belongs to another memory and is not part of the flat binary, a sentence for each piece"`
+	FileName     string   `json:"file_name,omitempty" doc:"The name of the file that was uploaded"`
+	// Detected is what the file says of itself, nil if its format is not known.
+	Detected   *Detected `json:"detected,omitempty" doc:"What the file says of itself, if its format is known"`
+	Warnings   []string  `json:"warnings,omitempty" doc:"Where the file and what was typed disagree, and other images with the same content, a sentence for each"`
+	ArchivedAt time.Time `json:"archived_at,omitzero" doc:"When it was archived: it is hidden from listings and no new job can use it"`
+	Revision   uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
+	CreatedAt  time.Time `json:"created_at" doc:"When it was created"`
+}
+
+// Detected is what a firmware file says of itself.
+type Detected struct {
+	Format  string   `json:"format" doc:"mcuboot, esp-idf or davit-demo"`
+	Name    string   `json:"name,omitempty" doc:"The project or product that the file names"`
+	Version string   `json:"version,omitempty" doc:"The version that stands in the file"`
+	Size    uint64   `json:"size,omitempty" doc:"The size in bytes that the file's own header calls for"`
+	Facts   []string `json:"facts,omitempty" doc:"What else the file says, a sentence for each: hashes, signatures, build time"`
+}
+
+// Upload is a file that was uploaded and is not an image yet: the first step
+// of the wizard. It is thrown away when it is not used for a day.
+type Upload struct {
+	ID           string    `json:"id" doc:"Generated, begins with up-"`
+	FileName     string    `json:"file_name,omitempty" doc:"The name of the file"`
+	Format       string    `json:"format" doc:"What was uploaded: binary or ihex"`
 	Size         uint64    `json:"size" doc:"Size in bytes of the flat binary that the host MCU gets"`
 	SHA256       string    `json:"sha256" doc:"SHA-256 of the flat binary, in hex"`
-	Format       string    `json:"format" doc:"What was uploaded: binary or ihex"`
 	StartAddress *uint64   `json:"start_address,omitempty" doc:"The address of the first byte, where the file named one"`
 	EntryAddress *uint64   `json:"entry_address,omitempty" doc:"Where execution begins, where the file named it"`
-	LeftOut      []string  `json:"left_out,omitempty" doc:"What data of the file belongs to another memory and is not part of the flat binary, a sentence for each piece"`
-	FileName     string    `json:"file_name,omitempty" doc:"The name of the file that was uploaded"`
-	CreatedAt    time.Time `json:"created_at" doc:"When it was created"`
+	LeftOut      []string  `json:"left_out,omitempty" doc:"What data of the file belongs to another memory, a sentence for each piece"`
+	Detected     *Detected `json:"detected,omitempty" doc:"What the file says of itself, if its format is known"`
+	Duplicates   []string  `json:"duplicates,omitempty" doc:"Images that have the same content already"`
+	CreatedAt    time.Time `json:"created_at" doc:"When it was uploaded"`
+	ExpiresAt    time.Time `json:"expires_at" doc:"When it is thrown away unless it has become an image"`
 }
 
 // Device is one module and its host MCU.
@@ -69,14 +105,19 @@ type Device struct {
 	MaxChunk    int               `json:"max_chunk,omitempty" doc:"The largest chunk in bytes that the device takes; absent while unknown"`
 	Online      bool              `json:"online" doc:"Whether the device is connected"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"When the device connected, ended its connection or said what it runs"`
+	HelloAt     time.Time         `json:"hello_at,omitzero" doc:"When the device said last what it runs"`
+	Revision    uint64            `json:"revision" doc:"Counts the edits by people; the entity tag of the record"`
 	CreatedAt   time.Time         `json:"created_at" doc:"When it was created"`
 }
 
-// Group is a named set of devices.
+// Group is a named set of devices: those that it lists (static), or those that
+// its query finds whenever it is asked (dynamic).
 type Group struct {
 	ID          string    `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
 	Description string    `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
-	Devices     []string  `json:"devices" doc:"The devices that belong to it, in order"`
+	Devices     []string  `json:"devices" doc:"The devices that belong to it, in order; empty for a dynamic group"`
+	Query       string    `json:"query,omitempty" doc:"The query of a dynamic group"`
+	Revision    uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
 	CreatedAt   time.Time `json:"created_at" doc:"When it was created"`
 }
 
@@ -87,6 +128,7 @@ type JobState string
 const (
 	JobDraft     JobState = "draft"     // created, not started
 	JobRunning   JobState = "running"   // its executions are offered
+	JobPaused    JobState = "paused"    // nothing new is offered; what a device has accepted goes on
 	JobCompleted JobState = "completed" // every execution has ended
 	JobCanceled  JobState = "canceled"  // ended by an operator
 )
@@ -95,11 +137,16 @@ const (
 type Job struct {
 	Name             string                `json:"name" doc:"Unique, and the job's id"`
 	Image            string                `json:"image" doc:"The image that is deployed"`
-	State            JobState              `json:"state" doc:"draft (not started), running, completed (every execution has ended) or canceled"`
+	State            JobState              `json:"state" doc:"draft (not started), running, paused (nothing new is offered), completed (every execution has ended) or canceled"`
 	Devices          []string              `json:"devices,omitempty" doc:"The devices that were named as the target"`
 	Groups           []string              `json:"groups,omitempty" doc:"The groups that were named as the target; the devices count that they had when the job was created"`
 	IgnoreValidation bool                  `json:"ignore_validation,omitempty" doc:"Deploy the image whatever version is running, the same one included"`
+	Query            string                `json:"query,omitempty" doc:"The query whose devices were the target when the job was created"`
+	Description      string                `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
+	Targets          int                   `json:"targets" doc:"How many devices the job was created for"`
 	Counts           map[schemas.State]int `json:"counts" doc:"The number of executions by state"`
+	Causes           map[schemas.Cause]int `json:"causes,omitempty" doc:"The number of executions that ended without success, by cause"`
+	Revision         uint64                `json:"revision" doc:"Counts the edits of the description; the entity tag of the record"`
 	CreatedAt        time.Time             `json:"created_at" doc:"When it was created"`
 	StartedAt        time.Time             `json:"started_at,omitzero" doc:"When the job was started"`
 	CompletedAt      time.Time             `json:"completed_at,omitzero" doc:"When the last execution ended, or the job's cancellation was done"`
@@ -114,6 +161,7 @@ type Execution struct {
 	ImageType   string        `json:"image_type" doc:"The image's type"`
 	Version     string        `json:"version" doc:"The image's version"`
 	Attempt     int           `json:"attempt" doc:"Counts the tries of this execution from 1"`
+	History     []Attempt     `json:"history,omitempty" doc:"Earlier attempts, the oldest first; at most the last 10"`
 	State       schemas.State `json:"state" doc:"queued, offered, accepted, downloading, downloaded, installing or booting; at the end succeeded, rejected, failed, timed_out or canceled"`
 	Cause       schemas.Cause `json:"cause" doc:"Why the execution ended without success; empty otherwise"`
 	Code        int           `json:"code,omitempty" doc:"The host MCU's own error code; absent if it gave none"`
@@ -126,4 +174,70 @@ type Execution struct {
 	OfferedAt   time.Time     `json:"offered_at,omitzero" doc:"When the image was offered to the device"`
 	UpdatedAt   time.Time     `json:"updated_at,omitzero" doc:"When the execution changed last"`
 	EndedAt     time.Time     `json:"ended_at,omitzero" doc:"When the execution ended"`
+}
+
+// Attempt is how an earlier attempt of an execution ended.
+type Attempt struct {
+	Attempt     int           `json:"attempt" doc:"Its number"`
+	State       schemas.State `json:"state" doc:"How it ended; queued if its offer was withdrawn because the job was paused"`
+	Cause       schemas.Cause `json:"cause,omitempty" doc:"Why it ended without success"`
+	Code        int           `json:"code,omitempty" doc:"The host MCU's own error code"`
+	Detail      string        `json:"detail,omitempty" doc:"One sentence for a person"`
+	BytesDone   uint64        `json:"bytes_done" doc:"How far it got"`
+	HostVersion string        `json:"host_version,omitempty" doc:"What the host MCU reported last"`
+	OfferedAt   time.Time     `json:"offered_at,omitzero" doc:"When the image was offered"`
+	EndedAt     time.Time     `json:"ended_at,omitzero" doc:"When it ended"`
+}
+
+// DeviceDetail is a device with what other records say of it.
+type DeviceDetail struct {
+	Device
+	Groups    []string   `json:"groups" doc:"The groups that it belongs to now, dynamic ones included"`
+	Execution *Execution `json:"execution,omitempty" doc:"What is under way on it"`
+	Waiting   int        `json:"waiting" doc:"How many executions wait for their turn"`
+	Silent    bool       `json:"silent,omitempty" doc:"It is connected, but has not said hello for longer than its type allows"`
+}
+
+// QueryPreview is what a query finds at this moment.
+type QueryPreview struct {
+	Count  int      `json:"count" doc:"How many devices it finds"`
+	Online int      `json:"online" doc:"How many of them are online"`
+	Sample []Device `json:"sample" doc:"The first of them"`
+	// Plan says in a sentence which index was used.
+	Plan string `json:"plan" doc:"How it was evaluated: which index was used, or that every device was looked at"`
+}
+
+// JobPreview is what a job would do if it were created now.
+type JobPreview struct {
+	Devices  int            `json:"devices" doc:"How many devices it would target"`
+	ByType   map[string]int `json:"by_type" doc:"Those devices by device type"`
+	Running  int            `json:"running" doc:"How many of them report the image's version already"`
+	Unfit    []string       `json:"unfit" doc:"Devices whose type is not among the image's, the first 10; a job with such devices is refused"`
+	UnfitAll int            `json:"unfit_all" doc:"How many such devices there are"`
+	Busy     int            `json:"busy" doc:"How many have another execution under way, after which this one would have its turn"`
+}
+
+// JobHistory is how a job's executions ended over time, in steps of one length.
+type JobHistory struct {
+	Start  time.Time      `json:"start" doc:"When the first step begins"`
+	Step   Duration       `json:"step" doc:"The length of a step; it doubles when there would be too many"`
+	Points []HistoryPoint `json:"points" doc:"One for each step"`
+}
+
+// HistoryPoint counts the executions that ended in one step.
+type HistoryPoint struct {
+	Succeeded int `json:"succeeded" doc:"Ended with success"`
+	Failed    int `json:"failed" doc:"Ended otherwise"`
+}
+
+// FleetSummary is the fleet in figures, kept by counters: reading it costs
+// O(types + versions), whatever the size of the fleet.
+type FleetSummary struct {
+	Devices    int                       `json:"devices" doc:"All devices"`
+	Online     int                       `json:"online" doc:"Those that are connected"`
+	ByType     map[string]int            `json:"by_type" doc:"Devices by device type"`
+	Versions   map[string]map[string]int `json:"versions" doc:"By image type and reported version, the number of devices"`
+	Images     map[string]int            `json:"images" doc:"Images that are not archived, by image type"`
+	Jobs       map[JobState]int          `json:"jobs" doc:"Jobs by state"`
+	Executions map[schemas.State]int     `json:"executions" doc:"Executions of all jobs by state"`
 }

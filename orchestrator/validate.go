@@ -25,9 +25,28 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
 }
 
+// FieldError is an ErrInvalid about one field of a request.
+type FieldError struct {
+	// Field is the name of the field as it stands in JSON; elements of lists
+	// and members of objects follow after a slash: "image_types/2/id".
+	Field string
+	err   error
+}
+
+// Error implements error.
+func (e *FieldError) Error() string { return e.err.Error() }
+
+// Unwrap leads to ErrInvalid.
+func (e *FieldError) Unwrap() error { return e.err }
+
+// invalidField is invalid for one field, which the text does not have to name.
+func invalidField(field, format string, args ...any) error {
+	return &FieldError{field, invalid(strings.ReplaceAll(field, "%", "%%")+": "+format, args...)}
+}
+
 func checkID(field, id string) error {
 	if err := schemas.ValidateID(id); err != nil {
-		return invalid("%s: %w", field, err)
+		return invalidField(field, "%w", err)
 	}
 	return nil
 }
@@ -36,14 +55,14 @@ func checkID(field, id string) error {
 // are allowed.
 func checkText(field, s string, limit int, lines bool) error {
 	if len(s) > limit {
-		return invalid("%s has %d bytes, at most %d are allowed", field, len(s), limit)
+		return invalidField(field, "%d bytes, at most %d are allowed", len(s), limit)
 	}
 	if !utf8.ValidString(s) {
-		return invalid("%s is not UTF-8", field)
+		return invalidField(field, "not UTF-8")
 	}
 	i := strings.IndexFunc(s, func(r rune) bool { return r == 0x7f || r < 0x20 && !(lines && (r == '\n' || r == '\r' || r == '\t')) })
 	if i >= 0 {
-		return invalid("%s has a control character at byte %d", field, i)
+		return invalidField(field, "a control character at byte %d", i)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,7 +196,7 @@ func TestBadInputFromDevices(t *testing.T) {
 				t.Errorf("reason code %#x, want %#x", code, bad.code)
 			}
 			until(t, bad.counted, func() bool { return metric(t, s, bad.counted) == before+1 })
-			if now, err := c.Execution(t.Context(), x.ID); err != nil || now != recorded {
+			if now, err := c.Execution(t.Context(), x.ID); err != nil || !reflect.DeepEqual(now, recorded) {
 				t.Errorf("the execution became %+v (%v), want %+v", now, err, recorded)
 			}
 		})

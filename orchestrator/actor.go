@@ -1,0 +1,39 @@
+package orchestrator
+
+import "context"
+
+// Actor is who asks for something, for the audit log.
+type Actor struct {
+	// Name of the user, or of the token; "system" for the service itself.
+	Name string `json:"name"`
+	// Kind is user, token or system.
+	Kind string `json:"kind"`
+	// Role that the actor had.
+	Role string `json:"role,omitempty"`
+	// Address that the request came from.
+	Address string `json:"address,omitempty"`
+	// Request is the id of the request, which answers and logs carry too.
+	Request string `json:"request,omitempty"`
+}
+
+// The kinds of actor.
+const (
+	ActorUser   = "user"
+	ActorToken  = "token"
+	ActorSystem = "system"
+)
+
+type actorKey struct{}
+
+// WithActor says on whose behalf calls with the context are made.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+// ActorOf returns the actor of a context, the service itself if none was said.
+func ActorOf(ctx context.Context) Actor {
+	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
+		return a
+	}
+	return Actor{Name: ActorSystem, Kind: ActorSystem}
+}
