@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -121,6 +122,65 @@ func (c *Credentials) AddDevice(id string) (password string, err error) {
 	return c.add(Principal{Name: id, Kind: PrincipalDevice, Devices: []string{id}})
 }
 
+// PutDevices gives each of the devices a new password, whether or not it had
+// one, in one change: all of them or none. It returns the passwords by device.
+func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]string, error) {
+	passwords := make(map[string]string, len(ids))
+	records := make([]record, 0, len(ids))
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil { // ten thousand hashes take seconds
+			return nil, err
+		}
+		p := Principal{Name: id, Kind: PrincipalDevice, Devices: []string{id}}
+		if err := checkPrincipal(p); err != nil {
+			return nil, err
+		}
+		password, hash, err := newPassword()
+		if err != nil {
+			return nil, err
+		}
+		passwords[id] = password
+		records = append(records, record{p, hash})
+	}
+	err := c.update(func(m map[string]*entry) error {
+		for _, r := range records {
+			if old := m[r.Name]; old != nil && old.Kind != PrincipalDevice {
+				return fmt.Errorf("%w: %s %q; device and bridge names share one name space", ErrNameTaken, old.Kind, r.Name)
+			}
+			m[r.Name] = newEntry(r)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add devices: %w", err)
+	}
+	return passwords, nil
+}
+
+// Forget removes the device's credentials, if it has any, and takes the device
+// off the lists of all bridges, whose connections end: a device of the same name
+// that is made later is another one.
+func (c *Credentials) Forget(device string) error {
+	err := c.update(func(m map[string]*entry) error {
+		if e := m[device]; e != nil && e.Kind == PrincipalDevice {
+			delete(m, device)
+		}
+		for name, e := range m {
+			if e.Kind != PrincipalBridge || !slices.Contains(e.Devices, device) {
+				continue
+			}
+			r := e.record
+			r.Devices = slices.DeleteFunc(slices.Clone(r.Devices), func(d string) bool { return d == device })
+			m[name] = newEntry(r)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget device %q: %w", device, err)
+	}
+	return nil
+}
+
 // AddBridge creates credentials for a bridge that acts for devices.
 func (c *Credentials) AddBridge(id string, devices []string) (password string, err error) {
 	return c.add(Principal{Name: id, Kind: PrincipalBridge, Devices: slices.Clone(devices)})
@@ -205,6 +265,17 @@ func (c *Credentials) Remove(name string) error {
 		return fmt.Errorf("remove credentials: %w", err)
 	}
 	return nil
+}
+
+// Get returns the principal of that name, and false if there is none.
+func (c *Credentials) Get(name string) (Principal, bool) {
+	e := c.lookup(name)
+	if e == nil {
+		return Principal{}, false
+	}
+	p := e.Principal
+	p.Devices = slices.Clone(p.Devices)
+	return p, true
 }
 
 // List returns all principals by name.

@@ -15,12 +15,8 @@ var _ gateway.Credentials = credentials{}
 
 // Principal implements gateway.Credentials.
 func (c credentials) Principal(_ context.Context, name string) (gateway.Principal, bool, error) {
-	for _, p := range c.file.List() {
-		if p.Name == name {
-			return principal(p), true, nil
-		}
-	}
-	return gateway.Principal{}, false, nil
+	p, ok := c.file.Get(name)
+	return principal(p), ok, nil
 }
 
 func principal(p broker.Principal) gateway.Principal {
@@ -39,6 +35,14 @@ func (c credentials) PutDevice(_ context.Context, device string) (string, error)
 	}
 	return password, err
 }
+
+// PutDevices implements gateway.Credentials.
+func (c credentials) PutDevices(ctx context.Context, ids []string) (map[string]string, error) {
+	return c.file.PutDevices(ctx, ids)
+}
+
+// Forget implements gateway.Credentials.
+func (c credentials) Forget(_ context.Context, device string) error { return c.file.Forget(device) }
 
 // PutBridge implements gateway.Credentials.
 func (c credentials) PutBridge(_ context.Context, bridge string, devices []string) (string, error) {
