@@ -32,6 +32,7 @@ const (
 	KindBridge     = "bridge" // audit log only
 	KindUser       = "user"   // audit log only
 	KindToken      = "token"  // audit log only
+	KindUpload     = "upload" // audit log and idempotency keys only
 )
 
 // FeedKinds are the kinds that the feed tells of.

@@ -64,8 +64,11 @@ func (t *txn) made(table Table, id string) {
 		return
 	}
 	kind := kindOf(table)
-	if table == tableJobs {
+	switch table {
+	case tableJobs:
 		kind = KindJob
+	case tableUploads:
+		kind = KindUpload
 	}
 	t.idem.kind, t.idem.id = kind, id
 }

@@ -309,12 +309,11 @@ func reindex(w Writer, before, after []entry) error {
 
 func entryName(e entry) string { return string(e.table) + "\x00" + string(e.key) }
 
-// anyUnder returns the last part of the first key under prefix, or "".
-func anyUnder(r Reader, table Table, id string) (string, error) {
+// anyUnder returns the key of the first record that an index holds for id, or "".
+func anyUnder(r Reader, index Table, id string) (string, error) {
 	var found string
-	prefix := prefixOf(id)
-	err := r.Scan(table, prefix, nil, func(k, _ []byte) bool {
-		found = string(k[len(prefix):])
+	err := r.Scan(index, prefixOf(id), nil, func(_, key []byte) bool {
+		found = string(key)
 		return false
 	})
 	return found, err

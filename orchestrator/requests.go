@@ -1,6 +1,10 @@
 package orchestrator
 
-import "davit/schemas"
+import (
+	"fmt"
+
+	"davit/schemas"
+)
 
 // Limits of what people may enter and of what a listing returns.
 const (
@@ -42,6 +46,16 @@ type NewImageType struct {
 type Precondition struct {
 	// IfRevision is the revision that was read; nil edits whatever is there.
 	IfRevision *uint64 `json:"-"`
+}
+
+// check refuses the edit of a record that is at another revision than the one
+// that was read; what names the record for people.
+func (p Precondition) check(what, id string, revision uint64) error {
+	if p.IfRevision != nil && *p.IfRevision != revision {
+		return fmt.Errorf("%s %q: %w: it is at revision %d and the edit was made on %d; read it again and repeat the edit",
+			what, id, ErrStale, revision, *p.IfRevision)
+	}
+	return nil
 }
 
 // ImageTypePatch changes what is not nil.

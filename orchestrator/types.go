@@ -73,6 +73,8 @@ type Detected struct {
 	Version string   `json:"version,omitempty" doc:"The version that stands in the file"`
 	Size    uint64   `json:"size,omitempty" doc:"The size in bytes that the file's own header calls for"`
 	Facts   []string `json:"facts,omitempty" doc:"What else the file says, a sentence for each: hashes, signatures, build time"`
+	// Problems are repeated in an image's warnings.
+	Problems []string `json:"problems,omitempty" doc:"Where the file contradicts itself, a sentence for each: a hash that does not match, a size that is not the file's"`
 }
 
 // Upload is a file that was uploaded and is not an image yet: the first step
