@@ -66,6 +66,9 @@ type Error struct {
 
 // FieldError is what is wrong with one field of a request.
 type FieldError struct {
+	// Pointer is the JSON pointer of a field of the body, for example
+	// "/image_types/2/id"; Location says where another field stands.
+	Pointer  string `json:"pointer"`
 	Message  string `json:"message"`
 	Location string `json:"location"`
 	Value    any    `json:"value"`
@@ -85,6 +88,15 @@ func IsStatus(err error, status int) bool {
 	return errors.As(err, &e) && e.Status == status
 }
 
+type idempotencyContext struct{}
+
+// WithIdempotencyKey makes creations with the context happen once, however
+// often they are repeated with the same key; connections that break are then
+// tried again without asking.
+func WithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, idempotencyContext{}, key)
+}
+
 // request is one call.
 type request struct {
 	method string
@@ -94,6 +106,9 @@ type request struct {
 	header http.Header
 	stream io.Reader // sent as it is, instead of body
 	length int64     // of stream, -1 if unknown
+	// revision is the one that an edit is based on, sent as If-Match; nil edits
+	// whatever is there.
+	revision *uint64
 }
 
 // send makes the call and returns the answer if it is a success; the caller
@@ -123,6 +138,12 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	req.Header.Set("Accept", "application/json")
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.revision != nil {
+		req.Header.Set("If-Match", strconv.Quote(strconv.FormatUint(*r.revision, 10)))
+	}
+	if key, ok := ctx.Value(idempotencyContext{}).(string); ok && r.method == http.MethodPost {
+		req.Header.Set("Idempotency-Key", key)
 	}
 	if r.stream != nil {
 		req.ContentLength = r.length
@@ -186,8 +207,8 @@ func post[T any](ctx context.Context, c *Client, body any, path ...string) (T, e
 	return call[T](ctx, c, request{method: http.MethodPost, path: path, body: body})
 }
 
-func patch[T any](ctx context.Context, c *Client, body any, path ...string) (T, error) {
-	return call[T](ctx, c, request{method: http.MethodPatch, path: path, body: body})
+func patch[T any](ctx context.Context, c *Client, body any, pre orchestrator.Precondition, path ...string) (T, error) {
+	return call[T](ctx, c, request{method: http.MethodPatch, path: path, body: body, revision: pre.IfRevision})
 }
 
 func (c *Client) remove(ctx context.Context, path ...string) error {

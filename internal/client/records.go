@@ -43,7 +43,7 @@ func (c *Client) CreateImageType(ctx context.Context, n orchestrator.NewImageTyp
 
 // UpdateImageType changes what is not nil.
 func (c *Client) UpdateImageType(ctx context.Context, id string, p orchestrator.ImageTypePatch) (orchestrator.ImageType, error) {
-	return patch[orchestrator.ImageType](ctx, c, p, "image-types", id)
+	return patch[orchestrator.ImageType](ctx, c, p, p.Precondition, "image-types", id)
 }
 
 // DeleteImageType removes an image type that nothing uses.
@@ -68,7 +68,7 @@ func (c *Client) CreateDeviceType(ctx context.Context, n orchestrator.NewDeviceT
 
 // UpdateDeviceType changes what is not nil.
 func (c *Client) UpdateDeviceType(ctx context.Context, id string, p orchestrator.DeviceTypePatch) (orchestrator.DeviceType, error) {
-	return patch[orchestrator.DeviceType](ctx, c, p, "device-types", id)
+	return patch[orchestrator.DeviceType](ctx, c, p, p.Precondition, "device-types", id)
 }
 
 // DeleteDeviceType removes a device type that nothing uses.
@@ -107,7 +107,7 @@ func (c *Client) RotateCredentials(ctx context.Context, device string) (DeviceCr
 
 // UpdateDevice changes what is not nil.
 func (c *Client) UpdateDevice(ctx context.Context, id string, p orchestrator.DevicePatch) (orchestrator.Device, error) {
-	return patch[orchestrator.Device](ctx, c, p, "devices", id)
+	return patch[orchestrator.Device](ctx, c, p, p.Precondition, "devices", id)
 }
 
 // DeleteDevice removes a device and its credentials.
