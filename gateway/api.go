@@ -26,6 +26,9 @@ type APIOptions struct {
 	Credentials Credentials
 	// Tokens are the API's own.
 	Tokens *Tokens
+	// Console answers every path outside /v1 that is not one of the API's own;
+	// nil leaves it out. It does its own redirecting to the sign-in.
+	Console http.Handler
 	// Checks have to pass for /readyz to say yes.
 	Checks []Check
 	// MetricsHandler answers /metrics; nil leaves it out.
@@ -64,6 +67,7 @@ type API struct {
 	uploads   chan struct{} // one slot for each upload under way
 	polls     chan struct{} // one slot for each long poll under way
 	provision provisioner
+	unlisted  []string // operations that the matrix does not have
 }
 
 // NewAPI builds the API.
@@ -88,6 +92,9 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.bridgeRoutes(api)
 	a.groupRoutes(api)
 	a.jobRoutes(api)
+	if len(a.unlisted) > 0 {
+		return nil, fmt.Errorf("operations %q are not in the matrix of gateway/people/operations.go, so nobody may do them", a.unlisted)
+	}
 	if err := a.plainRoutes(mux); err != nil {
 		return nil, err
 	}
@@ -144,7 +151,7 @@ func (a *API) plainRoutes(mux *http.ServeMux) error {
 	if a.options.MetricsHandler != nil {
 		mux.Handle("GET /metrics", a.options.MetricsHandler)
 	}
-	mux.HandleFunc("/", fallback(mux))
+	mux.HandleFunc("/", a.elsewhere(mux))
 	return nil
 }
 
@@ -246,6 +253,7 @@ func route[I, O any](a *API, api huma.API, call, words string, fn func(context.C
 	for _, opt := range opts {
 		opt(&op)
 	}
+	op.Middlewares = append(huma.Middlewares{a.guard(op.OperationID)}, op.Middlewares...)
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
 		if err != nil {

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"davit/gateway/people"
+	"davit/orchestrator"
 )
 
 // Limits on slow peers. There is no deadline on a request as a whole, because
@@ -110,7 +113,11 @@ func (a *API) authorize(next http.Handler) http.Handler {
 		}
 		token, ok := bearer(r)
 		if ok && a.options.Tokens.Valid(token) {
-			next.ServeHTTP(w, r)
+			p := people.Principal{User: "admin.token", Role: people.RoleAdmin, Token: "admin.token"}
+			ctx := orchestrator.WithActor(people.WithPrincipal(r.Context(), p), p.Actor(r.RemoteAddr, requestID(r.Context())))
+			known := r.WithContext(ctx)
+			defer func() { r.Pattern = known.Pattern }()
+			next.ServeHTTP(w, known)
 			return
 		}
 		a.options.Metrics.signInFailed()
@@ -122,6 +129,28 @@ func (a *API) authorize(next http.Handler) http.Handler {
 		}
 		writeProblem(w, newProblem(http.StatusUnauthorized, detail))
 	})
+}
+
+// elsewhere hands what no route of the API's takes to the console, except what
+// is below the API's own paths.
+func (a *API) elsewhere(mux *http.ServeMux) http.HandlerFunc {
+	none := fallback(mux)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if a.options.Console == nil || ownPath(r.URL.Path) {
+			none(w, r)
+			return
+		}
+		a.options.Console.ServeHTTP(w, r)
+	}
+}
+
+// ownPath says whether a path is the API's and never the console's.
+func ownPath(path string) bool {
+	switch path {
+	case "/v1", "/openapi.yaml", "/openapi.json", "/livez", "/readyz", "/metrics":
+		return true
+	}
+	return strings.HasPrefix(path, "/v1/")
 }
 
 // fallback answers what no route matches: 405 if the path exists with another
