@@ -1,7 +1,10 @@
 package orchestrator
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,15 +20,34 @@ const (
 	maxLabels      = 32
 	maxLabelValue  = 256
 	maxFileName    = 255
+	maxSearch      = 256
 	maxHostTime    = 7 * 24 * time.Hour
 	maxEnabled     = MaxImageTypes
+	// maxImageDeviceTypes is how many device types an image may fit.
+	maxImageDeviceTypes = 1000
 )
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
 }
 
-// FieldError is an ErrInvalid about one field of a request.
+// The protocols of host MCUs that a device type may name.
+const (
+	DialectAyla  = "ayla"
+	DialectAfero = "afero"
+)
+
+// Dialects are the protocols that a device type may name.
+func Dialects() []string { return []string{DialectAyla, DialectAfero} }
+
+// The numbers that the Afero dialect has for image types of the OEM's own.
+const (
+	MinNumericType = 101
+	MaxNumericType = 200
+)
+
+// FieldError is an ErrInvalid about one field of a request, or an ErrNotFound
+// about what the field names.
 type FieldError struct {
 	// Field is the name of the field as it stands in JSON; elements of lists
 	// and members of objects follow after a slash: "image_types/2/id".
@@ -36,13 +58,29 @@ type FieldError struct {
 // Error implements error.
 func (e *FieldError) Error() string { return e.err.Error() }
 
-// Unwrap leads to ErrInvalid.
+// Unwrap leads to ErrInvalid or ErrNotFound.
 func (e *FieldError) Unwrap() error { return e.err }
 
 // invalidField is invalid for one field, which the text does not have to name.
 func invalidField(field, format string, args ...any) error {
 	return &FieldError{field, invalid(strings.ReplaceAll(field, "%", "%%")+": "+format, args...)}
 }
+
+// element is the path of an element of a list.
+func element(list string, i int) string { return list + "/" + strconv.Itoa(i) }
+
+// needField is need for a record that a field of a request names.
+func needField[T any, P stored[T]](r Reader, field, what, id string) (P, error) {
+	p, err := need[T, P](r, what, id)
+	if errors.Is(err, ErrNotFound) {
+		err = &FieldError{field, err}
+	}
+	return p, err
+}
+
+// InvalidField is an ErrInvalid about one field, for packages that add records
+// of their own to the store.
+func InvalidField(field, format string, args ...any) error { return invalidField(field, format, args...) }
 
 func checkID(field, id string) error {
 	if err := schemas.ValidateID(id); err != nil {
@@ -95,21 +133,18 @@ func (s *Service) checkDeviceType(t *DeviceType) error {
 	if err := checkNames(&t.Name, &t.Description); err != nil {
 		return err
 	}
-	if t.Dialect == "" {
-		return invalid("dialect is empty; name the protocol of the host MCU, for example \"ayla\"")
-	}
-	if err := checkText("dialect", t.Dialect, 32, false); err != nil {
-		return err
+	if !slices.Contains(Dialects(), t.Dialect) {
+		return invalidField("dialect", "%q is not the protocol of a host MCU that davit knows; name one of %s", t.Dialect, strings.Join(Dialects(), ", "))
 	}
 	for _, f := range []struct {
 		name string
 		d    Duration
 	}{
-		{"answer_timeout", t.AnswerTimeout}, {"verdict_timeout", t.VerdictTimeout},
+		{"hello_timeout", t.HelloTimeout}, {"answer_timeout", t.AnswerTimeout}, {"verdict_timeout", t.VerdictTimeout},
 		{"boot_timeout", t.BootTimeout}, {"version_timeout", t.VersionTimeout},
 	} {
 		if f.d < 0 || time.Duration(f.d) > maxHostTime {
-			return invalid("%s is %v, allowed are 0 to %v", f.name, time.Duration(f.d), maxHostTime)
+			return invalidField(f.name, "%v; allowed are 0 to %v", time.Duration(f.d), maxHostTime)
 		}
 	}
 	return s.checkEnabled(t)
@@ -117,32 +152,67 @@ func (s *Service) checkDeviceType(t *DeviceType) error {
 
 func (s *Service) checkEnabled(t *DeviceType) error {
 	if len(t.ImageTypes) > maxEnabled {
-		return invalid("image_types has %d entries, at most %d are allowed", len(t.ImageTypes), maxEnabled)
+		return invalidField("image_types", "%d entries, at most %d are allowed", len(t.ImageTypes), maxEnabled)
 	}
-	ids, properties := map[string]bool{}, map[string]string{}
+	ids, properties, numbers := map[string]bool{}, map[string]string{}, map[int]string{}
 	for i := range t.ImageTypes {
-		e := &t.ImageTypes[i]
-		if err := checkID("image_types", e.ID); err != nil {
+		e, at := &t.ImageTypes[i], element("image_types", i)
+		if err := checkID(at+"/id", e.ID); err != nil {
 			return err
 		}
 		if ids[e.ID] {
-			return invalid("image type %q is named twice", e.ID)
+			return invalidField(at+"/id", "image type %q is named twice", e.ID)
 		}
 		ids[e.ID] = true
-		if e.VersionProperty == "" {
-			e.VersionProperty = DefaultVersionProperty
+		var err error
+		if t.Dialect == DialectAfero {
+			err = e.checkNumber(at, numbers)
+		} else {
+			err = e.checkProperty(at, t.Dialect, properties)
 		}
-		if err := checkText("version_property", e.VersionProperty, schemas.MaxVersionLength, false); err != nil {
+		if err != nil {
 			return err
 		}
-		if other := properties[e.VersionProperty]; other != "" {
-			return invalid("image types %q and %q have the same version_property %q: a report could not be told apart", other, e.ID, e.VersionProperty)
-		}
-		properties[e.VersionProperty] = e.ID
 		if e.SizeLimit > s.maxImageSize {
-			return invalid("size_limit of image type %q is %d, the server's own limit is %d bytes", e.ID, e.SizeLimit, s.maxImageSize)
+			return invalidField(at+"/size_limit", "%d for image type %q, the server's own limit is %d bytes", e.SizeLimit, e.ID, s.maxImageSize)
 		}
 	}
+	return nil
+}
+
+// checkProperty checks how the version is reported in dialects that know
+// properties, and fills in the property that was left out.
+func (e *EnabledImageType) checkProperty(at, dialect string, taken map[string]string) error {
+	if e.NumericType != 0 {
+		return invalidField(at+"/numeric_type", "only the %s dialect has numbers for image types; leave it out for dialect %s", DialectAfero, dialect)
+	}
+	if e.VersionProperty == "" {
+		e.VersionProperty = DefaultVersionProperty
+	}
+	if err := checkText(at+"/version_property", e.VersionProperty, schemas.MaxVersionLength, false); err != nil {
+		return err
+	}
+	if other := taken[e.VersionProperty]; other != "" {
+		return invalidField(at+"/version_property", "image types %q and %q have the same version_property %q: a report could not be told apart", other, e.ID, e.VersionProperty)
+	}
+	taken[e.VersionProperty] = e.ID
+	return nil
+}
+
+// checkNumber checks the number by which the Afero dialect knows an image
+// type: the version is reported by the attribute 2000 + number.
+func (e *EnabledImageType) checkNumber(at string, taken map[int]string) error {
+	if e.VersionProperty != "" {
+		return invalidField(at+"/version_property", "the %s dialect has no version properties, the version is reported by attribute 2000 + numeric_type; leave it out", DialectAfero)
+	}
+	if e.NumericType < MinNumericType || e.NumericType > MaxNumericType {
+		return invalidField(at+"/numeric_type", "%d for image type %q; the %s dialect needs a number from %d to %d for each image type",
+			e.NumericType, e.ID, DialectAfero, MinNumericType, MaxNumericType)
+	}
+	if other := taken[e.NumericType]; other != "" {
+		return invalidField(at+"/numeric_type", "image types %q and %q have the same number %d: a report could not be told apart", other, e.ID, e.NumericType)
+	}
+	taken[e.NumericType] = e.ID
 	return nil
 }
 
@@ -150,48 +220,84 @@ func (n NewImage) validate() error {
 	if err := checkID("image_type", n.ImageType); err != nil {
 		return err
 	}
-	if len(n.DeviceTypes) == 0 {
-		return invalid("device_types is empty; name at least one device type that the image fits")
-	}
-	if err := distinctIDs("device_types", n.DeviceTypes, 1000); err != nil {
+	if err := checkImageDeviceTypes(n.DeviceTypes); err != nil {
 		return err
 	}
-	if err := schemas.ValidateVersion(n.Version); err != nil {
-		return invalid("%w", err)
-	}
-	if n.MinVersion != "" {
-		if err := schemas.ValidateVersion(n.MinVersion); err != nil {
-			return invalid("min_version: %w", err)
-		}
+	if err := checkVersions(&n.Version, &n.MinVersion); err != nil {
+		return err
 	}
 	if err := checkText("description", n.Description, maxDescription, true); err != nil {
 		return err
 	}
-	if err := checkText("file_name", n.FileName, maxFileName, false); err != nil {
+	if err := distinctIDs("tags", n.Tags, maxTags); err != nil {
 		return err
 	}
-	if err := distinctIDs("tags", n.Tags, maxTags); err != nil {
+	return NewUpload{FileName: n.FileName, Format: n.Format}.validate()
+}
+
+// validate checks a patch that stands alone; what it makes of the image is
+// checked when the image is known.
+func (p ImagePatch) validate() error {
+	if p.DeviceTypes != nil {
+		if err := checkImageDeviceTypes(*p.DeviceTypes); err != nil {
+			return err
+		}
+	}
+	if err := checkVersions(p.Version, p.MinVersion); err != nil {
+		return err
+	}
+	if p.Tags != nil {
+		if err := distinctIDs("tags", *p.Tags, maxTags); err != nil {
+			return err
+		}
+	}
+	return checkNames(nil, p.Description)
+}
+
+func (n NewUpload) validate() error {
+	if err := checkText("file_name", n.FileName, maxFileName, false); err != nil {
 		return err
 	}
 	switch n.Format {
 	case "", "auto", "binary", "ihex":
 		return nil
 	}
-	return invalid("format is %q; allowed are auto, binary and ihex", n.Format)
+	return invalidField("format", "%q is not known; allowed are auto, binary and ihex", n.Format)
+}
+
+func checkImageDeviceTypes(ids []string) error {
+	if len(ids) == 0 {
+		return invalidField("device_types", "the list is empty; name at least one device type that the image fits")
+	}
+	return distinctIDs("device_types", ids, maxImageDeviceTypes)
+}
+
+func checkVersions(version, minVersion *string) error {
+	if version != nil {
+		if err := schemas.ValidateVersion(*version); err != nil {
+			return invalidField("version", "%w", err)
+		}
+	}
+	if minVersion != nil && *minVersion != "" {
+		if err := schemas.ValidateVersion(*minVersion); err != nil {
+			return invalidField("min_version", "%w", err)
+		}
+	}
+	return nil
 }
 
 // distinctIDs checks a list of ids that may not repeat.
 func distinctIDs(field string, ids []string, limit int) error {
 	if len(ids) > limit {
-		return invalid("%s has %d entries, at most %d are allowed", field, len(ids), limit)
+		return invalidField(field, "%d entries, at most %d are allowed", len(ids), limit)
 	}
 	seen := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		if err := checkID(field, id); err != nil {
+	for i, id := range ids {
+		if err := checkID(element(field, i), id); err != nil {
 			return err
 		}
 		if seen[id] {
-			return invalid("%s: %q is named twice", field, id)
+			return invalidField(element(field, i), "%q is named twice", id)
 		}
 		seen[id] = true
 	}
@@ -200,13 +306,13 @@ func distinctIDs(field string, ids []string, limit int) error {
 
 func checkLabels(labels map[string]string) error {
 	if len(labels) > maxLabels {
-		return invalid("%d labels, at most %d are allowed", len(labels), maxLabels)
+		return invalidField("labels", "%d labels, at most %d are allowed", len(labels), maxLabels)
 	}
 	for k, v := range labels {
 		if err := checkID("labels", k); err != nil {
 			return err
 		}
-		if err := checkText("label "+k, v, maxLabelValue, false); err != nil {
+		if err := checkText("labels/"+k, v, maxLabelValue, false); err != nil {
 			return err
 		}
 	}
