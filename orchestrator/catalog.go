@@ -14,7 +14,10 @@ func (s *Service) CreateImageType(ctx context.Context, n NewImageType) (ImageTyp
 	}
 	var rec ImageType
 	_, err := s.commit(ctx, func(t *txn) error {
-		rec = ImageType{ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, CreatedAt: t.now}
+		if err := t.once(ctx); err != nil {
+			return err
+		}
+		rec = ImageType{ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, Revision: 1, CreatedAt: t.now}
 		if err := vacant[ImageType](t, "image type", n.ID); err != nil {
 			return err
 		}
@@ -26,7 +29,10 @@ func (s *Service) CreateImageType(ctx context.Context, n NewImageType) (ImageTyp
 			return fmt.Errorf("image type %q: %w: there are %d image types already, at most %d are allowed; delete one that is not used",
 				n.ID, ErrConflict, count, MaxImageTypes)
 		}
-		return put(t, nil, &rec)
+		if err := put(t, nil, &rec); err != nil {
+			return err
+		}
+		return t.audit("create", KindImageType, rec.ID, nil, &rec)
 	})
 	return rec, err
 }
@@ -42,12 +48,19 @@ func (s *Service) UpdateImageType(ctx context.Context, id string, p ImageTypePat
 		if err != nil {
 			return err
 		}
+		if err := p.check("image type", id, old.Revision); err != nil {
+			return err
+		}
 		rec = *old
+		rec.Revision++
 		if p.Name != nil {
 			rec.Name = nameOr(*p.Name, id)
 		}
 		set(&rec.Description, p.Description)
-		return put(t, old, &rec)
+		if err := put(t, old, &rec); err != nil {
+			return err
+		}
+		return t.audit("update", KindImageType, id, old, &rec)
 	})
 	return rec, err
 }
@@ -65,7 +78,10 @@ func (s *Service) DeleteImageType(ctx context.Context, id string) error {
 		if err := unused(t, "image type", id, "image", indexImageByType); err != nil {
 			return err
 		}
-		return remove(t, rec)
+		if err := remove(t, rec); err != nil {
+			return err
+		}
+		return t.audit("delete", KindImageType, id, rec, nil)
 	})
 	return err
 }
@@ -84,13 +100,16 @@ func (s *Service) ImageTypes(ctx context.Context, p Page) ([]ImageType, string, 
 func (s *Service) CreateDeviceType(ctx context.Context, n NewDeviceType) (DeviceType, error) {
 	rec := DeviceType{
 		ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, Dialect: n.Dialect,
-		ImageTypes: slices.Clone(n.ImageTypes), AnswerTimeout: n.AnswerTimeout, VerdictTimeout: n.VerdictTimeout,
-		BootTimeout: n.BootTimeout, VersionTimeout: n.VersionTimeout,
+		ImageTypes: slices.Clone(n.ImageTypes), HelloTimeout: n.HelloTimeout, AnswerTimeout: n.AnswerTimeout, VerdictTimeout: n.VerdictTimeout,
+		BootTimeout: n.BootTimeout, VersionTimeout: n.VersionTimeout, Revision: 1,
 	}
 	if err := s.checkDeviceType(&rec); err != nil {
 		return DeviceType{}, err
 	}
 	_, err := s.commit(ctx, func(t *txn) error {
+		if err := t.once(ctx); err != nil {
+			return err
+		}
 		rec.CreatedAt = t.now
 		if err := vacant[DeviceType](t, "device type", n.ID); err != nil {
 			return err
@@ -98,7 +117,10 @@ func (s *Service) CreateDeviceType(ctx context.Context, n NewDeviceType) (Device
 		if err := knownImageTypes(t, rec.ImageTypes); err != nil {
 			return err
 		}
-		return put(t, nil, &rec)
+		if err := put(t, nil, &rec); err != nil {
+			return err
+		}
+		return t.audit("create", KindDeviceType, rec.ID, nil, &rec)
 	})
 	return rec, err
 }
@@ -112,7 +134,11 @@ func (s *Service) UpdateDeviceType(ctx context.Context, id string, p DeviceTypeP
 		if err != nil {
 			return err
 		}
+		if err := p.check("device type", id, old.Revision); err != nil {
+			return err
+		}
 		rec = *old
+		rec.Revision++
 		p.apply(&rec)
 		if err := s.checkDeviceType(&rec); err != nil {
 			return err
@@ -123,7 +149,10 @@ func (s *Service) UpdateDeviceType(ctx context.Context, id string, p DeviceTypeP
 		if err := keepsImages(t, old, &rec); err != nil {
 			return err
 		}
-		return put(t, old, &rec)
+		if err := put(t, old, &rec); err != nil {
+			return err
+		}
+		return t.audit("update", KindDeviceType, id, old, &rec)
 	})
 	return rec, err
 }
@@ -137,6 +166,7 @@ func (p DeviceTypePatch) apply(rec *DeviceType) {
 	if p.ImageTypes != nil {
 		rec.ImageTypes = slices.Clone(*p.ImageTypes)
 	}
+	set(&rec.HelloTimeout, p.HelloTimeout)
 	set(&rec.AnswerTimeout, p.AnswerTimeout)
 	set(&rec.VerdictTimeout, p.VerdictTimeout)
 	set(&rec.BootTimeout, p.BootTimeout)
@@ -153,8 +183,8 @@ func (t *DeviceType) enabled(imageType string) (EnabledImageType, bool) {
 }
 
 func knownImageTypes(r Reader, enabled []EnabledImageType) error {
-	for _, e := range enabled {
-		if _, err := need[ImageType](r, "image type", e.ID); err != nil {
+	for i, e := range enabled {
+		if _, err := needField[ImageType](r, element("image_types", i)+"/id", "image type", e.ID); err != nil {
 			return err
 		}
 	}
@@ -205,7 +235,10 @@ func (s *Service) DeleteDeviceType(ctx context.Context, id string) error {
 		if err := unused(t, "device type", id, "image", indexImageByDeviceType); err != nil {
 			return err
 		}
-		return remove(t, rec)
+		if err := remove(t, rec); err != nil {
+			return err
+		}
+		return t.audit("delete", KindDeviceType, id, rec, nil)
 	})
 	return err
 }

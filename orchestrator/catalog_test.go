@@ -81,7 +81,7 @@ func TestDeviceTypes(t *testing.T) {
 		kind error
 		says string
 	}{
-		{"no dialect", orchestrator.NewDeviceType{ID: "x"}, orchestrator.ErrInvalid, "dialect is empty"},
+		{"no dialect", orchestrator.NewDeviceType{ID: "x"}, orchestrator.ErrInvalid, "name one of ayla, afero"},
 		{"taken", orchestrator.NewDeviceType{ID: "pump", Dialect: "ayla"}, orchestrator.ErrExists, `"pump"`},
 		{"unknown image type", enabled(orchestrator.EnabledImageType{ID: "gone"}), orchestrator.ErrNotFound, `image type "gone"`},
 		{"twice", enabled(orchestrator.EnabledImageType{ID: "app"}, orchestrator.EnabledImageType{ID: "app", VersionProperty: "v"}), orchestrator.ErrInvalid, "twice"},

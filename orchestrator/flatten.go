@@ -11,9 +11,10 @@ import (
 
 // flatten reads an uploaded file into a blob and says its errors in this
 // package's kinds.
-func flatten(ctx context.Context, r io.Reader, w io.Writer, n NewImage, limit sizeLimit) (firmware.Info, error) {
-	in := &uploadReader{ctx: ctx, r: r}
-	info, err := firmware.Flatten(in, w, firmware.Options{Format: n.Format, Limit: int64(limit.bytes), FileName: n.FileName})
+func flatten(ctx context.Context, src source, w io.Writer) (firmware.Info, error) {
+	in := &uploadReader{ctx: ctx, r: src}
+	limit := src.limit
+	info, err := firmware.Flatten(in, w, firmware.Options{Format: src.format, Limit: int64(limit.bytes), FileName: src.name})
 	switch {
 	case errors.Is(err, firmware.ErrTooLarge):
 		return info, fmt.Errorf("the image is %w: the limit of %s is %d bytes (%w)", ErrTooLarge, limit.whose, limit.bytes, err)

@@ -2,73 +2,81 @@ package orchestrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"time"
 )
 
-// UploadImage reads an image from r, flattens it and keeps it. ErrTooLarge if
-// it passes the limit of the server or of one of its device types: nothing
-// beyond the limit is read. ErrInvalid for an empty or corrupt file, ErrNoSpace
-// if the disk is full; then nothing is kept. The same content uploaded twice
-// makes two images that share their bytes on disk.
+// UploadImage reads an image from r, flattens it, looks at what it says of
+// itself and keeps it. ErrTooLarge if it passes the limit of the server or of one
+// of its device types: nothing beyond the limit is read. ErrInvalid for an empty
+// or corrupt file, ErrNoSpace if the disk is full; then nothing is kept. The same
+// content uploaded twice makes two images that share their bytes on disk; the
+// second one's warnings name the first.
 func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Image, error) {
 	if err := n.validate(); err != nil {
 		return Image{}, err
 	}
-	var limit sizeLimit
+	src := source{Reader: r, format: n.Format, name: n.FileName}
 	if err := s.store.View(ctx, func(rd Reader) (err error) {
-		limit, err = s.fits(rd, n)
+		src.limit, err = s.fits(rd, n.ImageType, n.DeviceTypes)
 		return err
 	}); err != nil {
 		return Image{}, err
 	}
-	blob, err := s.blobs.Create(ctx)
-	if err != nil {
-		return Image{}, fmt.Errorf("keep image: %w", err)
-	}
-	defer blob.Abort()
-	info, err := flatten(ctx, r, blob, n, limit)
+	var rec Image
+	err := s.receive(ctx, src, func(f *received) error {
+		_, err := s.commit(ctx, func(t *txn) error {
+			if err := t.once(ctx); err != nil {
+				return err
+			}
+			// The types may have changed during the upload.
+			limit, err := s.fits(t, n.ImageType, n.DeviceTypes)
+			if err != nil {
+				return err
+			}
+			if err := limit.admits(f.size); err != nil {
+				return err
+			}
+			u := f.upload(t.now)
+			rec = u.image(n)
+			return t.addImage(&rec)
+		})
+		return err
+	})
 	if err != nil {
 		return Image{}, err
 	}
-	rec := Image{
-		ID: newID("img-"), ImageType: n.ImageType, DeviceTypes: sorted(n.DeviceTypes), Version: n.Version,
-		MinVersion: n.MinVersion, Description: n.Description, Tags: sorted(n.Tags), Format: info.Format,
-		StartAddress: info.StartAddress, EntryAddress: info.EntryAddress, FileName: n.FileName,
-	}
-	for _, region := range info.LeftOut {
-		rec.LeftOut = append(rec.LeftOut, region.String())
-	}
-	return rec, s.keepImage(ctx, &rec, n, blob)
+	s.logImage(&rec)
+	return rec, nil
 }
 
-// keepImage puts the blob in its place and then writes the record. A blob
-// whose record was not written is removed again; what a crash leaves between
-// the two is swept by Run.
-func (s *Service) keepImage(ctx context.Context, rec *Image, n NewImage, blob BlobWriter) error {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
-	sum, size, err := blob.Commit()
-	if err != nil {
-		return fmt.Errorf("keep image: %w", err)
+// record is what people say of an image.
+func (n NewImage) record() Image {
+	return Image{
+		ID: newID("img-"), ImageType: n.ImageType, DeviceTypes: sorted(n.DeviceTypes), Version: n.Version,
+		MinVersion: n.MinVersion, Description: n.Description, Tags: sorted(n.Tags), FileName: n.FileName,
 	}
-	rec.SHA256, rec.Size = sum, uint64(size)
-	_, err = s.commit(ctx, func(t *txn) error {
-		rec.CreatedAt = t.now
-		if _, err := s.fits(t, n); err != nil {
-			return err
-		}
-		return put(t, nil, rec)
-	})
-	if err != nil {
-		return errors.Join(err, s.dropUnused(context.WithoutCancel(ctx), sum))
+}
+
+// addImage writes a new image and looks for what is to be warned of.
+func (t *txn) addImage(rec *Image) error {
+	rec.Revision, rec.CreatedAt = 1, t.now
+	if err := rec.warn(t); err != nil {
+		return err
 	}
-	s.log.Info("image uploaded", slog.String("image", rec.ID), slog.String("type", rec.ImageType),
-		slog.String("version", rec.Version), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256))
-	return nil
+	if err := put(t, nil, rec); err != nil {
+		return err
+	}
+	return t.audit("create", KindImage, rec.ID, nil, rec)
+}
+
+func (s *Service) logImage(rec *Image) {
+	s.log.Info("image created", slog.String("image", rec.ID), slog.String("type", rec.ImageType),
+		slog.String("version", rec.Version), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256),
+		slog.Int("warnings", len(rec.Warnings)))
 }
 
 // sizeLimit is the largest size allowed and a phrase that says whose limit it is.
@@ -77,24 +85,32 @@ type sizeLimit struct {
 	whose string
 }
 
+func (l sizeLimit) admits(size uint64) error {
+	if size > l.bytes {
+		return fmt.Errorf("the image is %w: it has %d bytes, the limit of %s is %d bytes", ErrTooLarge, size, l.whose, l.bytes)
+	}
+	return nil
+}
+
 // fits checks that every device type takes the image type and returns the
 // smallest limit.
-func (s *Service) fits(r Reader, n NewImage) (sizeLimit, error) {
+func (s *Service) fits(r Reader, imageType string, deviceTypes []string) (sizeLimit, error) {
 	limit := sizeLimit{s.maxImageSize, "the server"}
-	if _, err := need[ImageType](r, "image type", n.ImageType); err != nil {
+	if _, err := needField[ImageType](r, "image_type", "image type", imageType); err != nil {
 		return limit, err
 	}
-	for _, id := range n.DeviceTypes {
-		dt, err := need[DeviceType](r, "device type", id)
+	for i, id := range deviceTypes {
+		field := element("device_types", i)
+		dt, err := needField[DeviceType](r, field, "device type", id)
 		if err != nil {
 			return limit, err
 		}
-		e, ok := dt.enabled(n.ImageType)
+		e, ok := dt.enabled(imageType)
 		if !ok {
-			return limit, invalid("device type %q does not take image type %q; enable it there first", id, n.ImageType)
+			return limit, invalidField(field, "device type %q does not take image type %q; enable it there first", id, imageType)
 		}
 		if e.SizeLimit > 0 && e.SizeLimit < limit.bytes {
-			limit = sizeLimit{e.SizeLimit, fmt.Sprintf("device type %q for image type %q", id, n.ImageType)}
+			limit = sizeLimit{e.SizeLimit, fmt.Sprintf("device type %q for image type %q", id, imageType)}
 		}
 	}
 	return limit, nil
@@ -106,41 +122,133 @@ func sorted(list []string) []string {
 	return out
 }
 
+// UpdateImage changes what the patch names. ErrConflict if it would change the
+// version or min version of an image that a job has used, and if it would
+// archive, or take a device type from, an image that a job needs which has not ended:
+// the targets of that job were chosen by the device types. The warnings are made anew.
+func (s *Service) UpdateImage(ctx context.Context, id string, p ImagePatch) (Image, error) {
+	if err := p.validate(); err != nil {
+		return Image{}, err
+	}
+	var rec Image
+	_, err := s.commit(ctx, func(t *txn) error {
+		old, err := need[Image](t, "image", id)
+		if err != nil {
+			return err
+		}
+		if err := p.check("image", id, old.Revision); err != nil {
+			return err
+		}
+		rec = *old
+		p.apply(t, &rec)
+		if err := s.checkImageEdit(t, old, &rec); err != nil {
+			return err
+		}
+		rec.Revision = old.Revision + 1
+		if err := rec.warn(t); err != nil {
+			return err
+		}
+		if err := put(t, old, &rec); err != nil {
+			return err
+		}
+		return t.audit(imageAction(old, &rec), KindImage, id, old, &rec)
+	})
+	return rec, err
+}
+
+func imageAction(old, rec *Image) string {
+	switch {
+	case old.ArchivedAt.IsZero() && !rec.ArchivedAt.IsZero():
+		return "archive"
+	case !old.ArchivedAt.IsZero() && rec.ArchivedAt.IsZero():
+		return "restore"
+	}
+	return "update"
+}
+
+func (p ImagePatch) apply(t *txn, rec *Image) {
+	set(&rec.Version, p.Version)
+	set(&rec.MinVersion, p.MinVersion)
+	set(&rec.Description, p.Description)
+	if p.DeviceTypes != nil {
+		rec.DeviceTypes = sorted(*p.DeviceTypes)
+	}
+	if p.Tags != nil {
+		rec.Tags = sorted(*p.Tags)
+	}
+	switch {
+	case p.Archived == nil:
+	case !*p.Archived:
+		rec.ArchivedAt = time.Time{}
+	case rec.ArchivedAt.IsZero():
+		rec.ArchivedAt = t.now
+	}
+}
+
+// checkImageEdit says whether old may become rec.
+func (s *Service) checkImageEdit(r Reader, old, rec *Image) error {
+	limit, err := s.fits(r, rec.ImageType, rec.DeviceTypes)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(old.DeviceTypes, rec.DeviceTypes) {
+		if err := limit.admits(rec.Size); err != nil {
+			return err
+		}
+	}
+	if old.Version != rec.Version || old.MinVersion != rec.MinVersion {
+		job, err := anyUnder(r, indexJobByImage, rec.ID)
+		if err != nil {
+			return err
+		}
+		if job != "" {
+			return fmt.Errorf("image %q: %w: job %q has used it, so its version and min version stay; upload the file as another image", rec.ID, ErrConflict, job)
+		}
+	}
+	doing := ""
+	for _, dt := range old.DeviceTypes {
+		if !slices.Contains(rec.DeviceTypes, dt) {
+			doing = fmt.Sprintf("device type %q cannot be taken from it", dt)
+		}
+	}
+	if imageAction(old, rec) == "archive" {
+		doing = "it cannot be archived"
+	}
+	if doing == "" {
+		return nil
+	}
+	job, err := openJob(r, rec.ID)
+	if err == nil && job != "" {
+		err = fmt.Errorf("image %q: %w: %s while job %q has not ended; wait for the job or cancel it", rec.ID, ErrConflict, doing, job)
+	}
+	return err
+}
+
+// openJob returns a job with the image that has not ended, or "". It reads the
+// jobs of the image.
+func openJob(r Reader, image string) (string, error) {
+	var names []string
+	if err := r.Scan(indexJobByImage, prefixOf(image), nil, func(_, name []byte) bool {
+		names = append(names, string(name))
+		return true
+	}); err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		p, err := need[progressRecord](r, "job", name)
+		if err != nil {
+			return "", err
+		}
+		if p.State != JobCompleted && p.State != JobCanceled || p.unfinished() > 0 {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
 // Image returns one image.
 func (s *Service) Image(ctx context.Context, id string) (Image, error) {
 	return one[Image](ctx, s.store, "image", id)
-}
-
-// Images lists images by id. A filter by tag, image type or device type reads
-// an index; further ones read the images that it holds.
-func (s *Service) Images(ctx context.Context, f ImageFilter, p Page) ([]Image, string, error) {
-	for field, id := range map[string]string{"tag": f.Tag, "image_type": f.ImageType, "device_type": f.DeviceType} {
-		if id != "" {
-			if err := checkID(field, id); err != nil {
-				return nil, "", err
-			}
-		}
-	}
-	index, key := indexImageByTag, f.Tag
-	switch {
-	case f.Tag != "":
-	case f.ImageType != "":
-		index, key = indexImageByType, f.ImageType
-	case f.DeviceType != "":
-		index, key = indexImageByDeviceType, f.DeviceType
-	default:
-		return list[Image](ctx, s.store, p)
-	}
-	var items []Image
-	var next string
-	err := s.store.View(ctx, func(r Reader) (err error) {
-		items, next, err = listIndex(r, index, key, p, func(m *Image) bool {
-			return (f.ImageType == "" || m.ImageType == f.ImageType) &&
-				(f.DeviceType == "" || slices.Contains(m.DeviceTypes, f.DeviceType))
-		})
-		return err
-	})
-	return items, next, err
 }
 
 // OpenImage returns an image and its bytes, which the caller closes.
@@ -154,7 +262,7 @@ func (s *Service) OpenImage(ctx context.Context, id string) (Image, Blob, error)
 }
 
 // DeleteImage deletes an image that no job uses, and its bytes if no other
-// image has the same.
+// image and no upload has the same.
 func (s *Service) DeleteImage(ctx context.Context, id string) error {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
@@ -168,46 +276,13 @@ func (s *Service) DeleteImage(ctx context.Context, id string) error {
 		if err := unused(t, "image", id, "job", indexJobByImage); err != nil {
 			return err
 		}
-		return remove(t, rec)
+		if err := remove(t, rec); err != nil {
+			return err
+		}
+		return t.audit("delete", KindImage, id, rec, nil)
 	})
 	if err != nil {
 		return err
 	}
 	return s.dropUnused(context.WithoutCancel(ctx), sum)
-}
-
-// dropUnused removes a blob that no image refers to. blobMu is held.
-func (s *Service) dropUnused(ctx context.Context, sum string) error {
-	var image string
-	err := s.store.View(ctx, func(r Reader) (err error) {
-		image, err = anyUnder(r, indexImageByBlob, sum)
-		return err
-	})
-	if err != nil || image != "" {
-		return err
-	}
-	return s.blobs.Remove(ctx, sum)
-}
-
-// sweepBlobs removes the blobs that no image refers to.
-func (s *Service) sweepBlobs(ctx context.Context) error {
-	var sums []string
-	if err := s.blobs.List(ctx, func(sum string, _ int64) bool {
-		sums = append(sums, sum)
-		return true
-	}); err != nil {
-		return err
-	}
-	for _, sum := range sums {
-		if err := s.sweepBlob(ctx, sum); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Service) sweepBlob(ctx context.Context, sum string) error {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
-	return s.dropUnused(ctx, sum)
 }

@@ -45,9 +45,11 @@ const (
 
 	// Indexes: the value is the key of the record.
 	indexDeviceTypeByImageType Table = "device_types_by_image_type" // image type, device type
-	indexImageByType           Table = "images_by_type"             // image type, image
-	indexImageByDeviceType     Table = "images_by_device_type"      // device type, image
-	indexImageByTag            Table = "images_by_tag"              // tag, image
+	indexImageByTime           Table = "images_by_time"             // creation inverted, image: newest first, without archived ones
+	indexImageArchived         Table = "images_archived"            // the same of archived images
+	indexImageByType           Table = "images_by_type"             // image type, creation inverted, image
+	indexImageByDeviceType     Table = "images_by_device_type"      // device type, creation inverted, image
+	indexImageByTag            Table = "images_by_tag"              // tag, creation inverted, image
 	indexImageByBlob           Table = "images_by_blob"             // SHA-256, image
 	indexDeviceByType          Table = "devices_by_type"            // device type, device
 	indexDeviceOnline          Table = "devices_online"             // device
@@ -79,7 +81,7 @@ const (
 
 func indexTables() []Table {
 	return []Table{
-		indexDeviceTypeByImageType, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
+		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime,

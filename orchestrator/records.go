@@ -118,15 +118,22 @@ func (m *Image) counters() []string {
 	return []string{counterOf(countImages, m.ImageType)}
 }
 func (m *Image) entries() []entry {
+	place := append(newestFirst(m.CreatedAt), m.ID...)
+	under := func(id string) []byte { return append(prefixOf(id), place...) }
+	all := indexImageByTime
+	if !m.ArchivedAt.IsZero() {
+		all = indexImageArchived
+	}
 	es := []entry{
-		{indexImageByType, keyOf(m.ImageType, m.ID), keyOf(m.ID)},
+		{all, place, keyOf(m.ID)},
+		{indexImageByType, under(m.ImageType), keyOf(m.ID)},
 		{indexImageByBlob, keyOf(m.SHA256, m.ID), keyOf(m.ID)},
 	}
 	for _, dt := range m.DeviceTypes {
-		es = append(es, entry{indexImageByDeviceType, keyOf(dt, m.ID), keyOf(m.ID)})
+		es = append(es, entry{indexImageByDeviceType, under(dt), keyOf(m.ID)})
 	}
 	for _, tag := range m.Tags {
-		es = append(es, entry{indexImageByTag, keyOf(tag, m.ID), keyOf(m.ID)})
+		es = append(es, entry{indexImageByTag, under(tag), keyOf(m.ID)})
 	}
 	return es
 }

@@ -90,9 +90,12 @@ type Service struct {
 	watch    *watch
 	streamer *streamer
 	refused  logonce.Limit
-	// blobMu is held from the moment a blob is put in its place, or loses its
-	// last image, until the store and the blobs agree again.
+	// blobMu is held when a blob is put in its place, and from the moment it
+	// loses its last record until the store and the blobs agree again. It guards
+	// pinned: by SHA-256, how many uploads under way have put a blob in its place
+	// for which they have not written the record yet.
 	blobMu sync.Mutex
+	pinned map[string]int
 	// jobKick asks Run to finish the work of jobs that a caller left.
 	jobKick chan struct{}
 	running atomic.Bool
@@ -108,7 +111,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(), watch: newWatch(),
+		outbox: newOutbox(), watch: newWatch(), pinned: map[string]int{},
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.streamer = newStreamer(streamerConfig{

@@ -80,7 +80,9 @@ func needField[T any, P stored[T]](r Reader, field, what, id string) (P, error) 
 
 // InvalidField is an ErrInvalid about one field, for packages that add records
 // of their own to the store.
-func InvalidField(field, format string, args ...any) error { return invalidField(field, format, args...) }
+func InvalidField(field, format string, args ...any) error {
+	return invalidField(field, format, args...)
+}
 
 func checkID(field, id string) error {
 	if err := schemas.ValidateID(id); err != nil {
@@ -327,17 +329,4 @@ func (n NewDevice) validate() error {
 		return err
 	}
 	return checkLabels(n.Labels)
-}
-
-func (n NewJob) validate() error {
-	if err := checkID("name", n.Name); err != nil {
-		return err
-	}
-	if err := checkID("image", n.Image); err != nil {
-		return err
-	}
-	if err := distinctIDs("groups", n.Groups, MaxPageLimit); err != nil {
-		return err
-	}
-	return distinctIDs("devices", n.Devices, MaxJobDevices)
 }
