@@ -165,7 +165,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("bridge: %+v", b)
 	}
 	ok[orchestrator.Group](t)(c.CreateGroup(ctx, orchestrator.NewGroup{ID: "g", Devices: []string{"a"}}))
-	if g := ok[orchestrator.Group](t)(c.ReplaceGroup(ctx, "g", "all", []string{"b", "c"})); g.Description != "all" || len(g.Devices) != 2 {
+	if g := ok[orchestrator.Group](t)(c.ReplaceGroup(ctx, "g", orchestrator.GroupPatch{Description: new("all"), Devices: &[]string{"b", "c"}})); g.Description != "all" || len(g.Devices) != 2 {
 		t.Errorf("group: %+v", g)
 	}
 	for what, remove := range map[string]func() error{
@@ -201,7 +201,10 @@ func TestListings(t *testing.T) {
 		}
 	}
 	i := 0
-	for d, err := range client.All(ctx, c.Devices) {
+	devices := func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+		return c.Devices(ctx, orchestrator.DeviceFilter{}, p)
+	}
+	for d, err := range client.All(ctx, devices) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,16 +216,16 @@ func TestListings(t *testing.T) {
 	if i != n {
 		t.Errorf("listed %d devices, there are %d", i, n)
 	}
-	for range client.All(ctx, c.Devices) {
+	for range client.All(ctx, devices) {
 		break
 	}
-	items, next, err := c.Devices(ctx, orchestrator.Page{After: "d0009", Limit: 2})
+	items, next, err := c.Devices(ctx, orchestrator.DeviceFilter{}, orchestrator.Page{After: "d0009", Limit: 2})
 	if err != nil || len(items) != 2 || items[0].ID != "d0010" || next == "" {
 		t.Errorf("page: %v %q %v", items, next, err)
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	for _, err := range client.All(cancelled, c.Devices) {
+	for _, err := range client.All(cancelled, devices) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("listing with a dead context: %v", err)
 		}
@@ -337,7 +340,7 @@ func TestJobs(t *testing.T) {
 	if _, err := c.CancelJob(ctx, "j"); !client.IsStatus(err, http.StatusConflict) {
 		t.Errorf("canceling a completed job: %v", err)
 	}
-	if jobs, _, err := c.Jobs(ctx, orchestrator.Page{}); err != nil || len(jobs) != 1 {
+	if jobs, _, err := c.Jobs(ctx, orchestrator.JobFilter{}, orchestrator.Page{}); err != nil || len(jobs) != 1 {
 		t.Errorf("jobs: %v %v", jobs, err)
 	}
 }
@@ -347,7 +350,7 @@ func checkExecutions(t *testing.T, c *client.Client) {
 	t.Helper()
 	for what, l := range map[string]client.Listing[orchestrator.Execution]{
 		"job's": func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Execution, string, error) {
-			return c.JobExecutions(ctx, "j", p)
+			return c.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, p)
 		},
 		"device's": func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Execution, string, error) {
 			return c.DeviceExecutions(ctx, "a", p)
@@ -394,7 +397,7 @@ func TestErrors(t *testing.T) {
 	if _, err := other.Device(t.Context(), "a"); !client.IsStatus(err, http.StatusGatewayTimeout) || !strings.Contains(err.Error(), "gateway timeout") {
 		t.Errorf("a proxy's error: %v", err)
 	}
-	if _, _, err := other.Jobs(t.Context(), orchestrator.Page{}); err == nil || !strings.Contains(err.Error(), "not understood") {
+	if _, _, err := other.Jobs(t.Context(), orchestrator.JobFilter{}, orchestrator.Page{}); err == nil || !strings.Contains(err.Error(), "not understood") {
 		t.Errorf("a page for people: %v", err)
 	}
 	other.Close()

@@ -14,18 +14,43 @@ import (
 // is called with the number of bytes sent so far as they are sent.
 func (c *Client) UploadImage(ctx context.Context, n orchestrator.NewImage, r io.Reader, progress ...func(sent int64)) (orchestrator.Image, error) {
 	query := url.Values{"image_type": {n.ImageType}, "device_type": n.DeviceTypes, "version": {n.Version}, "tag": n.Tags}
-	for name, v := range map[string]string{
-		"min_version": n.MinVersion, "description": n.Description, "file_name": n.FileName, "format": n.Format,
-	} {
-		if v != "" {
-			query.Set(name, v)
-		}
-	}
-	return call[orchestrator.Image](ctx, c, request{
-		method: http.MethodPost, path: []string{"images"}, query: query,
+	set(query, "min_version", n.MinVersion, "description", n.Description, "file_name", n.FileName, "format", n.Format)
+	return upload[orchestrator.Image](ctx, c, query, r, progress, "images")
+}
+
+// upload streams bytes to the service, which may refuse them before they are sent.
+func upload[T any](ctx context.Context, c *Client, query url.Values, r io.Reader, progress []func(int64), path ...string) (T, error) {
+	return call[T](ctx, c, request{
+		method: http.MethodPost, path: path, query: query,
 		header: http.Header{"Expect": {"100-continue"}, "Content-Type": {"application/octet-stream"}},
 		stream: &progressReader{r: r, progress: progress}, length: length(r),
 	})
+}
+
+// StageUpload streams a file to the service that is to become an image later.
+func (c *Client) StageUpload(ctx context.Context, n orchestrator.NewUpload, r io.Reader, progress ...func(sent int64)) (orchestrator.Upload, error) {
+	query := set(url.Values{}, "file_name", n.FileName, "format", n.Format)
+	return upload[orchestrator.Upload](ctx, c, query, r, progress, "uploads")
+}
+
+// Upload returns what is known of an uploaded file.
+func (c *Client) Upload(ctx context.Context, id string) (orchestrator.Upload, error) {
+	return get[orchestrator.Upload](ctx, c, "uploads", id)
+}
+
+// DiscardUpload throws an uploaded file away.
+func (c *Client) DiscardUpload(ctx context.Context, id string) error {
+	return c.remove(ctx, "uploads", id)
+}
+
+// CreateImage makes an uploaded file an image.
+func (c *Client) CreateImage(ctx context.Context, upload string, n orchestrator.NewImage) (orchestrator.Image, error) {
+	return post[orchestrator.Image](ctx, c, n, "uploads", upload, "image")
+}
+
+// UpdateImage changes what is not nil.
+func (c *Client) UpdateImage(ctx context.Context, id string, p orchestrator.ImagePatch) (orchestrator.Image, error) {
+	return patch[orchestrator.Image](ctx, c, p, p.Precondition, "images", id)
 }
 
 // length finds how many bytes r has, or returns -1.
@@ -69,11 +94,9 @@ func (c *Client) Image(ctx context.Context, id string) (orchestrator.Image, erro
 
 // Images lists the images that pass the filter.
 func (c *Client) Images(ctx context.Context, f orchestrator.ImageFilter, p orchestrator.Page) ([]orchestrator.Image, string, error) {
-	query := url.Values{}
-	for name, v := range map[string]string{"image_type": f.ImageType, "device_type": f.DeviceType, "tag": f.Tag} {
-		if v != "" {
-			query.Set(name, v)
-		}
+	query := set(url.Values{}, "image_type", f.ImageType, "device_type", f.DeviceType, "tag", f.Tag, "text", f.Text)
+	if f.Archived {
+		query.Set("archived", "true")
 	}
 	return list[orchestrator.Image](ctx, c, p, query, "images")
 }

@@ -36,14 +36,49 @@ func (c *Client) Job(ctx context.Context, name string) (orchestrator.Job, []orch
 	return d.Job, d.Executions, err
 }
 
-// Jobs lists the jobs.
-func (c *Client) Jobs(ctx context.Context, p orchestrator.Page) ([]orchestrator.Job, string, error) {
-	return list[orchestrator.Job](ctx, c, p, nil, "jobs")
+// Jobs lists the jobs that pass the filter.
+func (c *Client) Jobs(ctx context.Context, f orchestrator.JobFilter, p orchestrator.Page) ([]orchestrator.Job, string, error) {
+	query := set(url.Values{}, "state", string(f.State), "image", f.Image, "text", f.Text)
+	return list[orchestrator.Job](ctx, c, p, query, "jobs")
 }
 
-// JobExecutions lists the executions of a job.
-func (c *Client) JobExecutions(ctx context.Context, name string, p orchestrator.Page) ([]orchestrator.Execution, string, error) {
-	return list[orchestrator.Execution](ctx, c, p, nil, "jobs", name, "executions")
+// JobExecutions lists the executions of a job that pass the filter.
+func (c *Client) JobExecutions(ctx context.Context, name string, f orchestrator.ExecutionFilter, p orchestrator.Page) ([]orchestrator.Execution, string, error) {
+	query := url.Values{}
+	for _, s := range f.States {
+		query.Add("state", string(s))
+	}
+	return list[orchestrator.Execution](ctx, c, p, query, "jobs", name, "executions")
+}
+
+// PreviewJob says what a job would do if it were created now.
+func (c *Client) PreviewJob(ctx context.Context, n orchestrator.NewJob) (orchestrator.JobPreview, error) {
+	return post[orchestrator.JobPreview](ctx, c, n, "jobs", "preview")
+}
+
+// UpdateJob changes what is not nil.
+func (c *Client) UpdateJob(ctx context.Context, name string, p orchestrator.JobPatch) (orchestrator.Job, error) {
+	return patch[orchestrator.Job](ctx, c, p, p.Precondition, "jobs", name)
+}
+
+// PauseJob keeps a job from offering anything new.
+func (c *Client) PauseJob(ctx context.Context, name string) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, nil, "jobs", name, "pause")
+}
+
+// ResumeJob lets a paused job go on.
+func (c *Client) ResumeJob(ctx context.Context, name string) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, nil, "jobs", name, "resume")
+}
+
+// RetryJob tries again what ended without success.
+func (c *Client) RetryJob(ctx context.Context, name string, r orchestrator.RetryRequest) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, r, "jobs", name, "retry")
+}
+
+// JobHistory returns how a job's executions ended over time.
+func (c *Client) JobHistory(ctx context.Context, name string) (orchestrator.JobHistory, error) {
+	return get[orchestrator.JobHistory](ctx, c, "jobs", name, "history")
 }
 
 // Execution returns an execution.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"davit/orchestrator"
 )
@@ -120,9 +122,18 @@ func (c *Client) Device(ctx context.Context, id string) (orchestrator.Device, er
 	return get[orchestrator.Device](ctx, c, "devices", id)
 }
 
-// Devices lists the devices.
-func (c *Client) Devices(ctx context.Context, p orchestrator.Page) ([]orchestrator.Device, string, error) {
-	return list[orchestrator.Device](ctx, c, p, nil, "devices")
+// DeviceDetail returns a device with what other records say of it.
+func (c *Client) DeviceDetail(ctx context.Context, id string) (orchestrator.DeviceDetail, error) {
+	return get[orchestrator.DeviceDetail](ctx, c, "devices", id)
+}
+
+// Devices lists the devices that pass the filter.
+func (c *Client) Devices(ctx context.Context, f orchestrator.DeviceFilter, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+	query := set(url.Values{}, "type", f.Type, "group", f.Group, "text", f.Text, "label", f.Label, "version", f.Version, "query", f.Query)
+	if f.Online != nil {
+		query.Set("online", strconv.FormatBool(*f.Online))
+	}
+	return list[orchestrator.Device](ctx, c, p, query, "devices")
 }
 
 // DeviceExecutions lists the executions of a device.
@@ -169,13 +180,10 @@ func (c *Client) CreateGroup(ctx context.Context, n orchestrator.NewGroup) (orch
 	return post[orchestrator.Group](ctx, c, n, "groups")
 }
 
-// ReplaceGroup sets a group's description and devices.
-func (c *Client) ReplaceGroup(ctx context.Context, id, description string, devices []string) (orchestrator.Group, error) {
-	body := struct {
-		Description string   `json:"description,omitempty"`
-		Devices     []string `json:"devices"`
-	}{description, devices}
-	return call[orchestrator.Group](ctx, c, request{method: http.MethodPut, path: []string{"groups", id}, body: body})
+// ReplaceGroup sets a group's description and its devices, or its query if it
+// is dynamic; nil stands for nothing.
+func (c *Client) ReplaceGroup(ctx context.Context, id string, p orchestrator.GroupPatch) (orchestrator.Group, error) {
+	return call[orchestrator.Group](ctx, c, request{method: http.MethodPut, path: []string{"groups", id}, body: p, revision: p.IfRevision})
 }
 
 // DeleteGroup removes a group.
@@ -191,4 +199,34 @@ func (c *Client) Group(ctx context.Context, id string) (orchestrator.Group, erro
 // Groups lists the groups.
 func (c *Client) Groups(ctx context.Context, p orchestrator.Page) ([]orchestrator.Group, string, error) {
 	return list[orchestrator.Group](ctx, c, p, nil, "groups")
+}
+
+// GroupDevices lists the devices that a group has now.
+func (c *Client) GroupDevices(ctx context.Context, id string, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+	return list[orchestrator.Device](ctx, c, p, nil, "groups", id, "devices")
+}
+
+// PreviewQuery says what a query finds at this moment, with at most sample of
+// the devices.
+func (c *Client) PreviewQuery(ctx context.Context, query string, sample int) (orchestrator.QueryPreview, error) {
+	body := struct {
+		Query  string `json:"query"`
+		Sample int    `json:"sample"`
+	}{query, sample}
+	return post[orchestrator.QueryPreview](ctx, c, body, "queries", "preview")
+}
+
+// Fleet returns the fleet in figures.
+func (c *Client) Fleet(ctx context.Context) (orchestrator.FleetSummary, error) {
+	return get[orchestrator.FleetSummary](ctx, c, "fleet")
+}
+
+// set adds those of the pairs of names and values whose value is not empty.
+func set(query url.Values, pairs ...string) url.Values {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return query
 }

@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"davit/orchestrator"
+)
+
+// User is somebody who may sign in.
+type User struct {
+	Name        string    `json:"name"`
+	DisplayName string    `json:"display_name,omitempty"`
+	Email       string    `json:"email,omitempty"`
+	Role        string    `json:"role"`
+	Disabled    bool      `json:"disabled,omitempty"`
+	HasPassword bool      `json:"has_password"`
+	External    string    `json:"external,omitempty"`
+	LockedUntil time.Time `json:"locked_until,omitzero"`
+	SignedInAt  time.Time `json:"signed_in_at,omitzero"`
+	Revision    uint64    `json:"revision"`
+	CreatedAt   time.Time `json:"created_at"`
+}
+
+// NewUser is a user to be created.
+type NewUser struct {
+	Name        string `json:"name"`
+	DisplayName string `json:"display_name,omitempty"`
+	Email       string `json:"email,omitempty"`
+	Role        string `json:"role"`
+	// Password may be left out: the user then signs in through OpenID Connect only.
+	Password string `json:"password,omitempty"`
+}
+
+// UserPatch changes what is not nil.
+type UserPatch struct {
+	orchestrator.Precondition
+	DisplayName *string `json:"display_name,omitempty"`
+	Email       *string `json:"email,omitempty"`
+	Role        *string `json:"role,omitempty"`
+	Disabled    *bool   `json:"disabled,omitempty"`
+	Password    *string `json:"password,omitempty"`
+	Unlock      *bool   `json:"unlock,omitempty"`
+}
+
+// Token is an API token, without its secret.
+type Token struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	User      string    `json:"user"`
+	Scopes    []string  `json:"scopes,omitempty"`
+	ExpiresAt time.Time `json:"expires_at"`
+	UsedAt    time.Time `json:"used_at,omitzero"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// NewToken is a token to be created.
+type NewToken struct {
+	Name   string   `json:"name"`
+	Scopes []string `json:"scopes,omitempty"`
+	// Expires is how long it is valid, for example "720h".
+	Expires string `json:"expires,omitempty"`
+}
+
+// NewSecret is a token with its secret, which is told this once.
+type NewSecret struct {
+	Token
+	Secret string `json:"secret"`
+}
+
+// CreateUser makes a user.
+func (c *Client) CreateUser(ctx context.Context, n NewUser) (User, error) {
+	return post[User](ctx, c, n, "users")
+}
+
+// User returns a user.
+func (c *Client) User(ctx context.Context, name string) (User, error) {
+	return get[User](ctx, c, "users", name)
+}
+
+// Users lists the users.
+func (c *Client) Users(ctx context.Context, p orchestrator.Page) ([]User, string, error) {
+	return list[User](ctx, c, p, nil, "users")
+}
+
+// UpdateUser changes what is not nil.
+func (c *Client) UpdateUser(ctx context.Context, name string, p UserPatch) (User, error) {
+	return patch[User](ctx, c, p, p.Precondition, "users", name)
+}
+
+// DeleteUser removes a user with sessions and tokens.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	return c.remove(ctx, "users", name)
+}
+
+// CreateToken makes a token of the caller's.
+func (c *Client) CreateToken(ctx context.Context, n NewToken) (NewSecret, error) {
+	return post[NewSecret](ctx, c, n, "tokens")
+}
+
+// Tokens lists the caller's tokens.
+func (c *Client) Tokens(ctx context.Context, p orchestrator.Page) ([]Token, string, error) {
+	return list[Token](ctx, c, p, url.Values{}, "tokens")
+}
+
+// DeleteToken ends a token.
+func (c *Client) DeleteToken(ctx context.Context, id string) error {
+	return c.remove(ctx, "tokens", id)
+}
