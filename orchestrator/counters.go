@@ -15,6 +15,7 @@ const (
 	countDevices  = "devices"  // by device type
 	countOnline   = "online"   // devices that are connected
 	countVersions = "versions" // devices, by image type and reported version
+	countLabels   = "labels"   // devices, by name and value of a label
 	countImages   = "images"   // images that are not archived, by image type
 	countJobs     = "jobs"     // by state
 )
@@ -58,6 +59,15 @@ func (t *txn) flushCounters() error {
 	}
 	clear(t.counts)
 	return nil
+}
+
+// readCounter returns one counter, 0 if nothing is counted by it.
+func readCounter(r Reader, parts ...string) (int, error) {
+	b, err := r.Get(tableCounters, []byte(counterOf(parts...)))
+	if err != nil || len(b) != 8 {
+		return 0, err
+	}
+	return int(binary.BigEndian.Uint64(b)), nil
 }
 
 // readCounters calls fn for each counter of a kind with the values that it

@@ -9,26 +9,49 @@ import (
 	"slices"
 )
 
-// CreateDevice makes a device known.
+// CreateDevice makes a device known. ErrExists if the id is taken, ErrNotFound
+// if there is no such device type, ErrInvalid otherwise.
 func (s *Service) CreateDevice(ctx context.Context, n NewDevice) (Device, error) {
 	if err := n.validate(); err != nil {
 		return Device{}, err
 	}
 	var rec Device
 	_, err := s.commit(ctx, func(t *txn) error {
-		rec = Device{ID: n.ID, Type: n.Type, Labels: maps.Clone(n.Labels), Versions: map[string]string{}, CreatedAt: t.now}
-		if err := vacant[Device](t, "device", n.ID); err != nil {
+		if err := t.once(ctx); err != nil {
 			return err
 		}
-		if _, err := need[DeviceType](t, "device type", n.Type); err != nil {
+		if err := t.admissible(n); err != nil {
 			return err
 		}
-		return put(t, nil, &rec)
+		rec = t.newDevice(n)
+		return errors.Join(put(t, nil, &rec), t.audit("create", KindDevice, rec.ID, nil, &rec))
 	})
 	return rec, err
 }
 
-// UpdateDevice changes a device's labels; its type never changes.
+func (t *txn) newDevice(n NewDevice) Device {
+	return Device{ID: n.ID, Type: n.Type, Labels: maps.Clone(n.Labels), Versions: map[string]string{}, Revision: 1, CreatedAt: t.now}
+}
+
+// admissible refuses a device whose id is taken or whose type does not exist.
+func (t *txn) admissible(n NewDevice) error {
+	if err := vacant[Device](t, "device", n.ID); err != nil {
+		return inField("id", ErrExists, err)
+	}
+	_, err := need[DeviceType](t, "device type", n.Type)
+	return inField("type", ErrNotFound, err)
+}
+
+// inField says which field of the request an error of the kind is about.
+func inField(field string, kind, err error) error {
+	if errors.Is(err, kind) {
+		return &FieldError{field, err}
+	}
+	return err
+}
+
+// UpdateDevice changes a device's labels; its type never changes. ErrStale if
+// the patch names another revision.
 func (s *Service) UpdateDevice(ctx context.Context, id string, p DevicePatch) (Device, error) {
 	if p.Labels != nil {
 		if err := checkLabels(*p.Labels); err != nil {
@@ -41,11 +64,15 @@ func (s *Service) UpdateDevice(ctx context.Context, id string, p DevicePatch) (D
 		if err != nil {
 			return err
 		}
+		if err := p.check("device", id, old.Revision); err != nil {
+			return err
+		}
 		rec = *old
+		rec.Revision++
 		if p.Labels != nil {
 			rec.Labels = maps.Clone(*p.Labels)
 		}
-		return put(t, old, &rec)
+		return errors.Join(put(t, old, &rec), t.audit("update", KindDevice, id, old, &rec))
 	})
 	return rec, err
 }
@@ -79,7 +106,7 @@ func (s *Service) DeleteDevice(ctx context.Context, id string) error {
 		// The note brings the outbox to clear what the broker retains of the
 		// device, after a crash as well.
 		t.out.resync = append(t.out.resync, id)
-		return errors.Join(remove(t, rec), t.mark(id, st.Retained, true))
+		return errors.Join(remove(t, rec), t.mark(id, st.Retained, true), t.audit("delete", KindDevice, id, rec, nil))
 	})
 	return err
 }
@@ -110,9 +137,21 @@ func (s *Service) Device(ctx context.Context, id string) (Device, error) {
 	return one[Device](ctx, s.store, "device", id)
 }
 
-// Devices lists devices by id.
-func (s *Service) Devices(ctx context.Context, _ DeviceFilter, p Page) ([]Device, string, error) {
-	return list[Device](ctx, s.store, p)
+// Devices lists the devices that meet a filter, by id. It reads the index with
+// the fewest of them and looks at a bounded number of devices: a page may be short,
+// or empty, and still have a next one.
+func (s *Service) Devices(ctx context.Context, f DeviceFilter, p Page) ([]Device, string, error) {
+	var items []Device
+	var next string
+	err := s.store.View(ctx, func(r Reader) error {
+		d, err := newSearch(r, f)
+		if err != nil {
+			return err
+		}
+		items, next, err = d.page(r, s.now(), p)
+		return err
+	})
+	return items, next, err
 }
 
 // DeviceExecutions lists a device's executions, the newest job first.
@@ -140,116 +179,4 @@ func executionsOf(recs []executionRecord) []Execution {
 		out = append(out, recs[i].Execution)
 	}
 	return out
-}
-
-// CreateGroup makes a group of devices that exist.
-func (s *Service) CreateGroup(ctx context.Context, n NewGroup) (Group, error) {
-	rec := Group{ID: n.ID, Description: n.Description, Devices: members(n.Devices)}
-	if err := checkGroup(&rec); err != nil {
-		return Group{}, err
-	}
-	_, err := s.commit(ctx, func(t *txn) error {
-		rec.CreatedAt = t.now
-		if err := vacant[Group](t, "group", n.ID); err != nil {
-			return err
-		}
-		if err := knownDevices(t, rec.Devices); err != nil {
-			return err
-		}
-		return put(t, nil, &rec)
-	})
-	return rec, err
-}
-
-// UpdateGroup changes what the patch names. Jobs keep the devices that the
-// group had when they were created.
-func (s *Service) UpdateGroup(ctx context.Context, id string, p GroupPatch) (Group, error) {
-	var rec Group
-	_, err := s.commit(ctx, func(t *txn) error {
-		old, err := need[Group](t, "group", id)
-		if err != nil {
-			return err
-		}
-		rec = *old
-		set(&rec.Description, p.Description)
-		if p.Devices != nil {
-			rec.Devices = members(*p.Devices)
-		}
-		if err := checkGroup(&rec); err != nil {
-			return err
-		}
-		if err := knownDevices(t, rec.Devices); err != nil {
-			return err
-		}
-		return put(t, old, &rec)
-	})
-	return rec, err
-}
-
-// members returns the devices in order, each once.
-func members(devices []string) []string {
-	out := append([]string{}, devices...)
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func checkGroup(g *Group) error {
-	if err := checkID("id", g.ID); err != nil {
-		return err
-	}
-	if err := checkText("description", g.Description, maxDescription, true); err != nil {
-		return err
-	}
-	return distinctIDs("devices", g.Devices, MaxJobDevices)
-}
-
-func knownDevices(r Reader, ids []string) error {
-	for _, id := range ids {
-		b, err := r.Get(tableDevices, keyOf(id))
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return fmt.Errorf("device %q: %w", id, ErrNotFound)
-		}
-	}
-	return nil
-}
-
-// DeleteGroup deletes a group unless a job that has not ended names it.
-func (s *Service) DeleteGroup(ctx context.Context, id string) error {
-	_, err := s.commit(ctx, func(t *txn) error {
-		rec, err := need[Group](t, "group", id)
-		if err != nil {
-			return err
-		}
-		var jobs []string
-		if err := t.Scan(indexJobByGroup, prefixOf(id), nil, func(_, name []byte) bool {
-			jobs = append(jobs, string(name))
-			return true
-		}); err != nil {
-			return err
-		}
-		for _, name := range jobs {
-			p, err := need[progressRecord](t, "job", name)
-			if err != nil {
-				return err
-			}
-			if p.State.open() {
-				return fmt.Errorf("group %q: %w: it is in use by job %q, which has not ended", id, ErrConflict, name)
-			}
-		}
-		return remove(t, rec)
-	})
-	return err
-}
-
-// Group returns one group.
-func (s *Service) Group(ctx context.Context, id string) (Group, error) {
-	return one[Group](ctx, s.store, "group", id)
-}
-
-// Groups lists groups by id.
-func (s *Service) Groups(ctx context.Context, p Page) ([]Group, string, error) {
-	return list[Group](ctx, s.store, p)
 }

@@ -24,6 +24,9 @@ const (
 	// tableTargets holds the devices of jobs that are not executions yet: job,
 	// part number -> JSON list of at most Options.JobBatch device ids.
 	tableTargets Table = "job_targets"
+	// tableRetries holds the devices on which a job is to be tried again: job,
+	// part number -> JSON retryPart.
+	tableRetries Table = "job_retries"
 	// tableOffers marks devices whose offer topic may hold an offer, and
 	// deleted ones of which the broker may retain something.
 	tableOffers Table = "offers"
@@ -56,9 +59,10 @@ const (
 	indexDeviceByLabel         Table = "devices_by_label"           // name=value, device
 	indexDeviceByVersion       Table = "devices_by_version"         // image type, version, device
 	indexGroupByDevice         Table = "groups_by_device"           // device, group
-	indexJobByImage            Table = "jobs_by_image"              // image, job
+	indexGroupDynamic          Table = "groups_dynamic"             // group that has a query
+	indexJobByImage            Table = "jobs_by_image"              // image, creation inverted, job: newest first
 	indexJobByGroup            Table = "jobs_by_group"              // group, job
-	indexJobWork               Table = "job_work"                   // job whose start or cancellation is not finished
+	indexJobWork               Table = "job_work"                   // job of which something is left to do (jobwork.go)
 	indexExecByJob             Table = "executions_by_job"          // job, device
 	indexJobByTime             Table = "jobs_by_time"               // creation inverted, job: newest first
 	indexExecByState           Table = "executions_by_state"        // job, state, device
@@ -82,7 +86,7 @@ const (
 func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
-		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexJobByImage,
+		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexGroupDynamic, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime,
 	}

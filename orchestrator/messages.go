@@ -28,7 +28,7 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		}
 		known = old.Type
 		rec := *old
-		rec.Module, rec.Dialect, rec.MaxChunk, rec.LastSeen = h.Module, h.Dialect, h.MaxChunk, t.now
+		rec.Module, rec.Dialect, rec.MaxChunk, rec.LastSeen, rec.HelloAt = h.Module, h.Dialect, h.MaxChunk, t.now, t.now
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}

@@ -46,22 +46,12 @@ type jobRecord struct {
 	CreatedAt        time.Time `json:"created_at"`
 }
 
-// jobWork is what is left to do for a job before its state is true of all of
-// its executions.
-type jobWork string
-
-const (
-	workNone   jobWork = ""
-	workStart  jobWork = "start"  // targets are still to become executions
-	workCancel jobWork = "cancel" // executions are still to be canceled
-)
-
 // progressRecord is the part of a job that changes with its executions. It is
 // small, because every change of an execution rewrites it.
 type progressRecord struct {
 	Name   string                `json:"name"`
 	State  JobState              `json:"state"`
-	Work   jobWork               `json:"work,omitempty"`
+	Work   []jobTask             `json:"work,omitempty"`
 	Counts map[schemas.State]int `json:"counts"`
 	// Causes counts the executions that ended without success.
 	Causes map[schemas.Cause]int `json:"causes,omitempty"`
@@ -148,6 +138,9 @@ func (d *Device) counters() []string {
 	for imageType, version := range d.Versions {
 		cs = append(cs, counterOf(countVersions, imageType, version))
 	}
+	for name, value := range d.Labels {
+		cs = append(cs, counterOf(countLabels, name, value))
+	}
 	return cs
 }
 func (d *Device) entries() []entry {
@@ -168,9 +161,12 @@ func (g *Group) table() Table       { return tableGroups }
 func (g *Group) id() string         { return g.ID }
 func (g *Group) counters() []string { return nil }
 func (g *Group) entries() []entry {
-	es := make([]entry, 0, len(g.Devices))
+	es := make([]entry, 0, len(g.Devices)+1)
 	for _, d := range g.Devices {
 		es = append(es, entry{indexGroupByDevice, keyOf(d, g.ID), keyOf(g.ID)})
+	}
+	if g.Query != "" {
+		es = append(es, entry{indexGroupDynamic, keyOf(g.ID), keyOf(g.ID)})
 	}
 	return es
 }
@@ -180,7 +176,7 @@ func (j *jobRecord) id() string         { return j.Name }
 func (j *jobRecord) counters() []string { return nil }
 func (j *jobRecord) entries() []entry {
 	es := []entry{
-		{indexJobByImage, keyOf(j.Image, j.Name), keyOf(j.Name)},
+		{indexJobByImage, append(append(prefixOf(j.Image), newestFirst(j.CreatedAt)...), j.Name...), keyOf(j.Name)},
 		{indexJobByTime, append(newestFirst(j.CreatedAt), j.Name...), keyOf(j.Name)},
 	}
 	for _, g := range j.Groups {
@@ -196,7 +192,7 @@ func (p *progressRecord) counters() []string {
 }
 func (p *progressRecord) entries() []entry {
 	es := []entry{{indexEvents, revKey(p.Rev), keyOf(KindJob, p.Name)}}
-	if p.Work != workNone {
+	if len(p.Work) > 0 {
 		es = append(es, entry{indexJobWork, keyOf(p.Name), keyOf(p.Name)})
 	}
 	return es

@@ -1,0 +1,496 @@
+package orchestrator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"davit/orchestrator/query"
+)
+
+const (
+	// deviceScan is how many devices one page of a listing looks at.
+	deviceScan = 2000
+	// queryChunk is how many devices are held in memory to be looked at by all
+	// processors.
+	queryChunk = 4096
+	// maxSample is how many devices a preview shows at most.
+	maxSample = 100
+)
+
+// compileQuery compiles a query that stands in the field named.
+func compileQuery(field, text string) (*query.Query, error) {
+	q, err := query.Compile(text)
+	if err != nil {
+		return nil, invalidField(field, "%w", err)
+	}
+	return q, nil
+}
+
+// deviceSource is where devices are read from, always in the order of their
+// ids: so a place in it is an id, and stays right when the next page is read
+// from another source.
+type deviceSource struct {
+	table   Table    // tableDevices, or an index
+	prefix  string   // of the keys, in front of the id
+	ids     string   // what the ids begin with
+	members []string // of a static group, instead of a table
+	name    string   // for people
+	size    int      // how many devices it has
+}
+
+// scan calls fn for each device after the id given; rec is nil when the source
+// has no more than the id.
+func (src *deviceSource) scan(r Reader, after string, fn func(id string, rec []byte) bool) error {
+	if src.members != nil {
+		at := sort.SearchStrings(src.members, max(after, src.ids))
+		for _, id := range src.members[at:] {
+			if !strings.HasPrefix(id, src.ids) || id != after && !fn(id, nil) {
+				break
+			}
+		}
+		return nil
+	}
+	var from []byte
+	if after != "" {
+		from = []byte(src.prefix + after)
+	}
+	return r.Scan(src.table, []byte(src.prefix+src.ids), from, func(k, v []byte) bool {
+		if src.table != tableDevices {
+			v = nil
+		}
+		return fn(string(k[len(src.prefix):]), v)
+	})
+}
+
+// deviceSearch finds devices: where they are read from and which of them count.
+type deviceSearch struct {
+	deviceSource
+	filter  DeviceFilter
+	queries []*query.Query
+	static  *Group // that they have to belong to
+}
+
+// newSearch compiles a filter and takes the source with the fewest devices. It
+// costs one look at a counter for each condition that an index answers.
+func newSearch(r Reader, f DeviceFilter) (*deviceSearch, error) {
+	d := &deviceSearch{filter: f}
+	d.filter.Text = strings.ToLower(f.Text)
+	hints, err := d.conditions(r)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.choose(r, hints)
+}
+
+// choose takes the source with the fewest devices.
+func (d *deviceSearch) choose(r Reader, hints []query.Hint) error {
+	d.deviceSource = deviceSource{table: tableDevices, size: math.MaxInt}
+	if g := d.static; g != nil {
+		d.deviceSource = deviceSource{members: g.Devices, size: len(g.Devices), name: fmt.Sprintf("the list of group %q", g.ID)}
+		if g.Devices == nil {
+			d.members = []string{}
+		}
+	}
+	ids := ""
+	for _, h := range hints {
+		if h.Kind == query.HintIDPrefix && len(h.Value) > len(ids) {
+			ids = h.Value
+		}
+		src, ok, err := sourceOf(r, h)
+		if err != nil {
+			return err
+		}
+		if ok && src.size < d.size {
+			d.deviceSource = src
+		}
+	}
+	d.ids = ids
+	return nil
+}
+
+// conditions checks the filter and returns what indexes can answer of it.
+func (d *deviceSearch) conditions(r Reader) ([]query.Hint, error) {
+	f := &d.filter
+	var hints []query.Hint
+	add := func(kind query.HintKind, name, value string) {
+		if !strings.ContainsRune(name+value, 0) {
+			hints = append(hints, query.Hint{Kind: kind, Name: name, Value: value})
+		}
+	}
+	if f.Type != "" {
+		add(query.HintType, "", f.Type)
+	}
+	if f.Online != nil && *f.Online {
+		add(query.HintOnline, "", "")
+	}
+	if name, value, _ := strings.Cut(f.Label, "="); value != "" {
+		add(query.HintLabel, name, value)
+	}
+	if f.Version != "" {
+		imageType, version, ok := strings.Cut(f.Version, "=")
+		if !ok {
+			return nil, invalidField("version", "%q is not of the form IMAGE_TYPE=VERSION", f.Version)
+		}
+		if version != "" {
+			add(query.HintVersion, imageType, version)
+		}
+	}
+	if f.Query != "" {
+		q, err := compileQuery("query", f.Query)
+		if err != nil {
+			return nil, err
+		}
+		d.queries = append(d.queries, q)
+	}
+	if f.Group != "" {
+		g, err := find[Group](r, f.Group)
+		if err != nil {
+			return nil, err
+		}
+		if g == nil {
+			return nil, invalidField("group", "there is no group %q", f.Group)
+		}
+		if err := d.within(g); err != nil {
+			return nil, err
+		}
+	}
+	for _, q := range d.queries {
+		hints = append(hints, q.Hints()...)
+	}
+	return hints, nil
+}
+
+// within restricts the search to a group.
+func (d *deviceSearch) within(g *Group) error {
+	if g.Query == "" {
+		d.static = g
+		return nil
+	}
+	q, err := query.Compile(g.Query)
+	if err != nil {
+		return fmt.Errorf("query of group %q: %w", g.ID, err)
+	}
+	d.queries = append(d.queries, q)
+	return nil
+}
+
+// sourceOf returns the index that answers a hint; false if there is none.
+func sourceOf(r Reader, h query.Hint) (deviceSource, bool, error) {
+	src := deviceSource{}
+	var err error
+	switch h.Kind {
+	case query.HintID:
+		return deviceSource{members: []string{h.Value}, size: 1, name: fmt.Sprintf("the device %q", h.Value)}, true, nil
+	case query.HintType:
+		src = deviceSource{table: indexDeviceByType, prefix: string(prefixOf(h.Value)), name: fmt.Sprintf("the index of type %q", h.Value)}
+		src.size, err = readCounter(r, countDevices, h.Value)
+	case query.HintOnline:
+		src = deviceSource{table: indexDeviceOnline, name: "the index of devices that are online"}
+		src.size, err = readCounter(r, countOnline)
+	case query.HintLabel:
+		src = deviceSource{table: indexDeviceByLabel, prefix: string(prefixOf(h.Name + "=" + h.Value)), name: fmt.Sprintf("the index of label %s=%s", h.Name, h.Value)}
+		src.size, err = readCounter(r, countLabels, h.Name, h.Value)
+	case query.HintVersion:
+		src = deviceSource{table: indexDeviceByVersion, prefix: string(keyOf(h.Name, h.Value, "")), name: fmt.Sprintf("the index of version %s of %s", h.Value, h.Name)}
+		src.size, err = readCounter(r, countVersions, h.Name, h.Value)
+	default:
+		return src, false, nil
+	}
+	return src, true, err
+}
+
+// matcher is a search as of one time, for use by one goroutine.
+type matcher struct {
+	*deviceSearch
+	queries []*query.Matcher
+}
+
+func (d *deviceSearch) at(now time.Time) *matcher {
+	m := &matcher{deviceSearch: d}
+	for _, q := range d.queries {
+		m.queries = append(m.queries, q.At(now))
+	}
+	return m
+}
+
+// match says whether a device is among those that are searched for.
+func (m *matcher) match(dev *Device) (bool, error) {
+	if !m.filter.matches(dev) {
+		return false, nil
+	}
+	if m.static != nil {
+		if _, ok := slices.BinarySearch(m.static.Devices, dev.ID); !ok {
+			return false, nil
+		}
+	}
+	if len(m.queries) == 0 {
+		return true, nil
+	}
+	view := query.Device{
+		ID: dev.ID, Type: dev.Type, Online: dev.Online, Labels: dev.Labels, Versions: dev.Versions, Module: dev.Module,
+		Dialect: dev.Dialect, Seen: dev.LastSeen, Hello: dev.HelloAt, Created: dev.CreatedAt,
+	}
+	for _, q := range m.queries {
+		if ok, err := q.Match(&view); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// matches says whether a device meets the filter, but for group and query. Its
+// text is in lower case.
+func (f *DeviceFilter) matches(dev *Device) bool {
+	if f.Type != "" && f.Type != dev.Type || f.Online != nil && *f.Online != dev.Online {
+		return false
+	}
+	if f.Label != "" {
+		name, want, valued := strings.Cut(f.Label, "=")
+		if value, ok := dev.Labels[name]; !ok || valued && value != want {
+			return false
+		}
+	}
+	if f.Version != "" {
+		imageType, version, _ := strings.Cut(f.Version, "=")
+		if dev.Versions[imageType] != version {
+			return false
+		}
+	}
+	if f.Text == "" || strings.Contains(strings.ToLower(dev.ID), f.Text) {
+		return true
+	}
+	for name, value := range dev.Labels {
+		if strings.Contains(strings.ToLower(name), f.Text) || strings.Contains(strings.ToLower(value), f.Text) {
+			return true
+		}
+	}
+	return false
+}
+
+// decodeDevice is decode without its strictness, which costs as much again and
+// is the business of Check.
+func decodeDevice(id string, rec []byte) (*Device, error) {
+	dev := &Device{}
+	if err := json.Unmarshal(rec, dev); err != nil {
+		return nil, fmt.Errorf("record %s %q does not decode: %w", tableDevices, id, err)
+	}
+	return dev, nil
+}
+
+// record reads a device that a source names; nil if a list names one that does
+// not exist.
+func (d *deviceSearch) record(r Reader, id string) ([]byte, error) {
+	rec, err := r.Get(tableDevices, keyOf(id))
+	if err == nil && rec == nil && d.members == nil {
+		err = fmt.Errorf("index %s names device %q, which does not exist; run davit check", d.table, id)
+	}
+	return rec, err
+}
+
+// page reads a page of a search. It looks at a bounded number of devices: the
+// page may be short, or empty, and still have a next one.
+func (d *deviceSearch) page(r Reader, now time.Time, p Page) (items []Device, next string, err error) {
+	items = []Device{}
+	m := d.at(now)
+	looked, last := 0, ""
+	serr := d.scan(r, p.After, func(id string, rec []byte) bool {
+		if len(items) == p.limit() || looked == deviceScan {
+			next = last
+			return false
+		}
+		looked++
+		last = id
+		if rec == nil {
+			if rec, err = d.record(r, id); err != nil || rec == nil {
+				return err == nil
+			}
+		}
+		var dev *Device
+		if dev, err = decodeDevice(id, rec); err != nil {
+			return false
+		}
+		var ok bool
+		if ok, err = m.match(dev); ok {
+			items = append(items, *dev)
+		}
+		return err == nil
+	})
+	return items, next, errors.Join(err, serr)
+}
+
+// all calls fn for every device that is found, in the order of their ids, until
+// it returns false. Devices are decoded and looked at by all processors, a
+// bounded number of them at a time.
+func (d *deviceSearch) all(ctx context.Context, r Reader, now time.Time, fn func(*Device) bool) error {
+	work := make([]found, 0, queryChunk)
+	var failed error
+	more := true
+	finish := func() bool {
+		if failed = ctx.Err(); failed == nil {
+			failed = d.look(work, now)
+		}
+		for i := range work {
+			if more = failed == nil && (work[i].dev == nil || fn(work[i].dev)); !more {
+				break
+			}
+		}
+		clear(work)
+		work = work[:0]
+		return more
+	}
+	err := d.scan(r, "", func(id string, rec []byte) bool {
+		if rec == nil {
+			if rec, failed = d.record(r, id); failed != nil || rec == nil {
+				return failed == nil
+			}
+		}
+		work = append(work, found{id: id, rec: rec})
+		return len(work) < queryChunk || finish()
+	})
+	if err == nil && failed == nil && more {
+		finish()
+	}
+	return errors.Join(err, failed)
+}
+
+// found is a device that a source has; dev is nil unless it matches.
+type found struct {
+	id  string
+	rec []byte
+	dev *Device
+}
+
+// look decodes devices and keeps those that match, on all processors.
+func (d *deviceSearch) look(work []found, now time.Time) error {
+	if len(work) == 0 {
+		return nil
+	}
+	workers := runtime.GOMAXPROCS(0)
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	n := 0
+	for part := range slices.Chunk(work, (len(work)+workers-1)/workers) {
+		failed := &errs[n]
+		n++
+		wg.Go(func() { *failed = d.lookAt(part, now) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (d *deviceSearch) lookAt(part []found, now time.Time) error {
+	m := d.at(now)
+	for i := range part {
+		f := &part[i]
+		dev, err := decodeDevice(f.id, f.rec)
+		if err != nil {
+			return err
+		}
+		ok, err := m.match(dev)
+		if err != nil {
+			return err
+		}
+		if ok {
+			f.dev = dev
+		}
+	}
+	return nil
+}
+
+// plan says in a sentence how the search goes about it.
+func (d *deviceSearch) plan() string {
+	switch {
+	case d.name != "" && d.ids != "":
+		return fmt.Sprintf("Looked at the devices in %s whose id begins with %q.", d.name, d.ids)
+	case d.name != "":
+		return fmt.Sprintf("Looked at the %d devices in %s.", d.size, d.name)
+	case d.ids != "":
+		return fmt.Sprintf("Looked at the devices whose id begins with %q.", d.ids)
+	}
+	return "Looked at every device: no index answers a part of the query."
+}
+
+// devicesByQuery calls fn for every device that a query finds, in the order of
+// their ids, until it returns false.
+func (s *Service) devicesByQuery(ctx context.Context, r Reader, text string, fn func(*Device) bool) error {
+	d, err := newSearch(r, DeviceFilter{Query: text})
+	if err != nil {
+		return err
+	}
+	return d.all(ctx, r, s.now(), fn)
+}
+
+// membersOf calls fn for every device that belongs to a group now, in the order
+// of their ids, until it returns false.
+func (s *Service) membersOf(ctx context.Context, r Reader, g *Group, fn func(id, deviceType string) bool) error {
+	d := &deviceSearch{}
+	if err := d.within(g); err != nil {
+		return err
+	}
+	var hints []query.Hint
+	for _, q := range d.queries {
+		hints = q.Hints()
+	}
+	if err := d.choose(r, hints); err != nil {
+		return err
+	}
+	return d.all(ctx, r, s.now(), func(dev *Device) bool { return fn(dev.ID, dev.Type) })
+}
+
+// PreviewQuery says what a query finds now: it looks at every device that the
+// best index leaves. sample is how many of them it shows.
+func (s *Service) PreviewQuery(ctx context.Context, text string, sample int) (QueryPreview, error) {
+	out := QueryPreview{}
+	sample = min(max(sample, 0), maxSample)
+	err := s.store.View(ctx, func(r Reader) error {
+		out = QueryPreview{Sample: []Device{}}
+		if text == "" {
+			return invalidField("query", "the query is empty; write for example: online")
+		}
+		d, err := newSearch(r, DeviceFilter{Query: text})
+		if err != nil {
+			return err
+		}
+		out.Plan = d.plan()
+		return d.all(ctx, r, s.now(), func(dev *Device) bool {
+			out.Count++
+			if dev.Online {
+				out.Online++
+			}
+			if len(out.Sample) < sample {
+				out.Sample = append(out.Sample, *dev)
+			}
+			return true
+		})
+	})
+	return out, err
+}
+
+// GroupDevices lists the devices that belong to a group now, by id. It looks
+// at a bounded number of devices: a page may be short, or empty, and still have a
+// next one.
+func (s *Service) GroupDevices(ctx context.Context, group string, p Page) ([]Device, string, error) {
+	var items []Device
+	var next string
+	err := s.store.View(ctx, func(r Reader) error {
+		if _, err := need[Group](r, "group", group); err != nil {
+			return err
+		}
+		d, err := newSearch(r, DeviceFilter{Group: group})
+		if err != nil {
+			return err
+		}
+		items, next, err = d.page(r, s.now(), p)
+		return err
+	})
+	return items, next, err
+}
