@@ -247,11 +247,11 @@ func (c *checker) progress(p *progressRecord) error {
 	switch {
 	case p.State == JobDraft && len(found) > 0:
 		c.violation("job %q is a draft and has executions", p.Name)
-	case p.State == JobRunning && p.Work == workNone && open == 0:
-		c.violation("job %q is running, but all its executions have ended", p.Name)
-	case p.State == JobCompleted && (open > 0 || p.Work != workNone):
+	case p.active() && len(p.Work) == 0 && open == 0:
+		c.violation("job %q is %s, but all its executions have ended", p.Name, p.State)
+	case p.State == JobCompleted && (open > 0 || len(p.Work) > 0):
 		c.violation("job %q is completed, but %d of its executions have not ended", p.Name, open)
-	case p.State == JobCanceled && p.Work == workNone && open > 0:
+	case p.State == JobCanceled && len(p.Work) == 0 && open > 0:
 		c.violation("job %q is canceled, but %d of its executions have not ended", p.Name, open)
 	}
 	return nil
@@ -333,7 +333,7 @@ func (c *checker) targets() error {
 		if err != nil {
 			continue // reported with the records
 		}
-		if p == nil || p.State != JobDraft && p.Work == workNone {
+		if p == nil || p.State != JobDraft && !p.has(taskStart) && !p.has(taskCancel) {
 			c.violation("job %q has targets left over, but it is not waiting to be started", name)
 		}
 	}

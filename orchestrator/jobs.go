@@ -2,8 +2,7 @@ package orchestrator
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,10 +11,14 @@ import (
 	"davit/schemas"
 )
 
-// namedInError is how many devices an error spells out.
-const namedInError = 10
+func (s JobState) valid() bool {
+	return slices.Contains([]JobState{JobDraft, JobRunning, JobPaused, JobCompleted, JobCanceled}, s)
+}
 
-func (s JobState) open() bool { return s == JobDraft || s == JobRunning }
+func (s JobState) open() bool { return s == JobDraft || s == JobRunning || s == JobPaused }
+
+// active says whether the job was started and has not ended.
+func (p *progressRecord) active() bool { return p.State == JobRunning || p.State == JobPaused }
 
 // jobOf joins the two records of a job.
 func jobOf(rec *jobRecord, p *progressRecord) Job {
@@ -43,164 +46,6 @@ func readJob(r Reader, name string) (Job, *progressRecord, error) {
 	return jobOf(rec, p), p, nil
 }
 
-// CreateJob makes a job for the devices that n names and those that its groups
-// have now, and starts it if asked to. ErrInvalid names devices whose type is
-// not among the image's.
-func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
-	if err := n.validate(); err != nil {
-		return Job{}, err
-	}
-	var targets []string
-	if err := s.store.View(ctx, func(r Reader) (err error) {
-		targets, err = resolve(r, n)
-		return err
-	}); err != nil {
-		return Job{}, err
-	}
-	var job Job
-	_, err := s.commit(ctx, func(t *txn) error {
-		if err := t.once(ctx); err != nil {
-			return err
-		}
-		if err := vacant[jobRecord](t, "job", n.Name); err != nil {
-			return err
-		}
-		if _, err := need[Image](t, "image", n.Image); err != nil {
-			return err
-		}
-		rec := &jobRecord{
-			Name: n.Name, Image: n.Image, Devices: n.Devices, Groups: n.Groups,
-			Query: n.Query, Description: n.Description, Targets: len(targets),
-			IgnoreValidation: n.IgnoreValidation, Revision: 1, CreatedAt: t.now,
-		}
-		p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}}
-		if err := t.bump(p); err != nil {
-			return err
-		}
-		job = jobOf(rec, p)
-		if err := t.putTargets(n.Name, targets); err != nil {
-			return err
-		}
-		return errors.Join(put(t, nil, rec), put(t, nil, p))
-	})
-	if err != nil || !n.Start {
-		return job, err
-	}
-	return s.StartJob(ctx, n.Name)
-}
-
-// resolve returns a job's devices in order and checks that each exists and
-// takes the image.
-func resolve(r Reader, n NewJob) ([]string, error) {
-	image, err := need[Image](r, "image", n.Image)
-	if err != nil {
-		return nil, err
-	}
-	targets := slices.Clone(n.Devices)
-	for _, id := range n.Groups {
-		g, err := need[Group](r, "group", id)
-		if err != nil {
-			return nil, err
-		}
-		targets = append(targets, g.Devices...)
-	}
-	slices.Sort(targets)
-	targets = slices.Compact(targets)
-	if len(targets) == 0 {
-		return nil, invalid("the job has no device; name devices, or groups that have some")
-	}
-	if len(targets) > MaxJobDevices {
-		return nil, invalid("the job has %d devices, at most %d are allowed", len(targets), MaxJobDevices)
-	}
-	var wrong []string
-	for _, id := range targets {
-		d, err := need[Device](r, "device", id)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(image.DeviceTypes, d.Type) {
-			wrong = append(wrong, fmt.Sprintf("%s (%s)", id, d.Type))
-		}
-	}
-	if len(wrong) == 0 {
-		return targets, nil
-	}
-	more := ""
-	if len(wrong) > namedInError {
-		more = fmt.Sprintf(" and %d more", len(wrong)-namedInError)
-		wrong = wrong[:namedInError]
-	}
-	return nil, invalid("image %q is for device types %s; it does not fit %s%s", n.Image,
-		strings.Join(image.DeviceTypes, ", "), strings.Join(wrong, ", "), more)
-}
-
-func (t *txn) putTargets(job string, targets []string) error {
-	n := uint64(0)
-	for part := range slices.Chunk(targets, t.batch) {
-		b, err := json.Marshal(part)
-		if err != nil {
-			return err
-		}
-		if err := t.Put(tableTargets, numbered(job, n), b); err != nil {
-			return err
-		}
-		n++
-	}
-	return nil
-}
-
-// StartJob starts a draft: its devices become executions, in transactions of
-// bounded size, which Run finishes if the caller or the process goes away.
-// Starting a running job changes nothing.
-func (s *Service) StartJob(ctx context.Context, name string) (Job, error) {
-	_, err := s.commit(ctx, func(t *txn) error {
-		p, err := t.job(name)
-		if err != nil {
-			return err
-		}
-		switch p.State {
-		case JobRunning:
-			return nil
-		case JobDraft:
-		default:
-			return fmt.Errorf("job %q: %w: it is %s and cannot be started; create a new job", name, ErrConflict, p.State)
-		}
-		if p.Seq, err = nextJobSeq(t); err != nil {
-			return err
-		}
-		p.State, p.Work, p.StartedAt = JobRunning, workStart, t.now
-		return t.bump(p)
-	})
-	if err != nil {
-		return Job{}, err
-	}
-	return s.finishWork(ctx, name)
-}
-
-// CancelJob ends a job: executions that have not ended are canceled, in
-// transactions of bounded size, which Run finishes if the caller or the process
-// goes away. Canceling a canceled job changes nothing.
-func (s *Service) CancelJob(ctx context.Context, name string) (Job, error) {
-	_, err := s.commit(ctx, func(t *txn) error {
-		p, err := t.job(name)
-		if err != nil {
-			return err
-		}
-		switch p.State {
-		case JobCanceled:
-			return nil
-		case JobCompleted:
-			return fmt.Errorf("job %q: %w: it is completed, there is nothing to cancel", name, ErrConflict)
-		}
-		p.State, p.Work = JobCanceled, workCancel
-		return t.bump(p)
-	})
-	if err != nil {
-		return Job{}, err
-	}
-	return s.finishWork(ctx, name)
-}
-
 // Job returns one job with its counts.
 func (s *Service) Job(ctx context.Context, name string) (Job, error) {
 	var job Job
@@ -211,42 +56,169 @@ func (s *Service) Job(ctx context.Context, name string) (Job, error) {
 	return job, err
 }
 
-// Jobs lists jobs by name.
-func (s *Service) Jobs(ctx context.Context, _ JobFilter, p Page) ([]Job, string, error) {
-	var out []Job
-	var next string
-	err := s.store.View(ctx, func(r Reader) error {
-		out = []Job{}
-		recs, n, err := listRecords[jobRecord](r, p)
+// UpdateJob changes a job's description.
+func (s *Service) UpdateJob(ctx context.Context, name string, patch JobPatch) (Job, error) {
+	if patch.Description != nil {
+		if err := checkText("description", *patch.Description, maxDescription, true); err != nil {
+			return Job{}, err
+		}
+	}
+	var job Job
+	_, err := s.commit(ctx, func(t *txn) error {
+		old, err := need[jobRecord](t, "job", name)
 		if err != nil {
 			return err
 		}
-		next = n
-		for i := range recs {
-			pr, err := need[progressRecord](r, "progress of job", recs[i].Name)
-			if err != nil {
-				return err
-			}
-			out = append(out, jobOf(&recs[i], pr))
+		if err := patch.check("job", name, old.Revision); err != nil {
+			return err
 		}
-		return nil
+		p, err := t.job(name)
+		if err != nil {
+			return err
+		}
+		rec := *old
+		set(&rec.Description, patch.Description)
+		rec.Revision++
+		if err := t.bump(p); err != nil {
+			return err
+		}
+		job = jobOf(&rec, p)
+		if err := t.audit("update", KindJob, name, jobOf(old, p), job); err != nil {
+			return err
+		}
+		return put(t, old, &rec)
+	})
+	return job, err
+}
+
+// jobScan is how many jobs one page of a listing looks at.
+const jobScan = 2000
+
+// Jobs lists jobs, the newest first. A filter by image reads an index; a page
+// looks at a bounded number of jobs, so that it may be short, or empty, and still
+// have a next one.
+func (s *Service) Jobs(ctx context.Context, f JobFilter, p Page) ([]Job, string, error) {
+	if f.State != "" && !f.State.valid() {
+		return nil, "", invalidField("state", "%q is not one of draft, running, paused, completed and canceled", f.State)
+	}
+	index, prefix := indexJobByTime, []byte(nil)
+	if f.Image != "" {
+		if err := checkID("image", f.Image); err != nil {
+			return nil, "", err
+		}
+		index, prefix = indexJobByImage, prefixOf(f.Image)
+	}
+	after, err := hex.DecodeString(p.After)
+	if err != nil {
+		return nil, "", invalidField("after", "not a cursor of this listing")
+	}
+	f.Text = strings.ToLower(f.Text)
+	var out []Job
+	var next string
+	err = s.store.View(ctx, func(r Reader) (err error) {
+		out, next, err = scanJobs(r, index, prefix, after, f, p.limit())
+		return err
 	})
 	return out, next, err
 }
 
-// JobExecutions lists a job's executions by device.
-func (s *Service) JobExecutions(ctx context.Context, name string, _ ExecutionFilter, p Page) ([]Execution, string, error) {
+func scanJobs(r Reader, index Table, prefix, after []byte, f JobFilter, limit int) ([]Job, string, error) {
+	if len(after) > 0 {
+		after = slices.Concat(prefix, after)
+	} else {
+		after = nil
+	}
+	items, next := []Job{}, ""
+	var last []byte
+	var failed error
+	looked := 0
+	err := r.Scan(index, prefix, after, func(k, name []byte) bool {
+		if len(items) == limit || looked == jobScan {
+			next = hex.EncodeToString(last)
+			return false
+		}
+		looked++
+		last = k[len(prefix):]
+		var job Job
+		if job, _, failed = readJob(r, string(name)); failed != nil {
+			return false
+		}
+		if f.matches(&job) {
+			items = append(items, job)
+		}
+		return true
+	})
+	if failed != nil {
+		err = failed
+	}
+	return items, next, err
+}
+
+// matches expects the text in lower case.
+func (f *JobFilter) matches(j *Job) bool {
+	return (f.State == "" || f.State == j.State) &&
+		(f.Text == "" || strings.Contains(strings.ToLower(j.Name), f.Text) || strings.Contains(strings.ToLower(j.Description), f.Text))
+}
+
+// JobExecutions lists a job's executions by device. The cursor is a device, so
+// it stays good when executions change their state between two pages.
+func (s *Service) JobExecutions(ctx context.Context, name string, f ExecutionFilter, p Page) ([]Execution, string, error) {
+	for i, state := range f.States {
+		if !state.Valid() {
+			return nil, "", invalidField(fmt.Sprintf("state/%d", i), "%q is not a state of an execution", state)
+		}
+	}
 	var out []Execution
 	var next string
 	err := s.store.View(ctx, func(r Reader) error {
-		if _, err := need[jobRecord](r, "job", name); err != nil {
+		if _, err := need[progressRecord](r, "job", name); err != nil {
 			return err
 		}
-		recs, n, err := listIndex[executionRecord](r, indexExecByJob, name, p, nil)
-		out, next = executionsOf(recs), n
+		var recs []executionRecord
+		var err error
+		if len(f.States) == 0 {
+			recs, next, err = listIndex[executionRecord](r, indexExecByJob, name, p, nil)
+		} else {
+			recs, next, err = executionsIn(r, name, f.States, p)
+		}
+		out = executionsOf(recs)
 		return err
 	})
 	return out, next, err
+}
+
+// executionsIn reads a page of a job's executions that are in one of the states:
+// the next ones of each state, of which the first by device make the page.
+func executionsIn(r Reader, job string, states []schemas.State, p Page) ([]executionRecord, string, error) {
+	states = slices.Clone(states)
+	slices.Sort(states)
+	var found []indexed
+	for _, state := range slices.Compact(states) {
+		after := ""
+		if p.After != "" {
+			after = indexed{state: string(state), device: p.After}.at()
+		}
+		more, err := inStates(r, job, []schemas.State{state}, after, p.limit()+1)
+		if err != nil {
+			return nil, "", err
+		}
+		found = append(found, more...)
+	}
+	slices.SortFunc(found, func(a, b indexed) int { return strings.Compare(a.device, b.device) })
+	next := ""
+	if len(found) > p.limit() {
+		found = found[:p.limit()]
+		next = found[len(found)-1].device
+	}
+	items := make([]executionRecord, 0, len(found))
+	for _, x := range found {
+		rec, err := need[executionRecord](r, "execution", x.id)
+		if err != nil {
+			return nil, "", err
+		}
+		items = append(items, *rec)
+	}
+	return items, next, nil
 }
 
 // Execution returns one execution.

@@ -95,28 +95,37 @@ func (s *Service) jobLoop(ctx context.Context) {
 		case <-retry.C:
 		}
 		if err := s.finishJobs(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("jobs are not finished being started or canceled; it is tried again", slog.Any("error", err))
+			s.log.Warn("something that was asked of jobs is not done on all of their devices yet; it is tried again", slog.Any("error", err))
 			retry.Reset(lastBackoff)
 		}
 	}
 }
 
+// finishJobs does the work of all jobs, some of each in turn, so that a large
+// job does not hold up the others.
 func (s *Service) finishJobs(ctx context.Context) error {
-	var names []string
-	if err := s.store.View(ctx, func(r Reader) error {
-		names = nil
-		return r.Scan(indexJobWork, nil, nil, func(_, name []byte) bool {
-			names = append(names, string(name))
-			return true
-		})
-	}); err != nil {
-		return err
-	}
-	var failed error
-	for _, name := range names {
-		if err := s.work(ctx, name); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
+	for {
+		var names []string
+		if err := s.store.View(ctx, func(r Reader) error {
+			names = nil
+			return r.Scan(indexJobWork, nil, nil, func(_, name []byte) bool {
+				names = append(names, string(name))
+				return true
+			})
+		}); err != nil {
+			return err
+		}
+		var failed error
+		more := false
+		for _, name := range names {
+			left, err := s.work(ctx, name, promptParts)
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
+			}
+			more = more || left && err == nil
+		}
+		if !more {
+			return failed
 		}
 	}
-	return failed
 }

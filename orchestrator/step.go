@@ -40,6 +40,9 @@ type State struct {
 	// is set with the decision to offer and cleared by Withdrawn, so that a
 	// crash in between is made good by the next Resync.
 	Retained bool
+	// Paused are the jobs that are paused, of those with an execution here that
+	// is queued or offered.
+	Paused map[string]bool
 }
 
 // current returns the index of the execution that is offered, or -1.
@@ -52,7 +55,7 @@ func (s *State) find(execution string) int {
 }
 
 // Event is something that happened to a device's aggregate: Queue, Heard,
-// Reported, Cancel, Resync or Withdrawn.
+// Reported, Cancel, Retry, Settle, Resync or Withdrawn.
 type Event interface{ event() }
 
 // Queue adds an execution of a job that was started.
@@ -74,6 +77,17 @@ type Reported struct{ Status schemas.Status }
 // Cancel ends an execution for an operator.
 type Cancel struct{ Execution string }
 
+// Retry queues an execution once more, if it is the attempt named that ended,
+// and ended without success and not by an operator.
+type Retry struct {
+	Execution string
+	Attempt   int
+}
+
+// Settle asks for the rules to be applied again, because a job was paused or
+// goes on.
+type Settle struct{}
+
 // Resync asks for what stands to be said again: after a start of the service, a
 // lost connection to the broker or a failed publication.
 type Resync struct{}
@@ -85,6 +99,8 @@ func (Queue) event()     {}
 func (Heard) event()     {}
 func (Reported) event()  {}
 func (Cancel) event()    {}
+func (Retry) event()     {}
+func (Settle) event()    {}
 func (Resync) event()    {}
 func (Withdrawn) event() {}
 
@@ -122,7 +138,11 @@ func (Changed) effect()     {}
 // The rules: a device has at most one execution offered; the others wait in
 // the order in which their jobs were started. An image whose version is
 // running already needs no transfer, and one whose min version is not running is
-// not offered, unless the job ignores validation. States only move forward.
+// not offered, unless the job ignores validation. Of a paused job nothing new is
+// offered, and what no device has accepted yet is taken back; that holds back
+// no other job. States only move forward within an attempt; a new attempt begins
+// where an offer is taken back, and where an operator has an execution that
+// ended without success tried again.
 func Step(s State, ev Event, now time.Time) (State, []Effect) {
 	s.Executions = slices.Clone(s.Executions)
 	s.Versions = maps.Clone(s.Versions)
@@ -137,11 +157,15 @@ func Step(s State, ev Event, now time.Time) (State, []Effect) {
 		m.report(e.Status)
 	case Cancel:
 		m.cancel(e.Execution)
+	case Retry:
+		m.retry(e)
+	case Settle:
 	case Resync:
 		m.sayAgain = true
 	case Withdrawn:
 		m.Retained = m.current() >= 0
 	}
+	m.takeBack()
 	m.settle()
 	m.announce(before)
 	return m.State, m.effects
@@ -309,6 +333,46 @@ func (m *machine) end(t *Tracked, e ending) {
 	m.effects = append(m.effects, Changed{From: from, To: *t})
 }
 
+// retryable says whether an execution that ended so may be tried again.
+func retryable(s schemas.State) bool {
+	return s == schemas.StateRejected || s == schemas.StateFailed || s == schemas.StateTimedOut
+}
+
+func (m *machine) retry(e Retry) {
+	if i := m.find(e.Execution); i >= 0 && m.Executions[i].Attempt == e.Attempt && retryable(m.Executions[i].State) {
+		m.again(&m.Executions[i])
+	}
+}
+
+// takeBack withdraws an offer of a paused job that no device has accepted.
+func (m *machine) takeBack() {
+	if i := m.current(); i >= 0 && m.Executions[i].State == schemas.StateOffered && m.Paused[m.Executions[i].Job] {
+		m.again(&m.Executions[i])
+	}
+}
+
+// maxHistory is how many earlier attempts an execution remembers.
+const maxHistory = 10
+
+// again begins a new attempt of an execution, which waits for its turn. A
+// report of the attempt before is superseded from now on.
+func (m *machine) again(t *Tracked) {
+	before := Attempt{
+		Attempt: t.Attempt, State: t.State, Cause: t.Cause, Code: t.Code, Detail: t.Detail,
+		BytesDone: t.BytesDone, HostVersion: t.HostVersion, OfferedAt: t.OfferedAt, EndedAt: t.EndedAt,
+	}
+	if !before.State.Final() {
+		before.State, before.Detail, before.EndedAt = schemas.StateQueued, "the offer was withdrawn because the job was paused", m.now
+	}
+	from := t.State
+	t.History = append(slices.Clone(t.History[max(0, len(t.History)+1-maxHistory):]), before)
+	t.Attempt++
+	t.State, t.Cause, t.Code, t.Detail, t.HostVersion = schemas.StateQueued, schemas.CauseNone, 0, "", ""
+	t.BytesDone, t.Seq = 0, 0
+	t.OfferedAt, t.EndedAt, t.UpdatedAt = time.Time{}, time.Time{}, m.now
+	m.effects = append(m.effects, Changed{From: from, To: *t})
+}
+
 // settle offers the first waiting execution that may be offered, and ends
 // those before it that need no transfer or are ruled out. One that waits for a
 // version to be reported holds back the later ones of its image type only.
@@ -319,7 +383,7 @@ func (m *machine) settle() {
 	var waiting []string
 	for i := range m.Executions {
 		t := &m.Executions[i]
-		if t.State != schemas.StateQueued || slices.Contains(waiting, t.ImageType) {
+		if t.State != schemas.StateQueued || m.Paused[t.Job] || slices.Contains(waiting, t.ImageType) {
 			continue
 		}
 		running := m.Versions[t.ImageType]

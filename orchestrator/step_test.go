@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -74,6 +75,7 @@ func kinds(effects []orchestrator.Effect) string {
 
 func TestRules(t *testing.T) {
 	type q = orchestrator.Queue
+	type again = orchestrator.Retry
 	type h = orchestrator.Heard
 	app := func(v string) map[string]string { return map[string]string{"app": v} }
 	needs := func(x orchestrator.Tracked, min string) orchestrator.Tracked { x.MinVersion = min; return x }
@@ -84,8 +86,8 @@ func TestRules(t *testing.T) {
 	done.Status.HostVersion = "2"
 	wrong := done
 	wrong.Status.HostVersion = "1"
-	retry := report("a", 1, schemas.StateAccepted)
-	retry.Status.Attempt = 2
+	second := report("a", 1, schemas.StateAccepted)
+	second.Status.Attempt = 2
 
 	for _, c := range []struct {
 		name     string
@@ -143,10 +145,25 @@ func TestRules(t *testing.T) {
 			"a=canceled ", "ack(canceled) "},
 		{"report of what was not offered", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, q{tracked("b", 2, "3")}, report("b", 1, schemas.StateAccepted)},
 			"a=offered b=queued ", "ack(queued) "},
-		{"report of another attempt", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, retry}, "a=offered ", "superseded(offered) "},
+		{"report of another attempt", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, second}, "a=offered ", "superseded(offered) "},
 		{"report of an unknown execution", nil, []orchestrator.Event{report("x", 1, schemas.StateAccepted)}, "", "superseded(canceled) "},
 		{"cancel of a waiting one", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, q{tracked("b", 2, "3")}, orchestrator.Cancel{Execution: "b"}},
 			"a=offered b=canceled ", "change(b) "},
+		{"retry of a failed one", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, report("a", 1, schemas.StateFailed), again{"a", 1}},
+			"a=offered ", "change(a) change(a) offer(a) "},
+		{"its second attempt is heard", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, report("a", 1, schemas.StateFailed), again{"a", 1}, second},
+			"a=accepted ", "change(a) ack(accepted) "},
+		{"its first one no longer", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, report("a", 1, schemas.StateFailed), again{"a", 1}, report("a", 1, schemas.StateFailed)},
+			"a=offered ", "superseded(offered) "},
+		{"retry waits for its turn", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, report("a", 1, schemas.StateFailed), q{tracked("b", 2, "3")}, again{"a", 1}},
+			"a=queued b=offered ", "change(a) "},
+		{"retry repeated", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, report("a", 1, schemas.StateFailed), again{"a", 1}, again{"a", 1}},
+			"a=offered ", ""},
+		{"retry is judged by the rules", app("0"), []orchestrator.Event{q{needs(tracked("a", 1, "2"), "1")}, again{"a", 1}},
+			"a=rejected ", "change(a) change(a) "},
+		{"retry of what succeeded", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, done, again{"a", 1}}, "a=succeeded ", ""},
+		{"retry of what was canceled", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, orchestrator.Cancel{Execution: "a"}, again{"a", 1}}, "a=canceled ", ""},
+		{"retry of what has not ended", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, again{"a", 1}}, "a=offered ", ""},
 		{"resync says the offer again", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, orchestrator.Resync{}}, "a=offered ", "offer(a) "},
 		{"resync withdraws until that is noted", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, done, orchestrator.Resync{}}, "a=succeeded ", "withdraw "},
 		{"and then says nothing", nil, []orchestrator.Event{q{tracked("a", 1, "2")}, done, orchestrator.Withdrawn{}, orchestrator.Resync{}}, "a=succeeded ", ""},
@@ -160,6 +177,76 @@ func TestRules(t *testing.T) {
 				t.Errorf("effects %q, want %q", kinds(effects), c.effects)
 			}
 		})
+	}
+}
+
+func TestRulesOfPausedJobs(t *testing.T) {
+	type q = orchestrator.Queue
+	a, b := q{tracked("a", 1, "2")}, q{tracked("b", 2, "3")}
+	needy := a
+	needy.Execution.MinVersion = "1"
+	for _, c := range []struct {
+		name    string
+		before  []orchestrator.Event
+		paused  []string
+		event   orchestrator.Event
+		states  string
+		effects string
+	}{
+		{"an offer is taken back", []orchestrator.Event{a}, []string{"job-a"}, orchestrator.Settle{}, "a=queued ", "change(a) withdraw "},
+		{"and another job's made", []orchestrator.Event{a, b}, []string{"job-a"}, orchestrator.Settle{}, "a=queued b=offered ", "change(a) change(b) offer(b) "},
+		{"unless that is paused too", []orchestrator.Event{a, b}, []string{"job-a", "job-b"}, orchestrator.Settle{}, "a=queued b=queued ", "change(a) withdraw "},
+		{"what was accepted goes on", []orchestrator.Event{a, report("a", 1, schemas.StateAccepted)}, []string{"job-a"}, orchestrator.Settle{}, "a=accepted ", ""},
+		{"what is being accepted as well", []orchestrator.Event{a}, []string{"job-a"}, report("a", 1, schemas.StateAccepted), "a=accepted ", "change(a) ack(accepted) "},
+		{"nothing new is offered", nil, []string{"job-a"}, a, "a=queued ", "change(a) "},
+		{"nor held back", []orchestrator.Event{needy}, []string{"job-a"}, b, "a=queued b=offered ", "change(b) change(b) offer(b) "},
+		{"a retry waits", []orchestrator.Event{a, report("a", 1, schemas.StateFailed)}, []string{"job-a"}, orchestrator.Retry{Execution: "a", Attempt: 1}, "a=queued ", "change(a) "},
+		{"a cancellation does not", []orchestrator.Event{a}, []string{"job-a"}, orchestrator.Cancel{Execution: "a"}, "a=canceled ", "change(a) withdraw "},
+		{"a hello takes it back too", []orchestrator.Event{a}, []string{"job-a"}, orchestrator.Heard{}, "a=queued ", "change(a) withdraw "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, _ := run(t, orchestrator.State{Device: "d"}, c.before...)
+			s.Paused = map[string]bool{}
+			for _, job := range c.paused {
+				s.Paused[job] = true
+			}
+			s, effects := run(t, s, c.event)
+			if states(s) != c.states {
+				t.Errorf("states %q, want %q", states(s), c.states)
+			}
+			if kinds(effects) != c.effects {
+				t.Errorf("effects %q, want %q", kinds(effects), c.effects)
+			}
+			again, effects := run(t, s, orchestrator.Settle{})
+			if !reflect.DeepEqual(again, s) || len(effects) > 0 {
+				t.Errorf("settled twice: %q, %q", states(again), kinds(effects))
+			}
+		})
+	}
+}
+
+func TestAttempts(t *testing.T) {
+	s, _ := run(t, orchestrator.State{}, orchestrator.Queue{Execution: tracked("a", 1, "2")})
+	for attempt := 1; attempt <= 12; attempt++ {
+		r := report("a", 40, schemas.StateFailed)
+		r.Status.Attempt, r.Status.Code, r.Status.Detail, r.Status.BytesDone, r.Status.HostVersion = attempt, 14, "bad sum", 700, "1"
+		s, _ = run(t, s, r, orchestrator.Retry{Execution: "a", Attempt: attempt})
+		e := s.Executions[0]
+		if e.State != schemas.StateOffered || e.Attempt != attempt+1 || e.Seq != 0 || e.BytesDone != 0 || e.Cause != "" || e.Code != 0 ||
+			e.Detail != "" || e.HostVersion != "" || !e.EndedAt.IsZero() || !e.OfferedAt.Equal(epoch) {
+			t.Fatalf("attempt %d begins as %+v", attempt+1, e)
+		}
+		want := orchestrator.Attempt{Attempt: attempt, State: schemas.StateFailed, Cause: schemas.CauseSerial, Code: 14, Detail: "bad sum",
+			BytesDone: 700, HostVersion: "1", OfferedAt: epoch, EndedAt: epoch}
+		if got := e.History[len(e.History)-1]; got != want || len(e.History) != min(attempt, 10) {
+			t.Fatalf("after attempt %d the history is %+v", attempt, e.History)
+		}
+	}
+	s.Paused = map[string]bool{"job-a": true}
+	s, _ = run(t, s, orchestrator.Settle{})
+	e := s.Executions[0]
+	if last := e.History[9]; e.Attempt != 14 || last.Attempt != 13 || last.State != schemas.StateQueued || last.Cause != "" || e.History[0].Attempt != 4 {
+		t.Errorf("taken back: %+v", e)
 	}
 }
 
@@ -191,6 +278,43 @@ func TestReportFields(t *testing.T) {
 	}
 }
 
+// happening is an event, before which a job may be paused or go on.
+type happening struct {
+	pause, resume string
+	event         orchestrator.Event
+}
+
+// on returns the state as the event finds it.
+func (h happening) on(s orchestrator.State) orchestrator.State {
+	s.Paused = maps.Clone(s.Paused)
+	switch {
+	case h.pause != "" && s.Paused == nil:
+		s.Paused = map[string]bool{h.pause: true}
+	case h.pause != "":
+		s.Paused[h.pause] = true
+	case h.resume != "":
+		delete(s.Paused, h.resume)
+	}
+	return s
+}
+
+// happenings draws events, and now and then that a job is paused or goes on.
+func happenings(n int) *rapid.Generator[[]happening] {
+	events := eventGen()
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) happening {
+		job := "job-" + rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "job")
+		switch rapid.IntRange(0, 11).Draw(t, "happening") {
+		case 0:
+			return happening{pause: job, event: orchestrator.Settle{}}
+		case 1:
+			return happening{resume: job, event: orchestrator.Settle{}}
+		case 2:
+			return happening{pause: job, event: events.Draw(t, "event")} // before the pass has come by
+		}
+		return happening{event: events.Draw(t, "event")}
+	}), 1, n)
+}
+
 // eventGen draws events about five executions, of two image types and few
 // versions, so that they meet each other often.
 func eventGen() *rapid.Generator[orchestrator.Event] {
@@ -199,7 +323,7 @@ func eventGen() *rapid.Generator[orchestrator.Event] {
 	types := []string{"app", "bootloader"}
 	return rapid.Custom(func(t *rapid.T) orchestrator.Event {
 		id := ids.Draw(t, "id")
-		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		switch rapid.IntRange(0, 11).Draw(t, "kind") {
 		case 0, 1:
 			x := tracked(id, uint64(id[0]), rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "version"))
 			x.ImageType = rapid.SampledFrom(types).Draw(t, "type")
@@ -213,9 +337,11 @@ func eventGen() *rapid.Generator[orchestrator.Event] {
 			}
 		case 3:
 			return orchestrator.Cancel{Execution: id}
+		case 4, 5:
+			return orchestrator.Retry{Execution: id, Attempt: rapid.IntRange(1, 3).Draw(t, "attempt")}
 		}
 		r := report(id, uint64(rapid.IntRange(1, 12).Draw(t, "seq")), rapid.SampledFrom(schemas.States()[2:]).Draw(t, "state"))
-		r.Status.Attempt = rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "attempt")
+		r.Status.Attempt = rapid.SampledFrom([]int{1, 1, 1, 2, 2, 3}).Draw(t, "attempt")
 		r.Status.BytesDone = uint64(rapid.IntRange(0, 1100).Draw(t, "bytes"))
 		r.Status.HostVersion = versions.Draw(t, "host version")
 		if r.Status.State == schemas.StateSucceeded && r.Status.HostVersion == "" {
@@ -230,14 +356,14 @@ func eventGen() *rapid.Generator[orchestrator.Event] {
 // is asked for afresh, and nothing else is published until a withdrawal is noted.
 type world struct {
 	state       orchestrator.State
-	topic       string // the execution offered; "" is cleared
+	topic       string // the execution and attempt offered; "" is cleared
 	due         bool   // an announcement waits to be carried out
 	withdrawing bool   // the topic was cleared, which is still to be noted
 }
 
-func (w *world) happen(e orchestrator.Event) {
+func (w *world) happen(h happening) {
 	var effects []orchestrator.Effect
-	w.state, effects = orchestrator.Step(w.state, e, epoch)
+	w.state, effects = orchestrator.Step(h.on(w.state), h.event, epoch)
 	for _, e := range effects {
 		switch e.(type) {
 		case orchestrator.Offer, orchestrator.Withdraw:
@@ -251,20 +377,22 @@ func (w *world) perform() {
 	switch {
 	case w.withdrawing:
 		w.withdrawing = false
-		w.happen(orchestrator.Withdrawn{})
+		w.happen(happening{event: orchestrator.Withdrawn{}})
 	case w.due:
 		w.due = false
 		_, effects := orchestrator.Step(w.state, orchestrator.Resync{}, epoch)
 		for _, e := range effects {
 			switch e := e.(type) {
 			case orchestrator.Offer:
-				w.topic = e.Execution.ID
+				w.topic = attemptOf(e.Execution)
 			case orchestrator.Withdraw:
 				w.topic, w.withdrawing = "", true
 			}
 		}
 	}
 }
+
+func attemptOf(e orchestrator.Tracked) string { return fmt.Sprintf("%s#%d", e.ID, e.Attempt) }
 
 // crash loses what is due; the new process asks for it where an offer is noted.
 func (w *world) crash() {
@@ -304,7 +432,7 @@ func (w *world) check(t *rapid.T) {
 // device repeats what was not acknowledged. Both come to the same end.
 func TestCrashesChangeNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		events := rapid.SliceOfN(eventGen(), 1, 40).Draw(t, "events")
+		events := happenings(40).Draw(t, "events")
 		calm, rough := &world{}, &world{}
 		for _, e := range events {
 			calm.happen(e)
@@ -316,7 +444,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
 				rough.crash()
 			}
-			if _, ok := e.(orchestrator.Heard); !ok && rapid.Bool().Draw(t, "repeat") {
+			if _, ok := e.event.(orchestrator.Heard); !ok && rapid.Bool().Draw(t, "repeat") {
 				rough.happen(e)
 			}
 			calm.check(t)
@@ -331,7 +459,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 		current := ""
 		for _, e := range rough.state.Executions {
 			if e.State != schemas.StateQueued && !e.State.Final() {
-				current = e.ID
+				current = attemptOf(e)
 			}
 		}
 		if rough.topic != current {
@@ -341,14 +469,15 @@ func TestCrashesChangeNothing(t *testing.T) {
 }
 
 // TestStatesOnlyMoveForward watches every execution over random events:
-// ranks never fall, an end is final, what changed is said, and the input state
-// is left alone.
+// within an attempt ranks never fall and an end is final, a new attempt begins only where
+// one may, what changed is said, and the input state is left alone.
 func TestStatesOnlyMoveForward(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s orchestrator.State
-		for _, e := range rapid.SliceOfN(eventGen(), 1, 60).Draw(t, "events") {
+		for _, h := range happenings(60).Draw(t, "events") {
+			s = h.on(s)
 			before := fmt.Sprintf("%+v", s)
-			next, effects := orchestrator.Step(s, e, epoch)
+			next, effects := orchestrator.Step(s, h.event, epoch)
 			if again := fmt.Sprintf("%+v", s); again != before {
 				t.Fatalf("Step changed its input:\n%s\n%s", before, again)
 			}
@@ -362,7 +491,7 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 				i := slices.IndexFunc(s.Executions, func(y orchestrator.Tracked) bool { return y.ID == x.ID })
 				if i >= 0 {
 					old := s.Executions[i]
-					if x.State.Rank() < old.State.Rank() || old.State.Final() && !reflect.DeepEqual(x, old) {
+					if !follows(old, x, s.Paused) {
 						t.Fatalf("%s went from %+v to %+v", x.ID, old, x)
 					}
 					if reflect.DeepEqual(x, old) {
@@ -376,4 +505,25 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 			s = next
 		}
 	})
+}
+
+// follows says whether an execution may go from one state to the other in one step.
+func follows(old, x orchestrator.Tracked, paused map[string]bool) bool {
+	if x.Attempt == old.Attempt {
+		return x.State.Rank() >= old.State.Rank() && (!old.State.Final() || reflect.DeepEqual(x, old))
+	}
+	if x.Attempt != old.Attempt+1 || len(x.History) == 0 || x.Seq != 0 || x.BytesDone != 0 {
+		return false
+	}
+	last := x.History[len(x.History)-1]
+	if last.Attempt != old.Attempt || paused[old.Job] && x.State != schemas.StateQueued {
+		return false
+	}
+	switch old.State {
+	case schemas.StateFailed, schemas.StateRejected, schemas.StateTimedOut:
+		return last.State == old.State && last.Cause == old.Cause
+	case schemas.StateQueued, schemas.StateOffered: // queued if it was offered and taken back at once
+		return paused[old.Job] && last.State == schemas.StateQueued
+	}
+	return false
 }

@@ -28,6 +28,7 @@ type txn struct {
 	batch    int // executions that a part of a job's work may touch
 	out      outcome
 	progress map[string]*progressPair
+	history  map[string]*historyRecord
 	totals   totals
 	actor    Actor
 	idem     *idempotent     // set by once
@@ -102,7 +103,7 @@ func (t *txn) job(name string) (*progressRecord, error) {
 		return nil, err
 	}
 	now := *before
-	now.Counts, now.Causes = maps.Clone(before.Counts), maps.Clone(before.Causes)
+	now.Counts, now.Causes, now.Work = maps.Clone(before.Counts), maps.Clone(before.Causes), slices.Clone(before.Work)
 	t.progress[name] = &progressPair{before, &now}
 	return &now, nil
 }
@@ -112,7 +113,7 @@ func (t *txn) job(name string) (*progressRecord, error) {
 func (t *txn) flush() error {
 	for _, name := range slices.Sorted(maps.Keys(t.progress)) {
 		p := t.progress[name]
-		if p.now.State == JobRunning && p.now.Work == workNone && p.now.unfinished() == 0 {
+		if p.now.active() && len(p.now.Work) == 0 && p.now.unfinished() == 0 {
 			p.now.State, p.now.CompletedAt = JobCompleted, t.now
 			if err := t.bump(p.now); err != nil {
 				return err
@@ -143,6 +144,9 @@ func (t *txn) flush() error {
 
 // flushRest writes what does not depend on jobs.
 func (t *txn) flushRest() error {
+	if err := t.flushHistory(); err != nil {
+		return err
+	}
 	if err := t.flushCounters(); err != nil {
 		return err
 	}
@@ -188,6 +192,9 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 		}
 		records[id] = e
 		st.Executions = append(st.Executions, e.Tracked)
+		if err := st.notePaused(r, e); err != nil {
+			return st, nil, err
+		}
 	}
 	slices.SortFunc(st.Executions, func(a, b Tracked) int {
 		if a.Order < b.Order {
@@ -198,6 +205,29 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 	return st, records, nil
 }
 
+// notePaused notes that an execution's job is paused, where the rules ask for it.
+// A transaction goes by the state that it has given the job itself.
+func (s *State) notePaused(r Reader, e *executionRecord) error {
+	if e.State != schemas.StateQueued && e.State != schemas.StateOffered || s.Paused[e.Job] {
+		return nil
+	}
+	var p *progressRecord
+	var err error
+	if t, ok := r.(*txn); ok {
+		p, err = t.job(e.Job)
+	} else {
+		p, err = need[progressRecord](r, "progress of job", e.Job)
+	}
+	if err != nil || p.State != JobPaused {
+		return err
+	}
+	if s.Paused == nil {
+		s.Paused = map[string]bool{}
+	}
+	s.Paused[e.Job] = true
+	return nil
+}
+
 // step applies an event to a device's aggregate and writes the new state; dev
 // may be nil as for load, and is otherwise the device as it is stored.
 func (t *txn) step(device string, dev *Device, ev Event) error {
@@ -206,6 +236,8 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	case Reported:
 		also = e.Status.Execution
 	case Cancel:
+		also = e.Execution
+	case Retry:
 		also = e.Execution
 	}
 	st, records, err := load(t, device, dev, also)
@@ -261,6 +293,9 @@ func (t *txn) change(records map[string]*executionRecord, c Changed) error {
 	}
 	if c.From != c.To.State {
 		if err := t.count(p, c.From, c.To.State); err != nil {
+			return err
+		}
+		if err := t.tellEnd(p, records[c.To.ID], &c.To); err != nil {
 			return err
 		}
 	}
