@@ -44,7 +44,6 @@ func (p *program) bridgeCommand() *cobra.Command {
 			}
 			return p.bridge(cmd, opts)
 		})
-	cmd.GroupID = groupRun
 	cmd.Long = `Run a bridge: one MQTT connection that plays the module for the host MCU on each
 serial port. Downloads and the state of each update are kept in the data folder, so
 that a restart goes on where it was.
@@ -61,7 +60,8 @@ that is missing or unplugged is tried again; it does not hold up the others.`
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeRotate(), p.removeCommand("a bridge", (*client.Client).DeleteBridge))
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeRotate(),
+		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 
 func (p *program) bridgeAdd() *cobra.Command {
 	var devices []string
-	cmd := p.apiCommand("add ID --device ID", "Let a bridge act for devices; prints its password, once", oneArg("its id"),
+	cmd := p.createCommand("add ID --device ID", "Let a bridge act for devices; prints its password, once", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if len(devices) == 0 {
 				return usagef("bridge add: name the devices that the bridge acts for with --device")
@@ -105,14 +105,18 @@ func (p *program) bridgeAdd() *cobra.Command {
 
 func (p *program) bridgeList() *cobra.Command {
 	type T = client.Bridge
-	return p.apiCommand("list", "List the bridges and the devices that they act for", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		items, err := all(cmd.Context(), c.Bridges)
+	return listCommand(p, "list", "List the bridges and the devices that they act for", noArgs, plain((*client.Client).Bridges),
+		column[T]{"ID", func(b T) string { return b.ID }},
+		column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }})
+}
+
+func (p *program) bridgeShow() *cobra.Command {
+	return p.apiCommand("show ID", "Show a bridge and the devices that it acts for", oneArg("its id"), func(cmd *cobra.Command, c *client.Client, args []string) error {
+		b, err := c.Bridge(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		return list(p, items,
-			column[T]{"ID", func(b T) string { return b.ID }},
-			column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }})
+		return p.show(b, func(w io.Writer) { fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " ")) })
 	})
 }
 

@@ -36,7 +36,6 @@ func (p *program) checkCommand() *cobra.Command {
 			}
 			return err
 		})
-	cmd.GroupID = groupRun
 	cmd.Flags().StringVar(&dir, "data", "", "data folder (required)")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -102,4 +103,19 @@ func withAdvice(err error) error {
 		return fmt.Errorf("%w; start it with: davit serve --data DIR, or name another service with --server URL or %s", err, envServer)
 	}
 	return err
+}
+
+// createCommand builds a command that creates something. The request carries
+// an idempotency key, so that it may be repeated when its answer was lost.
+func (p *program) createCommand(use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, c *client.Client, args []string) error) *cobra.Command {
+	var key string
+	cmd := p.apiCommand(use, short, args, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		if key == "" {
+			key = rand.Text()
+		}
+		cmd.SetContext(client.WithIdempotencyKey(cmd.Context(), key))
+		return run(cmd, c, args)
+	})
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "repeating the command with the same key creates nothing twice (default: a new key each time)")
+	return cmd
 }

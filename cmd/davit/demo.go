@@ -29,7 +29,6 @@ func (p *program) demoCommand() *cobra.Command {
 			}
 			return nil
 		})
-	cmd.GroupID = groupRun
 	cmd.Long = `Run the whole product in one process: the service on a temporary data folder, and three
 bridges, each on a real pseudo-terminal with a simulated host MCU at its other end. An
 image is uploaded, a job brings it to the three devices, and the exit code is 0 only if

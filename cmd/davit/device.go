@@ -14,31 +14,8 @@ import (
 )
 
 func (p *program) deviceCommand() *cobra.Command {
-	type T = orchestrator.Device
 	return p.parent("device", "Devices: a module and its host MCU",
-		p.deviceAdd(),
-		p.apiCommand("list", "List the devices", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-			items, err := all(cmd.Context(), c.Devices)
-			if err != nil {
-				return err
-			}
-			return list(p, items,
-				column[T]{"ID", func(d T) string { return d.ID }},
-				column[T]{"TYPE", func(d T) string { return d.Type }},
-				column[T]{"ONLINE", func(d T) string { return yesNo(d.Online) }},
-				column[T]{"VERSIONS", func(d T) string { return pairs(d.Versions) }},
-				column[T]{"LAST SEEN", func(d T) string { return when(d.LastSeen) }})
-		}),
-		p.apiCommand("show ID", "Show a device", oneArg("its id"), func(cmd *cobra.Command, c *client.Client, args []string) error {
-			d, err := c.Device(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return p.show(d, func(w io.Writer) {
-				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "versions", pairs(d.Versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels),
-					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "created", when(d.CreatedAt))
-			})
-		}),
+		p.deviceAdd(), p.deviceImport(), p.deviceList(), p.deviceShow(), p.deviceExecutions(), p.deviceChange(),
 		p.apiCommand("rotate ID", "Give a device a new password; the old one ends at once", oneArg("its id"),
 			func(cmd *cobra.Command, c *client.Client, args []string) error {
 				cred, err := c.RotateCredentials(cmd.Context(), args[0])
@@ -47,13 +24,13 @@ func (p *program) deviceCommand() *cobra.Command {
 				}
 				return p.show(newCredentials(cred), func(w io.Writer) { credentials(w, cred.Username, cred.Password) })
 			}),
-		p.removeCommand("a device", (*client.Client).DeleteDevice),
+		p.removeCommand("a device and its credentials", (*client.Client).DeleteDevice),
 	)
 }
 
 func (p *program) deviceAdd() *cobra.Command {
 	var in orchestrator.NewDevice
-	cmd := p.apiCommand("add ID --type TYPE", "Add a device; prints its password, once", oneArg("its id"),
+	cmd := p.createCommand("add ID --type TYPE", "Add a device; prints its password, once", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if in.Type == "" {
 				return usagef("device add: name the device's type with --type")
@@ -73,6 +50,114 @@ func (p *program) deviceAdd() *cobra.Command {
 	return cmd
 }
 
+func (p *program) deviceList() *cobra.Command {
+	var filter orchestrator.DeviceFilter
+	var online, offline bool
+	cmd := listCommand(p, "list", "List the devices, all or those that the flags describe", noArgs,
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[orchestrator.Device], error) {
+			if online || offline {
+				filter.Online = &online
+			}
+			return filtered(c, (*client.Client).Devices, filter), nil
+		}, deviceColumns()...)
+	f := cmd.Flags()
+	f.StringVar(&filter.Type, "type", "", "only devices of this type")
+	f.StringVar(&filter.Group, "group", "", "only devices of this group")
+	f.StringVar(&filter.Label, "label", "", "only devices with this label, NAME or NAME=VALUE")
+	f.StringVar(&filter.Version, "version", "", "only devices that report this version, IMAGE_TYPE=VERSION")
+	f.BoolVar(&online, "online", false, "only devices that are connected")
+	f.BoolVar(&offline, "offline", false, "only devices that are not connected")
+	f.StringVar(&filter.Text, "text", "", "only devices with this text in their id or labels")
+	f.StringVar(&filter.Query, "query", "", "only devices that this query finds, for example 'online and label.site == \"berlin\"'")
+	cmd.MarkFlagsMutuallyExclusive("online", "offline")
+	return cmd
+}
+
+func deviceColumns() []column[orchestrator.Device] {
+	type T = orchestrator.Device
+	return []column[T]{
+		{"ID", func(d T) string { return d.ID }},
+		{"TYPE", func(d T) string { return d.Type }},
+		{"ONLINE", func(d T) string { return yesNo(d.Online) }},
+		{"VERSIONS", func(d T) string { return pairs(d.Versions) }},
+		{"LAST SEEN", func(d T) string { return when(d.LastSeen) }},
+		{"LABELS", func(d T) string { return pairs(d.Labels) }},
+	}
+}
+
+func (p *program) deviceShow() *cobra.Command {
+	return p.apiCommand("show ID", "Show a device, its groups and what is under way on it", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			d, err := c.DeviceDetail(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return p.show(d, func(w io.Writer) {
+				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "silent", yes(d.Silent, "no hello for longer than its type allows"),
+					"versions", pairs(d.Versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
+					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt),
+					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))
+			})
+		})
+}
+
+func underWay(e *orchestrator.Execution) string {
+	if e == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s of job %s: %s %s, %s of %s", e.ID, e.Job, e.State, e.Version, size(e.BytesDone), size(e.BytesTotal))
+}
+
+func (p *program) deviceExecutions() *cobra.Command {
+	type T = orchestrator.Execution
+	return listCommand(p, "executions ID", "List what jobs did on a device, the newest first", oneArg("its id"),
+		func(_ *cobra.Command, c *client.Client, args []string) (client.Listing[T], error) {
+			return filtered(c, (*client.Client).DeviceExecutions, args[0]), nil
+		},
+		column[T]{"ID", func(e T) string { return e.ID }},
+		column[T]{"JOB", func(e T) string { return e.Job }},
+		column[T]{"VERSION", func(e T) string { return e.Version }},
+		column[T]{"STATE", func(e T) string { return string(e.State) }},
+		column[T]{"CAUSE", func(e T) string { return string(e.Cause) }},
+		column[T]{"ATTEMPT", func(e T) string { return fmt.Sprint(e.Attempt) }},
+		column[T]{"CREATED", func(e T) string { return when(e.CreatedAt) }},
+		column[T]{"ENDED", func(e T) string { return when(e.EndedAt) }})
+}
+
+func (p *program) deviceChange() *cobra.Command {
+	var set map[string]string
+	var drop []string
+	cmd := p.editCommand("change ID --label NAME=VALUE", "Change a device's labels", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
+			if len(set)+len(drop) == 0 {
+				return usagef("device change: say what to change with --label or --remove-label")
+			}
+			d, err := c.Device(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			labels := maps.Clone(d.Labels)
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			for _, name := range drop {
+				if _, ok := labels[name]; !ok {
+					return usagef("device %s has no label %q", d.ID, name)
+				}
+				delete(labels, name)
+			}
+			maps.Copy(labels, set)
+			changed, err := c.UpdateDevice(cmd.Context(), d.ID, orchestrator.DevicePatch{Precondition: e.since(d.Revision), Labels: &labels})
+			if err != nil {
+				return err
+			}
+			return p.done(changed, "Device %s has the labels: %s", changed.ID, cell(pairs(changed.Labels)))
+		})
+	cmd.Flags().StringToStringVar(&set, "label", nil, "label NAME=VALUE to add or change; repeatable")
+	cmd.Flags().StringArrayVar(&drop, "remove-label", nil, "name of a label to take away; repeatable")
+	return cmd
+}
+
 // deviceCredentials is what device add and device rotate print.
 type deviceCredentials struct {
 	ID       string `json:"id"`
@@ -87,6 +172,10 @@ func newCredentials(d client.DeviceCredentials) deviceCredentials {
 
 // credentials prints a generated password: the only time that it is seen.
 func credentials(w io.Writer, username, password string) {
+	if password == "" {
+		fmt.Fprintln(w, "This was done before with the same idempotency key; the password was shown then. The rotate command makes a new one.")
+		return
+	}
 	fields(w, "username", username, "password", password)
 	fmt.Fprintln(w, "The password is shown this once; the service keeps only its hash.")
 }
@@ -96,6 +185,25 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// yes is the text if b, and nothing otherwise.
+func yes(b bool, text string) string {
+	if b {
+		return text
+	}
+	return ""
+}
+
+// count prints a number of things, nothing for none.
+func count(n int, thing string) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // pairs prints a map in the order of its keys.

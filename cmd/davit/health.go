@@ -20,7 +20,6 @@ func (p *program) healthCommand() *cobra.Command {
 		}
 		return p.done(healthy{flags.url(), true}, "%s is ready.", flags.url())
 	})
-	cmd.GroupID = groupOperate
 	cmd.Flags().StringVar(&flags.server, "server", "", "URL of the service (default $"+envServer+" or "+defaultServer+")")
 	return cmd
 }

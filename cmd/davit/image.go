@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,69 +14,32 @@ import (
 
 func (p *program) imageCommand() *cobra.Command {
 	return p.parent("image", "Images: firmware binaries and what is known of them",
-		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(),
-		p.removeCommand("an image", (*client.Client).DeleteImage),
+		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(), p.imageChange(),
+		p.removeCommand("an image that no job uses", (*client.Client).DeleteImage),
 	)
-}
-
-func (p *program) imagePush() *cobra.Command {
-	var in orchestrator.NewImage
-	cmd := p.apiCommand("push FILE --image-type TYPE --device-type TYPE --version V", "Upload an image: a raw binary or an Intel HEX file", oneArg("the file"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			switch {
-			case in.ImageType == "":
-				return usagef("image push: say what kind of firmware it is with --image-type")
-			case len(in.DeviceTypes) == 0:
-				return usagef("image push: say which devices it fits with --device-type")
-			case in.Version == "":
-				return usagef("image push: name the image's version with --version")
-			}
-			f, err := os.Open(args[0])
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			in.FileName = filepath.Base(args[0])
-			image, err := c.UploadImage(cmd.Context(), in, f)
-			if err != nil {
-				return err
-			}
-			return p.show(image, func(w io.Writer) {
-				fmt.Fprintf(w, "Image uploaded.\n")
-				imageFields(w, image)
-			})
-		})
-	f := cmd.Flags()
-	f.StringVar(&in.ImageType, "image-type", "", "image type (required)")
-	f.StringArrayVar(&in.DeviceTypes, "device-type", nil, "device type that the image fits (required); repeatable")
-	f.StringVar(&in.Version, "version", "", "version that the host MCU reports when it runs the image (required)")
-	f.StringVar(&in.MinVersion, "min-version", "", "the exact version that must be running for the image to be deployed")
-	f.StringVar(&in.Description, "description", "", "what the image brings")
-	f.StringArrayVar(&in.Tags, "tag", nil, "tag; repeatable")
-	f.StringVar(&in.Format, "format", "auto", "auto, binary or ihex")
-	return cmd
 }
 
 func (p *program) imageList() *cobra.Command {
 	type T = orchestrator.Image
 	var filter orchestrator.ImageFilter
-	cmd := p.apiCommand("list", "List the images", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		items, err := all(cmd.Context(), imagePages(c, filter))
-		if err != nil {
-			return err
-		}
-		return list(p, items,
-			column[T]{"ID", func(i T) string { return i.ID }},
-			column[T]{"IMAGE TYPE", func(i T) string { return i.ImageType }},
-			column[T]{"VERSION", func(i T) string { return i.Version }},
-			column[T]{"SIZE", func(i T) string { return fmt.Sprint(i.Size) }},
-			column[T]{"DEVICE TYPES", func(i T) string { return strings.Join(i.DeviceTypes, " ") }},
-			column[T]{"TAGS", func(i T) string { return strings.Join(i.Tags, " ") }},
-			column[T]{"FILE", func(i T) string { return i.FileName }})
-	})
-	cmd.Flags().StringVar(&filter.ImageType, "image-type", "", "only images of this type")
-	cmd.Flags().StringVar(&filter.DeviceType, "device-type", "", "only images that fit this device type")
-	cmd.Flags().StringVar(&filter.Tag, "tag", "", "only images with this tag")
+	cmd := listCommand(p, "list", "List the images, all or those that the flags describe", noArgs,
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[T], error) {
+			return filtered(c, (*client.Client).Images, filter), nil
+		},
+		column[T]{"ID", func(i T) string { return i.ID }},
+		column[T]{"IMAGE TYPE", func(i T) string { return i.ImageType }},
+		column[T]{"VERSION", func(i T) string { return i.Version }},
+		column[T]{"SIZE", func(i T) string { return size(i.Size) }},
+		column[T]{"DEVICE TYPES", func(i T) string { return strings.Join(i.DeviceTypes, " ") }},
+		column[T]{"TAGS", func(i T) string { return strings.Join(i.Tags, " ") }},
+		column[T]{"FILE", func(i T) string { return i.FileName }},
+		column[T]{"UPLOADED", func(i T) string { return when(i.CreatedAt) }})
+	f := cmd.Flags()
+	f.StringVar(&filter.ImageType, "image-type", "", "only images of this type")
+	f.StringVar(&filter.DeviceType, "device-type", "", "only images that fit this device type")
+	f.StringVar(&filter.Tag, "tag", "", "only images with this tag")
+	f.StringVar(&filter.Text, "text", "", "only images with this text in their version, description, file name or tags")
+	f.BoolVar(&filter.Archived, "archived", false, "the archived images instead of the others")
 	return cmd
 }
 
@@ -93,10 +54,49 @@ func (p *program) imageShow() *cobra.Command {
 }
 
 func imageFields(w io.Writer, i orchestrator.Image) {
-	fields(w, "id", i.ID, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
-		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", fmt.Sprintf("%d bytes", i.Size),
+	all := []string{"id", i.ID, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
+		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", bytes(i.Size),
 		"sha-256", i.SHA256, "format", i.Format, "start address", address(i.StartAddress), "entry address", address(i.EntryAddress),
-		"file", i.FileName, "left out", strings.Join(i.LeftOut, "; "), "uploaded", when(i.CreatedAt))
+		"file", i.FileName}
+	all = append(all, sentences("left out", i.LeftOut)...)
+	all = append(all, detectedFields(i.Detected)...)
+	all = append(all, sentences("warning", i.Warnings)...)
+	fields(w, append(all, "archived", when(i.ArchivedAt), "revision", revision(i.Revision), "uploaded", when(i.CreatedAt))...)
+}
+
+// detectedFields are what a file says of itself.
+func detectedFields(d *orchestrator.Detected) []string {
+	if d == nil {
+		return nil
+	}
+	text := d.Format
+	if d.Name != "" {
+		text += ", " + d.Name
+	}
+	if d.Version != "" {
+		text += ", version " + d.Version
+	}
+	if d.Size != 0 {
+		text += ", " + bytes(d.Size)
+	}
+	return append([]string{"the file says", text}, sentences("", d.Facts)...)
+}
+
+// sentences are one field for each of them.
+func sentences(name string, list []string) []string {
+	var all []string
+	for _, s := range list {
+		all = append(all, name, s)
+	}
+	return all
+}
+
+// bytes prints a size exactly, and for people where that says more.
+func bytes(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d bytes (%s)", n, size(n))
 }
 
 func address(a *uint64) string {
@@ -116,10 +116,10 @@ type downloaded struct {
 
 func (p *program) imageDownload() *cobra.Command {
 	var file string
-	cmd := p.apiCommand("download ID --output FILE", "Download an image as the flat binary that host MCUs get", oneArg("its id"),
+	cmd := p.apiCommand("download ID -o FILE", "Download an image as the flat binary that host MCUs get", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if file == "" {
-				return usagef("image download: name the file to write with --output")
+				return usagef("image download: name the file to write with -o FILE")
 			}
 			image, err := app.DownloadImage(cmd.Context(), c, args[0], file)
 			if err != nil {
@@ -127,6 +127,49 @@ func (p *program) imageDownload() *cobra.Command {
 			}
 			return p.done(downloaded{image.ID, file, image.Size, image.SHA256}, "%s: %d bytes, SHA-256 agrees.", file, image.Size)
 		})
+	// Here -o is the file, as everywhere else that something is downloaded; --json prints JSON.
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write (required)")
+	return cmd
+}
+
+func (p *program) imageChange() *cobra.Command {
+	var version, minVersion, description string
+	var types, tags []string
+	var archive, restore bool
+	cmd := p.editCommand("change ID [flags]", "Change what is known of an image, archive it or bring it back", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
+			types, tags = words(types), words(tags)
+			patch := orchestrator.ImagePatch{
+				Version: given(cmd, "version", &version), MinVersion: given(cmd, "min-version", &minVersion), Description: given(cmd, "description", &description),
+				DeviceTypes: given(cmd, "device-type", &types), Tags: given(cmd, "tag", &tags),
+			}
+			if archive || restore {
+				patch.Archived = &archive
+			}
+			if err := somethingIn(cmd, patch); err != nil {
+				return err
+			}
+			image, err := c.Image(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			patch.Precondition = e.since(image.Revision)
+			if image, err = c.UpdateImage(cmd.Context(), image.ID, patch); err != nil {
+				return err
+			}
+			return p.show(image, func(w io.Writer) {
+				fmt.Fprintln(w, "Image changed.")
+				imageFields(w, image)
+			})
+		})
+	f := cmd.Flags()
+	f.StringVar(&version, "version", "", "version that the host MCU reports; not once a job has used the image")
+	f.StringVar(&minVersion, "min-version", "", "the exact version that must be running, '' for any; not once a job has used the image")
+	f.StringVar(&description, "description", "", "what the image brings")
+	f.StringArrayVar(&types, "device-type", nil, "device type that the image fits, in place of those that it has; repeatable")
+	f.StringArrayVar(&tags, "tag", nil, "tag, in place of those that it has, '' for none; repeatable")
+	f.BoolVar(&archive, "archive", false, "hide the image and keep new jobs from it")
+	f.BoolVar(&restore, "restore", false, "bring an archived image back")
+	cmd.MarkFlagsMutuallyExclusive("archive", "restore")
 	return cmd
 }

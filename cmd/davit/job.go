@@ -1,13 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"davit/internal/app"
 	"davit/internal/client"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -15,74 +15,161 @@ import (
 
 func (p *program) jobCommand() *cobra.Command {
 	return p.parent("job", "Jobs: bring devices to an image",
-		p.jobCreate(), p.jobStart(), p.jobCancel(), p.jobWatch(), p.jobShow(), p.jobList())
+		p.jobPreview(), p.jobCreate(), p.jobChange(),
+		p.jobAction("start NAME", "Start a job", "Job %s started.", (*client.Client).StartJob),
+		p.jobAction("pause NAME", "Pause a job: nothing new is offered, what a device has accepted goes on", "Job %s paused; go on with: davit job resume %[1]s", (*client.Client).PauseJob),
+		p.jobAction("resume NAME", "Resume a paused job", "Job %s goes on.", (*client.Client).ResumeJob),
+		p.jobRetry(),
+		p.jobAction("cancel NAME", "Cancel a job: executions that have not ended are withdrawn", "Job %s canceled.", (*client.Client).CancelJob),
+		p.jobWatch(), p.jobShow(), p.jobHistory(), p.jobExecution(), p.jobList())
+}
+
+// targetFlags are the flags that say what a job does.
+func targetFlags(cmd *cobra.Command, in *orchestrator.NewJob) {
+	f := cmd.Flags()
+	f.StringVar(&in.Image, "image", "", "id of the image (required)")
+	f.StringArrayVar(&in.Devices, "device", nil, "target device; repeatable")
+	f.StringArrayVar(&in.Groups, "group", nil, "target group: the devices that it has now; repeatable")
+	f.StringVar(&in.Query, "query", "", "target the devices that this query finds now (davit group preview tries it)")
+	f.BoolVar(&in.IgnoreValidation, "ignore-validation", false, "deploy the image whatever version is running")
+}
+
+// checkTarget refuses a job without an image or a target; verb is the command's.
+func checkTarget(verb string, in orchestrator.NewJob) error {
+	switch {
+	case in.Image == "":
+		return usagef("job %s: name the image with --image", verb)
+	case len(in.Devices)+len(in.Groups) == 0 && in.Query == "":
+		return usagef("job %s: name the target with --device or --group, or describe it with --query", verb)
+	}
+	return nil
 }
 
 func (p *program) jobCreate() *cobra.Command {
 	var in orchestrator.NewJob
-	cmd := p.apiCommand("create --name NAME --image ID --device ID", "Create a job", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		switch {
-		case in.Name == "":
+	cmd := p.createCommand("create --name NAME --image ID --device ID", "Create a job", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		if in.Name == "" {
 			return usagef("job create: give the job a unique name with --name")
-		case in.Image == "":
-			return usagef("job create: name the image with --image")
-		case len(in.Devices)+len(in.Groups) == 0:
-			return usagef("job create: name the target with --device or --group")
+		}
+		if err := checkTarget("create", in); err != nil {
+			return err
 		}
 		job, err := c.CreateJob(cmd.Context(), in)
 		if err != nil {
 			return err
 		}
 		if in.Start {
-			return p.done(job, "Job %s created and started.", job.Name)
+			return p.done(job, "Job %s created and started for %s; watch it with: davit job watch %s", job.Name, devicesText(job.Targets), job.Name)
 		}
-		return p.done(job, "Job %s created; start it with: davit job start %s", job.Name, job.Name)
+		return p.done(job, "Job %s created for %s; start it with: davit job start %s", job.Name, devicesText(job.Targets), job.Name)
 	})
 	f := cmd.Flags()
 	f.StringVar(&in.Name, "name", "", "unique name (required)")
-	f.StringVar(&in.Image, "image", "", "id of the image (required)")
-	f.StringArrayVar(&in.Devices, "device", nil, "target device; repeatable")
-	f.StringArrayVar(&in.Groups, "group", nil, "target group; repeatable")
-	f.BoolVar(&in.IgnoreValidation, "ignore-validation", false, "deploy the image whatever version is running")
+	targetFlags(cmd, &in)
+	f.StringVar(&in.Description, "description", "", "what it is for")
 	f.BoolVar(&in.Start, "start", false, "start the job at once")
+	f.BoolVar(&in.Start, "push", false, "the same as --start")
 	return cmd
 }
 
-func (p *program) jobStart() *cobra.Command {
-	return p.apiCommand("start NAME", "Start a job", oneArg("its name"), func(cmd *cobra.Command, c *client.Client, args []string) error {
-		job, err := c.StartJob(cmd.Context(), args[0])
+func devicesText(n int) string {
+	if n == 1 {
+		return "1 device"
+	}
+	return fmt.Sprintf("%d devices", n)
+}
+
+func (p *program) jobPreview() *cobra.Command {
+	var in orchestrator.NewJob
+	cmd := p.apiCommand("preview --image ID --device ID", "Show what a job would do, without creating it", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		if err := checkTarget("preview", in); err != nil {
+			return err
+		}
+		found, err := c.PreviewJob(cmd.Context(), in)
 		if err != nil {
 			return err
 		}
-		return p.done(job, "Job %s started.", job.Name)
+		return p.show(found, func(w io.Writer) {
+			fields(w, "devices", fmt.Sprint(found.Devices), "by type", tally(found.ByType), "run the version already", count(found.Running, "device"),
+				"busy with another job", count(found.Busy, "device"))
+			if found.UnfitAll > 0 {
+				fmt.Fprintf(w, "The image does not fit %s, so the job would be refused: %s\n", devicesText(found.UnfitAll), strings.Join(found.Unfit, " "))
+			}
+		})
 	})
+	targetFlags(cmd, &in)
+	return cmd
 }
 
-func (p *program) jobCancel() *cobra.Command {
-	return p.apiCommand("cancel NAME", "Cancel a job: executions that have not ended are withdrawn", oneArg("its name"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			job, err := c.CancelJob(cmd.Context(), args[0])
+func (p *program) jobChange() *cobra.Command {
+	var description string
+	cmd := p.editCommand("change NAME --description D", "Change a job's description", oneArg("its name"),
+		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
+			patch := orchestrator.JobPatch{Description: given(cmd, "description", &description)}
+			if err := somethingIn(cmd, patch); err != nil {
+				return err
+			}
+			job, _, err := c.Job(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return p.done(job, "Job %s canceled.", job.Name)
+			patch.Precondition = e.since(job.Revision)
+			if job, err = c.UpdateJob(cmd.Context(), job.Name, patch); err != nil {
+				return err
+			}
+			return p.done(job, "Job %s changed.", job.Name)
 		})
+	cmd.Flags().StringVar(&description, "description", "", "what it is for")
+	return cmd
+}
+
+// jobAction builds a command that does one thing to a job; format says what
+// was done, with the job's name.
+func (p *program) jobAction(use, short, format string, act func(*client.Client, context.Context, string) (orchestrator.Job, error)) *cobra.Command {
+	return p.apiCommand(use, short, oneArg("its name"), func(cmd *cobra.Command, c *client.Client, args []string) error {
+		job, err := act(c, cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		return p.done(job, format, job.Name)
+	})
+}
+
+func (p *program) jobRetry() *cobra.Command {
+	var devices []string
+	cmd := p.apiCommand("retry NAME [--device ID]", "Try again what ended without success and was not canceled", oneArg("its name"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			job, err := c.RetryJob(cmd.Context(), args[0], orchestrator.RetryRequest{Devices: devices})
+			if err != nil {
+				return err
+			}
+			return p.done(job, "Job %s tries again; watch it with: davit job watch %[1]s", job.Name)
+		})
+	cmd.Flags().StringArrayVar(&devices, "device", nil, "only on this device; repeatable (default: all)")
+	return cmd
 }
 
 func (p *program) jobList() *cobra.Command {
 	type T = orchestrator.Job
-	return p.apiCommand("list", "List the jobs", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		items, err := all(cmd.Context(), c.Jobs)
-		if err != nil {
-			return err
-		}
-		return list(p, items,
-			column[T]{"NAME", func(j T) string { return j.Name }},
-			column[T]{"STATE", func(j T) string { return string(j.State) }},
-			column[T]{"IMAGE", func(j T) string { return j.Image }},
-			column[T]{"EXECUTIONS", func(j T) string { return counts(j.Counts) }},
-			column[T]{"CREATED", func(j T) string { return when(j.CreatedAt) }})
-	})
+	var filter orchestrator.JobFilter
+	var state string
+	cmd := listCommand(p, "list", "List the jobs, all or those that the flags describe", noArgs,
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[T], error) {
+			filter.State = orchestrator.JobState(state)
+			return filtered(c, (*client.Client).Jobs, filter), nil
+		},
+		column[T]{"NAME", func(j T) string { return j.Name }},
+		column[T]{"STATE", func(j T) string { return string(j.State) }},
+		column[T]{"IMAGE", func(j T) string { return j.Image }},
+		column[T]{"EXECUTIONS", func(j T) string { return counts(j.Counts) }},
+		column[T]{"CREATED", func(j T) string { return when(j.CreatedAt) }},
+		column[T]{"DESCRIPTION", func(j T) string { return j.Description }})
+	f := cmd.Flags()
+	f.StringVar(&state, "state", "", "only jobs in this state: draft, running, paused, completed or canceled")
+	f.StringVar(&filter.Image, "image", "", "only jobs of this image")
+	f.StringVar(&filter.Text, "text", "", "only jobs with this text in their name or description")
+	completeWith(cmd, "state", "draft", "running", "paused", "completed", "canceled")
+	return cmd
 }
 
 // counts prints the states that have executions, in the order of the contract.
@@ -94,95 +181,4 @@ func counts(m map[schemas.State]int) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// shownJob is a job with its executions.
-type shownJob struct {
-	orchestrator.Job
-	Executions []orchestrator.Execution `json:"executions"`
-}
-
-func (p *program) jobShow() *cobra.Command {
-	return p.apiCommand("show NAME", "Show a job and its executions", oneArg("its name"), func(cmd *cobra.Command, c *client.Client, args []string) error {
-		job, _, err := c.Job(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
-		executions, err := all(cmd.Context(), executionPages(c, job.Name))
-		if err != nil {
-			return err
-		}
-		if executions == nil {
-			executions = []orchestrator.Execution{}
-		}
-		if p.json {
-			return p.printJSON(shownJob{job, executions})
-		}
-		fields(p.out, "name", job.Name, "state", string(job.State), "image", job.Image, "executions", counts(job.Counts),
-			"ignore validation", yesNo(job.IgnoreValidation), "created", when(job.CreatedAt), "started", when(job.StartedAt), "completed", when(job.CompletedAt))
-		fmt.Fprintln(p.out)
-		return list(p, executions, executionColumns()...)
-	})
-}
-
-func executionColumns() []column[orchestrator.Execution] {
-	type T = orchestrator.Execution
-	return []column[T]{
-		{"DEVICE", func(e T) string { return e.Device }},
-		{"STATE", func(e T) string { return string(e.State) }},
-		{"CAUSE", func(e T) string { return string(e.Cause) }},
-		{"BYTES", func(e T) string { return fmt.Sprintf("%d/%d", e.BytesDone, e.BytesTotal) }},
-		{"HOST VERSION", func(e T) string { return e.HostVersion }},
-		{"DETAIL", func(e T) string { return e.Detail }},
-	}
-}
-
-// executionLine and jobLine are what job watch prints: one line per change.
-type executionLine struct {
-	Event string `json:"event"` // "execution"
-	orchestrator.Execution
-}
-
-type jobLine struct {
-	Event string `json:"event"` // "job"
-	orchestrator.Job
-}
-
-func (p *program) jobWatch() *cobra.Command {
-	cmd := p.apiCommand("watch NAME", "Watch a job until it is complete; fails unless every execution succeeded", oneArg("its name"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			job, err := app.WatchJob(cmd.Context(), c, args[0], app.WatchFuncs{Execution: p.watchedExecution, Job: p.watchedJob})
-			if err != nil {
-				return err
-			}
-			if !app.AllSucceeded(job) {
-				return errReported
-			}
-			return nil
-		})
-	cmd.Long = `Watch a job: one line for each change of an execution or of the job, until the
-job is complete or canceled. The exit code is 0 only if every execution has
-succeeded. With --json each line is an object whose "event" is "execution" (with
-the execution's fields) or "job" (with the job's).`
-	return cmd
-}
-
-func (p *program) watchedExecution(e orchestrator.Execution) error {
-	return p.show(executionLine{"execution", e}, func(w io.Writer) {
-		fmt.Fprintf(w, "%-16s %-12s %10d/%d", e.Device, e.State, e.BytesDone, e.BytesTotal)
-		if e.Cause != schemas.CauseNone {
-			fmt.Fprintf(w, "  %s", e.Cause)
-		}
-		if e.HostVersion != "" {
-			fmt.Fprintf(w, "  version %s", cell(e.HostVersion))
-		}
-		if e.Detail != "" {
-			fmt.Fprintf(w, "  %s", cell(e.Detail))
-		}
-		fmt.Fprintln(w)
-	})
-}
-
-func (p *program) watchedJob(j orchestrator.Job) error {
-	return p.show(jobLine{"job", j}, func(w io.Writer) { fmt.Fprintf(w, "job %s is %s: %s\n", j.Name, j.State, counts(j.Counts)) })
 }

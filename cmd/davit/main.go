@@ -17,11 +17,13 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
-// streams are where a command prints: results to out, everything else to err.
+// streams are where a command reads passwords and where it prints: results to
+// out, everything else to err.
 type streams struct {
+	in  io.Reader
 	out io.Writer
 	err io.Writer
 }

@@ -33,7 +33,6 @@ func (p *program) mcuCommand() *cobra.Command {
 				_ = p.show(mcuReady{path, opts.Baud, opts.Version}, func(w io.Writer) { fmt.Fprintln(w, path) })
 			})
 		})
-	cmd.GroupID = groupRun
 	f := cmd.Flags()
 	f.StringVar(&opts.Version, "version", "1.0.0", "version that it runs at first")
 	f.StringVar(&opts.VersionProperty, "property", "oem_host_version", "property that reports the version")

@@ -4,10 +4,41 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"davit/orchestrator"
 )
+
+// The values of --output.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
+// outputFlag is --output, which says the same as --json.
+type outputFlag struct{ json *bool }
+
+func (f outputFlag) Type() string { return "table|json" }
+
+func (f outputFlag) String() string {
+	if f.json != nil && *f.json {
+		return outputJSON
+	}
+	return outputTable
+}
+
+func (f outputFlag) Set(s string) error {
+	if s != outputTable && s != outputJSON {
+		return fmt.Errorf("it is %s or %s", outputTable, outputJSON)
+	}
+	*f.json = s == outputJSON
+	return nil
+}
 
 // printJSON writes v as one line.
 func (p *program) printJSON(v any) error {
@@ -39,16 +70,8 @@ type column[T any] struct {
 	value func(T) string
 }
 
-// list prints items: one line of JSON each, or a table with a heading.
-func list[T any](p *program, items []T, columns ...column[T]) error {
-	if p.json {
-		for _, item := range items {
-			if err := p.printJSON(item); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+// table prints items with a heading.
+func table[T any](p *program, items []T, columns ...column[T]) error {
 	w := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
 	titles := make([]string, len(columns))
 	for i, c := range columns {
@@ -96,4 +119,48 @@ func when(t time.Time) string {
 		return ""
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// size prints a number of bytes for people.
+func size(n uint64) string {
+	const step = 1024
+	if n < step {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/step, "KiB"
+	for _, next := range []string{"MiB", "GiB", "TiB"} {
+		if v < step {
+			break
+		}
+		v, unit = v/step, next
+	}
+	return fmt.Sprintf("%.1f %s", v, unit)
+}
+
+// duration prints a duration that may be unset.
+func duration(d orchestrator.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return time.Duration(d).String()
+}
+
+// tally prints how many there are of each, in the order of their names.
+func tally[K ~string](m map[K]int) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if m[k] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", m[k], k))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// revision prints how often a record was edited; 0 for records that are older
+// than the count.
+func revision(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }

@@ -18,7 +18,7 @@ const (
 // program is one execution of the command line.
 type program struct {
 	streams
-	json    bool // --json
+	json    bool // --json, --output json
 	started bool // a command's own code has begun: errors are no longer about the command line
 }
 
@@ -48,7 +48,7 @@ func (p *program) exitCode(err error) int {
 		fmt.Fprintln(p.err, "davit: interrupted")
 		return exitFailed
 	}
-	fmt.Fprintf(p.err, "davit: %v\n", err)
+	fmt.Fprintf(p.err, "davit: %s\n", explained(err))
 	return exitFailed
 }
 
@@ -69,22 +69,42 @@ Start with: davit demo`,
 	}
 	root.SetOut(p.out)
 	root.SetErr(p.err)
-	root.PersistentFlags().BoolVar(&p.json, "json", false, "print JSON, one object per line")
-	root.AddGroup(
-		&cobra.Group{ID: groupRun, Title: "Programs:"},
-		&cobra.Group{ID: groupOperate, Title: "Operating a running service:"},
-	)
-	root.AddCommand(p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.demoCommand(), p.checkCommand())
-	root.AddCommand(p.imageTypeCommand(), p.deviceTypeCommand(), p.deviceCommand(), p.groupCommand(), p.imageCommand(), p.jobCommand(), p.healthCommand())
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "short for --output json")
+	root.PersistentFlags().VarP(outputFlag{&p.json}, "output", "o", "table for people, or json: one object per line")
+	completeWith(root, "output", outputTable, outputJSON)
+	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.demoCommand(), p.checkCommand(), p.healthCommand())
+	p.under(root, groupFirmware, "Firmware:", p.imageTypeCommand(), p.deviceTypeCommand(), p.imageCommand())
+	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.eventsCommand())
+	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
+	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
 	root.AddCommand(p.versionCommand())
 	return root
 }
 
 // The headings under which help lists the commands.
 const (
-	groupRun     = "run"
-	groupOperate = "operate"
+	groupRun      = "run"
+	groupFirmware = "firmware"
+	groupFleet    = "fleet"
+	groupRollouts = "rollouts"
+	groupPeople   = "people"
 )
+
+// under adds commands under a heading of the help.
+func (p *program) under(root *cobra.Command, id, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: id, Title: title})
+	for _, c := range commands {
+		c.GroupID = id
+		root.AddCommand(c)
+	}
+}
+
+// completeWith lets the shell complete a flag with fixed values.
+func completeWith(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag does not exist: a mistake in this package
+	}
+}
 
 // command builds a command that does something. run's errors are failures
 // (exit code 1) unless they are usage errors.
@@ -94,7 +114,7 @@ func (p *program) command(use, short string, args cobra.PositionalArgs, run func
 
 // parent builds a command that only holds others.
 func (p *program) parent(use, short string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: p.wrap(needsCommand), GroupID: groupOperate, SuggestionsMinimumDistance: 2}
+	c := &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: p.wrap(needsCommand), SuggestionsMinimumDistance: 2}
 	c.AddCommand(children...)
 	return c
 }

@@ -35,7 +35,6 @@ func (p *program) serveCommand() *cobra.Command {
 			}
 			return p.serve(cmd, opts)
 		})
-	cmd.GroupID = groupRun
 	cmd.Long = `Run the service: the embedded MQTT broker, the gateway and the orchestrator, with
 all that they keep in one data folder.
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -107,4 +108,35 @@ func (c *Client) Tokens(ctx context.Context, p orchestrator.Page) ([]Token, stri
 // DeleteToken ends a token.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	return c.remove(ctx, "tokens", id)
+}
+
+// Me is who the client's token speaks for.
+type Me struct {
+	User        string `json:"user"`
+	DisplayName string `json:"display_name,omitempty"`
+	Role        string `json:"role"`
+	// Token is the id of the token, TokenName what its owner calls it.
+	Token     string `json:"token,omitempty"`
+	TokenName string `json:"token_name,omitempty"`
+	// Scopes are what it may do.
+	Scopes []string `json:"scopes"`
+}
+
+// Me says who the client's token speaks for and what it may do.
+func (c *Client) Me(ctx context.Context) (Me, error) {
+	return get[Me](ctx, c, "me")
+}
+
+// ChangePassword changes the caller's own password; other sessions end.
+func (c *Client) ChangePassword(ctx context.Context, old, next string) error {
+	body := struct {
+		Old string `json:"old"`
+		New string `json:"new"`
+	}{old, next}
+	resp, err := c.send(ctx, request{method: http.MethodPost, path: []string{"me", "password"}, body: body})
+	if err != nil {
+		return err
+	}
+	drop(resp)
+	return nil
 }

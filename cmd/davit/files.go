@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"davit/internal/durable"
+)
+
+// newFile is a file in the making, which only its owner may read and which
+// appears when it is complete.
+type newFile struct {
+	file *durable.File
+	path string
+}
+
+// createFile begins a file. Commands that are given a secret begin the file for
+// it before they ask, so that no secret is lost because it cannot be written.
+func createFile(path string) (*newFile, error) {
+	f, err := durable.Create(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be written: %w", path, err)
+	}
+	return &newFile{f, path}, nil
+}
+
+// fill writes the whole file and gives it its name.
+func (f *newFile) fill(content io.Reader) (int64, error) {
+	n, err := io.Copy(f.file, content)
+	if err == nil {
+		err = f.file.Commit(f.path)
+	}
+	if err != nil {
+		return n, fmt.Errorf("%s is not written: %w", f.path, err)
+	}
+	return n, nil
+}
+
+// abandon removes what is not complete.
+func (f *newFile) abandon() {
+	if f != nil {
+		f.file.Abort()
+	}
+}
