@@ -23,8 +23,8 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
 	c := &checker{
-		sums: map[string]uint64{}, counts: map[string]map[schemas.State]int{}, under: map[string]string{},
-		expected: map[Table]int{}, revs: map[string]uint64{}, tallies: map[string]int{},
+		sums: map[string]uint64{}, jobs: map[string]*jobSum{}, under: map[string]string{},
+		expected: map[Table]int{}, tallies: map[string]int{},
 	}
 	c.report.Violations = []string{}
 	if err := s.store.View(ctx, func(r Reader) error {
@@ -40,14 +40,13 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 type checker struct {
 	Reader
 	report   CheckReport
-	sums     map[string]uint64                // blobs that images and uploads refer to, and their size
-	counts   map[string]map[schemas.State]int // executions found by job
-	tallies  map[string]int                   // counters as the records call for them
-	revs     map[string]uint64                // the highest revision of an execution by job
-	under    map[string]string                // the execution under way by device
-	expected map[Table]int                    // index entries that records call for
-	audited  uint64                           // the number of the audit entry met last
-	seq      uint64                           // the highest start number of a job
+	sums     map[string]uint64  // blobs that images and uploads refer to, and their size
+	jobs     map[string]*jobSum // what was found of jobs
+	tallies  map[string]int     // counters as the records call for them
+	under    map[string]string  // the execution under way by device
+	expected map[Table]int      // index entries that records call for
+	audited  uint64             // the number of the audit entry met last
+	seq      uint64             // the highest start number of a job
 }
 
 func (c *checker) violation(format string, args ...any) {
@@ -67,10 +66,11 @@ func (c *checker) all(ctx context.Context) error {
 		func() error { return records(c, c.group) },
 		func() error { return records(c, c.job) },
 		func() error { return records(c, c.execution) },
+		func() error { return records(c, c.history) },
 		func() error { return records(c, c.progress) },
 		func() error { return records(c, c.auditEntry) },
 		func() error { return records(c, func(*idempotencyRecord) error { return nil }) },
-		c.events, c.counted, c.indexes, c.targets, c.offers, c.totals, c.jobSeq,
+		c.events, c.counted, c.indexes, c.lists, c.offers, c.totals, c.jobSeq,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -189,74 +189,6 @@ func (c *checker) group(g *Group) error {
 	return nil
 }
 
-func (c *checker) job(j *jobRecord) error {
-	if err := c.refers(tableJobs, j.Name, tableProgress, j.Name); err != nil {
-		return err
-	}
-	return c.refers(tableJobs, j.Name, tableImages, j.Image)
-}
-
-func (c *checker) execution(e *executionRecord) error {
-	if c.counts[e.Job] == nil {
-		c.counts[e.Job] = map[schemas.State]int{}
-	}
-	c.counts[e.Job][e.State]++
-	c.revs[e.Job] = max(c.revs[e.Job], e.Rev)
-	if !e.State.Valid() || !e.Cause.Valid() {
-		c.violation("execution %q has state %q and cause %q, which are not of the contract", e.ID, e.State, e.Cause)
-	}
-	if failed := e.State.Final() && e.State != schemas.StateSucceeded; failed != (e.Cause != schemas.CauseNone) {
-		c.violation("execution %q is %s with cause %q", e.ID, e.State, e.Cause)
-	}
-	if e.BytesDone > e.BytesTotal {
-		c.violation("execution %q has done %d of %d bytes", e.ID, e.BytesDone, e.BytesTotal)
-	}
-	if e.open() {
-		if other := c.under[e.Device]; other != "" {
-			c.violation("device %q has two executions under way, %q and %q", e.Device, other, e.ID)
-		}
-		c.under[e.Device] = e.ID
-	}
-	if !e.State.Final() {
-		if err := c.refers(tableExecutions, e.ID, tableDevices, e.Device); err != nil {
-			return err
-		}
-	}
-	if err := c.refers(tableExecutions, e.ID, tableImages, e.Image); err != nil {
-		return err
-	}
-	return c.refers(tableExecutions, e.ID, tableJobs, e.Job)
-}
-
-// progress runs after the executions were counted.
-func (c *checker) progress(p *progressRecord) error {
-	if err := c.refers(tableProgress, p.Name, tableJobs, p.Name); err != nil {
-		return err
-	}
-	found := c.counts[p.Name]
-	for _, s := range schemas.States() {
-		if p.Counts[s] != found[s] {
-			c.violation("job %q counts %d executions %s, there are %d", p.Name, p.Counts[s], s, found[s])
-		}
-	}
-	if rev := c.revs[p.Name]; rev > p.Rev {
-		c.violation("job %q is at revision %d, one of its executions at %d", p.Name, p.Rev, rev)
-	}
-	c.seq = max(c.seq, p.Seq)
-	open := p.unfinished()
-	switch {
-	case p.State == JobDraft && len(found) > 0:
-		c.violation("job %q is a draft and has executions", p.Name)
-	case p.active() && len(p.Work) == 0 && open == 0:
-		c.violation("job %q is %s, but all its executions have ended", p.Name, p.State)
-	case p.State == JobCompleted && (open > 0 || len(p.Work) > 0):
-		c.violation("job %q is completed, but %d of its executions have not ended", p.Name, open)
-	case p.State == JobCanceled && len(p.Work) == 0 && open > 0:
-		c.violation("job %q is canceled, but %d of its executions have not ended", p.Name, open)
-	}
-	return nil
-}
-
 // auditEntry checks that the log has no gap: the numbers fall by one.
 func (c *checker) auditEntry(e *AuditEntry) error {
 	if c.audited != 0 && e.Seq != c.audited-1 {
@@ -314,32 +246,6 @@ func (c *checker) indexes() error {
 	return nil
 }
 
-// targets checks the devices of jobs that are still to become executions.
-func (c *checker) targets() error {
-	left := map[string]bool{}
-	if err := c.Scan(tableTargets, nil, nil, func(k, v []byte) bool {
-		var ids []string
-		if err := decode(v, &ids); err != nil || len(k) < 9 {
-			c.violation("targets %q do not decode: %v", k, err)
-			return true
-		}
-		left[string(k[:len(k)-9])] = true
-		return true
-	}); err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(left)) {
-		p, err := find[progressRecord](c, name)
-		if err != nil {
-			continue // reported with the records
-		}
-		if p == nil || p.State != JobDraft && !p.has(taskStart) && !p.has(taskCancel) {
-			c.violation("job %q has targets left over, but it is not waiting to be started", name)
-		}
-	}
-	return nil
-}
-
 // offers checks that every device with an execution under way is marked.
 func (c *checker) offers() error {
 	for _, device := range slices.Sorted(maps.Keys(c.under)) {
@@ -361,8 +267,8 @@ func (c *checker) totals() error {
 		return nil
 	}
 	sum := totals{}
-	for _, counts := range c.counts {
-		for s, n := range counts {
+	for _, found := range c.jobs {
+		for s, n := range found.counts {
 			sum[s] += uint64(n)
 		}
 	}
