@@ -1,0 +1,274 @@
+package people
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"davit/orchestrator"
+)
+
+// sweepAtOnce is how many sessions and tokens that have ended one sign-in removes;
+// it is more than it adds, so they do not pile up.
+const sweepAtOnce = 16
+
+// begin starts a session of a user; change adjusts the record as it stands now.
+func (d *Directory) begin(ctx context.Context, user *userRecord, address string, change func(*userRecord) error) (Session, error) {
+	s := Session{Token: newSecret()}
+	err := d.store.Update(ctx, func(w orchestrator.Writer) error {
+		was, err := find[userRecord](w, user.key())
+		if err != nil {
+			return err
+		}
+		if was == nil {
+			return ErrSignIn
+		}
+		now, u := d.now(), *was
+		if err := change(&u); err != nil {
+			return err
+		}
+		u.SignedInAt = now
+		if err := put(w, was, &u); err != nil {
+			return err
+		}
+		if err := sweep(w, now); err != nil {
+			return err
+		}
+		if err := makeRoom(w, u.Name); err != nil {
+			return err
+		}
+		rec := &sessionRecord{Hash: secretHash(s.Token), User: u.Name, CreatedAt: now, UsedAt: now}
+		s.Principal, s.ExpiresAt = u.principal(), now.Add(SessionLongest)
+		if err := put(w, nil, rec); err != nil {
+			return err
+		}
+		return orchestrator.AppendAudit(as(ctx, s.Principal, address), w, now, actionSignIn, orchestrator.KindUser, u.Name, nil, nil)
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	return s, nil
+}
+
+// sweep removes some of the sessions and tokens that have ended.
+func sweep(w orchestrator.Writer, now time.Time) error {
+	sessions, err := ended(w, indexSessionByTime, now)
+	if err != nil {
+		return err
+	}
+	for _, key := range sessions {
+		if err := drop[sessionRecord](w, key); err != nil {
+			return err
+		}
+	}
+	tokens, err := ended(w, indexTokenByTime, now.Add(-tokenKept))
+	if err != nil {
+		return err
+	}
+	for _, key := range tokens {
+		if err := drop[tokenRecord](w, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended are keys of some records whose time in an index is over.
+func ended(r orchestrator.Reader, index orchestrator.Table, now time.Time) ([][]byte, error) {
+	var keys [][]byte
+	err := r.Scan(index, nil, nil, func(k, v []byte) bool {
+		if timeOf(k).After(now) || len(keys) == sweepAtOnce {
+			return false
+		}
+		keys = append(keys, v)
+		return true
+	})
+	return keys, err
+}
+
+// drop removes the record under key, if there is one.
+func drop[T any, P record[T]](w orchestrator.Writer, key []byte) error {
+	rec, err := find[T, P](w, key)
+	if err != nil || rec == nil {
+		return err
+	}
+	return remove(w, rec)
+}
+
+// makeRoom ends a user's session that was used the longest ago, if they have as
+// many as one may have.
+func makeRoom(w orchestrator.Writer, user string) error {
+	all, err := sessionsOf(w, user)
+	if err != nil || len(all) < maxSessions {
+		return err
+	}
+	oldest := all[0]
+	for _, s := range all {
+		if s.UsedAt.Before(oldest.UsedAt) {
+			oldest = s
+		}
+	}
+	return remove(w, oldest)
+}
+
+func sessionsOf(r orchestrator.Reader, user string) ([]*sessionRecord, error) {
+	items, _, err := listed[sessionRecord](r, indexSessionByUser, prefixOf(user), orchestrator.Page{Limit: orchestrator.MaxPageLimit})
+	return items, err
+}
+
+// endSessions ends all sessions of a user.
+func endSessions(w orchestrator.Writer, user string) error {
+	all, err := sessionsOf(w, user)
+	for _, s := range all {
+		if err != nil {
+			break
+		}
+		err = remove(w, s)
+	}
+	return err
+}
+
+// Session returns who a session is of. What it answers is true now: a session ends
+// with the very request that disables its user. ErrNoSession if there is none.
+func (d *Directory) Session(ctx context.Context, token string) (Principal, error) {
+	key := []byte(secretHash(token))
+	var p Principal
+	var stale bool
+	err := d.store.View(ctx, func(r orchestrator.Reader) error {
+		s, u, err := d.live(r, key)
+		if err != nil {
+			return err
+		}
+		p, stale = u.principal(), d.now().Sub(s.UsedAt) >= sessionTouch
+		return nil
+	})
+	if err != nil || !stale {
+		return p, err
+	}
+	err = d.store.Update(ctx, func(w orchestrator.Writer) error {
+		was, _, err := d.live(w, key)
+		if err != nil {
+			return err
+		}
+		s := *was
+		s.UsedAt = d.now()
+		return put(w, was, &s)
+	})
+	if errors.Is(err, ErrNoSession) || ctx.Err() != nil {
+		return Principal{}, err
+	}
+	if err != nil {
+		// The session is good; only the note of its use is lost.
+		d.log.Error("the use of a session was not written down", "user", p.User, "error", err)
+	}
+	return p, nil
+}
+
+// live returns a session that has not ended, and its user, who may sign in.
+func (d *Directory) live(r orchestrator.Reader, key []byte) (*sessionRecord, *userRecord, error) {
+	s, err := find[sessionRecord](r, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		return nil, nil, fmt.Errorf("%w: there is no such session", ErrNoSession)
+	}
+	if !d.now().Before(s.ends()) {
+		return nil, nil, fmt.Errorf("%w: the session has ended", ErrNoSession)
+	}
+	u, err := find[userRecord](r, []byte(s.User))
+	if err != nil {
+		return nil, nil, err
+	}
+	if u == nil || u.Disabled {
+		return nil, nil, fmt.Errorf("%w: the user may not sign in", ErrNoSession)
+	}
+	return s, u, nil
+}
+
+// SignOut ends a session; one that is not there is no error.
+func (d *Directory) SignOut(ctx context.Context, token string) error {
+	key := []byte(secretHash(token))
+	return d.store.Update(ctx, func(w orchestrator.Writer) error {
+		s, err := find[sessionRecord](w, key)
+		if err != nil || s == nil {
+			return err
+		}
+		if err := remove(w, s); err != nil {
+			return err
+		}
+		return orchestrator.AppendAudit(ctx, w, d.now(), actionSignOut, orchestrator.KindUser, s.User, nil, nil)
+	})
+}
+
+// Bearer returns who an API token is of: a token that was created here, or the one of
+// the data folder. ErrNoSession if it is not good.
+func (d *Directory) Bearer(ctx context.Context, token string) (Principal, error) {
+	if d.isAdminToken(token) {
+		return adminTokenPrincipal(), nil
+	}
+	if !bytes.HasPrefix([]byte(token), []byte(tokenPrefix)) {
+		return Principal{}, fmt.Errorf("%w: there is no such token", ErrNoSession)
+	}
+	hash := []byte(secretHash(token))
+	var p Principal
+	var stale bool
+	err := d.store.View(ctx, func(r orchestrator.Reader) error {
+		t, u, err := d.valid(r, hash)
+		if err != nil {
+			return err
+		}
+		p = u.principal()
+		p.Token, p.TokenName = t.ID, t.Name
+		p.Restricted, p.Scopes = len(t.Scopes) > 0, t.Scopes
+		stale = !t.UsedAt.Equal(d.now().Truncate(time.Hour))
+		return nil
+	})
+	if err != nil || !stale {
+		return p, err
+	}
+	err = d.store.Update(ctx, func(w orchestrator.Writer) error {
+		was, _, err := d.valid(w, hash)
+		if err != nil {
+			return err
+		}
+		t := *was
+		t.UsedAt = d.now().Truncate(time.Hour)
+		return put(w, was, &t)
+	})
+	if errors.Is(err, ErrNoSession) || ctx.Err() != nil {
+		return Principal{}, err
+	}
+	if err != nil {
+		d.log.Error("the use of a token was not written down", "user", p.User, "token", p.Token, "error", err)
+	}
+	return p, nil
+}
+
+// valid returns a token that has not expired, and its owner, who may sign in.
+func (d *Directory) valid(r orchestrator.Reader, hash []byte) (*tokenRecord, *userRecord, error) {
+	t, err := findBy[tokenRecord](r, indexTokenByHash, hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t == nil {
+		return nil, nil, fmt.Errorf("%w: there is no such token", ErrNoSession)
+	}
+	if !d.now().Before(t.ExpiresAt) {
+		return nil, nil, fmt.Errorf("%w: the token %q has expired on %s", ErrNoSession, t.Name, t.ExpiresAt.Format(time.DateOnly))
+	}
+	u, err := find[userRecord](r, []byte(t.User))
+	if err != nil {
+		return nil, nil, err
+	}
+	if u == nil || u.Disabled {
+		return nil, nil, fmt.Errorf("%w: the token's owner may not sign in", ErrNoSession)
+	}
+	return t, u, nil
+}
+
+func adminTokenPrincipal() Principal {
+	return Principal{User: AdminTokenUser, DisplayName: AdminTokenUser, Role: RoleAdmin, Token: AdminTokenUser}
+}
