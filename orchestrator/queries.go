@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -212,6 +211,7 @@ func sourceOf(r Reader, h query.Hint) (deviceSource, bool, error) {
 type matcher struct {
 	*deviceSearch
 	queries []*query.Matcher
+	scratch Device
 }
 
 func (d *deviceSearch) at(now time.Time) *matcher {
@@ -220,6 +220,23 @@ func (d *deviceSearch) at(now time.Time) *matcher {
 		m.queries = append(m.queries, q.At(now))
 	}
 	return m
+}
+
+// look decodes a record and returns the device if it is among those that are
+// searched for, otherwise nil.
+func (m *matcher) look(id string, rec []byte) (*Device, error) {
+	dev := &m.scratch
+	if err := parseDevice(id, rec, dev); err != nil {
+		return nil, err
+	}
+	ok, err := m.match(dev)
+	if err != nil || !ok {
+		return nil, err
+	}
+	out := *dev
+	// The maps are the caller's now.
+	dev.Labels, dev.Versions = nil, nil
+	return &out, nil
 }
 
 // match says whether a device is among those that are searched for.
@@ -276,16 +293,6 @@ func (f *DeviceFilter) matches(dev *Device) bool {
 	return false
 }
 
-// decodeDevice is decode without its strictness, which costs as much again and
-// is the business of Check.
-func decodeDevice(id string, rec []byte) (*Device, error) {
-	dev := &Device{}
-	if err := json.Unmarshal(rec, dev); err != nil {
-		return nil, fmt.Errorf("record %s %q does not decode: %w", tableDevices, id, err)
-	}
-	return dev, nil
-}
-
 // record reads a device that a source names; nil if a list names one that does
 // not exist.
 func (d *deviceSearch) record(r Reader, id string) ([]byte, error) {
@@ -315,11 +322,7 @@ func (d *deviceSearch) page(r Reader, now time.Time, p Page) (items []Device, ne
 			}
 		}
 		var dev *Device
-		if dev, err = decodeDevice(id, rec); err != nil {
-			return false
-		}
-		var ok bool
-		if ok, err = m.match(dev); ok {
+		if dev, err = m.look(id, rec); dev != nil {
 			items = append(items, *dev)
 		}
 		return err == nil
@@ -391,16 +394,9 @@ func (d *deviceSearch) lookAt(part []found, now time.Time) error {
 	m := d.at(now)
 	for i := range part {
 		f := &part[i]
-		dev, err := decodeDevice(f.id, f.rec)
-		if err != nil {
+		var err error
+		if f.dev, err = m.look(f.id, f.rec); err != nil {
 			return err
-		}
-		ok, err := m.match(dev)
-		if err != nil {
-			return err
-		}
-		if ok {
-			f.dev = dev
 		}
 	}
 	return nil

@@ -1,0 +1,184 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"davit/schemas"
+)
+
+// registryStart is when the first thing of a registry happened.
+var registryStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// RegistryDevice is device number i of a registry: four types, sixteen sites,
+// eight versions, every third online, the last a hundred of a label of their own.
+func RegistryDevice(i, of int) Device {
+	d := Device{
+		ID: fmt.Sprintf("dev-%06d", i), Type: fmt.Sprintf("type-%d", i%4), Online: i%3 == 0,
+		Versions: map[string]string{"application": fmt.Sprintf("1.%d.0", i/4%8), "bootloader": "3.1"},
+		Labels:   map[string]string{"site": fmt.Sprintf("site-%d", i/4%16), "serial": fmt.Sprintf("SN%08X", uint32(i)*2654435761)},
+		Module:   "esp32-4.2", Dialect: "ayla", MaxChunk: 4096, Revision: 1, CreatedAt: registryStart,
+		LastSeen: registryStart.Add(time.Duration(i) * time.Second), HelloAt: registryStart.Add(time.Duration(i) * time.Second),
+	}
+	if i >= of-100 {
+		d.Labels["ring"] = "canary"
+	}
+	return d
+}
+
+// BuildRegistry fills an empty store through put, in big transactions: devices
+// as RegistryDevice says, 40 groups (every fourth dynamic), 50 images, and jobs, the
+// first of which has an execution on every device and the others on 100.
+func BuildRegistry(ctx context.Context, store Store, devices, jobs int) error {
+	b := &registryBuilder{ctx: ctx, store: store, devices: devices}
+	for _, step := range []func() error{b.catalog, b.fleet, b.groups, func() error { return b.jobs(jobs) }} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type registryBuilder struct {
+	ctx     context.Context
+	store   Store
+	devices int
+}
+
+// batches calls fn for 0 to n-1, 5,000 to a transaction.
+func (b *registryBuilder) batches(n int, fn func(t *txn, i int) error) error {
+	const batch = 5000
+	for from := 0; from < n; from += batch {
+		if err := b.store.Update(b.ctx, func(w Writer) error {
+			t := newTxn(b.ctx, w, registryStart.Add(time.Duration(from)*time.Second))
+			for i := from; i < min(from+batch, n); i++ {
+				if err := fn(t, i); err != nil {
+					return err
+				}
+			}
+			return t.flush()
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *registryBuilder) catalog() error {
+	return b.batches(50, func(t *txn, i int) error {
+		if i < 2 {
+			id := []string{"application", "bootloader"}[i]
+			if err := put(t, nil, &ImageType{ID: id, Name: id, Revision: 1, CreatedAt: t.now}); err != nil {
+				return err
+			}
+		}
+		if i < 4 {
+			id := fmt.Sprintf("type-%d", i)
+			if err := put(t, nil, &DeviceType{ID: id, Name: id, Dialect: "ayla", Revision: 1, CreatedAt: t.now, ImageTypes: []EnabledImageType{
+				{ID: "application", VersionProperty: "app_version"}, {ID: "bootloader", VersionProperty: "boot_version"},
+			}}); err != nil {
+				return err
+			}
+		}
+		m := &Image{
+			ID: fmt.Sprintf("img-%03d", i), ImageType: "application", DeviceTypes: []string{"type-0", "type-1", "type-2", "type-3"},
+			Version: fmt.Sprintf("1.%d.0", i), Size: 1 << 16, SHA256: fmt.Sprintf("%064x", i), Format: "binary",
+			Tags: []string{fmt.Sprintf("tag-%d", i%5)}, Revision: 1, CreatedAt: t.now.Add(time.Duration(i) * time.Second),
+		}
+		if err := put(t, nil, m); err != nil {
+			return err
+		}
+		return t.audit("create", KindImage, m.ID, nil, m)
+	})
+}
+
+func (b *registryBuilder) fleet() error {
+	return b.batches(b.devices, func(t *txn, i int) error {
+		d := RegistryDevice(i, b.devices)
+		if err := put(t, nil, &d); err != nil {
+			return err
+		}
+		if i%10 > 0 {
+			return nil
+		}
+		t.actor = Actor{Name: fmt.Sprintf("user-%d", i%7), Kind: ActorUser}
+		return t.audit("create", KindDevice, d.ID, nil, &d)
+	})
+}
+
+func (b *registryBuilder) groups() error {
+	return b.batches(40, func(t *txn, i int) error {
+		g := &Group{ID: fmt.Sprintf("group-%02d", i), Devices: []string{}, Revision: 1, CreatedAt: t.now}
+		if i%4 == 0 {
+			g.Query = fmt.Sprintf(`type == "type-%d" and label.site == "site-%d" and version.application < "1.5"`, i/4%4, i%16)
+			return put(t, nil, g)
+		}
+		for n := range min(100, b.devices) {
+			g.Devices = append(g.Devices, RegistryDevice(n*b.devices/100, b.devices).ID)
+		}
+		return put(t, nil, g)
+	})
+}
+
+func (b *registryBuilder) jobs(jobs int) error {
+	for j := range jobs {
+		p := &progressRecord{Name: fmt.Sprintf("job-%03d", j), State: JobRunning, Counts: map[schemas.State]int{}, Causes: map[schemas.Cause]int{}, Seq: uint64(j + 1)}
+		targets := min(100, b.devices)
+		if j == 0 {
+			targets = b.devices
+		}
+		if err := b.batches(targets, func(t *txn, i int) error { return t.registryExecution(p, i, targets) }); err != nil {
+			return err
+		}
+		if err := b.batches(1, func(t *txn, _ int) error { return t.registryJob(p, targets) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// registryExecution makes one in ten executions fail and one in ten wait.
+func (t *txn) registryExecution(p *progressRecord, i, of int) error {
+	rev, err := t.nextRev()
+	if err != nil {
+		return err
+	}
+	e := &executionRecord{Rev: rev, Tracked: Tracked{Order: p.Seq<<32 | uint64(i), SHA256: fmt.Sprintf("%064x", 1), Execution: Execution{
+		ID: fmt.Sprintf("ex-%s-%06d", p.Name, i), Job: p.Name, Device: RegistryDevice(i, of).ID, Image: "img-001", ImageType: "application",
+		Version: "1.1.0", Attempt: 1, State: schemas.StateSucceeded, BytesDone: 1 << 16, BytesTotal: 1 << 16, CreatedAt: t.now, EndedAt: t.now,
+	}}}
+	switch i % 10 {
+	case 0:
+		e.State, e.Cause = schemas.StateFailed, schemas.CauseSerial
+		p.Causes[e.Cause]++
+	case 1:
+		e.State, e.BytesDone, e.EndedAt = schemas.StateQueued, 0, time.Time{}
+	}
+	p.Added++
+	if err := t.count(p, "", e.State); err != nil {
+		return err
+	}
+	return put(t, nil, e)
+}
+
+func (t *txn) registryJob(p *progressRecord, targets int) error {
+	job := &jobRecord{Name: p.Name, Image: "img-001", Targets: targets, Revision: 1, CreatedAt: t.now.Add(time.Duration(p.Seq) * time.Minute)}
+	p.StartedAt = job.CreatedAt
+	if err := t.bump(p); err != nil {
+		return err
+	}
+	if err := writeNumber(t, metaJobSeq, p.Seq); err != nil {
+		return err
+	}
+	if err := put(t, nil, job); err != nil {
+		return err
+	}
+	return put(t, nil, &progressRecord{
+		Name: p.Name, State: p.State, Counts: maps.Clone(p.Counts), Causes: maps.Clone(p.Causes), Rev: p.Rev, Seq: p.Seq, Added: p.Added, StartedAt: p.StartedAt,
+	})
+}
+
+// ParseDevice is parseDevice.
+func ParseDevice(rec []byte, into *Device) error { return parseDevice("x", rec, into) }
