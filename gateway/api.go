@@ -26,6 +26,9 @@ type APIOptions struct {
 	Credentials Credentials
 	// Tokens are the API's own.
 	Tokens *Tokens
+	// Provision keeps devices and bridges with their credentials; nil makes one
+	// of Service and Credentials. Whoever else adds devices has to share it.
+	Provision *Provisioner
 	// Console answers every path outside /v1 that is not one of the API's own;
 	// nil leaves it out. It does its own redirecting to the sign-in.
 	Console http.Handler
@@ -57,6 +60,7 @@ const (
 	defaultMaxUpload = 12 << 30
 	maxUploads       = 8   // at the same time
 	maxLongPolls     = 512 // at the same time
+	maxStreams       = 512 // of events, at the same time
 )
 
 // API is the HTTP API: an http.Handler.
@@ -66,7 +70,8 @@ type API struct {
 	spec      *huma.OpenAPI
 	uploads   chan struct{} // one slot for each upload under way
 	polls     chan struct{} // one slot for each long poll under way
-	provision provisioner
+	streams   chan struct{} // one slot for each stream of events
+	provision *Provisioner
 	unlisted  []string // operations that the matrix does not have
 }
 
@@ -81,20 +86,30 @@ func NewAPI(o APIOptions) (*API, error) {
 		options: o,
 		uploads: make(chan struct{}, maxUploads),
 		polls:   make(chan struct{}, maxLongPolls),
+		streams: make(chan struct{}, maxStreams),
+
+		provision: o.Provision,
 	}
-	a.provision.service, a.provision.credentials = o.Service, o.Credentials
-	api := humago.New(mux, humaConfig())
+	if a.provision == nil {
+		a.provision = NewProvisioner(o.Service, o.Credentials)
+	}
+	api := humago.New(mux, a.humaConfig())
 	a.spec = api.OpenAPI()
 	a.imageTypeRoutes(api)
 	a.deviceTypeRoutes(api)
 	a.imageRoutes(api)
+	a.uploadRoutes(api)
 	a.deviceRoutes(api)
+	a.importRoutes(api)
 	a.bridgeRoutes(api)
 	a.groupRoutes(api)
 	a.jobRoutes(api)
+	a.fleetRoutes(api)
+	a.auditRoutes(api)
 	if len(a.unlisted) > 0 {
 		return nil, fmt.Errorf("operations %q are not in the matrix of gateway/people/operations.go, so nobody may do them", a.unlisted)
 	}
+	finishDocument(a.spec)
 	if err := a.plainRoutes(mux); err != nil {
 		return nil, err
 	}
@@ -108,22 +123,25 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 // OpenAPI returns the OpenAPI 3.1 document as YAML.
 func (a *API) OpenAPI() ([]byte, error) { return a.spec.YAML() }
 
-func humaConfig() huma.Config {
+func (a *API) humaConfig() huma.Config {
 	c := huma.DefaultConfig("davit", "1")
-	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, groups, jobs and executions.\n\n" +
+	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, groups, jobs and executions, people, events and the audit log.\n\n" +
 		"Errors are problems of RFC 9457. Listings return {\"items\", \"next\"}; pass next as after to go on, until it is absent."
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	// No documentation page from elsewhere, no $schema links: the paths below are ours (plainRoutes).
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil
 	c.RejectUnknownQueryParameters = true
-	c.Transformers = []huma.Transformer{explain}
+	c.Transformers = []huma.Transformer{a.explain}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "An API token; the first one is in admin.token in the server's data folder."},
 	}
 	c.Security = []map[string][]string{{"token": {}}}
 	// Durations stand in JSON as text.
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[orchestrator.Duration](), reflect.TypeFor[string]())
+	// Records of any kind stand in the audit log as they are.
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[anyRecord]())
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[Problem]())
 	return c
 }
 
@@ -199,16 +217,7 @@ type Page[T any] struct {
 
 // Answers and requests with a JSON body, as huma wants them.
 type (
-	bodyOf[T any]  struct{ Body T }
-	created[T any] struct {
-		Location string `header:"Location" doc:"The path of what was created."`
-		Body     T
-	}
-	createOf[T any] struct{ Body T }
-	patchOf[T any]  struct {
-		ID
-		Body T
-	}
+	bodyOf[T any] struct{ Body T }
 	nothing struct{}
 )
 
@@ -227,13 +236,6 @@ func one[T any](v T, err error) (*bodyOf[T], error) {
 		return nil, err
 	}
 	return &bodyOf[T]{v}, nil
-}
-
-func made[T any](path string, v T, err error) (*created[T], error) {
-	if err != nil {
-		return nil, err
-	}
-	return &created[T]{path, v}, nil
 }
 
 // route registers an operation whose errors become problems. call is the

@@ -13,63 +13,28 @@ import (
 type DeviceCredentials struct {
 	Device   orchestrator.Device `json:"device" doc:"The device's record"`
 	Username string              `json:"username" doc:"The MQTT user name: the device's id"`
-	Password string              `json:"password" doc:"The MQTT password; it is kept nowhere and shown this once"`
+	Password string              `json:"password,omitempty" doc:"The MQTT password; it is kept nowhere and shown this once"`
+	Note     string              `json:"note,omitempty" doc:"Why there is no password, and how to get one"`
 }
 
-// Bridge is a program that connects for several devices.
-type Bridge struct {
-	ID      string   `json:"id" doc:"The bridge's id; devices and bridges share one name space"`
-	Devices []string `json:"devices" nullable:"false" doc:"The devices that it acts for"`
+type devicesInput struct {
+	PageQuery
+	Type    string `query:"type" maxLength:"64" doc:"Only devices of this device type."`
+	Group   string `query:"group" maxLength:"64" doc:"Only devices that belong to this group."`
+	Text    string `query:"text" maxLength:"256" doc:"Only devices with this in the id or a label, whatever the case."`
+	Label   string `query:"label" maxLength:"512" doc:"Only devices with this label: NAME or NAME=VALUE."`
+	Version string `query:"version" maxLength:"512" doc:"Only devices that report this version: IMAGE_TYPE=VERSION."`
+	Online  string `query:"online" enum:"true,false" doc:"Only devices that are connected, or only those that are not."`
+	Query   string `query:"query" maxLength:"8192" doc:"Only devices that this query finds; docs/queries.md explains the language."`
 }
 
-// BridgeCredentials is a bridge and the credentials that it connects to the
-// broker with. The password is shown this once.
-type BridgeCredentials struct {
-	ID       string   `json:"id" doc:"The bridge's id"`
-	Devices  []string `json:"devices" nullable:"false" doc:"The devices that it acts for"`
-	Username string   `json:"username" doc:"The MQTT user name: the bridge's id"`
-	Password string   `json:"password" doc:"The MQTT password; it is kept nowhere and shown this once"`
-}
-
-// newBridge is a bridge to be made known.
-type newBridge struct {
-	ID      string   `json:"id" doc:"1 to 64 characters of A-Z a-z 0-9 . _ -; no device may have the same"`
-	Devices []string `json:"devices" minItems:"1" maxItems:"64" doc:"The devices that the bridge acts for; they have to exist."`
-}
-
-func (a *API) deviceRoutes(api huma.API) {
-	s := a.options.Service
-	route(a, api, "POST /v1/devices", "create device",
-		func(ctx context.Context, in *createOf[orchestrator.NewDevice]) (*created[DeviceCredentials], error) {
-			d, password, err := a.provision.addDevice(ctx, in.Body)
-			return made("/v1/devices/"+d.ID, DeviceCredentials{d, d.ID, password}, err)
-		}, describe("Makes a device known and gives it credentials for the broker. The password is in this answer only. "+
-			"If an earlier attempt broke off half-way, repeating it finishes it."))
-	route(a, api, "GET /v1/devices", "list devices",
-		func(ctx context.Context, in *PageQuery) (*bodyOf[Page[orchestrator.Device]], error) {
-			return listing(s.Devices(ctx, orchestrator.DeviceFilter{}, in.page()))
-		})
-	route(a, api, "GET /v1/devices/{id}", "get device",
-		func(ctx context.Context, in *ID) (*bodyOf[orchestrator.Device], error) {
-			return one(s.Device(ctx, in.ID))
-		})
-	route(a, api, "PATCH /v1/devices/{id}", "change device",
-		func(ctx context.Context, in *patchOf[orchestrator.DevicePatch]) (*bodyOf[orchestrator.Device], error) {
-			return one(s.UpdateDevice(ctx, in.ID.ID, in.Body))
-		}, describe("labels replaces all labels; a field that is left out stays as it is."))
-	route(a, api, "DELETE /v1/devices/{id}", "delete device",
-		func(ctx context.Context, in *ID) (*nothing, error) {
-			return nil, a.provision.removeDevice(ctx, in.ID)
-		}, describe("Removes the device and its credentials."))
-	route(a, api, "POST /v1/devices/{id}/credentials", "rotate device credentials",
-		func(ctx context.Context, in *ID) (*bodyOf[DeviceCredentials], error) {
-			d, password, err := a.provision.rotateDevice(ctx, in.ID)
-			return one(DeviceCredentials{d, d.ID, password}, err)
-		}, describe("Gives the device a new password; the old one is refused from now on."))
-	route(a, api, "GET /v1/devices/{id}/executions", "list device executions",
-		func(ctx context.Context, in *idPage) (*bodyOf[Page[orchestrator.Execution]], error) {
-			return listing(s.DeviceExecutions(ctx, in.ID.ID, in.page()))
-		})
+func (in *devicesInput) filter() orchestrator.DeviceFilter {
+	f := orchestrator.DeviceFilter{Type: in.Type, Group: in.Group, Text: in.Text, Label: in.Label, Version: in.Version, Query: in.Query}
+	if in.Online != "" {
+		online := in.Online == "true"
+		f.Online = &online
+	}
+	return f
 }
 
 type idPage struct {
@@ -77,28 +42,59 @@ type idPage struct {
 	PageQuery
 }
 
-func (a *API) bridgeRoutes(api huma.API) {
-	route(a, api, "POST /v1/bridges", "create bridge",
-		func(ctx context.Context, in *createOf[newBridge]) (*created[BridgeCredentials], error) {
-			password, err := a.provision.addBridge(ctx, in.Body.ID, in.Body.Devices)
-			id := in.Body.ID
-			return made("/v1/bridges/"+id, BridgeCredentials{id, in.Body.Devices, id, password}, err)
-		}, describe("Gives a bridge credentials for the broker, with which it acts for the named devices. The password is in this answer only."))
-	route(a, api, "GET /v1/bridges", "list bridges",
-		func(ctx context.Context, in *PageQuery) (*bodyOf[Page[Bridge]], error) {
-			return listing(a.provision.bridges(ctx, in.page()))
-		})
-	route(a, api, "GET /v1/bridges/{id}", "get bridge",
-		func(ctx context.Context, in *ID) (*bodyOf[Bridge], error) {
-			return one(a.provision.bridge(ctx, in.ID))
-		})
-	route(a, api, "DELETE /v1/bridges/{id}", "delete bridge",
+// partial explains pages of listings with filters.
+const partial = "Filters can be combined; a page may then be short, or empty, and still have a next one, because each page looks at a bounded part of the records."
+
+func (a *API) deviceRoutes(api huma.API) {
+	s := a.options.Service
+	route(a, api, "POST /v1/devices", "create device", a.createDevice,
+		describe("Makes a device known and gives it credentials for the broker. The password is in this answer only. "+
+			"If an earlier attempt broke off half-way, repeating it finishes it."))
+	route(a, api, "GET /v1/devices", "list devices",
+		func(ctx context.Context, in *devicesInput) (*bodyOf[Page[orchestrator.Device]], error) {
+			return listing(s.Devices(ctx, in.filter(), in.page()))
+		}, describe(partial))
+	route(a, api, "GET /v1/devices/{id}", "get device",
+		func(ctx context.Context, in *ID) (*taggedOf[orchestrator.DeviceDetail], error) {
+			d, err := s.DeviceDetail(ctx, in.ID)
+			return tagged(d, d.Revision, err)
+		}, describe("The ETag is for edits only: what the device reports changes without it, so If-None-Match is not honoured."))
+	route(a, api, "PATCH /v1/devices/{id}", "change device",
+		func(ctx context.Context, in *patchOf[orchestrator.DevicePatch]) (*taggedOf[orchestrator.Device], error) {
+			var err error
+			if in.Body.Precondition, err = in.precondition(); err != nil {
+				return nil, err
+			}
+			d, err := s.UpdateDevice(ctx, in.ID.ID, in.Body)
+			return tagged(d, d.Revision, err)
+		}, describe("labels replaces all labels; a field that is left out stays as it is."))
+	route(a, api, "DELETE /v1/devices/{id}", "delete device",
 		func(ctx context.Context, in *ID) (*nothing, error) {
-			return nil, a.provision.removeBridge(ctx, in.ID)
-		}, describe("Removes the bridge's credentials; its devices stay."))
-	route(a, api, "POST /v1/bridges/{id}/credentials", "rotate bridge credentials",
-		func(ctx context.Context, in *ID) (*bodyOf[BridgeCredentials], error) {
-			b, password, err := a.provision.rotateBridge(ctx, in.ID)
-			return one(BridgeCredentials{b.ID, b.Devices, b.ID, password}, err)
-		}, describe("Gives the bridge a new password; the old one is refused from now on."))
+			return nil, a.provision.RemoveDevice(ctx, in.ID)
+		}, describe("Removes the device and its credentials, and takes it out of the lists of bridges."))
+	route(a, api, "POST /v1/devices/{id}/credentials", "rotate device credentials",
+		func(ctx context.Context, in *ID) (*bodyOf[DeviceCredentials], error) {
+			d, password, err := a.provision.RotateDevice(ctx, in.ID)
+			return one(DeviceCredentials{Device: d, Username: d.ID, Password: password}, err)
+		}, describe("Gives the device a new password; the old one is refused from now on."))
+	route(a, api, "GET /v1/devices/{id}/executions", "list device executions",
+		func(ctx context.Context, in *idPage) (*bodyOf[Page[orchestrator.Execution]], error) {
+			return listing(s.DeviceExecutions(ctx, in.ID.ID, in.page()))
+		})
+}
+
+func (a *API) createDevice(ctx context.Context, in *createOf[orchestrator.NewDevice]) (*created[DeviceCredentials], error) {
+	return maker[orchestrator.NewDevice, DeviceCredentials]{
+		"create-device",
+		func(ctx context.Context, n orchestrator.NewDevice) (DeviceCredentials, error) {
+			d, password, err := a.provision.AddDevice(ctx, n)
+			return DeviceCredentials{Device: d, Username: d.ID, Password: password}, err
+		},
+		func(ctx context.Context, id string) (DeviceCredentials, error) {
+			d, err := a.options.Service.Device(ctx, id)
+			return DeviceCredentials{Device: d, Username: d.ID,
+				Note: "The password was shown in the first answer and is kept nowhere. POST /v1/devices/" + id + "/credentials gives the device a new one."}, err
+		},
+		func(c DeviceCredentials) place { return place{"/v1/devices/" + c.Device.ID, c.Device.Revision} },
+	}.answer(ctx, in)
 }

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -18,19 +16,28 @@ import (
 
 func (a *API) imageRoutes(api huma.API) {
 	s := a.options.Service
-	route(a, api, "POST /v1/images", "create image", a.upload, uploadBody,
-		describe("The body is the image file as it is, raw binary or Intel HEX; it is streamed to disk. What describes it stands in the query. "+
-			"Answers 413 with the limit if the file or the image is too large, 507 if the disk is full, 429 while too many uploads are under way. "+
-			"Send \"Expect: 100-continue\" to have a refusal before the body is sent."))
+	route(a, api, "POST /v1/images", "create image", a.upload, fileBody,
+		describe("Upload and image in one step: the body is the image file as it is, raw binary or Intel HEX; it is streamed to disk. What describes it stands in the query. "+
+			"An Idempotency-Key compares the query and the length of the file, not its bytes. "+refusals))
 	route(a, api, "GET /v1/images", "list images",
 		func(ctx context.Context, in *imagesInput) (*bodyOf[Page[orchestrator.Image]], error) {
-			filter := orchestrator.ImageFilter{ImageType: in.ImageType, DeviceType: in.DeviceType, Tag: in.Tag}
+			filter := orchestrator.ImageFilter{ImageType: in.ImageType, DeviceType: in.DeviceType, Tag: in.Tag, Text: in.Text, Archived: in.Archived}
 			return listing(s.Images(ctx, filter, in.page()))
-		})
+		}, describe(partial))
 	route(a, api, "GET /v1/images/{id}", "get image",
-		func(ctx context.Context, in *ID) (*bodyOf[orchestrator.Image], error) {
-			return one(s.Image(ctx, in.ID))
+		func(ctx context.Context, in *freshID) (*taggedOf[orchestrator.Image], error) {
+			i, err := s.Image(ctx, in.ID.ID)
+			return fresh(in.Fresh, i, i.Revision, err)
 		})
+	route(a, api, "PATCH /v1/images/{id}", "change image",
+		func(ctx context.Context, in *patchOf[orchestrator.ImagePatch]) (*taggedOf[orchestrator.Image], error) {
+			var err error
+			if in.Body.Precondition, err = in.precondition(); err != nil {
+				return nil, err
+			}
+			i, err := s.UpdateImage(ctx, in.ID.ID, in.Body)
+			return tagged(i, i.Revision, err)
+		}, describe("Fields that are left out stay as they are. What the image is never changes once a job has used it. archived hides the image and keeps new jobs from it; it is refused with 409 while a job needs the image."))
 	route(a, api, "GET /v1/images/{id}/content", "download image", a.download, downloadAnswers,
 		describe("The flat binary that the host MCU gets. Ranges and conditional requests are honoured; the ETag is the SHA-256."))
 	route(a, api, "DELETE /v1/images/{id}", "delete image",
@@ -43,10 +50,13 @@ type imagesInput struct {
 	PageQuery
 	ImageType  string `query:"image_type" maxLength:"64" doc:"Only images of this image type."`
 	DeviceType string `query:"device_type" maxLength:"64" doc:"Only images that fit this device type."`
-	Tag        string `query:"tag" doc:"Only images with this tag."`
+	Tag        string `query:"tag" maxLength:"256" doc:"Only images with this tag."`
+	Text       string `query:"text" maxLength:"256" doc:"Only images with this in version, description, file name or tags, whatever the case."`
+	Archived   bool   `query:"archived" doc:"Archived images instead of the others."`
 }
 
 type uploadInput struct {
+	Keyed
 	ImageType   string   `query:"image_type" required:"true" minLength:"1" maxLength:"64" doc:"The category of firmware."`
 	DeviceTypes []string `query:"device_type,explode" required:"true" minItems:"1" doc:"The device types that the image fits; repeatable."`
 	Version     string   `query:"version" required:"true" minLength:"1" doc:"The version that the host MCU will report."`
@@ -56,79 +66,30 @@ type uploadInput struct {
 	FileName    string   `query:"file_name" doc:"The name that a download gets, if the file is a raw binary."`
 	Format      string   `query:"format" enum:"auto,binary,ihex" default:"auto" doc:"auto tells by the content."`
 
-	request *http.Request
-	writer  http.ResponseWriter
+	body rawBody
 }
 
-// Resolve gives the handler the request, whose body huma would read into memory.
+// Resolve implements huma.Resolver.
 func (in *uploadInput) Resolve(ctx huma.Context) []error {
-	in.request, in.writer = humago.Unwrap(ctx)
+	in.body.take(ctx)
 	return nil
 }
 
 var _ huma.Resolver = (*uploadInput)(nil)
 
-func uploadBody(op *huma.Operation) {
-	op.RequestBody = &huma.RequestBody{
-		Required: true,
-		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}},
-	}
-}
-
 func (a *API) upload(ctx context.Context, in *uploadInput) (*created[orchestrator.Image], error) {
-	select {
-	case a.uploads <- struct{}{}:
-		defer func() { <-a.uploads }()
-	default:
-		return nil, busy(fmt.Sprintf("%d uploads are under way already; try again in a moment.", maxUploads))
-	}
-	if in.request.ContentLength > a.options.MaxUpload {
-		return nil, a.tooLong()
-	}
-	paced := in.request.Body
-	body := &uploadReader{Reader: http.MaxBytesReader(in.writer, paced, a.options.MaxUpload), metrics: a.options.Metrics}
-	image, err := a.options.Service.UploadImage(ctx, orchestrator.NewImage{
+	n := orchestrator.NewImage{
 		ImageType: in.ImageType, DeviceTypes: in.DeviceTypes, Version: in.Version, MinVersion: in.MinVersion,
 		Description: in.Description, Tags: in.Tags, FileName: in.FileName, Format: in.Format,
-	}, body)
-	if err != nil && body.err != nil {
-		return nil, a.bodyProblem(body)
 	}
-	return made("/v1/images/"+image.ID, image, err)
-}
-
-// uploadReader remembers why the body ended: whoever reads it may wrap that
-// in an error about the image.
-type uploadReader struct {
-	io.Reader
-	metrics *Metrics
-	read    int64
-	err     error // other than io.EOF
-}
-
-func (u *uploadReader) Read(p []byte) (int, error) {
-	n, err := u.Reader.Read(p)
-	u.read += int64(n)
-	u.metrics.uploadedBytes(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		u.err = err
+	once, err := in.once(ctx, "create-image", []any{n, in.body.request.ContentLength})
+	if err != nil {
+		return nil, err
 	}
-	return n, err
-}
-
-func (a *API) bodyProblem(u *uploadReader) error {
-	var long *http.MaxBytesError
-	switch {
-	case errors.As(u.err, &long):
-		return a.tooLong()
-	case errors.Is(u.err, errBodyStalled):
-		return newProblem(http.StatusRequestTimeout, fmt.Sprintf("The upload stalled after %d bytes and was given up; nothing of it was kept.", u.read))
-	}
-	return newProblem(http.StatusBadRequest, fmt.Sprintf("The upload broke off after %d bytes (%v); nothing of it was kept.", u.read, u.err))
-}
-
-func (a *API) tooLong() error {
-	return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("The file is longer than this server takes: at most %d bytes.", a.options.MaxUpload))
+	image, err := receive(a, in.body, func(body io.Reader) (orchestrator.Image, error) {
+		return a.options.Service.UploadImage(once, n, body)
+	})
+	return a.images().made(ctx, image, err)
 }
 
 func downloadAnswers(op *huma.Operation) {

@@ -3,12 +3,12 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // Limits of a long poll.
@@ -24,17 +24,45 @@ type JobDetail struct {
 	Next       string                   `json:"next,omitempty" doc:"If there are more, pass it as after to /v1/jobs/{name}/executions."`
 }
 
-type jobName struct {
+// JobName is the name in a path.
+type JobName struct {
 	Name string `path:"name" maxLength:"64" doc:"The job's name"`
+}
+
+type jobsInput struct {
+	PageQuery
+	State string `query:"state" enum:"draft,running,paused,completed,canceled" doc:"Only jobs in this state."`
+	Image string `query:"image" maxLength:"64" doc:"Only jobs that deploy this image."`
+	Text  string `query:"text" maxLength:"256" doc:"Only jobs with this in the name or description, whatever the case."`
 }
 
 type jobPage struct {
-	Name string `path:"name" maxLength:"64" doc:"The job's name"`
+	JobName
 	PageQuery
+	State []string `query:"state,explode" maxItems:"16" enum:"queued,offered,accepted,downloading,downloaded,installing,booting,succeeded,rejected,failed,timed_out,canceled" doc:"Only executions in this state; repeatable."`
+}
+
+func (in *jobPage) filter() orchestrator.ExecutionFilter {
+	var f orchestrator.ExecutionFilter
+	for _, s := range in.State {
+		f.States = append(f.States, schemas.State(s))
+	}
+	return f
+}
+
+type jobPatch struct {
+	JobName
+	Conditional
+	Body orchestrator.JobPatch
+}
+
+type retryInput struct {
+	JobName
+	Body *orchestrator.RetryRequest
 }
 
 type changesInput struct {
-	Name  string `path:"name" maxLength:"64" doc:"The job's name"`
+	JobName
 	Since uint64 `query:"since" doc:"The rev of the answer before; 0 or absent for everything."`
 	Wait  string `query:"wait" doc:"How long to wait for a change, for example 30s; at most 1m." default:"30s"`
 }
@@ -43,26 +71,69 @@ func (a *API) jobRoutes(api huma.API) {
 	s := a.options.Service
 	route(a, api, "POST /v1/jobs", "create job",
 		func(ctx context.Context, in *createOf[orchestrator.NewJob]) (*created[orchestrator.Job], error) {
-			j, err := s.CreateJob(ctx, in.Body)
-			return made("/v1/jobs/"+j.Name, j, err)
-		}, describe("A job brings the named devices, and those that the named groups have now, to an image. With start it is started at once."))
+			return maker[orchestrator.NewJob, orchestrator.Job]{
+				"create-job", s.CreateJob, s.Job,
+				func(j orchestrator.Job) place { return place{"/v1/jobs/" + j.Name, j.Revision} },
+			}.answer(ctx, in)
+		}, describe("A job brings the named devices, and those that the named groups and the query have now, to an image. With start it is started at once."))
 	route(a, api, "GET /v1/jobs", "list jobs",
-		func(ctx context.Context, in *PageQuery) (*bodyOf[Page[orchestrator.Job]], error) {
-			return listing(s.Jobs(ctx, orchestrator.JobFilter{}, in.page()))
-		})
-	route(a, api, "GET /v1/jobs/{name}", "get job", a.jobDetail)
+		func(ctx context.Context, in *jobsInput) (*bodyOf[Page[orchestrator.Job]], error) {
+			filter := orchestrator.JobFilter{State: orchestrator.JobState(in.State), Image: in.Image, Text: in.Text}
+			return listing(s.Jobs(ctx, filter, in.page()))
+		}, describe("The newest first. "+partial))
+	route(a, api, "GET /v1/jobs/{name}", "get job", a.jobDetail,
+		describe("The ETag is for edits only: a job's progress changes without it, so If-None-Match is not honoured."))
+	route(a, api, "PATCH /v1/jobs/{name}", "change job",
+		func(ctx context.Context, in *jobPatch) (*taggedOf[orchestrator.Job], error) {
+			var err error
+			if in.Body.Precondition, err = in.precondition(); err != nil {
+				return nil, err
+			}
+			j, err := s.UpdateJob(ctx, in.Name, in.Body)
+			return tagged(j, j.Revision, err)
+		}, describe("Fields that are left out stay as they are."))
+	route(a, api, "POST /v1/jobs/preview", "preview job",
+		func(ctx context.Context, in *bodyOf[orchestrator.NewJob]) (*bodyOf[orchestrator.JobPreview], error) {
+			return one(s.PreviewJob(ctx, in.Body))
+		}, describe("What the job would do if it were created now; nothing is created."))
+	a.jobControlRoutes(api)
+	a.jobProgressRoutes(api)
+}
+
+func (a *API) jobControlRoutes(api huma.API) {
+	s := a.options.Service
+	act := func(path, words, what string, do func(context.Context, string) (orchestrator.Job, error)) {
+		route(a, api, "POST /v1/jobs/{name}/"+path, words,
+			func(ctx context.Context, in *JobName) (*bodyOf[orchestrator.Job], error) { return one(do(ctx, in.Name)) }, describe(what))
+	}
+	act("start", "start job", "Offers the image to the job's devices.",
+		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.StartJob(ctx, name) })
+	act("pause", "pause job", "Nothing new is offered, and offers that no device has accepted yet are withdrawn; what was accepted goes on.",
+		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.PauseJob(ctx, name) })
+	act("resume", "resume job", "Goes on offering.",
+		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.ResumeJob(ctx, name) })
+	act("cancel", "cancel job", "Ends the job; executions that have not ended are canceled and their offers withdrawn.",
+		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.CancelJob(ctx, name) })
+	route(a, api, "POST /v1/jobs/{name}/retry", "retry job",
+		func(ctx context.Context, in *retryInput) (*bodyOf[orchestrator.Job], error) {
+			var which orchestrator.RetryRequest
+			if in.Body != nil {
+				which = *in.Body
+			}
+			return one(s.RetryJob(ctx, in.Name, which))
+		}, describe("Tries the executions again that ended without success and were not canceled, all of them or those of the named devices. Earlier attempts stay in their history."))
+}
+
+func (a *API) jobProgressRoutes(api huma.API) {
+	s := a.options.Service
 	route(a, api, "GET /v1/jobs/{name}/executions", "list job executions",
 		func(ctx context.Context, in *jobPage) (*bodyOf[Page[orchestrator.Execution]], error) {
-			return listing(s.JobExecutions(ctx, in.Name, orchestrator.ExecutionFilter{}, in.page()))
+			return listing(s.JobExecutions(ctx, in.Name, in.filter(), in.page()))
 		})
-	route(a, api, "POST /v1/jobs/{name}/start", "start job",
-		func(ctx context.Context, in *jobName) (*bodyOf[orchestrator.Job], error) {
-			return one(s.StartJob(ctx, in.Name))
-		})
-	route(a, api, "POST /v1/jobs/{name}/cancel", "cancel job",
-		func(ctx context.Context, in *jobName) (*bodyOf[orchestrator.Job], error) {
-			return one(s.CancelJob(ctx, in.Name))
-		}, describe("Ends the job; executions that have not ended are canceled and their offers withdrawn."))
+	route(a, api, "GET /v1/jobs/{name}/history", "get job history",
+		func(ctx context.Context, in *JobName) (*bodyOf[orchestrator.JobHistory], error) {
+			return one(s.JobHistory(ctx, in.Name))
+		}, describe("How the job's executions ended over time, for a chart."))
 	route(a, api, "GET /v1/jobs/{name}/changes", "watch job", a.changes,
 		describe("A long poll: answers as soon as something of the job is newer than since, or after wait with no executions. "+
 			"Pass rev as since in the next call to miss nothing."))
@@ -72,7 +143,7 @@ func (a *API) jobRoutes(api huma.API) {
 		})
 }
 
-func (a *API) jobDetail(ctx context.Context, in *jobName) (*bodyOf[JobDetail], error) {
+func (a *API) jobDetail(ctx context.Context, in *JobName) (*taggedOf[JobDetail], error) {
 	j, err := a.options.Service.Job(ctx, in.Name)
 	if err != nil {
 		return nil, err
@@ -81,13 +152,13 @@ func (a *API) jobDetail(ctx context.Context, in *jobName) (*bodyOf[JobDetail], e
 	if list == nil {
 		list = []orchestrator.Execution{}
 	}
-	return one(JobDetail{j, list, next}, err)
+	return tagged(JobDetail{j, list, next}, j.Revision, err)
 }
 
 func (a *API) changes(ctx context.Context, in *changesInput) (*bodyOf[orchestrator.JobChanges], error) {
 	wait, err := time.ParseDuration(in.Wait)
 	if err != nil || wait < 0 || wait > maxWait {
-		return nil, newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("wait is %q; it is a duration such as %s, at most %s.", in.Wait, defaultWait, maxWait))
+		return nil, wrongParameter("query.wait", in.Wait, fmt.Sprintf("wait is %q; it is a duration such as %s, at most %s.", in.Wait, defaultWait, maxWait))
 	}
 	select {
 	case a.polls <- struct{}{}:

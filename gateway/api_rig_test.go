@@ -81,6 +81,28 @@ func (f *fakeCredentials) PutDevice(_ context.Context, device string) (string, e
 	return f.put(gateway.Principal{Name: device})
 }
 
+func (f *fakeCredentials) PutDevices(_ context.Context, devices []string) (passwords map[string]string, err error) {
+	passwords = map[string]string{}
+	err = f.change(func() {
+		for _, d := range devices {
+			f.issued++
+			f.principals[d] = gateway.Principal{Name: d}
+			passwords[d] = fmt.Sprintf("password-%d", f.issued)
+		}
+	})
+	return passwords, err
+}
+
+func (f *fakeCredentials) Forget(_ context.Context, device string) error {
+	return f.change(func() {
+		delete(f.principals, device)
+		for name, p := range f.principals {
+			p.Devices = slices.DeleteFunc(slices.Clone(p.Devices), func(d string) bool { return d == device })
+			f.principals[name] = p
+		}
+	})
+}
+
 func (f *fakeCredentials) PutBridge(_ context.Context, bridge string, devices []string) (string, error) {
 	return f.put(gateway.Principal{Name: bridge, Bridge: true, Devices: devices})
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 
 	"davit/orchestrator"
-	"davit/schemas"
 )
 
 // Principal is who may connect to the broker: a device for itself, or a bridge
@@ -24,20 +22,30 @@ type Principal struct {
 // a method returns nil, what it did is on disk and in force. Names are unique
 // over devices and bridges.
 type Credentials interface {
+	passwords
 	// Principal returns the principal of that name, and false if there is none.
 	Principal(ctx context.Context, name string) (Principal, bool, error)
-	// PutDevice gives a device a new random password and returns it.
-	PutDevice(ctx context.Context, device string) (password string, err error)
-	// PutBridge gives a bridge a new random password and these devices.
-	PutBridge(ctx context.Context, bridge string, devices []string) (password string, err error)
+	// Bridges returns all bridges in the order of their names.
+	Bridges(ctx context.Context) ([]Principal, error)
 	// Remove takes a principal away and ends its connections; one that is not
 	// there is no error.
 	Remove(ctx context.Context, name string) error
-	// Bridges returns all bridges in the order of their names.
-	Bridges(ctx context.Context) ([]Principal, error)
+	// Forget removes a device's credentials and takes it out of the lists of all
+	// bridges, in one step; a device that is in none of them is no error.
+	Forget(ctx context.Context, device string) error
 }
 
-// provisioner makes devices and bridges out of two records that no transaction
+type passwords interface {
+	// PutDevice gives a device a new random password and returns it.
+	PutDevice(ctx context.Context, device string) (password string, err error)
+	// PutDevices does so for many devices, all or none, and returns the passwords
+	// by device.
+	PutDevices(ctx context.Context, devices []string) (map[string]string, error)
+	// PutBridge gives a bridge a new random password and these devices.
+	PutBridge(ctx context.Context, bridge string, devices []string) (password string, err error)
+}
+
+// Provisioner makes devices and bridges out of two records that no transaction
 // spans: the orchestrator's and the broker's credential.
 //
 // The order is always record first, credential second, both when adding and
@@ -45,16 +53,37 @@ type Credentials interface {
 // device without a credential (nobody can connect; adding it again finishes the
 // job, deleting it works) or a credential without a device (its messages are
 // refused as those of an unknown device; deleting it again finishes the job,
-// adding the device again replaces the password).
-type provisioner struct {
-	service     devices
+// adding the device again replaces the password). A device that is deleted leaves
+// the lists of bridges too, so that one which gets its id later is not theirs.
+//
+// What happens to credentials is noted in the audit log, unless the log has it
+// already as the creation or deletion of the device's record. A Provisioner is safe
+// for concurrent use.
+type Provisioner struct {
+	service     provisioned
 	credentials Credentials
 	// mu keeps two requests about the same name apart, and bounds the memory
 	// that password hashing takes.
 	mu sync.Mutex
 }
 
-func (p *provisioner) addDevice(ctx context.Context, n orchestrator.NewDevice) (orchestrator.Device, string, error) {
+// provisioned is what a Provisioner needs of the service.
+type provisioned interface {
+	devices
+	Audit(ctx context.Context, action, kind, id string, before, after any) error
+}
+
+// NewProvisioner returns the provisioner of a service and its broker's
+// credentials; everything that adds or removes devices shares one.
+func NewProvisioner(s Service, c Credentials) *Provisioner {
+	return &Provisioner{service: s, credentials: c}
+}
+
+// AddDevice makes a device known and gives it a password, which is returned
+// this once. Repeating it finishes an attempt that broke off half-way. If the
+// context's idempotency key made the device before, the error is a
+// *orchestrator.ReplayedError and comes with the device.
+func (p *Provisioner) AddDevice(ctx context.Context, n orchestrator.NewDevice) (orchestrator.Device, string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	principal, known, err := p.credentials.Principal(ctx, n.ID)
@@ -62,10 +91,20 @@ func (p *provisioner) addDevice(ctx context.Context, n orchestrator.NewDevice) (
 		return orchestrator.Device{}, "", err
 	}
 	if known && principal.Bridge {
-		return orchestrator.Device{}, "", fmt.Errorf("%w: %q is the id of a bridge; device and bridge ids share one name space, so choose another", orchestrator.ErrExists, n.ID)
+		return orchestrator.Device{}, "", bridgeHasID(n.ID)
+	}
+	if err := p.forgetOld(ctx, n.ID); err != nil {
+		return orchestrator.Device{}, "", err
 	}
 	d, err := p.service.CreateDevice(ctx, n)
-	if errors.Is(err, orchestrator.ErrExists) && !known {
+	finishing := err != nil
+	if replay, ok := orchestrator.IsReplay(err); ok {
+		var gone error
+		if d, gone = p.service.Device(ctx, replay.ID); gone != nil || known {
+			return d, "", errors.Join(err, gone)
+		}
+		err = nil
+	} else if errors.Is(err, orchestrator.ErrExists) && !known {
 		d, err = p.unfinished(ctx, n, err)
 	}
 	if err != nil {
@@ -75,12 +114,56 @@ func (p *provisioner) addDevice(ctx context.Context, n orchestrator.NewDevice) (
 	if err != nil {
 		return orchestrator.Device{}, "", fmt.Errorf("device %q is recorded but got no credentials; repeat the request to finish it: %w", n.ID, err)
 	}
-	return d, password, nil
+	if finishing {
+		err = p.service.Audit(ctx, "rotate", orchestrator.KindDevice, d.ID, nil, nil)
+	}
+	return d, password, err
+}
+
+func bridgeHasID(id string) error {
+	return fmt.Errorf("%w: %q is the id of a bridge; device and bridge ids share one name space, so choose another", orchestrator.ErrExists, id)
+}
+
+// forgetOld takes devices that do not exist out of the lists of bridges, where
+// a deletion that broke off may have left them.
+func (p *Provisioner) forgetOld(ctx context.Context, ids ...string) error {
+	listed, err := p.listed(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !listed[id] {
+			continue
+		}
+		_, err := p.service.Device(ctx, id)
+		if errors.Is(err, orchestrator.ErrNotFound) {
+			err = p.credentials.Forget(ctx, id)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listed are the devices that any bridge acts for.
+func (p *Provisioner) listed(ctx context.Context) (map[string]bool, error) {
+	bridges, err := p.credentials.Bridges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed := map[string]bool{}
+	for _, b := range bridges {
+		for _, d := range b.Devices {
+			listed[d] = true
+		}
+	}
+	return listed, nil
 }
 
 // unfinished returns the record that an attempt to add the same device left
 // without a credential, or the error exists.
-func (p *provisioner) unfinished(ctx context.Context, n orchestrator.NewDevice, exists error) (orchestrator.Device, error) {
+func (p *Provisioner) unfinished(ctx context.Context, n orchestrator.NewDevice, exists error) (orchestrator.Device, error) {
 	d, err := p.service.Device(ctx, n.ID)
 	if err != nil {
 		return d, err
@@ -91,7 +174,9 @@ func (p *provisioner) unfinished(ctx context.Context, n orchestrator.NewDevice, 
 	return d, nil
 }
 
-func (p *provisioner) removeDevice(ctx context.Context, id string) error {
+// RemoveDevice deletes a device with its password, and takes it out of the lists
+// of bridges. Repeating it finishes an attempt that broke off half-way.
+func (p *Provisioner) RemoveDevice(ctx context.Context, id string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	principal, known, err := p.credentials.Principal(ctx, id)
@@ -99,20 +184,29 @@ func (p *provisioner) removeDevice(ctx context.Context, id string) error {
 		return err
 	}
 	known = known && !principal.Bridge
-	err = p.service.DeleteDevice(ctx, id)
-	if err != nil && !(known && errors.Is(err, orchestrator.ErrNotFound)) {
+	listed, err := p.listed(ctx)
+	if err != nil {
 		return err
 	}
-	if !known {
+	err = p.service.DeleteDevice(ctx, id)
+	finishing := errors.Is(err, orchestrator.ErrNotFound) && (known || listed[id])
+	if err != nil && !finishing {
+		return err
+	}
+	if !known && !listed[id] {
 		return nil
 	}
-	if err := p.credentials.Remove(ctx, id); err != nil {
+	if err := p.credentials.Forget(ctx, id); err != nil {
 		return fmt.Errorf("device %q is removed but its credentials are not; repeat the request to finish it: %w", id, err)
+	}
+	if finishing {
+		return p.service.Audit(ctx, "delete", orchestrator.KindDevice, id, nil, nil)
 	}
 	return nil
 }
 
-func (p *provisioner) rotateDevice(ctx context.Context, id string) (orchestrator.Device, string, error) {
+// RotateDevice gives a device a new password; the old one is refused from now on.
+func (p *Provisioner) RotateDevice(ctx context.Context, id string) (orchestrator.Device, string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d, err := p.service.Device(ctx, id)
@@ -120,102 +214,8 @@ func (p *provisioner) rotateDevice(ctx context.Context, id string) (orchestrator
 		return d, "", err
 	}
 	password, err := p.credentials.PutDevice(ctx, id)
-	return d, password, err
-}
-
-func (p *provisioner) addBridge(ctx context.Context, id string, devices []string) (string, error) {
-	if err := schemas.ValidateID(id); err != nil {
-		return "", fmt.Errorf("%w: bridge id: %w", orchestrator.ErrInvalid, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, known, err := p.credentials.Principal(ctx, id)
 	if err != nil {
-		return "", err
+		return d, "", err
 	}
-	if known {
-		return "", fmt.Errorf("%w: a bridge or device %q; POST /v1/bridges/%s/credentials gives a bridge a new password", orchestrator.ErrExists, id, id)
-	}
-	_, err = p.service.Device(ctx, id)
-	if err == nil {
-		return "", fmt.Errorf("%w: %q is the id of a device; device and bridge ids share one name space, so choose another", orchestrator.ErrExists, id)
-	}
-	if !errors.Is(err, orchestrator.ErrNotFound) {
-		return "", err
-	}
-	if err := p.checkDevices(ctx, devices); err != nil {
-		return "", err
-	}
-	return p.credentials.PutBridge(ctx, id, devices)
-}
-
-func (p *provisioner) checkDevices(ctx context.Context, devices []string) error {
-	seen := map[string]bool{}
-	for _, d := range devices {
-		if seen[d] {
-			return fmt.Errorf("%w: device %q is named twice", orchestrator.ErrInvalid, d)
-		}
-		seen[d] = true
-		if _, err := p.service.Device(ctx, d); errors.Is(err, orchestrator.ErrNotFound) {
-			return fmt.Errorf("%w: there is no device %q; add it before the bridge", orchestrator.ErrInvalid, d)
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *provisioner) bridge(ctx context.Context, id string) (Bridge, error) {
-	principal, known, err := p.credentials.Principal(ctx, id)
-	if err != nil {
-		return Bridge{}, err
-	}
-	if !known || !principal.Bridge {
-		return Bridge{}, fmt.Errorf("%w: bridge %q", orchestrator.ErrNotFound, id)
-	}
-	return Bridge{principal.Name, principal.Devices}, nil
-}
-
-func (p *provisioner) bridges(ctx context.Context, page orchestrator.Page) ([]Bridge, string, error) {
-	all, err := p.credentials.Bridges(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	from, _ := slices.BinarySearchFunc(all, page.After, func(b Principal, after string) int {
-		if b.Name <= after {
-			return -1
-		}
-		return 1
-	})
-	all = all[from:]
-	next := ""
-	if len(all) > page.Limit {
-		all = all[:page.Limit]
-		next = all[len(all)-1].Name
-	}
-	items := make([]Bridge, 0, len(all))
-	for _, b := range all {
-		items = append(items, Bridge{b.Name, b.Devices})
-	}
-	return items, next, nil
-}
-
-func (p *provisioner) rotateBridge(ctx context.Context, id string) (Bridge, string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	b, err := p.bridge(ctx, id)
-	if err != nil {
-		return b, "", err
-	}
-	password, err := p.credentials.PutBridge(ctx, id, b.Devices)
-	return b, password, err
-}
-
-func (p *provisioner) removeBridge(ctx context.Context, id string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, err := p.bridge(ctx, id); err != nil {
-		return err
-	}
-	return p.credentials.Remove(ctx, id)
+	return d, password, p.service.Audit(ctx, "rotate", orchestrator.KindDevice, id, nil, nil)
 }

@@ -12,12 +12,17 @@ import (
 // of record. Errors are of the orchestrator's kinds (orchestrator.ErrNotFound
 // and the others); any other is the service's own fault.
 type Service interface {
-	imageTypes
-	deviceTypes
+	catalog
 	images
 	devices
 	groups
 	jobs
+	records
+}
+
+type catalog interface {
+	imageTypes
+	deviceTypes
 }
 
 type imageTypes interface {
@@ -37,41 +42,94 @@ type deviceTypes interface {
 }
 
 type images interface {
+	uploads
 	UploadImage(context.Context, orchestrator.NewImage, io.Reader) (orchestrator.Image, error)
+	OpenImage(ctx context.Context, id string) (orchestrator.Image, orchestrator.Blob, error)
+	UpdateImage(ctx context.Context, id string, p orchestrator.ImagePatch) (orchestrator.Image, error)
+	DeleteImage(ctx context.Context, id string) error
+	imageViews
+}
+
+type uploads interface {
+	StageUpload(context.Context, orchestrator.NewUpload, io.Reader) (orchestrator.Upload, error)
+	Upload(ctx context.Context, id string) (orchestrator.Upload, error)
+	DiscardUpload(ctx context.Context, id string) error
+	CreateImage(ctx context.Context, upload string, n orchestrator.NewImage) (orchestrator.Image, error)
+}
+
+type imageViews interface {
 	Image(ctx context.Context, id string) (orchestrator.Image, error)
 	Images(context.Context, orchestrator.ImageFilter, orchestrator.Page) ([]orchestrator.Image, string, error)
-	DeleteImage(ctx context.Context, id string) error
-	OpenImage(ctx context.Context, id string) (orchestrator.Image, orchestrator.Blob, error)
 }
 
 type devices interface {
+	deviceViews
+	deviceLists
 	CreateDevice(context.Context, orchestrator.NewDevice) (orchestrator.Device, error)
 	UpdateDevice(ctx context.Context, id string, p orchestrator.DevicePatch) (orchestrator.Device, error)
 	DeleteDevice(ctx context.Context, id string) error
+}
+
+type deviceLists interface {
+	CreateDevices(context.Context, []orchestrator.NewDevice) ([]orchestrator.Device, error)
+	CheckDevices(context.Context, []orchestrator.NewDevice) error
+}
+
+type deviceViews interface {
 	Device(ctx context.Context, id string) (orchestrator.Device, error)
+	DeviceDetail(ctx context.Context, id string) (orchestrator.DeviceDetail, error)
 	Devices(context.Context, orchestrator.DeviceFilter, orchestrator.Page) ([]orchestrator.Device, string, error)
 	DeviceExecutions(ctx context.Context, id string, p orchestrator.Page) ([]orchestrator.Execution, string, error)
 }
 
 type groups interface {
+	groupViews
 	CreateGroup(context.Context, orchestrator.NewGroup) (orchestrator.Group, error)
 	UpdateGroup(ctx context.Context, id string, p orchestrator.GroupPatch) (orchestrator.Group, error)
 	DeleteGroup(ctx context.Context, id string) error
+}
+
+type groupViews interface {
 	Group(ctx context.Context, id string) (orchestrator.Group, error)
 	Groups(context.Context, orchestrator.Page) ([]orchestrator.Group, string, error)
+	GroupDevices(ctx context.Context, group string, p orchestrator.Page) ([]orchestrator.Device, string, error)
+	PreviewQuery(ctx context.Context, query string, sample int) (orchestrator.QueryPreview, error)
 }
 
 type jobs interface {
 	jobControl
-	Job(ctx context.Context, name string) (orchestrator.Job, error)
-	Jobs(context.Context, orchestrator.JobFilter, orchestrator.Page) ([]orchestrator.Job, string, error)
-	JobExecutions(ctx context.Context, name string, f orchestrator.ExecutionFilter, p orchestrator.Page) ([]orchestrator.Execution, string, error)
-	Execution(ctx context.Context, id string) (orchestrator.Execution, error)
-	Changes(ctx context.Context, job string, since uint64, wait time.Duration) (orchestrator.JobChanges, error)
+	jobViews
+	jobProgress
+	CreateJob(context.Context, orchestrator.NewJob) (orchestrator.Job, error)
+	UpdateJob(ctx context.Context, name string, p orchestrator.JobPatch) (orchestrator.Job, error)
 }
 
 type jobControl interface {
-	CreateJob(context.Context, orchestrator.NewJob) (orchestrator.Job, error)
 	StartJob(ctx context.Context, name string) (orchestrator.Job, error)
+	PauseJob(ctx context.Context, name string) (orchestrator.Job, error)
+	ResumeJob(ctx context.Context, name string) (orchestrator.Job, error)
 	CancelJob(ctx context.Context, name string) (orchestrator.Job, error)
+	RetryJob(ctx context.Context, name string, r orchestrator.RetryRequest) (orchestrator.Job, error)
+}
+
+type jobViews interface {
+	Job(ctx context.Context, name string) (orchestrator.Job, error)
+	Jobs(context.Context, orchestrator.JobFilter, orchestrator.Page) ([]orchestrator.Job, string, error)
+	PreviewJob(context.Context, orchestrator.NewJob) (orchestrator.JobPreview, error)
+}
+
+type jobProgress interface {
+	JobExecutions(ctx context.Context, name string, f orchestrator.ExecutionFilter, p orchestrator.Page) ([]orchestrator.Execution, string, error)
+	Execution(ctx context.Context, id string) (orchestrator.Execution, error)
+	JobHistory(ctx context.Context, name string) (orchestrator.JobHistory, error)
+	Changes(ctx context.Context, job string, since uint64, wait time.Duration) (orchestrator.JobChanges, error)
+}
+
+// records look at everything at once, and back.
+type records interface {
+	Fleet(context.Context) (orchestrator.FleetSummary, error)
+	LastRev(context.Context) (uint64, error)
+	Events(ctx context.Context, since uint64, f orchestrator.FeedFilter, limit int, wait time.Duration) (orchestrator.Feed, error)
+	Audit(ctx context.Context, action, kind, id string, before, after any) error
+	AuditEntries(context.Context, orchestrator.AuditFilter, orchestrator.Page) ([]orchestrator.AuditEntry, string, error)
 }

@@ -5,15 +5,15 @@ import "context"
 // Actor is who asks for something, for the audit log.
 type Actor struct {
 	// Name of the user, or of the token; "system" for the service itself.
-	Name string `json:"name"`
+	Name string `json:"name" doc:"The user; of a token USER/TOKEN; system for the service itself"`
 	// Kind is user, token or system.
-	Kind string `json:"kind"`
+	Kind string `json:"kind" doc:"user, token or system"`
 	// Role that the actor had.
-	Role string `json:"role,omitempty"`
+	Role string `json:"role,omitempty" doc:"The role that the actor had"`
 	// Address that the request came from.
-	Address string `json:"address,omitempty"`
+	Address string `json:"address,omitempty" doc:"Where the request came from"`
 	// Request is the id of the request, which answers and logs carry too.
-	Request string `json:"request,omitempty"`
+	Request string `json:"request,omitempty" doc:"The id of the request, which answers and logs carry too"`
 }
 
 // The kinds of actor.
