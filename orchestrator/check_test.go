@@ -60,6 +60,21 @@ func TestCheckFindsDamage(t *testing.T) {
 		{"group of a device that is gone", edit("groups", "g", `"d000"`, `"dxxx"`), `refers to devices "dxxx"`},
 		{"image type gone", drop("image_types", "app"), `refers to image_types "app"`},
 		{"job that should be complete", edit("job_progress", "j", `"running"`, `"completed"`), "is completed, but"},
+		{"cause not counted", edit("job_progress", "f", `"serial":1`, `"serial":2`), `job "f" counts the causes map[serial:2]`},
+		{"history lost", drop("job_history", "f"), `the history of job "f" counts 0 successes and 0 other ends`},
+		{"history of too much", edit("job_history", "f", `[1]`, `[2]`), `the history of job "f" counts`},
+		{"attempt lost", func(tx w) error {
+			var key, value []byte
+			err := tx.Scan("executions", nil, nil, func(k, v []byte) bool {
+				key, value = k, v
+				return !strings.Contains(string(v), `"job":"f"`)
+			})
+			return errors.Join(err, tx.Put("executions", key, []byte(strings.Replace(string(value), `"attempt":1`, `"attempt":2`, 1))))
+		}, "is at attempt 2 and remembers 0 earlier ones"},
+		{"work twice", edit("job_progress", "j", `"running"`, `"running","work":[{"kind":"settle"},{"kind":"settle"}]`), "left to do twice"},
+		{"retries left over", func(tx w) error {
+			return tx.Put("job_retries", append([]byte("j\x00"), make([]byte, 8)...), []byte(`{"rev":1,"devices":["d000"]}`))
+		}, "has devices to retry left over"},
 		{"targets left over", func(tx w) error {
 			return tx.Put("job_targets", append([]byte("j\x00"), make([]byte, 8)...), []byte(`["d000"]`))
 		}, "has targets left over"},
@@ -69,6 +84,8 @@ func TestCheckFindsDamage(t *testing.T) {
 			ids := e.fleet(2)
 			must[orchestrator.Group](t)(e.CreateGroup(ctx, orchestrator.NewGroup{ID: "g", Devices: ids}))
 			m := e.image("2", content(10, 1))
+			e.job("f", m.ID, "d001")
+			e.ok(e.Status(ctx, "d001", status(e.execution("f", "d001"), 1, schemas.StateFailed)))
 			e.job("j", m.ID, ids...)
 			e.ok(e.Status(ctx, "d001", status(e.execution("j", "d001"), 1, schemas.StateInstalling)))
 			e.checkClean()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,10 +17,9 @@ import (
 	"davit/schemas"
 )
 
-// TestStartAndCancelSurviveCrashes lets the store fail at each transaction of
-// a job's start and then of its cancellation, kept or not: the next process
-// finishes what was begun.
-func TestStartAndCancelSurviveCrashes(t *testing.T) {
+// TestWorkSurvivesCrashes lets the store fail at each transaction of everything
+// that is asked of a job in turn, kept or not: the next process finishes what was begun.
+func TestWorkSurvivesCrashes(t *testing.T) {
 	const devices = 41 // three parts
 	fleet := memstore.New()
 	base := newEnv(t, func(o *orchestrator.Options) { o.Store, o.JobBatch = fleet, 16 })
@@ -29,56 +29,76 @@ func TestStartAndCancelSurviveCrashes(t *testing.T) {
 	for _, fault := range []storetest.Fault{storetest.FaultLost, storetest.FaultAfter} {
 		for at := range 4 {
 			t.Run(fmt.Sprintf("fault %d at update %d", fault, at), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { crashDuringWork(t, fleet.Clone(), base.blobs, devices, fault, at) })
+				synctest.Test(t, func(t *testing.T) {
+					c := &crashes{devices: devices, fault: fault, at: at}
+					c.env = newEnv(t, func(o *orchestrator.Options) {
+						o.Store, o.Blobs, o.JobBatch = &storetest.Faulty{Store: fleet.Clone(), Next: c.next}, base.blobs, 16
+					})
+					c.phase("start", orchestrator.JobRunning, schemas.StateOffered, 1)
+					c.phase("pause", orchestrator.JobPaused, schemas.StateQueued, 2)
+					c.phase("resume", orchestrator.JobRunning, schemas.StateOffered, 2)
+					for _, id := range ids {
+						c.ok(c.Status(ctx, id, status(c.execution("j", id), 1, schemas.StateFailed)))
+					}
+					c.phase("retry", orchestrator.JobRunning, schemas.StateOffered, 3)
+					c.phase("cancel", orchestrator.JobCanceled, schemas.StateCanceled, 3)
+				})
 			})
 		}
 	}
 }
 
-func crashDuringWork(t *testing.T, fleet orchestrator.Store, blobs orchestrator.Blobs, devices int, fault storetest.Fault, at int) {
-	updates, armed := 0, false
-	store := &storetest.Faulty{Store: fleet, Next: func() storetest.Fault {
-		if !armed {
-			return storetest.FaultNone
-		}
-		updates++
-		if updates > at {
-			return fault // from here on everything fails, as a full disk does
-		}
+// crashes lets the store of an env fail from one update on, as a full disk does.
+type crashes struct {
+	*env
+	devices, at, updates int
+	fault                storetest.Fault
+	armed                bool
+}
+
+func (c *crashes) next() storetest.Fault {
+	if !c.armed {
 		return storetest.FaultNone
-	}}
-	e := newEnv(t, func(o *orchestrator.Options) { o.Store, o.Blobs, o.JobBatch = store, blobs, 16 })
-
-	armed = true
-	_, err := e.StartJob(ctx, "j")
-	e.wants(err, storetest.ErrInjected)
-	armed, updates = false, 0
-	e.checkClean()
-	e.restart()
-	e.start()
-	must[orchestrator.Job](t)(e.StartJob(ctx, "j")) // the operator tries again
-	synctest.Wait()
-	j := must[orchestrator.Job](t)(e.Job(ctx, "j"))
-	if j.State != orchestrator.JobRunning || j.Counts[schemas.StateOffered] != devices || len(e.broker.retained()) != devices {
-		t.Fatalf("after the start: %s %v, %d offers", j.State, j.Counts, len(e.broker.retained()))
 	}
-	e.stop()
-
-	armed = true
-	_, err = e.CancelJob(ctx, "j")
-	e.wants(err, storetest.ErrInjected)
-	armed = false
-	e.checkClean()
-	e.restart()
-	e.start()
-	must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
-	synctest.Wait()
-	e.stop()
-	j = must[orchestrator.Job](t)(e.Job(ctx, "j"))
-	if j.State != orchestrator.JobCanceled || j.Counts[schemas.StateCanceled] != devices || len(e.broker.retained()) != 0 {
-		t.Fatalf("after the cancellation: %s %v, %d offers", j.State, j.Counts, len(e.broker.retained()))
+	if c.updates++; c.updates > c.at {
+		return c.fault
 	}
-	e.checkClean()
+	return storetest.FaultNone
+}
+
+// phase asks something of the job, which fails on the way. After a crash it is
+// asked for again: everything then is as if it had been asked for once.
+func (c *crashes) phase(action string, job orchestrator.JobState, state schemas.State, attempt int) {
+	c.t.Helper()
+	c.armed, c.updates = true, 0
+	_, err := c.control(action, "j")
+	c.wants(err, storetest.ErrInjected)
+	c.armed = false
+	c.checkClean()
+	c.restart()
+	c.start()
+	synctest.Wait()
+	if _, err := c.control(action, "j"); err != nil && action != "retry" { // which has nothing left to retry if the first request was kept
+		c.t.Fatal(err)
+	}
+	synctest.Wait()
+	c.stop()
+	j := must[orchestrator.Job](c.t)(c.Job(ctx, "j"))
+	offers := 0
+	if state == schemas.StateOffered {
+		offers = c.devices
+	}
+	if j.State != job || j.Counts[state] != c.devices || len(c.broker.retained()) != offers {
+		c.t.Fatalf("after %s: %s %v, %d offers", action, j.State, j.Counts, len(c.broker.retained()))
+	}
+	list, _, err := c.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})
+	c.ok(err)
+	for _, x := range list {
+		if o, ok := c.broker.offer(x.Device); x.Attempt != attempt || ok && o.Attempt != attempt {
+			c.t.Fatalf("after %s: attempt %d on %s, offered %d; want %d", action, x.Attempt, x.Device, o.Attempt, attempt)
+		}
+	}
+	c.checkClean()
 }
 
 // TestRunFinishesWork leaves a start in the middle and asks nobody again.
@@ -148,7 +168,7 @@ type walk struct {
 	fault  atomic.Int32 // of the next update
 	jobs   int
 	images []string
-	tells  map[string]schemas.State // what acks told of executions
+	tells  map[string]schemas.State // what acks told of attempts
 }
 
 func (w *walk) tolerate(err error) {
@@ -165,7 +185,13 @@ func (w *walk) device() string { return fmt.Sprintf("d%03d", w.draw("device", 4)
 func (w *walk) draw(label string, n int) int { return rapid.IntRange(0, n-1).Draw(w.t, label) }
 
 func (w *walk) step() {
-	switch w.draw("step", 10) {
+	switch w.draw("step", 13) {
+	case 10, 11, 12:
+		w.fault.Store(int32(w.draw("fault", 3)))
+		action := []string{"pause", "resume", "retry"}[w.draw("action", 3)]
+		if _, err := w.control(action, fmt.Sprintf("j%d", w.draw("job", w.jobs+1))); !errors.Is(err, orchestrator.ErrNotFound) {
+			w.tolerate(err)
+		}
 	case 0:
 		w.fault.Store(int32(w.draw("fault", 3)))
 		w.newJob()
@@ -230,8 +256,9 @@ func (w *walk) report() {
 	err := w.Status(ctx, device, s)
 	w.tolerate(err)
 	if err == nil {
-		a, _ := w.broker.lastAck(device)
-		w.tells[a.Execution] = a.State
+		if a, _ := w.broker.lastAck(device); !a.Superseded {
+			w.tells[fmt.Sprintf("%s#%d", a.Execution, a.Attempt)] = a.State
+		}
 	}
 }
 
@@ -240,8 +267,15 @@ func (w *walk) check() {
 	if err != nil || !r.OK() {
 		w.t.Fatalf("check: %v, %v", err, r.Violations)
 	}
-	for id, told := range w.tells {
+	for attempt, told := range w.tells {
+		id, number, _ := strings.Cut(attempt, "#")
 		x, err := w.Execution(ctx, id)
+		if err == nil && fmt.Sprint(x.Attempt) != number {
+			if told != schemas.StateSucceeded && told != schemas.StateCanceled {
+				continue
+			}
+			w.t.Fatalf("execution %s is at attempt %d, a device was told that attempt %s is %s", id, x.Attempt, number, told)
+		}
 		if err != nil || x.State.Rank() < told.Rank() || told.Final() && x.State != told {
 			w.t.Fatalf("execution %s is %s (%v), a device was told %s", id, x.State, err, told)
 		}
@@ -265,8 +299,11 @@ func (w *walk) end() {
 				continue
 			}
 			open++
-			if offers[device].Execution != x.ID {
-				w.t.Fatalf("%s is offered %q, the store says %s", device, offers[device].Execution, x.ID)
+			if o := offers[device]; o.Execution != x.ID || o.Attempt != x.Attempt {
+				w.t.Fatalf("%s is offered %q, attempt %d, the store says %s, attempt %d", device, o.Execution, o.Attempt, x.ID, x.Attempt)
+			}
+			if j, err := w.Job(ctx, x.Job); err != nil || x.State == schemas.StateOffered && j.State == orchestrator.JobPaused {
+				w.t.Fatalf("%s is offered %s of job %s, which is paused (%v)", device, x.ID, x.Job, err)
 			}
 		}
 	}

@@ -295,9 +295,9 @@ func (e *env) execution(job, device string) orchestrator.Execution {
 	return orchestrator.Execution{}
 }
 
-// status is a report of an execution's first attempt.
+// status is a report of an execution's present attempt.
 func status(x orchestrator.Execution, seq uint64, state schemas.State) schemas.Status {
-	s := schemas.Status{V: schemas.Version, Execution: x.ID, Attempt: 1, Seq: seq, State: state}
+	s := schemas.Status{V: schemas.Version, Execution: x.ID, Attempt: x.Attempt, Seq: seq, State: state}
 	switch {
 	case state == schemas.StateSucceeded:
 		s.HostVersion = x.Version

@@ -40,8 +40,8 @@ type State struct {
 	// is set with the decision to offer and cleared by Withdrawn, so that a
 	// crash in between is made good by the next Resync.
 	Retained bool
-	// Paused are the jobs that are paused, of those with an execution here that
-	// is queued or offered.
+	// Paused are the jobs that are paused, of those with an execution here that is
+	// queued or offered, and those of the execution that the event names.
 	Paused map[string]bool
 }
 

@@ -192,8 +192,12 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 		}
 		records[id] = e
 		st.Executions = append(st.Executions, e.Tracked)
-		if err := st.notePaused(r, e); err != nil {
-			return st, nil, err
+		// The rules ask it of what waits or may be taken back. What is named may
+		// come to wait in this very step.
+		if e.State == schemas.StateQueued || e.State == schemas.StateOffered || id == also {
+			if err := st.notePaused(r, e.Job); err != nil {
+				return st, nil, err
+			}
 		}
 	}
 	slices.SortFunc(st.Executions, func(a, b Tracked) int {
@@ -205,18 +209,18 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 	return st, records, nil
 }
 
-// notePaused notes that an execution's job is paused, where the rules ask for it.
-// A transaction goes by the state that it has given the job itself.
-func (s *State) notePaused(r Reader, e *executionRecord) error {
-	if e.State != schemas.StateQueued && e.State != schemas.StateOffered || s.Paused[e.Job] {
+// notePaused notes whether a job is paused. A transaction goes by the state that
+// it has given the job itself.
+func (s *State) notePaused(r Reader, job string) error {
+	if s.Paused[job] {
 		return nil
 	}
 	var p *progressRecord
 	var err error
 	if t, ok := r.(*txn); ok {
-		p, err = t.job(e.Job)
+		p, err = t.job(job)
 	} else {
-		p, err = need[progressRecord](r, "progress of job", e.Job)
+		p, err = need[progressRecord](r, "progress of job", job)
 	}
 	if err != nil || p.State != JobPaused {
 		return err
@@ -224,7 +228,7 @@ func (s *State) notePaused(r Reader, e *executionRecord) error {
 	if s.Paused == nil {
 		s.Paused = map[string]bool{}
 	}
-	s.Paused[e.Job] = true
+	s.Paused[job] = true
 	return nil
 }
 
@@ -243,6 +247,11 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	st, records, err := load(t, device, dev, also)
 	if err != nil {
 		return err
+	}
+	if e, ok := ev.(Queue); ok {
+		if err := st.notePaused(t, e.Execution.Job); err != nil {
+			return err
+		}
 	}
 	next, effects := Step(st, ev, t.now)
 	if dev != nil && !maps.Equal(st.Versions, next.Versions) {

@@ -1,0 +1,155 @@
+package orchestrator_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+
+	"davit/orchestrator"
+	"davit/orchestrator/memstore"
+	"davit/orchestrator/storetest"
+	"davit/schemas"
+)
+
+// TestWorkThatChangesOnTheWay asks things of a job faster than they are done,
+// with failures and restarts in between, and then lets Run finish. Whatever was
+// asked for last is what is true of every execution.
+func TestWorkThatChangesOnTheWay(t *testing.T) {
+	const devices = 40
+	fleet := memstore.New()
+	base := newEnv(t, func(o *orchestrator.Options) { o.Store = fleet })
+	base.fleet(devices)
+	m := base.image("2", content(10, 1))
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &rush{rt: rt, retried: map[string]int{}}
+			w.env = newEnv(t, func(o *orchestrator.Options) {
+				o.Store, o.Blobs, o.JobBatch = &storetest.Faulty{Store: fleet.Clone(), Next: w.next}, base.blobs, 2
+			})
+			var ids []string
+			for i := range devices {
+				ids = append(ids, fmt.Sprintf("d%03d", i))
+			}
+			e := w.env
+			e.job("j", m.ID, ids...)
+			for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+				w.step()
+			}
+			w.checkClean()
+			w.restart()
+			w.start()
+			synctest.Wait()
+			w.stop()
+			w.checkClean()
+			w.compare()
+		})
+	})
+}
+
+// rush asks a lot of one job.
+type rush struct {
+	*env
+	rt      *rapid.T
+	left    int // updates until one fails, if it is not 0
+	fault   storetest.Fault
+	retried map[string]int // the attempt that has to be reached at least, by device
+}
+
+func (w *rush) next() storetest.Fault {
+	if w.left > 0 {
+		if w.left--; w.left == 0 {
+			return w.fault
+		}
+	}
+	return storetest.FaultNone
+}
+
+func (w *rush) step() {
+	defer func() { w.left = 0 }()
+	switch kind := rapid.IntRange(0, 7).Draw(w.rt, "kind"); kind {
+	case 0, 1, 2, 3:
+		w.left = rapid.IntRange(0, 6).Draw(w.rt, "left")
+		w.fault = storetest.Fault(rapid.IntRange(1, 2).Draw(w.rt, "fault"))
+		action := []string{"pause", "resume", "retry", "listed"}[kind]
+		failed := w.failed()
+		var err error
+		if action == "listed" {
+			failed = failed[:len(failed)/2]
+			r := orchestrator.RetryRequest{}
+			for _, x := range failed {
+				r.Devices = append(r.Devices, x.Device)
+			}
+			if len(failed) == 0 {
+				return
+			}
+			_, err = w.RetryJob(ctx, "j", r)
+		} else {
+			_, err = w.control(action, "j")
+		}
+		if err == nil && (action == "retry" || action == "listed") {
+			for _, x := range failed {
+				w.retried[x.Device] = x.Attempt + 1
+			}
+		}
+	case 4:
+		if rapid.IntRange(0, 3).Draw(w.rt, "cancel") == 0 {
+			_, _ = w.CancelJob(ctx, "j") // it may be completed
+		}
+	case 5:
+		w.restart()
+	default:
+		w.report(rapid.SampledFrom([]schemas.State{schemas.StateAccepted, schemas.StateFailed, schemas.StateFailed, schemas.StateSucceeded}).Draw(w.rt, "state"))
+	}
+}
+
+// report lets some of the devices say something of what they are offered.
+func (w *rush) report(state schemas.State) {
+	every := rapid.IntRange(1, 5).Draw(w.rt, "every")
+	list, _, err := w.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{States: []schemas.State{schemas.StateOffered, schemas.StateAccepted}}, orchestrator.Page{Limit: 1000})
+	w.ok(err)
+	for i, x := range list {
+		if i%every == 0 {
+			w.ok(w.Status(ctx, x.Device, status(x, x.Seq+1, state)))
+		}
+	}
+}
+
+func (w *rush) failed() []orchestrator.Execution {
+	list, _, err := w.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{States: []schemas.State{schemas.StateFailed}}, orchestrator.Page{Limit: 1000})
+	w.ok(err)
+	return list
+}
+
+// compare holds every execution against the job's state.
+func (w *rush) compare() {
+	j := must[orchestrator.Job](w.t)(w.Job(ctx, "j"))
+	list, _, err := w.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})
+	w.ok(err)
+	if j.State != orchestrator.JobCanceled && len(list) != j.Targets {
+		w.rt.Fatalf("%d of %d targets became executions", len(list), j.Targets)
+	}
+	for _, x := range list {
+		o, offered := w.broker.offer(x.Device)
+		open := x.State == schemas.StateOffered || x.State == schemas.StateAccepted
+		if open != offered || offered && o.Attempt != x.Attempt {
+			w.rt.Fatalf("%s is %s at attempt %d, the broker holds %+v", x.Device, x.State, x.Attempt, o)
+		}
+		wrong := false
+		switch j.State {
+		case orchestrator.JobRunning:
+			wrong = x.State == schemas.StateQueued
+		case orchestrator.JobPaused:
+			wrong = x.State == schemas.StateOffered
+		default:
+			wrong = !x.State.Final()
+		}
+		if wrong {
+			w.rt.Fatalf("the job is %s, %s is %s", j.State, x.Device, x.State)
+		}
+		if j.State != orchestrator.JobCanceled && x.Attempt < w.retried[x.Device] {
+			w.rt.Fatalf("%s is at attempt %d, although %d was promised", x.Device, x.Attempt, w.retried[x.Device])
+		}
+	}
+}
