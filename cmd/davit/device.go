@@ -163,11 +163,12 @@ type deviceCredentials struct {
 	ID       string `json:"id"`
 	Type     string `json:"type"`
 	Username string `json:"username"`
-	Password string `json:"password"`
+	Password string `json:"password,omitempty"`
+	Note     string `json:"note,omitempty"`
 }
 
 func newCredentials(d client.DeviceCredentials) deviceCredentials {
-	return deviceCredentials{d.Device.ID, d.Device.Type, d.Username, d.Password}
+	return deviceCredentials{d.Device.ID, d.Device.Type, d.Username, d.Password, d.Note}
 }
 
 // credentials prints a generated password: the only time that it is seen.

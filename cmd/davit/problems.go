@@ -17,13 +17,13 @@ func explained(err error) string {
 		return err.Error()
 	}
 	var b strings.Builder
-	b.WriteString(err.Error())
+	b.WriteString(headline(err, problem))
 	for _, f := range problem.Fields {
 		where := f.Pointer
 		if where == "" {
 			where = f.Location
 		}
-		fmt.Fprintf(&b, "\n  %s: %s", cell(where), f.Message)
+		fmt.Fprintf(&b, "\n  %s: %s", cell(where), cell(f.Message))
 	}
 	switch problem.Status {
 	case http.StatusUnauthorized:
@@ -32,4 +32,18 @@ func explained(err error) string {
 		b.WriteString("\nSomebody has edited the record in the meantime. Look at it again and repeat the command, or overwrite the other edit with --force.")
 	}
 	return b.String()
+}
+
+// headline is the error's own text, or less if the lines about the fields say
+// all of it.
+func headline(err error, problem *client.Error) string {
+	if len(problem.Fields) == 0 || err != error(problem) {
+		return err.Error()
+	}
+	for _, f := range problem.Fields {
+		if !strings.Contains(problem.Detail, f.Message) {
+			return err.Error()
+		}
+	}
+	return "The request is not valid:"
 }

@@ -93,7 +93,9 @@ func (c *Client) DeviceTypes(ctx context.Context, p orchestrator.Page) ([]orches
 type DeviceCredentials struct {
 	Device   orchestrator.Device `json:"device"`
 	Username string              `json:"username"`
-	Password string              `json:"password"`
+	Password string              `json:"password,omitempty"`
+	// Note says why there is no password and how to get one.
+	Note string `json:"note,omitempty"`
 }
 
 // CreateDevice makes a device known and gives it credentials. If it failed
@@ -148,6 +150,7 @@ type Bridge struct {
 	Devices  []string `json:"devices"`
 	Username string   `json:"username,omitempty"`
 	Password string   `json:"password,omitempty"`
+	Note     string   `json:"note,omitempty"`
 }
 
 // CreateBridge gives a bridge credentials with which it acts for devices.
