@@ -1,9 +1,6 @@
 package firmware
 
-import (
-	"hash/crc32"
-	"io"
-)
+import "hash/crc32"
 
 // The layout of images of the reference boards (docs/wire.md section 9), little
 // endian: a magic at 0x188 that also tells how the rest is laid out, size and CRC
@@ -67,7 +64,7 @@ func (d *Detected) crc32(in *image) {
 func (d *Detected) crc16(in *image, want uint16) {
 	h := &crcCCITT{sum: 0xffff}
 	in.feed(h, 0, demoHeaderAt+4)
-	io.Writer(h).Write([]byte{0, 0})
+	h.add(0, 0)
 	in.feed(h, demoHeaderAt+6, in.size-demoHeaderAt-6)
 	if h.sum != want {
 		d.problem("The CRC-16 of the file is %#04x, its header says %#04x: the file is damaged.", h.sum, want)
@@ -82,10 +79,14 @@ type crcCCITT struct{ sum uint16 }
 
 // Write implements io.Writer.
 func (c *crcCCITT) Write(p []byte) (int, error) {
+	c.add(p...)
+	return len(p), nil
+}
+
+func (c *crcCCITT) add(p ...byte) {
 	for _, b := range p {
 		x := byte(c.sum>>8) ^ b
 		x ^= x >> 4
 		c.sum = c.sum<<8 ^ uint16(x)<<12 ^ uint16(x)<<5 ^ uint16(x)
 	}
-	return len(p), nil
 }

@@ -29,18 +29,18 @@ const (
 // control characters, whatever the image holds.
 type Detected struct {
 	// Format is DetectedMCUboot, DetectedESPIDF or DetectedDemo.
-	Format string
+	Format string `json:"format"`
 	// Name of the project, empty if the format has none.
-	Name string
+	Name string `json:"name,omitempty"`
 	// Version that stands in the image.
-	Version string
+	Version string `json:"version,omitempty"`
 	// Size in bytes that the image's own headers call for; 0 if they are too
 	// damaged to say.
-	Size uint64
+	Size uint64 `json:"size,omitempty"`
 	// Facts are further things that the image says, a sentence for each.
-	Facts []string
+	Facts []string `json:"facts,omitempty"`
 	// Problems say where the image contradicts itself, a sentence for each.
-	Problems []string
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Inspect recognises a flat image of size bytes by its content and reads what
@@ -50,7 +50,7 @@ type Detected struct {
 // problem. An error comes from the reader.
 func Inspect(r io.ReaderAt, size int64) (*Detected, error) {
 	in := &image{r: r, size: max(size, 0)}
-	for _, recognise := range []func(*image) *Detected{demo} {
+	for _, recognise := range []func(*image) *Detected{mcuboot, espIDF, demo} {
 		d := recognise(in)
 		if in.err != nil {
 			return nil, fmt.Errorf("inspect the flat image: %w", in.err)
@@ -83,6 +83,17 @@ func (d *Detected) sized(in *image) {
 	}
 }
 
+// followed says what comes behind the end of an image that is shorter than its
+// file.
+func (d *Detected) followed(in *image) {
+	n := in.size - int64(d.Size)
+	if in.filled(int64(d.Size), n) {
+		d.fact("%d bytes of 0xff follow the image.", n)
+		return
+	}
+	d.problem("The headers call for %d bytes, the file has %d: it is not known what the last %d are.", d.Size, in.size, n)
+}
+
 // image reads a flat image; after the first error of the reader it reads
 // nothing more.
 type image struct {
@@ -107,7 +118,7 @@ func (in *image) at(offset, n int64) []byte {
 
 // feed writes a part of the image, which has to be inside it, to w.
 func (in *image) feed(w io.Writer, offset, n int64) {
-	if in.err != nil {
+	if in.err != nil || n == 0 {
 		return
 	}
 	buf := make([]byte, min(n, 64<<10))
