@@ -38,9 +38,23 @@ func (q *Query) check() error {
 func compileError(err error) error {
 	var f *file.Error
 	if !errors.As(err, &f) {
-		return &Error{1, 1, err.Error()}
+		return &Error{1, 1, plain(err.Error())}
 	}
-	return &Error{max(f.Line, 1), f.Column + 1, f.Message}
+	return &Error{max(f.Line, 1), f.Column + 1, plain(f.Message)}
+}
+
+// plain says in the words of this language what the library says in those of Go.
+func plain(message string) string {
+	words := strings.NewReplacer("time.Time", "time", "string", "text", "bool", "yes or no", "mismatched types", "it cannot go between")
+	switch {
+	case strings.HasPrefix(message, "invalid operation: "):
+		return words.Replace(strings.TrimPrefix(message, "invalid operation: "))
+	case strings.HasPrefix(message, "expected bool, but got "):
+		return "the query has to say yes or no of a device, and this is a " + words.Replace(strings.TrimPrefix(message, "expected bool, but got "))
+	case message == "unexpected token EOF":
+		return "the query ends where something more is expected"
+	}
+	return message
 }
 
 func wrong(n ast.Node, format string, args ...any) *file.Error {
