@@ -100,9 +100,6 @@ func (b *registryBuilder) fleet() error {
 		if err := put(t, nil, &d); err != nil {
 			return err
 		}
-		if i%10 > 0 {
-			return nil
-		}
 		t.actor = Actor{Name: fmt.Sprintf("user-%d", i%7), Kind: ActorUser}
 		return t.audit("create", KindDevice, d.ID, nil, &d)
 	})
@@ -112,7 +109,7 @@ func (b *registryBuilder) groups() error {
 	return b.batches(40, func(t *txn, i int) error {
 		g := &Group{ID: fmt.Sprintf("group-%02d", i), Devices: []string{}, Revision: 1, CreatedAt: t.now}
 		if i%4 == 0 {
-			g.Query = fmt.Sprintf(`type == "type-%d" and label.site == "site-%d" and version.application < "1.5"`, i/4%4, i%16)
+			g.Query = fmt.Sprintf(`type == "type-%d" and version.application < "1.5"`, i/4%4)
 			return put(t, nil, g)
 		}
 		for n := range min(100, b.devices) {

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// deviceScan is how many devices one page of a listing looks at.
-	deviceScan = 2000
+	// deviceScan is how many devices one page of a listing looks at; it is more
+	// than the longest page has.
+	deviceScan = 1500
 	// queryChunk is how many devices are held in memory to be looked at by all
 	// processors.
 	queryChunk = 4096
