@@ -45,6 +45,8 @@ type Options struct {
 	Hashing *argon2id.Params
 	// Limits on trying to sign in; nil means DefaultLimits.
 	Limits *Limits
+	// OnSignIn hears of every try to sign in; nil for nobody.
+	OnSignIn func(method string, result SignInResult)
 }
 
 // AdminTokenUser is the name under which the token of the data folder acts.
@@ -71,6 +73,7 @@ type Directory struct {
 	admin  [sha256.Size]byte
 	hasher *hasher
 	limit  *limiter
+	told   func(string, SignInResult)
 
 	mu        sync.Mutex // guards strangers
 	strangers map[string]*stranger
@@ -84,6 +87,9 @@ func New(o Options) (*Directory, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.OnSignIn == nil {
+		o.OnSignIn = func(string, SignInResult) {}
+	}
 	if o.Hashing == nil {
 		o.Hashing = DefaultHashing()
 	}
@@ -93,7 +99,7 @@ func New(o Options) (*Directory, error) {
 	}
 	d := &Directory{
 		store: o.Store, log: o.Log, now: func() time.Time { return o.Now().UTC() },
-		hasher: newHasher(o.Hashing), limit: newLimiter(*o.Limits), strangers: map[string]*stranger{},
+		told: o.OnSignIn, hasher: newHasher(o.Hashing), limit: newLimiter(*o.Limits), strangers: map[string]*stranger{},
 	}
 	if o.AdminToken == "" {
 		o.AdminToken = rand.Text() + rand.Text() // one that nobody knows

@@ -37,3 +37,42 @@ func (e *TooManyTriesError) Error() string {
 
 // Unwrap leads to ErrTooManyTries.
 func (e *TooManyTriesError) Unwrap() error { return ErrTooManyTries }
+
+// The methods of signing in.
+const (
+	MethodPassword = "password"
+	MethodOIDC     = "oidc"
+)
+
+// SignInResult is how a try to sign in ended.
+type SignInResult string
+
+// The results of trying to sign in.
+const (
+	SignedIn      SignInResult = "ok"
+	SignInRefused SignInResult = "refused"
+	SignInLocked  SignInResult = "locked"
+	SignInLimited SignInResult = "limited"
+	SignInError   SignInResult = "error" // the store, or the OpenID Connect provider
+)
+
+// SignInResults are all of them.
+func SignInResults() []SignInResult {
+	return []SignInResult{SignedIn, SignInRefused, SignInLocked, SignInLimited, SignInError}
+}
+
+func resultOf(err error) SignInResult {
+	var locked *LockedError
+	var refused *RefusedError
+	switch {
+	case err == nil:
+		return SignedIn
+	case errors.As(err, &locked):
+		return SignInLocked
+	case errors.Is(err, ErrTooManyTries):
+		return SignInLimited
+	case errors.Is(err, ErrSignIn), errors.As(err, &refused):
+		return SignInRefused
+	}
+	return SignInError
+}

@@ -11,7 +11,7 @@ type User struct {
 	Email       string    `json:"email,omitempty" doc:"For people"`
 	Role        Role      `json:"role" doc:"viewer, operator, developer or admin; each may do what the one before may"`
 	Disabled    bool      `json:"disabled,omitempty" doc:"May not sign in; sessions and tokens are refused"`
-	HasPassword bool      `json:"has_password" doc:"May sign in with a password; otherwise only through OpenID Connect"`
+	HasPassword bool      `json:"has_password" doc:"May sign in with a password"`
 	External    string    `json:"external,omitempty" doc:"The issuer and subject of OpenID Connect that the user signs in with"`
 	LockedUntil time.Time `json:"locked_until,omitzero" doc:"Until when signing in is refused after too many wrong passwords"`
 	SignedInAt  time.Time `json:"signed_in_at,omitzero" doc:"When the user signed in last"`
@@ -25,7 +25,7 @@ type NewUser struct {
 	DisplayName string `json:"display_name,omitempty" doc:"For people; the name if left out"`
 	Email       string `json:"email,omitempty" doc:"For people"`
 	Role        Role   `json:"role" doc:"viewer, operator, developer or admin"`
-	Password    string `json:"password,omitempty" doc:"At least 10 characters; without one the user signs in through OpenID Connect only"`
+	Password    string `json:"password,omitempty" doc:"At least 10 bytes; without one the user cannot sign in and is there to own API tokens"`
 }
 
 // UserPatch changes what is not nil.

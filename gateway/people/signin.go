@@ -57,7 +57,8 @@ type Session struct {
 // SignIn begins a session for a user with a password; address is where the request
 // comes from. Errors are ErrSignIn, *LockedError and *TooManyTriesError, and those
 // of the store.
-func (d *Directory) SignIn(ctx context.Context, name, password, address string) (Session, error) {
+func (d *Directory) SignIn(ctx context.Context, name, password, address string) (s Session, err error) {
+	defer func() { d.told(MethodPassword, resultOf(err)) }()
 	if err := d.limit.allow(address, d.now()); err != nil {
 		return Session{}, err
 	}

@@ -126,7 +126,7 @@ func checkRole(r Role) error {
 
 func needUser(r orchestrator.Reader, name string) (*userRecord, error) {
 	if name == AdminTokenUser {
-		return nil, fmt.Errorf("the admin token is no user: %w; create a user first", orchestrator.ErrConflict)
+		return nil, fmt.Errorf("user %q: %w: the admin token is no user; create one first", name, orchestrator.ErrNotFound)
 	}
 	u, err := find[userRecord](r, []byte(name))
 	if err == nil && u == nil {
