@@ -24,7 +24,7 @@ func TestWorkThatChangesOnTheWay(t *testing.T) {
 	m := base.image("2", content(10, 1))
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := &rush{rt: rt, retried: map[string]int{}}
+			w := &rush{rt: rt, retried: map[string]int{}, ended: map[string]int{}}
 			w.env = newEnv(t, func(o *orchestrator.Options) {
 				o.Store, o.Blobs, o.JobBatch = &storetest.Faulty{Store: fleet.Clone(), Next: w.next}, base.blobs, 2
 			})
@@ -34,15 +34,15 @@ func TestWorkThatChangesOnTheWay(t *testing.T) {
 			}
 			e := w.env
 			e.job("j", m.ID, ids...)
+			if every := rapid.IntRange(0, 3).Draw(rt, "failed"); every > 0 {
+				w.finish()
+				w.report(schemas.StateFailed, every)
+			}
 			for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 				w.step()
 			}
 			w.checkClean()
-			w.restart()
-			w.start()
-			synctest.Wait()
-			w.stop()
-			w.checkClean()
+			w.finish()
 			w.compare()
 		})
 	})
@@ -55,6 +55,7 @@ type rush struct {
 	left    int // updates until one fails, if it is not 0
 	fault   storetest.Fault
 	retried map[string]int // the attempt that has to be reached at least, by device
+	ended   map[string]int // the attempt that failed since the last request to retry, which stays the last one
 }
 
 func (w *rush) next() storetest.Fault {
@@ -68,9 +69,9 @@ func (w *rush) next() storetest.Fault {
 
 func (w *rush) step() {
 	defer func() { w.left = 0 }()
-	switch kind := rapid.IntRange(0, 7).Draw(w.rt, "kind"); kind {
+	switch kind := rapid.IntRange(0, 8).Draw(w.rt, "kind"); kind {
 	case 0, 1, 2, 3:
-		w.left = rapid.IntRange(0, 6).Draw(w.rt, "left")
+		w.left = max(0, rapid.IntRange(-8, 6).Draw(w.rt, "left"))
 		w.fault = storetest.Fault(rapid.IntRange(1, 2).Draw(w.rt, "fault"))
 		action := []string{"pause", "resume", "retry", "listed"}[kind]
 		failed := w.failed()
@@ -88,9 +89,12 @@ func (w *rush) step() {
 		} else {
 			_, err = w.control(action, "j")
 		}
-		if err == nil && (action == "retry" || action == "listed") {
+		if action == "retry" || action == "listed" {
 			for _, x := range failed {
-				w.retried[x.Device] = x.Attempt + 1
+				delete(w.ended, x.Device)
+				if err == nil {
+					w.retried[x.Device] = x.Attempt + 1
+				}
 			}
 		}
 	case 4:
@@ -99,19 +103,33 @@ func (w *rush) step() {
 		}
 	case 5:
 		w.restart()
+	case 8:
+		w.finish()
 	default:
-		w.report(rapid.SampledFrom([]schemas.State{schemas.StateAccepted, schemas.StateFailed, schemas.StateFailed, schemas.StateSucceeded}).Draw(w.rt, "state"))
+		state := rapid.SampledFrom([]schemas.State{schemas.StateAccepted, schemas.StateFailed, schemas.StateFailed, schemas.StateSucceeded}).Draw(w.rt, "state")
+		w.report(state, rapid.IntRange(1, 5).Draw(w.rt, "every"))
 	}
 }
 
-// report lets some of the devices say something of what they are offered.
-func (w *rush) report(state schemas.State) {
-	every := rapid.IntRange(1, 5).Draw(w.rt, "every")
+// finish restarts the service and lets Run do what is left to do.
+func (w *rush) finish() {
+	w.restart()
+	w.start()
+	synctest.Wait()
+	w.stop()
+	w.checkClean()
+}
+
+// report lets each so manieth device say something of what it is offered.
+func (w *rush) report(state schemas.State, every int) {
 	list, _, err := w.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{States: []schemas.State{schemas.StateOffered, schemas.StateAccepted}}, orchestrator.Page{Limit: 1000})
 	w.ok(err)
 	for i, x := range list {
 		if i%every == 0 {
 			w.ok(w.Status(ctx, x.Device, status(x, x.Seq+1, state)))
+			if state == schemas.StateFailed {
+				w.ended[x.Device] = x.Attempt
+			}
 		}
 	}
 }
@@ -151,5 +169,37 @@ func (w *rush) compare() {
 		if j.State != orchestrator.JobCanceled && x.Attempt < w.retried[x.Device] {
 			w.rt.Fatalf("%s is at attempt %d, although %d was promised", x.Device, x.Attempt, w.retried[x.Device])
 		}
+		if last := w.ended[x.Device]; last != 0 && (x.Attempt != last || x.State != schemas.StateFailed) {
+			w.rt.Fatalf("%s is %s at attempt %d, although attempt %d failed after the last request to retry", x.Device, x.State, x.Attempt, last)
+		}
 	}
+}
+
+// TestRetryInTheMiddleOfARetry asks once more after the first devices have
+// failed again: what the first request has passed is tried again too.
+func TestRetryInTheMiddleOfARetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t, func(o *orchestrator.Options) { o.JobBatch = 2 })
+		defer e.checkClean()
+		ids := e.fleet(20)
+		e.job("j", e.image("2", content(10, 1)).ID, ids...)
+		w := &rush{env: e, ended: map[string]int{}}
+		w.finish()
+		w.report(schemas.StateFailed, 1)
+		for attempt := 2; attempt <= 3; attempt++ {
+			j := must[orchestrator.Job](t)(e.RetryJob(ctx, "j", orchestrator.RetryRequest{}))
+			if j.Counts[schemas.StateOffered] != 8 || e.execution("j", "d000").Attempt != attempt {
+				t.Fatalf("request %d: %v", attempt-1, j.Counts)
+			}
+			if attempt == 2 {
+				w.report(schemas.StateFailed, 1)
+			}
+		}
+		w.finish()
+		for i, id := range ids {
+			if x := e.execution("j", id); x.State != schemas.StateOffered || x.Attempt != []int{2, 3}[min(1, max(0, 8-i))] {
+				t.Errorf("%s is %s at attempt %d", id, x.State, x.Attempt)
+			}
+		}
+	})
 }
