@@ -279,6 +279,9 @@ func (s *Service) DeleteImage(ctx context.Context, id string) error {
 		if err := remove(t, rec); err != nil {
 			return err
 		}
+		if err := t.forgetDuplicate(rec); err != nil {
+			return err
+		}
 		return t.audit("delete", KindImage, id, rec, nil)
 	})
 	if err != nil {

@@ -99,3 +99,35 @@ func sameVersion(file, typed string) bool {
 	release, _, built := strings.Cut(file, "+")
 	return built && release == typed
 }
+
+// maxRewarned is how many images lose a warning when their duplicate goes.
+const maxRewarned = 100
+
+// forgetDuplicate takes an image that was removed out of the warnings of
+// those with the same content. That is no edit of theirs.
+func (t *txn) forgetDuplicate(gone *Image) error {
+	var ids []string
+	if err := t.Scan(indexImageByBlob, prefixOf(gone.SHA256), nil, func(_, id []byte) bool {
+		ids = append(ids, string(id))
+		return len(ids) < maxRewarned
+	}); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		old, err := need[Image](t, "image", id)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", indexImageByBlob, err)
+		}
+		if !slices.ContainsFunc(old.Warnings, func(w string) bool { return strings.Contains(w, gone.ID) }) {
+			continue
+		}
+		rec := *old
+		if err := rec.warn(t); err != nil {
+			return err
+		}
+		if err := put(t, old, &rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
