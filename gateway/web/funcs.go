@@ -43,7 +43,10 @@ func (c *Console) functions() template.FuncMap {
 		"json":     prettyJSON,
 		"title":    imageTitle,
 		"lower":    strings.ToLower,
-		"add":      func(a, b int) int { return a + b },
+
+		"formatName":    formatName,
+		"chartVersions": chartVersions,
+		"add":           func(a, b int) int { return a + b },
 	}
 }
 
