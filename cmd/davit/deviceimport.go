@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 
@@ -16,11 +18,10 @@ func (p *program) deviceImport() *cobra.Command {
 	var secrets string
 	cmd := p.createCommand("import FILE.csv", "Add the devices of a CSV file, all or none, with a line-by-line report", oneArg("the file"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			f, err := os.Open(args[0])
+			list, err := os.ReadFile(args[0])
 			if err != nil {
 				return err
 			}
-			defer f.Close()
 			var out *newFile
 			if secrets != "" {
 				if out, err = createFile(secrets); err != nil {
@@ -28,7 +29,13 @@ func (p *program) deviceImport() *cobra.Command {
 				}
 				defer out.abandon()
 			}
-			report, err := c.ImportDevices(cmd.Context(), f, !none, dryRun)
+			report, err := c.ImportDevices(cmd.Context(), bytes.NewReader(list), !none, dryRun)
+			if client.IsStatus(err, http.StatusUnprocessableEntity) {
+				// The dry run has the report of the lines that are right as well.
+				if all, failed := c.ImportDevices(cmd.Context(), bytes.NewReader(list), !none, true); failed == nil && all.Wrong > 0 {
+					report, err = all, nil
+				}
+			}
 			if err != nil {
 				return err
 			}
@@ -49,8 +56,8 @@ func (p *program) deviceImport() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "credentials-out")
 	cmd.MarkFlagsMutuallyExclusive("no-credentials", "credentials-out")
 	cmd.Long = `Add the devices of a CSV file. Its first line names the columns: id, type, and one
-column label.NAME for each label, for example
-  id,type,label.site
+column for each label, for example
+  id,type,site
   pump-1,board,berlin
 Nothing is done unless every line is right. The report has one line for each device,
 with its password, which is shown this once; --credentials-out keeps it off the

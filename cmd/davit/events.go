@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,8 +36,8 @@ func (p *program) eventsCommand() *cobra.Command {
 			},
 			Lost: func(err error) { fmt.Fprintf(p.err, "davit: the connection is lost (%v); trying again\n", err) },
 		})
-		if errors.Is(err, errEnough) {
-			return nil
+		if errors.Is(err, errEnough) || errors.Is(err, context.Canceled) {
+			return nil // an interrupt is how following ends
 		}
 		return err
 	})

@@ -75,10 +75,9 @@ func (p *program) groupChange() *cobra.Command {
 	var devices, add, remove []string
 	cmd := p.editCommand("change ID [flags]", "Change a group's description, devices or query", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
-			patch := orchestrator.GroupPatch{Description: given(cmd, "description", &description), Query: given(cmd, "query", &query)}
 			listed := cmd.Flags().Changed("device") || len(add)+len(remove) > 0
 			if !listed {
-				if err := somethingIn(cmd, patch); err != nil {
+				if err := somethingIn(cmd, orchestrator.GroupPatch{Description: given(cmd, "description", &description), Query: given(cmd, "query", &query)}); err != nil {
 					return err
 				}
 			}
@@ -90,9 +89,18 @@ func (p *program) groupChange() *cobra.Command {
 				if g.Devices, err = mergeDevices(g, given(cmd, "device", &devices), add, remove); err != nil {
 					return err
 				}
-				patch.Devices = &g.Devices
 			}
-			patch.Precondition = e.since(g.Revision)
+			if cmd.Flags().Changed("description") {
+				g.Description = description
+			}
+			if cmd.Flags().Changed("query") {
+				g.Query = query
+			}
+			// The group is replaced as a whole, so that what is not named has to be sent along.
+			patch := orchestrator.GroupPatch{Precondition: e.since(g.Revision), Description: &g.Description, Devices: &g.Devices}
+			if g.Query != "" {
+				patch.Devices, patch.Query = nil, &g.Query
+			}
 			if g, err = c.ReplaceGroup(cmd.Context(), g.ID, patch); err != nil {
 				return err
 			}

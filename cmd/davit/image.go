@@ -55,7 +55,7 @@ func (p *program) imageShow() *cobra.Command {
 
 func imageFields(w io.Writer, i orchestrator.Image) {
 	all := []string{"id", i.ID, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
-		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", bytes(i.Size),
+		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", exactSize(i.Size),
 		"sha-256", i.SHA256, "format", i.Format, "start address", address(i.StartAddress), "entry address", address(i.EntryAddress),
 		"file", i.FileName}
 	all = append(all, sentences("left out", i.LeftOut)...)
@@ -77,7 +77,7 @@ func detectedFields(d *orchestrator.Detected) []string {
 		text += ", version " + d.Version
 	}
 	if d.Size != 0 {
-		text += ", " + bytes(d.Size)
+		text += ", " + exactSize(d.Size)
 	}
 	return append([]string{"the file says", text}, sentences("", d.Facts)...)
 }
@@ -91,8 +91,8 @@ func sentences(name string, list []string) []string {
 	return all
 }
 
-// bytes prints a size exactly, and for people where that says more.
-func bytes(n uint64) string {
+// exactSize prints a size exactly, and for people where that says more.
+func exactSize(n uint64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d bytes", n)
 	}

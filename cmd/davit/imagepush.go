@@ -115,7 +115,7 @@ func (p *program) checkImage(ctx context.Context, c *client.Client, in orchestra
 		return err
 	}
 	return p.show(up, func(w io.Writer) {
-		all := []string{"file", up.FileName, "format", up.Format, "size", bytes(up.Size), "sha-256", up.SHA256,
+		all := []string{"file", up.FileName, "format", up.Format, "size", exactSize(up.Size), "sha-256", up.SHA256,
 			"start address", address(up.StartAddress), "entry address", address(up.EntryAddress)}
 		all = append(all, sentences("left out", up.LeftOut)...)
 		all = append(all, detectedFields(up.Detected)...)

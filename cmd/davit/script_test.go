@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"davit/internal/sim"
 )
 
 func TestMain(m *testing.M) {
@@ -28,8 +30,12 @@ func TestMain(m *testing.M) {
 // commands there are:
 //
 //	start NAME command...     run a program; its first line of output is JSON, whose fields become NAME_field
+//	service [FLAG...]         start the service as "serve" on data folder data; DAVIT_SERVER and DAVIT_TOKEN lead to it
+//	demoimage FILE VERSION    write an image for the reference board that names its version
 //	stop NAME                 interrupt it; it has to end with exit code 0 within ten seconds
 //	crash NAME                kill -9
+//	await NAME TEXT           wait until its output has the text, ten seconds at most
+//	tally NAME TEXT N         its output has the text in N lines
 //	exits CODE command...     run a program to its end and check its exit code; output is checked as after exec
 //	[!] json FIELD PATTERN    the last output, or its last line, is a JSON object whose FIELD matches
 //	get VAR FIELD             the same field into a variable
@@ -52,7 +58,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": startCmd, "stop": stopCmd, "crash": crashCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
+			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "crash": crashCmd, "await": awaitCmd, "tally": tallyCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
 			"trim": trimCmd, "writefile": writefileCmd, "httpget": httpgetCmd,
 		},
 	})
@@ -68,6 +74,7 @@ type processes struct{ byName map[string]*process }
 // process is a program that a script has started.
 type process struct {
 	cmd *exec.Cmd
+	out *syncBuffer
 	log *syncBuffer
 	end chan error
 }
@@ -110,7 +117,7 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: start NAME command...")
 	}
 	name := args[0]
-	p := &process{cmd: command(ts, args[1:]), log: &syncBuffer{}, end: make(chan error, 1)}
+	p := &process{cmd: command(ts, args[1:]), out: &syncBuffer{}, log: &syncBuffer{}, end: make(chan error, 1)}
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	ts.Check(err)
@@ -127,12 +134,10 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	go func() {
 		lines := bufio.NewReader(out)
 		line, _ := lines.ReadString('\n')
+		_, _ = p.out.Write([]byte(line))
 		first <- line
-		for { // the program must not block on its output
-			if _, err := lines.ReadString('\n'); err != nil {
-				break
-			}
-		}
+		// The program must not block on its output; where that ends is told by Wait.
+		_, _ = io.Copy(p.out, lines)
 		p.end <- p.cmd.Wait()
 	}()
 	select {
@@ -147,6 +152,20 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	case <-time.After(patience):
 		ts.Fatalf("%s says nothing\n%s", name, p.log)
 	}
+}
+
+func serviceCmd(ts *testscript.TestScript, neg bool, args []string) {
+	startCmd(ts, neg, append([]string{"serve", "davit", "serve", "--data", "data", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...))
+	ts.Setenv("DAVIT_SERVER", "http://"+ts.Getenv("serve_http"))
+	ts.Setenv("DAVIT_TOKEN", strings.TrimSpace(ts.ReadFile("data/admin.token")))
+}
+
+func demoimageCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: demoimage FILE VERSION")
+	}
+	const size, seed = 2048, 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), sim.BuildDemoImage(args[1], size, seed), 0o600))
 }
 
 func command(ts *testscript.TestScript, args []string) *exec.Cmd {
@@ -178,6 +197,34 @@ func crashCmd(ts *testscript.TestScript, neg bool, args []string) {
 	p := find(ts, args)
 	ts.Check(p.cmd.Process.Kill())
 	<-p.end
+}
+
+func awaitCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 || running(ts)[args[0]] == nil {
+		ts.Fatalf("usage: await NAME TEXT, with the name of a running program")
+	}
+	p := running(ts)[args[0]]
+	for deadline := time.Now().Add(patience); !strings.Contains(p.out.String(), args[1]); {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not say %q\n%s%s", args[0], args[1], p.out, p.log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func tallyCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 || running(ts)[args[0]] == nil {
+		ts.Fatalf("usage: tally NAME TEXT N, with the name of a running program")
+	}
+	n := 0
+	for line := range strings.Lines(running(ts)[args[0]].out.String()) {
+		if strings.Contains(line, args[1]) {
+			n++
+		}
+	}
+	if want, err := strconv.Atoi(args[2]); err != nil || n != want {
+		ts.Fatalf("%s has %q in %d lines, want %s\n%s", args[0], args[1], n, args[2], running(ts)[args[0]].out)
+	}
 }
 
 func exitsCmd(ts *testscript.TestScript, neg bool, args []string) {

@@ -16,7 +16,7 @@ func (p *program) tokenCommand() *cobra.Command {
 
 func (p *program) tokenCreate() *cobra.Command {
 	var in client.NewToken
-	var file string
+	var user, file string
 	cmd := p.createCommand("create NAME [--scope SCOPE] [--out FILE]", "Create a token; its secret is shown once", oneArg("what the token is for"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			in.Name = args[0]
@@ -28,7 +28,7 @@ func (p *program) tokenCreate() *cobra.Command {
 				}
 				defer out.abandon()
 			}
-			t, err := c.CreateToken(cmd.Context(), in)
+			t, err := c.CreateToken(cmd.Context(), user, in)
 			if err != nil {
 				return err
 			}
@@ -43,6 +43,7 @@ func (p *program) tokenCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&in.Scopes, "scope", nil, "what the token is restricted to: "+strings.Join(scopeNames(), ", ")+"; repeatable (default: all that you may do)")
 	f.StringVar(&in.Expires, "expires", "", "how long it is valid, for example 720h; at most a year (default: 90 days)")
+	f.StringVar(&user, "user", "", "whose token it is (default: your own)")
 	f.StringVar(&file, "out", "", "file for the secret, readable by you only; DAVIT_TOKEN and --token-file take it")
 	completeWith(cmd, "scope", scopeNames()...)
 	return cmd
@@ -64,7 +65,15 @@ func tokenCreated(w io.Writer, t client.NewSecret) {
 
 func (p *program) tokenList() *cobra.Command {
 	type T = client.Token
-	return listCommand(p, "list", "List your tokens; without their secrets", noArgs, plain((*client.Client).Tokens),
+	var user string
+	var all bool
+	cmd := listCommand(p, "list", "List your tokens, without their secrets", noArgs,
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[T], error) {
+			if all {
+				user = client.EverybodysTokens
+			}
+			return filtered(c, (*client.Client).Tokens, user), nil
+		},
 		column[T]{"ID", func(t T) string { return t.ID }},
 		column[T]{"NAME", func(t T) string { return t.Name }},
 		column[T]{"USER", func(t T) string { return t.User }},
@@ -76,6 +85,10 @@ func (p *program) tokenList() *cobra.Command {
 		}},
 		column[T]{"EXPIRES", func(t T) string { return when(t.ExpiresAt) }},
 		column[T]{"USED", func(t T) string { return when(t.UsedAt) }})
+	cmd.Flags().StringVar(&user, "user", "", "this user's tokens instead of your own")
+	cmd.Flags().BoolVar(&all, "all-users", false, "everybody's tokens")
+	cmd.MarkFlagsMutuallyExclusive("user", "all-users")
+	return cmd
 }
 
 // revoked is what token revoke prints.

@@ -95,17 +95,21 @@ func (c *Client) DeleteUser(ctx context.Context, name string) error {
 	return c.remove(ctx, "users", name)
 }
 
-// CreateToken makes a token of the caller's.
-func (c *Client) CreateToken(ctx context.Context, n NewToken) (NewSecret, error) {
-	return post[NewSecret](ctx, c, n, "tokens")
+// CreateToken makes a token of a user's, empty for the caller's own.
+func (c *Client) CreateToken(ctx context.Context, user string, n NewToken) (NewSecret, error) {
+	return call[NewSecret](ctx, c, request{method: http.MethodPost, path: []string{"tokens"}, query: set(url.Values{}, "user", user), body: n})
 }
 
-// Tokens lists the caller's tokens.
-func (c *Client) Tokens(ctx context.Context, p orchestrator.Page) ([]Token, string, error) {
-	return list[Token](ctx, c, p, url.Values{}, "tokens")
+// EverybodysTokens is given to Tokens as the user.
+const EverybodysTokens = "*"
+
+// Tokens lists a user's tokens, empty for the caller's own.
+func (c *Client) Tokens(ctx context.Context, user string, p orchestrator.Page) ([]Token, string, error) {
+	return list[Token](ctx, c, p, set(url.Values{}, "user", user), "tokens")
 }
 
-// DeleteToken ends a token.
+// DeleteToken ends a token: one of the caller's own or, if the caller keeps
+// people, anybody's.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	return c.remove(ctx, "tokens", id)
 }
