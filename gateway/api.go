@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"davit/gateway/people"
 	"davit/orchestrator"
 )
 
@@ -24,8 +25,17 @@ type APIOptions struct {
 	Service Service
 	// Credentials are those of devices and bridges.
 	Credentials Credentials
-	// Tokens are the API's own.
-	Tokens *Tokens
+	// People are those who may use the API, and their tokens.
+	People *people.Directory
+	// OIDC signs people in through OpenID Connect at /sign-in/oidc; nil leaves
+	// it out.
+	OIDC *people.OIDC
+	// TrustedProxies are networks such as 10.0.0.0/8 whose X-Forwarded-For and
+	// X-Forwarded-Proto are believed.
+	TrustedProxies []string
+	// PublicURL is where browsers find the console, if that is not the address
+	// that requests name (behind a proxy); empty if it is.
+	PublicURL string
 	// Provision keeps devices and bridges with their credentials; nil makes one
 	// of Service and Credentials. Whoever else adds devices has to share it.
 	Provision *Provisioner
@@ -73,12 +83,15 @@ type API struct {
 	streams   chan struct{} // one slot for each stream of events
 	provision *Provisioner
 	unlisted  []string // operations that the matrix does not have
+
+	proxies     proxies
+	crossOrigin *http.CrossOriginProtection
 }
 
 // NewAPI builds the API.
 func NewAPI(o APIOptions) (*API, error) {
-	if o.Tokens == nil || o.Log == nil {
-		return nil, errors.New("the API needs Tokens and Log")
+	if o.People == nil || o.Log == nil {
+		return nil, errors.New("the API needs People and Log")
 	}
 	setDefault(&o.MaxUpload, defaultMaxUpload)
 	mux := http.NewServeMux()
@@ -89,6 +102,9 @@ func NewAPI(o APIOptions) (*API, error) {
 		streams: make(chan struct{}, maxStreams),
 
 		provision: o.Provision,
+	}
+	if err := a.guardOrigins(); err != nil {
+		return nil, err
 	}
 	if a.provision == nil {
 		a.provision = NewProvisioner(o.Service, o.Credentials)
@@ -106,6 +122,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.jobRoutes(api)
 	a.fleetRoutes(api)
 	a.auditRoutes(api)
+	a.peopleRoutes(api)
 	if len(a.unlisted) > 0 {
 		return nil, fmt.Errorf("operations %q are not in the matrix of gateway/people/operations.go, so nobody may do them", a.unlisted)
 	}
@@ -113,7 +130,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err := a.plainRoutes(mux); err != nil {
 		return nil, err
 	}
-	a.handler = a.observe(a.authorize(mux))
+	a.handler = a.observe(a.secure(a.authenticate(mux)))
 	return a, nil
 }
 
@@ -169,6 +186,9 @@ func (a *API) plainRoutes(mux *http.ServeMux) error {
 	if a.options.MetricsHandler != nil {
 		mux.Handle("GET /metrics", a.options.MetricsHandler)
 	}
+	if a.options.OIDC != nil {
+		a.oidcRoutes(mux)
+	}
 	mux.HandleFunc("/", a.elsewhere(mux))
 	return nil
 }
@@ -218,7 +238,7 @@ type Page[T any] struct {
 // Answers and requests with a JSON body, as huma wants them.
 type (
 	bodyOf[T any] struct{ Body T }
-	nothing struct{}
+	nothing       struct{}
 )
 
 func listing[T any](items []T, next string, err error) (*bodyOf[Page[T]], error) {

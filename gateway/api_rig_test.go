@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"davit/gateway"
+	"davit/gateway/people"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
 	"davit/orchestrator/memstore"
@@ -136,6 +137,7 @@ type apiRig struct {
 	t           testing.TB
 	url         string
 	service     *orchestrator.Service
+	people      *people.Directory
 	credentials *fakeCredentials
 	registry    *prometheus.Registry
 	logs        *logRecorder
@@ -152,7 +154,8 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(r.logs, nil))
-	r.service, err = orchestrator.New(orchestrator.Options{Store: memstore.New(), Blobs: blobs, Publisher: nowhere{}, Logger: log})
+	store, metrics := memstore.New(), gateway.NewMetrics(r.registry)
+	r.service, err = orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,11 +169,11 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 		})
 	}
 	task(r.service.Run)
-	tokens, err := gateway.NewTokens(adminToken, "another-admin-token")
+	r.people, err = people.New(people.Options{Store: store, AdminToken: adminToken, Log: log, Hashing: cheapHashing(), OnSignIn: metrics.SignIn})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := gateway.APIOptions{Service: r.service, Credentials: r.credentials, Tokens: tokens, Metrics: gateway.NewMetrics(r.registry), Log: log}
+	o := gateway.APIOptions{Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log}
 	if change != nil {
 		change(&o)
 	}

@@ -2,15 +2,158 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"davit/gateway/people"
+	"davit/orchestrator"
 )
+
+// secure sets what every answer carries, whatever its route adds.
+func (a *API) secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		// Not "no-referrer": that makes browsers send "Origin: null" with forms, and
+		// the origin is what tells our forms from those of other sites.
+		h.Set("Referrer-Policy", "same-origin")
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			h.Set("Cache-Control", "no-store")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// authenticate finds out who makes a request, by bearer token or by session cookie,
+// and puts the principal and the actor into its context. Below /v1 it lets nobody
+// else pass; the console sends its visitors to sign in by itself. The routes for
+// probes and the API's document know nobody.
+func (a *API) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		api := strings.HasPrefix(r.URL.Path, "/v1/")
+		if !api && ownPath(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		from := a.proxies.origin(r)
+		ctx := context.WithValue(r.Context(), originKey{}, from)
+		known := r.WithContext(ctx)
+		// What routes the request says by which pattern, which the metrics need.
+		defer func() { r.Pattern = known.Pattern }()
+		who, err := a.who(known)
+		if err != nil && !errors.Is(err, people.ErrNoSession) {
+			a.unknown(w, known, err)
+			return
+		}
+		if p := a.foreign(known, who); p != nil {
+			a.options.Metrics.signInFailed()
+			writeProblem(w, p)
+			return
+		}
+		if who.principal == nil && api {
+			a.unauthorized(w, who, err)
+			return
+		}
+		*known = *known.WithContext(who.context(ctx, from.address))
+		next.ServeHTTP(w, known)
+	})
+}
+
+// visitor is who makes a request, and how that is known.
+type visitor struct {
+	principal *people.Principal // nil for nobody
+	token     bool              // a bearer token was sent
+	cookie    bool              // a session cookie was sent, and no token
+}
+
+// who finds the principal of a request. A token that is sent counts alone, good
+// or not.
+func (a *API) who(r *http.Request) (v visitor, err error) {
+	var p people.Principal
+	if token, ok := bearer(r); ok {
+		v.token = true
+		p, err = a.options.People.Bearer(r.Context(), token)
+	} else if token := SessionToken(r); token != "" {
+		v.cookie = true
+		p, err = a.options.People.Session(r.Context(), token)
+	} else {
+		return v, nil
+	}
+	if err == nil {
+		v.principal = &p
+	}
+	return v, err
+}
+
+// context says to everything below who makes the request.
+func (v visitor) context(ctx context.Context, address string) context.Context {
+	p := people.Principal{User: people.AnonymousUser}
+	if v.principal != nil {
+		p = *v.principal
+		ctx = people.WithPrincipal(ctx, p)
+	}
+	return orchestrator.WithActor(ctx, p.Actor(address, requestID(ctx)))
+}
+
+// foreign refuses requests that another site makes a browser send. A request with a
+// session's cookie that may change something has to say where it comes from, as
+// every browser does; one with a token needs no such protection, because no
+// browser adds a token by itself.
+func (a *API) foreign(r *http.Request, v visitor) *huma.ErrorModel {
+	if v.token {
+		return nil
+	}
+	if err := a.crossOrigin.Check(r); err != nil {
+		return newProblem(http.StatusForbidden, "The request comes from another site than this server: "+err.Error()+
+			". If the server stands behind a proxy, tell it its address with --public-url.")
+	}
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+	if v.cookie && !safe && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
+		return newProblem(http.StatusForbidden, "A request that is signed in by cookie and changes something needs the header Origin or Sec-Fetch-Site, which browsers send; programs use an API token.")
+	}
+	return nil
+}
+
+// unauthorized answers a request below /v1 of which it is not known who makes it.
+func (a *API) unauthorized(w http.ResponseWriter, v visitor, err error) {
+	a.options.Metrics.signInFailed()
+	detail := "This needs an API token: send the header \"Authorization: Bearer TOKEN\". The first token is in the file admin.token of the server's data folder."
+	challenge := `Bearer realm="davit"`
+	switch {
+	case v.token:
+		detail = "The API token is not one that this server accepts: " + reasonOf(err) + "."
+		challenge = `Bearer realm="davit", error="invalid_token"`
+	case v.cookie:
+		detail = "The session is not one that this server accepts: " + reasonOf(err) + "; sign in again."
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	writeProblem(w, newProblem(http.StatusUnauthorized, detail))
+}
+
+// reasonOf is why a token or a session is refused; it is told to whoever holds it.
+func reasonOf(err error) string {
+	return strings.TrimPrefix(err.Error(), people.ErrNoSession.Error()+": ")
+}
+
+// unknown answers when it cannot be found out who makes a request.
+func (a *API) unknown(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		writeProblem(w, newProblem(http.StatusServiceUnavailable, "The request was abandoned before it was done."))
+		return
+	}
+	id := requestID(r.Context())
+	a.options.Log.Error("it cannot be found out who makes a request", "request_id", id, "error", err)
+	p := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
+	p.Instance = "urn:davit:request:" + id
+	writeProblem(w, p)
+}
 
 // guard lets only those pass to an operation whom the matrix of operations
 // (people.Operations) allows it, before anything of the request is read. An
@@ -22,6 +165,7 @@ func (a *API) guard(operation string) func(huma.Context, func(huma.Context)) {
 	}
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if p := refusal(ctx.Context(), op); p != nil {
+			a.options.Metrics.forbidden()
 			_, w := humago.Unwrap(ctx)
 			writeProblem(w, p)
 			return
@@ -43,8 +187,8 @@ func refusal(ctx context.Context, op people.Operation) *huma.ErrorModel {
 		return newProblem(http.StatusForbidden, fmt.Sprintf("%q takes the scope %s, which the role %s is the first to have; %s has the role %s.",
 			op.ID, op.Scope, lowest(op.Scope), principal.User, principal.Role))
 	}
-	return newProblem(http.StatusForbidden, fmt.Sprintf("%q takes the scope %s, to which this token of %s is not entitled: it is restricted to %s.",
-		op.ID, op.Scope, principal.User, scopeList(principal.Scopes)))
+	return newProblem(http.StatusForbidden, fmt.Sprintf("%q takes the scope %s, which the role %s is the first to have; this token of %s is restricted to %s.",
+		op.ID, op.Scope, lowest(op.Scope), principal.User, scopeList(principal.Scopes)))
 }
 
 // lowest is the first role that has a scope.
@@ -54,12 +198,25 @@ func lowest(s people.Scope) people.Role {
 }
 
 func scopeList(scopes []people.Scope) string {
-	text := ""
+	text := make([]string, len(scopes))
 	for i, s := range scopes {
-		if i > 0 {
-			text += ", "
-		}
-		text += string(s)
+		text[i] = string(s)
 	}
-	return text
+	return strings.Join(text, ", ")
+}
+
+// signInProblem turns the errors of signing in into problems; nil for others.
+func signInProblem(err error) error {
+	var locked *people.LockedError
+	var many *people.TooManyTriesError
+	switch {
+	case errors.As(err, &many):
+		seconds := max(int(many.RetryAfter.Seconds()+0.999), 1)
+		return huma.ErrorWithHeaders(newProblem(http.StatusTooManyRequests, err.Error()), http.Header{"Retry-After": {strconv.Itoa(seconds)}})
+	case errors.As(err, &locked):
+		return newProblem(http.StatusForbidden, err.Error())
+	case errors.Is(err, people.ErrSignIn):
+		return newProblem(http.StatusForbidden, "The old password is wrong.")
+	}
+	return nil
 }

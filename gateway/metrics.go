@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"davit/gateway/people"
 	"davit/schemas"
 )
 
@@ -21,6 +22,8 @@ type Metrics struct {
 	requests   *prometheus.CounterVec // by method, route and status
 	latency    *prometheus.HistogramVec
 	authFailed prometheus.Counter
+	noScope    prometheus.Counter
+	signIns    *prometheus.CounterVec // by method and result
 	uploaded   prometheus.Counter
 }
 
@@ -45,7 +48,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "davit_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer, by method and route.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"method", "route"}),
 		authFailed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "davit_http_auth_failures_total", Help: "API requests without a valid token."}),
+			Name: "davit_http_auth_failures_total", Help: "API requests without a valid token or session, and requests that another site made a browser send."}),
+		noScope: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "davit_http_forbidden_total", Help: "API requests by somebody who may not carry out the operation."}),
+		signIns: counter("davit_sign_ins_total", "Tries to sign in, by method and result.", "method", "result"),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_http_uploaded_bytes_total", Help: "Bytes of image files received."}),
 	}
@@ -62,7 +68,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}
 	}
 	m.refused.WithLabelValues(kindOther, string(reasonTopic))
-	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.uploaded)
+	for _, r := range people.SignInResults() {
+		m.signIns.WithLabelValues(people.MethodPassword, string(r))
+		m.signIns.WithLabelValues(people.MethodOIDC, string(r))
+	}
+	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
 	return m
 }
 
@@ -120,6 +130,19 @@ func (m *Metrics) answered(method, route string, status int, took time.Duration)
 func (m *Metrics) signInFailed() {
 	if m != nil {
 		m.authFailed.Inc()
+	}
+}
+
+func (m *Metrics) forbidden() {
+	if m != nil {
+		m.noScope.Inc()
+	}
+}
+
+// SignIn counts a try to sign in; it is people.Options.OnSignIn.
+func (m *Metrics) SignIn(method string, result people.SignInResult) {
+	if m != nil {
+		m.signIns.WithLabelValues(method, string(result)).Inc()
 	}
 }
 

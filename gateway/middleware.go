@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"davit/gateway/people"
-	"davit/orchestrator"
 )
 
 // Limits on slow peers. There is no deadline on a request as a whole, because
@@ -102,33 +99,6 @@ func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
 
 func methods() []string {
 	return []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
-}
-
-// authorize lets only requests with a valid token pass to the API.
-func (a *API) authorize(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/v1/") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		token, ok := bearer(r)
-		if ok && a.options.Tokens.Valid(token) {
-			p := people.Principal{User: "admin.token", Role: people.RoleAdmin, Token: "admin.token"}
-			ctx := orchestrator.WithActor(people.WithPrincipal(r.Context(), p), p.Actor(r.RemoteAddr, requestID(r.Context())))
-			known := r.WithContext(ctx)
-			defer func() { r.Pattern = known.Pattern }()
-			next.ServeHTTP(w, known)
-			return
-		}
-		a.options.Metrics.signInFailed()
-		detail := "This needs an API token: send the header \"Authorization: Bearer TOKEN\". The first token is in the file admin.token of the server's data folder."
-		w.Header().Set("WWW-Authenticate", `Bearer realm="davit"`)
-		if ok {
-			detail = "The API token is not one that this server accepts."
-			w.Header().Set("WWW-Authenticate", `Bearer realm="davit", error="invalid_token"`)
-		}
-		writeProblem(w, newProblem(http.StatusUnauthorized, detail))
-	})
 }
 
 // elsewhere hands what no route of the API's takes to the console, except what

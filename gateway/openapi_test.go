@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"flag"
-	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -10,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"davit/gateway"
+	"davit/gateway/people"
+	"davit/orchestrator/memstore"
 )
 
 var updateOpenAPI = flag.Bool("update-openapi", false, "write schemas/openapi.yaml anew")
@@ -68,11 +69,12 @@ func TestOpenAPIExplainsEverything(t *testing.T) {
 // say. After a change of the API: go generate ./gateway
 func TestOpenAPIIsUpToDate(t *testing.T) {
 	const path = "../schemas/openapi.yaml"
-	tokens, err := gateway.NewTokens("0123456789abcdef")
+	log := slog.New(slog.DiscardHandler)
+	directory, err := people.New(people.Options{Store: memstore.New(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := gateway.NewAPI(gateway.APIOptions{Tokens: tokens, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	api, err := gateway.NewAPI(gateway.APIOptions{People: directory, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"davit/gateway"
+	"davit/gateway/people"
 	"davit/orchestrator"
+	"davit/orchestrator/memstore"
 )
 
 // pipeListener is a listener whose connections exist in virtual time.
@@ -59,11 +61,11 @@ func TestSlowClients(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := slog.New(slog.DiscardHandler)
-				tokens, err := gateway.NewTokens(adminToken)
+				directory, err := people.New(people.Options{Store: memstore.New(), AdminToken: adminToken, Log: log})
 				if err != nil {
 					t.Fatal(err)
 				}
-				api, err := gateway.NewAPI(gateway.APIOptions{Service: readAll{}, Tokens: tokens, Log: log})
+				api, err := gateway.NewAPI(gateway.APIOptions{Service: readAll{}, People: directory, Log: log})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -41,6 +41,8 @@ all that they keep in one data folder.
 When everything listens, one line of JSON on standard output says where:
 {"ready":true,"mqtt":"HOST:PORT","http":"HOST:PORT",...}. Logs go to standard error.
 The first start writes an admin token for the HTTP API to DIR/admin.token.
+With --oidc-issuer people can sign in through OpenID Connect; the provider has to send
+them back to PUBLIC-URL/sign-in/oidc/callback.
 An interrupt or SIGTERM ends the service in order.`
 	f := cmd.Flags()
 	f.StringVar(&opts.Data, "data", "", "data folder (required; made if it is not there)")
@@ -55,6 +57,14 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.External.Username, "broker-username", "", "user name at that broker")
 	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
+	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
+	f.StringVar(&opts.OIDC.Issuer, "oidc-issuer", "", "URL of an OpenID Connect provider through which people can sign in")
+	f.StringVar(&opts.OIDC.ClientID, "oidc-client-id", "", "what the provider calls this service")
+	f.StringVar(&opts.OIDC.SecretFile, "oidc-client-secret-file", "", "file with the client's secret (default none: a public client)")
+	f.StringVar(&opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
+	f.StringArrayVar(&opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
+	f.StringVar(&opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

@@ -39,5 +39,8 @@ func Check(ctx context.Context, dir string) (report orchestrator.CheckReport, er
 	if err != nil {
 		return report, err
 	}
-	return service.Check(ctx)
+	if report, err = service.Check(ctx); err != nil {
+		return report, err
+	}
+	return report, checkPeople(ctx, store, &report)
 }

@@ -31,7 +31,16 @@ type ServerOptions struct {
 	External ExternalBroker
 	// MaxImage is the largest image in bytes; 0 means DefaultMaxImage.
 	MaxImage int64
-	Log      *slog.Logger
+	// OIDC lets people sign in through OpenID Connect beside passwords.
+	OIDC OIDC
+	// PublicURL is where browsers find the console, for example
+	// https://davit.example.com; needed for OIDC, and behind a proxy that changes
+	// the host.
+	PublicURL string
+	// TrustedProxies are networks or addresses of proxies whose X-Forwarded-For
+	// and X-Forwarded-Proto are believed.
+	TrustedProxies []string
+	Log            *slog.Logger
 }
 
 // ExternalBroker says how to reach a broker that this program does not run. It
@@ -76,6 +85,9 @@ func (o *ServerOptions) Validate() error {
 		if err := checkBrokerURL(o.External.URL); err != nil {
 			return fmt.Errorf("serve: --broker: %w", err)
 		}
+	}
+	if err := o.validatePeople(); err != nil {
+		return err
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))

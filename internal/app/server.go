@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/gateway"
+	"davit/gateway/people"
 	"davit/internal/durable"
 	"davit/orchestrator"
 	"davit/orchestrator/boltstore"
@@ -40,6 +41,8 @@ type Server struct {
 	service  *orchestrator.Service
 	sessions *gateway.Sessions
 	api      *gateway.API
+	people   *people.Directory
+	oidc     *people.OIDC   // nil without OpenID Connect
 	web      []net.Listener // HTTP, then HTTPS if there is one
 	addrs    Addresses
 	// connected counts devices at the embedded broker; nil with an external one.
@@ -69,10 +72,6 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := gateway.NewTokens(token)
-	if err != nil {
-		return fmt.Errorf("%s: %w", TokenFile(o.Data), err)
-	}
 	registry := newRegistry()
 	records := orchestrator.NewMetrics(registry)
 	store, blobs, err := openData(o.Data, records)
@@ -80,10 +79,13 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
+	counters := gateway.NewMetrics(registry)
+	if err := s.openPeople(o, store, token, counters); err != nil {
+		return err
+	}
 	if err := s.openBus(o, registry); err != nil {
 		return err
 	}
-	counters := gateway.NewMetrics(registry)
 	if s.sessions, err = s.newSessions(counters); err != nil {
 		return err
 	}
@@ -94,8 +96,14 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
+	console, err := s.newConsole(o, provision)
+	if err != nil {
+		return err
+	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
-		Service: s.service, Credentials: credentials{s.bus.credentials}, Tokens: tokens, Checks: s.checks(),
+		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, Checks: s.checks(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})
 	if err != nil {

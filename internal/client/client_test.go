@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"davit/gateway"
+	"davit/gateway/people"
 	"davit/internal/client"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
@@ -82,7 +83,8 @@ func serve(t *testing.T) (*client.Client, *orchestrator.Service) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	service, err := orchestrator.New(orchestrator.Options{Store: memstore.New(), Blobs: blobs, Publisher: nowhere{}, Logger: log})
+	store := memstore.New()
+	service, err := orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +95,11 @@ func serve(t *testing.T) (*client.Client, *orchestrator.Service) {
 			t.Error(err)
 		}
 	})
-	tokens, err := gateway.NewTokens(token)
+	directory, err := people.New(people.Options{Store: store, AdminToken: token, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := gateway.NewAPI(gateway.APIOptions{Service: service, Credentials: principals{}, Tokens: tokens, Log: log})
+	api, err := gateway.NewAPI(gateway.APIOptions{Service: service, Credentials: principals{}, People: directory, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
