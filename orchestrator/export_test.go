@@ -179,3 +179,8 @@ func (t *txn) registryJob(p *progressRecord, targets int) error {
 
 // ParseDevice is parseDevice.
 func ParseDevice(rec []byte, into *Device) error { return parseDevice("x", rec, into) }
+
+// Work does the next parts of a job's work, and says whether more is left.
+func Work(ctx context.Context, s *Service, job string) (bool, error) {
+	return s.work(ctx, job, promptParts)
+}

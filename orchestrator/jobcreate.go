@@ -66,7 +66,7 @@ func (ts *targets) add(id, deviceType string) bool {
 		shared = strings.Clone(deviceType)
 		ts.types[shared] = shared
 	}
-	ts.list = append(ts.list, target{id, shared})
+	ts.list = append(ts.list, target{strings.Clone(id), shared}) // it may be a part of the device's whole record
 	if len(ts.list) >= ts.compact {
 		ts.unite()
 	}
@@ -83,13 +83,17 @@ func (ts *targets) unite() {
 // gather finds the devices that a job would be for now, in order.
 func (s *Service) gather(ctx context.Context, r Reader, n NewJob) ([]target, error) {
 	ts := &targets{types: map[string]string{}, compact: 1 << 16}
+	var d Device
 	for i, id := range n.Devices {
-		d, err := find[Device](r, id)
+		rec, err := r.Get(tableDevices, keyOf(id))
 		if err != nil {
 			return nil, err
 		}
-		if d == nil {
+		if rec == nil {
 			return nil, missing(fmt.Sprintf("devices/%d", i), "device", id)
+		}
+		if err := parseDevice(id, rec, &d); err != nil {
+			return nil, err
 		}
 		ts.add(id, d.Type)
 	}
