@@ -58,6 +58,8 @@ func TestCheckFindsDamage(t *testing.T) {
 		{"damaged start number", func(tx w) error { return tx.Put("meta", []byte("job_seq"), []byte("1")) }, "has 1 bytes, want 8"},
 		{"offer not noted", drop("offers", "d000"), "no offer is noted"},
 		{"group of a device that is gone", edit("groups", "g", `"d000"`, `"dxxx"`), `refers to devices "dxxx"`},
+		{"image out of its list", dropFirst("images_by_time"), "has no entry"},
+		{"stray archived image", func(tx w) error { return tx.Put("images_archived", []byte("ghost"), []byte("ghost")) }, "some point to nothing"},
 		{"image type gone", drop("image_types", "app"), `refers to image_types "app"`},
 		{"job that should be complete", edit("job_progress", "j", `"running"`, `"completed"`), "is completed, but"},
 		{"cause not counted", edit("job_progress", "f", `"serial":1`, `"serial":2`), `job "f" counts the causes map[serial:2]`},
@@ -135,6 +137,18 @@ func TestCheckFindsBlobDamage(t *testing.T) {
 		b, err := w.Get("images", []byte(m.ID))
 		return errors.Join(err, w.Put("images", []byte(m.ID), []byte(strings.Replace(string(b), `"size":11`, `"size":10`, 1))))
 	}))
+	u := e.stage("a", content(20, 2))
+	if r := e.checkClean(); r.Blobs != 2 || r.BlobBytes != 30 {
+		t.Errorf("report with an upload %+v", r)
+	}
+	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
+		return errors.Join(w.Delete("uploads", []byte(u.ID)), w.Delete("uploads_by_blob", []byte(u.SHA256+"\x00"+u.ID)))
+	}))
+	r, err = e.Check(ctx)
+	if err != nil || r.Count != 1 || !strings.Contains(r.Violations[0], "belongs to no image and no upload") {
+		t.Errorf("check of a lost upload: %+v, %v", r, err)
+	}
+	e.ok(e.blobs.Remove(ctx, u.SHA256))
 	e.ok(e.blobs.Remove(ctx, m.SHA256))
 	r, err = e.Check(ctx)
 	if err != nil || r.Count != 1 || !strings.Contains(r.Violations[0], "cannot be read") {
