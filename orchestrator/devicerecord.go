@@ -148,6 +148,9 @@ func (p *recordParser) digits() string {
 	}
 	s := p.rest[:n]
 	p.rest = p.rest[n:]
+	if n > 1 && s[0] == '0' {
+		return "" // not a number in JSON
+	}
 	return s
 }
 
@@ -164,10 +167,5 @@ func (p *recordParser) revision(out *uint64) bool {
 
 func (p *recordParser) time(out *time.Time) bool {
 	var s string
-	if !p.text(&s) {
-		return false
-	}
-	t, err := time.Parse(time.RFC3339Nano, s)
-	*out = t
-	return err == nil
+	return p.text(&s) && out.UnmarshalText([]byte(s)) == nil
 }
