@@ -5,16 +5,22 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"davit/gateway"
+	"davit/gateway/people"
 )
+
+// Service is the orchestrator as the console uses it: the API's own.
+type Service = gateway.Service
 
 // Options configure the console.
 type Options struct {
 	// Service is what the console works on.
 	Service Service
 	// People are those who may sign in.
-	People Directory
+	People *people.Directory
 	// Provision registers devices and bridges with their credentials.
-	Provision Provision
+	Provision *gateway.Provisioner
 	// OIDC names the OpenID Connect provider on the sign-in page; empty if there is
 	// none.
 	OIDC string
@@ -33,8 +39,8 @@ type Options struct {
 // gateway's middleware has put there; it also keeps requests of other sites out.
 type Console struct {
 	service   Service
-	people    Directory
-	provision Provision
+	people    *people.Directory
+	provision *gateway.Provisioner
 	options   Options
 	now       func() time.Time
 	mux       *http.ServeMux
