@@ -315,7 +315,7 @@ func (d *Directory) DeleteUser(ctx context.Context, name string) error {
 // ChangePassword sets the password of a user who knows the old one, and ends all of
 // their sessions. A wrong old password counts like one at sign-in.
 func (d *Directory) ChangePassword(ctx context.Context, user, old, new string) error {
-	if err := checkPassword("password", user, new); err != nil {
+	if err := checkPassword("new", user, new); err != nil {
 		return err
 	}
 	var was *userRecord
