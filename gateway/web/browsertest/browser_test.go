@@ -264,16 +264,18 @@ func (b *tab) press(words string) {
 		chromedp.NodeVisible))
 }
 
-// fill types into an empty input.
+// fill types into an input in place of what it holds.
 func (b *tab) fill(selector, text string) {
 	b.t.Helper()
-	b.run(chromedp.SetValue(chromedp.CSS(selector), ""), chromedp.SendKeys(chromedp.CSS(selector), text))
+	b.run(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	eval[bool](b, `(document.activeElement.select(), true)`)
+	b.run(chromedp.KeyEvent("\b"), chromedp.KeyEvent(text))
 }
 
 // choose chooses an option of a select.
 func (b *tab) choose(selector, value string) {
 	b.t.Helper()
-	b.run(chromedp.SetValue(chromedp.CSS(selector), value))
+	eval[bool](b, fmt.Sprintf(`(() => { const s = document.querySelector(%q); s.value = %q; s.dispatchEvent(new Event("change", {bubbles: true})); return true; })()`, selector, value))
 }
 
 // size sets the size of the window.

@@ -28,7 +28,7 @@ type fleet struct {
 	proceed *gate
 }
 
-// kept says whether pictures are taken, for which more is arranged.
+// pictures is the folder for pictures of the pages; empty if none are wanted.
 func pictures() string { return os.Getenv("DAVIT_SCREENSHOTS") }
 
 func newFleet(s *scene) *fleet {
@@ -116,44 +116,29 @@ func partOf(i int) part {
 func (f *fleet) devices() {
 	f.t.Helper()
 	sites := []string{"berlin", "hamburg", "lyon"}
-	var racks = map[string][]string{}
 	for i := range thermostats {
-		id := fmt.Sprintf("th-%s-%03d", sites[i%3], i+1)
-		f.device(id, "thermostat-t2", map[string]string{"site": sites[i%3], "floor": fmt.Sprint(i%4 + 1)})
-		racks["gateway-"+sites[i%3]] = append(racks["gateway-"+sites[i%3]], id)
-	}
-	for i := range valves {
-		id := fmt.Sprintf("valve-%s-%03d", sites[i%2], i+1)
-		f.device(id, "valve-v1", map[string]string{"site": sites[i%2]})
-		racks["gateway-"+sites[i%2]] = append(racks["gateway-"+sites[i%2]], id)
-	}
-	passwords := map[string]string{}
-	for name, devices := range racks {
-		passwords[name] = must[client.Bridge](f.t)(f.client.CreateBridge(f.t.Context(), name, devices)).Password
-	}
-	for i := range thermostats {
-		site := "gateway-" + sites[i%3]
+		id, site := fmt.Sprintf("th-%s-%03d", sites[i%3], i+1), sites[i%3]
+		secret := f.device(id, "thermostat-t2", map[string]string{"site": site, "floor": fmt.Sprint(i%4 + 1)})
 		if p := partOf(i); p != isAway {
 			version := []string{"2.0.0", "2.0.0", "1.9.2", "2.0.0", "1.8.0"}[i%5]
-			f.module(fmt.Sprintf("th-%s-%03d", sites[i%3], i+1), "thermostat-t2", site, passwords[site], p,
-				map[string]string{sim.DefaultVersionProperty: version, "gfx_version": "4.0.2"})
+			f.module(id, "thermostat-t2", secret, p, map[string]string{sim.DefaultVersionProperty: version, "gfx_version": "4.0.2"})
 		}
 	}
 	for i := range valves {
-		site := "gateway-" + sites[i%2]
-		f.module(fmt.Sprintf("valve-%s-%03d", sites[i%2], i+1), "valve-v1", site, passwords[site], goesWell,
-			map[string]string{sim.DefaultVersionProperty: "3.3.0", "boot_version": "1.1.0"})
+		id := fmt.Sprintf("valve-%s-%03d", sites[i%2], i+1)
+		secret := f.device(id, "valve-v1", map[string]string{"site": sites[i%2]})
+		f.module(id, "valve-v1", secret, goesWell, map[string]string{sim.DefaultVersionProperty: "3.3.0", "boot_version": "1.1.0"})
 	}
 	f.groups()
-	f.until("all modules are online", func() bool {
+	f.until("all modules are online and have told their versions", func() bool {
 		fleet, err := f.client.Fleet(f.t.Context())
-		return err == nil && fleet.Online == thermostats-4+valves
+		return err == nil && fleet.Online == thermostats-4+valves && fleet.Versions["application"]["3.3.0"] == valves
 	})
 }
 
-func (f *fleet) device(id, kind string, labels map[string]string) {
+func (f *fleet) device(id, kind string, labels map[string]string) (secret string) {
 	f.t.Helper()
-	must[client.DeviceCredentials](f.t)(f.client.CreateDevice(f.t.Context(), orchestrator.NewDevice{ID: id, Type: kind, Labels: labels}))
+	return must[client.DeviceCredentials](f.t)(f.client.CreateDevice(f.t.Context(), orchestrator.NewDevice{ID: id, Type: kind, Labels: labels})).Password
 }
 
 func (f *fleet) groups() {
@@ -168,10 +153,10 @@ func (f *fleet) groups() {
 }
 
 // module runs a simulated module that plays its part.
-func (f *fleet) module(id, kind, user, password string, p part, versions map[string]string) {
+func (f *fleet) module(id, kind, secret string, p part, versions map[string]string) {
 	f.t.Helper()
 	cfg := sim.ModuleConfig{
-		Broker: f.server.Addresses().MQTT, Device: id, Username: user, Password: password, DeviceType: kind,
+		Broker: f.server.Addresses().MQTT, Device: id, Username: id, Password: secret, DeviceType: kind,
 		Versions: versions, Chunk: 2048, Window: 4, Repeat: 300 * time.Millisecond,
 	}
 	switch p {

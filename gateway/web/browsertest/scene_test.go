@@ -61,14 +61,17 @@ func run(t *testing.T, task func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- task(ctx) }()
+	go func() {
+		err := task(ctx)
+		if err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+		ended <- err
+	}()
 	t.Cleanup(func() {
 		cancel()
 		select {
-		case err := <-ended:
-			if err != nil && ctx.Err() == nil {
-				t.Error(err)
-			}
+		case <-ended:
 		case <-time.After(patience):
 			t.Error("a task does not end")
 		}

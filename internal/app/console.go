@@ -1,0 +1,28 @@
+package app
+
+import (
+	"net/url"
+
+	"davit/gateway"
+	"davit/gateway/web"
+)
+
+// newConsole makes the console; it shares the provisioner with the API.
+func (s *Server) newConsole(o ServerOptions, p *gateway.Provisioner) (*web.Console, error) {
+	options := web.Options{
+		Service: s.service, People: s.people, Provision: p, Version: ReadBuild().Version, Log: s.log.With("part", "console"),
+	}
+	if s.oidc != nil {
+		options.OIDC = providerName(o.OIDC.Issuer)
+	}
+	return web.New(options)
+}
+
+// providerName is what the sign-in page calls an OpenID Connect provider: its host.
+func providerName(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Hostname() == "" {
+		return issuer
+	}
+	return u.Hostname()
+}
