@@ -86,7 +86,7 @@ func (s *Service) changesNow(ctx context.Context, name string, since uint64) (Jo
 			return nil
 		}
 		after := numbered(name, since)[len(name)+1:]
-		recs, next, err := listIndex[executionRecord](r, indexExecChanges, name, Page{After: string(after), Limit: MaxPageLimit}, nil)
+		recs, next, err := listIndex[executionRecord](r, indexExecChanges, name, Page{After: string(after), Limit: MaxPageLimit})
 		c.Executions = executionsOf(recs)
 		if next != "" {
 			c.Rev = numberOf([]byte(next))

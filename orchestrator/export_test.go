@@ -29,8 +29,9 @@ func RegistryDevice(i, of int) Device {
 }
 
 // BuildRegistry fills an empty store through put, in big transactions: devices
-// as RegistryDevice says, 40 groups (every fourth dynamic), 50 images, and jobs, the
-// first of which has an execution on every device and the others on 100.
+// as RegistryDevice says, 40 groups (every fourth dynamic, the second of a tenth of
+// the devices, the others of 100), 50 images, and jobs, the first of which has an
+// execution on every device and the others on 100.
 func BuildRegistry(ctx context.Context, store Store, devices, jobs int) error {
 	b := &registryBuilder{ctx: ctx, store: store, devices: devices}
 	for _, step := range []func() error{b.catalog, b.fleet, b.groups, func() error { return b.jobs(jobs) }} {
@@ -112,8 +113,12 @@ func (b *registryBuilder) groups() error {
 			g.Query = fmt.Sprintf(`type == "type-%d" and version.application < "1.5"`, i/4%4)
 			return put(t, nil, g)
 		}
-		for n := range min(100, b.devices) {
-			g.Devices = append(g.Devices, RegistryDevice(n*b.devices/100, b.devices).ID)
+		members := min(100, b.devices)
+		if i == 1 {
+			members = b.devices / 10
+		}
+		for n := range members {
+			g.Devices = append(g.Devices, RegistryDevice(n*b.devices/members, b.devices).ID)
 		}
 		return put(t, nil, g)
 	})
@@ -183,4 +188,15 @@ func ParseDevice(rec []byte, into *Device) error { return parseDevice("x", rec, 
 // Work does the next parts of a job's work, and says whether more is left.
 func Work(ctx context.Context, s *Service, job string) (bool, error) {
 	return s.work(ctx, job, promptParts)
+}
+
+// PutGroup writes a group whose devices need not exist.
+func PutGroup(ctx context.Context, store Store, g Group) error {
+	return store.Update(ctx, func(w Writer) error {
+		t := newTxn(ctx, w, registryStart)
+		if err := put(t, nil, &g); err != nil {
+			return err
+		}
+		return t.flush()
+	})
 }

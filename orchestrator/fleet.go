@@ -166,7 +166,7 @@ func (s *Service) DeviceExecutions(ctx context.Context, id string, p Page) ([]Ex
 		if _, err := need[Device](r, "device", id); err != nil {
 			return err
 		}
-		recs, n, err := listIndex[executionRecord](r, indexExecByDevice, id, Page{After: string(after), Limit: p.Limit}, nil)
+		recs, n, err := listIndex[executionRecord](r, indexExecByDevice, id, Page{After: string(after), Limit: p.Limit})
 		out, next = executionsOf(recs), hex.EncodeToString([]byte(n))
 		return err
 	})

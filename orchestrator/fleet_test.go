@@ -202,6 +202,31 @@ func TestGroupsStayWhatTheyAre(t *testing.T) {
 	e.checkClean()
 }
 
+// TestLongGroupsMakeShortPages lists groups of so many devices that a page of
+// them all would be long to read.
+func TestLongGroupsMakeShortPages(t *testing.T) {
+	e := newEnv(t)
+	devices := make([]string, 40_000)
+	for i := range devices {
+		devices[i] = fmt.Sprintf("device-%06d", i)
+	}
+	for i := range 7 {
+		e.ok(orchestrator.PutGroup(ctx, e.store, orchestrator.Group{ID: fmt.Sprint("g", i), Devices: devices}))
+	}
+	var sizes []int
+	for after := ""; ; {
+		groups, next, err := e.Groups(ctx, orchestrator.Page{After: after})
+		e.ok(err)
+		sizes = append(sizes, len(groups))
+		if after = next; next == "" {
+			break
+		}
+	}
+	if !slices.Equal(sizes, []int{2, 2, 2, 1}) {
+		t.Errorf("pages of %v groups of 600 KB each, want at most 2", sizes)
+	}
+}
+
 func TestDeviceDetail(t *testing.T) {
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	e := newEnv(t, func(o *orchestrator.Options) { o.Now = func() time.Time { return now } })
@@ -268,7 +293,7 @@ func TestFleetInFigures(t *testing.T) {
 // devices and groups.
 func TestCheckFindsDevicesThatIndexesMiss(t *testing.T) {
 	for _, table := range []orchestrator.Table{
-		"devices_by_type", "devices_online", "devices_by_label", "devices_by_version", "groups_by_device", "groups_dynamic",
+		"devices_by_type", "devices_online", "devices_by_label", "devices_by_version", "groups_by_device", "devices_by_group", "groups_dynamic",
 	} {
 		e := newEnv(t)
 		e.fleet(1)

@@ -177,7 +177,7 @@ func (s *Service) JobExecutions(ctx context.Context, name string, f ExecutionFil
 		var recs []executionRecord
 		var err error
 		if len(f.States) == 0 {
-			recs, next, err = listIndex[executionRecord](r, indexExecByJob, name, p, nil)
+			recs, next, err = listIndex[executionRecord](r, indexExecByJob, name, p)
 		} else {
 			recs, next, err = executionsIn(r, name, f.States, p)
 		}

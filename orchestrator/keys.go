@@ -59,6 +59,7 @@ const (
 	indexDeviceByLabel         Table = "devices_by_label"           // name=value, device
 	indexDeviceByVersion       Table = "devices_by_version"         // image type, version, device
 	indexGroupByDevice         Table = "groups_by_device"           // device, group
+	indexDeviceByGroup         Table = "devices_by_group"           // group, device
 	indexGroupDynamic          Table = "groups_dynamic"             // group that has a query
 	indexJobByImage            Table = "jobs_by_image"              // image, creation inverted, job: newest first
 	indexJobByGroup            Table = "jobs_by_group"              // group, job
@@ -86,7 +87,7 @@ const (
 func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
-		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexGroupDynamic, indexJobByImage,
+		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime,
 	}

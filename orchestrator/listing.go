@@ -29,8 +29,12 @@ func list[T any, P stored[T]](ctx context.Context, st Store, p Page) ([]T, strin
 	return items, next, err
 }
 
+// pageBytes is how many bytes of records a page of listRecords holds, but for its
+// last one: groups may have many members. The page is short then and has a next one.
+const pageBytes = 1 << 20
+
 func listRecords[T any, P stored[T]](r Reader, p Page) ([]T, string, error) {
-	items, next := []T{}, ""
+	items, next, size := []T{}, "", 0
 	var after []byte
 	if p.After != "" {
 		after = keyOf(p.After)
@@ -38,10 +42,11 @@ func listRecords[T any, P stored[T]](r Reader, p Page) ([]T, string, error) {
 	var failed error
 	table := P(new(T)).table()
 	err := r.Scan(table, nil, after, func(k, v []byte) bool {
-		if len(items) == p.limit() {
+		if len(items) == p.limit() || size >= pageBytes {
 			next = P(&items[len(items)-1]).id()
 			return false
 		}
+		size += len(v)
 		var item T
 		if failed = decode(v, &item); failed != nil {
 			failed = fmt.Errorf("record %s %q does not decode: %w", table, k, failed)
@@ -56,9 +61,9 @@ func listRecords[T any, P stored[T]](r Reader, p Page) ([]T, string, error) {
 	return items, next, err
 }
 
-// listIndex reads a page of the records that an index holds for id, without
-// those that keep refuses (nil keeps all). The cursor is the rest of the last index key.
-func listIndex[T any, P stored[T]](r Reader, index Table, id string, p Page, keep func(P) bool) ([]T, string, error) {
+// listIndex reads a page of the records that an index holds for id. The cursor
+// is the rest of the last index key.
+func listIndex[T any, P stored[T]](r Reader, index Table, id string, p Page) ([]T, string, error) {
 	items, next := []T{}, ""
 	prefix := prefixOf(id)
 	var after []byte
@@ -77,10 +82,8 @@ func listIndex[T any, P stored[T]](r Reader, index Table, id string, p Page, kee
 			failed = fmt.Errorf("index %s: %w", index, err)
 			return false
 		}
-		if keep == nil || keep(rec) {
-			items = append(items, *rec)
-			last = string(k[len(prefix):])
-		}
+		items = append(items, *rec)
+		last = string(k[len(prefix):])
 		return true
 	})
 	if failed != nil {

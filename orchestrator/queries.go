@@ -7,7 +7,6 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -35,48 +34,12 @@ func compileQuery(field, text string) (*query.Query, error) {
 	return q, nil
 }
 
-// deviceSource is where devices are read from, always in the order of their
-// ids: so a place in it is an id, and stays right when the next page is read
-// from another source.
-type deviceSource struct {
-	table   Table    // tableDevices, or an index
-	prefix  string   // of the keys, in front of the id
-	ids     string   // what the ids begin with
-	members []string // of a static group, instead of a table
-	name    string   // for people
-	size    int      // how many devices it has
-}
-
-// scan calls fn for each device after the id given; rec is nil when the source
-// has no more than the id.
-func (src *deviceSource) scan(r Reader, after string, fn func(id string, rec []byte) bool) error {
-	if src.members != nil {
-		at := sort.SearchStrings(src.members, max(after, src.ids))
-		for _, id := range src.members[at:] {
-			if !strings.HasPrefix(id, src.ids) || id != after && !fn(id, nil) {
-				break
-			}
-		}
-		return nil
-	}
-	var from []byte
-	if after != "" {
-		from = []byte(src.prefix + after)
-	}
-	return r.Scan(src.table, []byte(src.prefix+src.ids), from, func(k, v []byte) bool {
-		if src.table != tableDevices {
-			v = nil
-		}
-		return fn(string(k[len(src.prefix):]), v)
-	})
-}
-
 // deviceSearch finds devices: where they are read from and which of them count.
 type deviceSearch struct {
 	deviceSource
 	filter  DeviceFilter
 	queries []*query.Query
-	static  *Group // that they have to belong to
+	group   string // the static group that they have to belong to
 }
 
 // newSearch compiles a filter and takes the source with the fewest devices. It
@@ -91,14 +54,12 @@ func newSearch(r Reader, f DeviceFilter) (*deviceSearch, error) {
 	return d, d.choose(r, hints)
 }
 
-// choose takes the source with the fewest devices.
+// choose takes the source with the fewest devices; the members of a static group
+// are found only where they are listed.
 func (d *deviceSearch) choose(r Reader, hints []query.Hint) error {
 	d.deviceSource = deviceSource{table: tableDevices, size: math.MaxInt}
-	if g := d.static; g != nil {
-		d.deviceSource = deviceSource{members: g.Devices, size: len(g.Devices), name: fmt.Sprintf("the list of group %q", g.ID)}
-		if g.Devices == nil {
-			d.members = []string{}
-		}
+	if d.group != "" {
+		d.deviceSource = deviceSource{table: indexDeviceByGroup, prefix: string(prefixOf(d.group))}
 	}
 	ids := ""
 	for _, h := range hints {
@@ -152,60 +113,46 @@ func (d *deviceSearch) conditions(r Reader) ([]query.Hint, error) {
 		d.queries = append(d.queries, q)
 	}
 	if f.Group != "" {
-		g, err := find[Group](r, f.Group)
-		if err != nil {
-			return nil, err
-		}
-		if g == nil {
-			return nil, invalidField("group", "there is no group %q", f.Group)
-		}
-		if err := d.within(g); err != nil {
+		if err := d.within(r, f.Group); err != nil {
+			if errors.Is(err, ErrNotFound) {
+				err = invalidField("group", "there is no group %q", f.Group)
+			}
 			return nil, err
 		}
 	}
-	for _, q := range d.queries {
-		hints = append(hints, q.Hints()...)
-	}
-	return hints, nil
+	return append(hints, d.hints()...), nil
 }
 
-// within restricts the search to a group.
-func (d *deviceSearch) within(g *Group) error {
-	if g.Query == "" {
-		d.static = g
+// within restricts the search to a group. The record of a static group, which may
+// be long, is not read.
+func (d *deviceSearch) within(r Reader, id string) error {
+	first, err := anyUnder(r, indexDeviceByGroup, id)
+	if err != nil {
+		return err
+	}
+	if first != "" {
+		d.group = id
 		return nil
 	}
+	g, err := need[Group](r, "group", id)
+	if err != nil {
+		return err
+	}
+	if g.Query == "" {
+		d.group = id // and it is empty
+		return nil
+	}
+	return d.dynamic(g)
+}
+
+// dynamic restricts the search to what the query of a group finds.
+func (d *deviceSearch) dynamic(g *Group) error {
 	q, err := query.Compile(g.Query)
 	if err != nil {
 		return fmt.Errorf("query of group %q: %w", g.ID, err)
 	}
 	d.queries = append(d.queries, q)
 	return nil
-}
-
-// sourceOf returns the index that answers a hint; false if there is none.
-func sourceOf(r Reader, h query.Hint) (deviceSource, bool, error) {
-	src := deviceSource{}
-	var err error
-	switch h.Kind {
-	case query.HintID:
-		return deviceSource{members: []string{h.Value}, size: 1, name: fmt.Sprintf("the device %q", h.Value)}, true, nil
-	case query.HintType:
-		src = deviceSource{table: indexDeviceByType, prefix: string(prefixOf(h.Value)), name: fmt.Sprintf("the index of type %q", h.Value)}
-		src.size, err = readCounter(r, countDevices, h.Value)
-	case query.HintOnline:
-		src = deviceSource{table: indexDeviceOnline, name: "the index of devices that are online"}
-		src.size, err = readCounter(r, countOnline)
-	case query.HintLabel:
-		src = deviceSource{table: indexDeviceByLabel, prefix: string(prefixOf(h.Name + "=" + h.Value)), name: fmt.Sprintf("the index of label %s=%s", h.Name, h.Value)}
-		src.size, err = readCounter(r, countLabels, h.Name, h.Value)
-	case query.HintVersion:
-		src = deviceSource{table: indexDeviceByVersion, prefix: string(keyOf(h.Name, h.Value, "")), name: fmt.Sprintf("the index of version %s of %s", h.Value, h.Name)}
-		src.size, err = readCounter(r, countVersions, h.Name, h.Value)
-	default:
-		return src, false, nil
-	}
-	return src, true, err
 }
 
 // matcher is a search as of one time, for use by one goroutine.
@@ -244,11 +191,6 @@ func (m *matcher) look(id string, rec []byte) (*Device, error) {
 func (m *matcher) match(dev *Device) (bool, error) {
 	if !m.filter.matches(dev) {
 		return false, nil
-	}
-	if m.static != nil {
-		if _, ok := slices.BinarySearch(m.static.Devices, dev.ID); !ok {
-			return false, nil
-		}
 	}
 	if len(m.queries) == 0 {
 		return true, nil
@@ -430,17 +372,24 @@ func (s *Service) devicesByQuery(ctx context.Context, r Reader, text string, fn 
 // of their ids, until it returns false.
 func (s *Service) membersOf(ctx context.Context, r Reader, g *Group, fn func(id, deviceType string) bool) error {
 	d := &deviceSearch{}
-	if err := d.within(g); err != nil {
+	if g.Query == "" {
+		d.group = g.ID
+	} else if err := d.dynamic(g); err != nil {
 		return err
 	}
-	var hints []query.Hint
-	for _, q := range d.queries {
-		hints = q.Hints()
-	}
-	if err := d.choose(r, hints); err != nil {
+	if err := d.choose(r, d.hints()); err != nil {
 		return err
 	}
 	return d.all(ctx, r, s.now(), func(dev *Device) bool { return fn(dev.ID, dev.Type) })
+}
+
+// hints are those of all queries.
+func (d *deviceSearch) hints() []query.Hint {
+	var hints []query.Hint
+	for _, q := range d.queries {
+		hints = append(hints, q.Hints()...)
+	}
+	return hints
 }
 
 // PreviewQuery says what a query finds now: it looks at every device that the
@@ -479,13 +428,14 @@ func (s *Service) GroupDevices(ctx context.Context, group string, p Page) ([]Dev
 	var items []Device
 	var next string
 	err := s.store.View(ctx, func(r Reader) error {
-		if _, err := need[Group](r, "group", group); err != nil {
+		d := &deviceSearch{}
+		if err := d.within(r, group); err != nil {
 			return err
 		}
-		d, err := newSearch(r, DeviceFilter{Group: group})
-		if err != nil {
+		if err := d.choose(r, d.hints()); err != nil {
 			return err
 		}
+		var err error
 		items, next, err = d.page(r, s.now(), p)
 		return err
 	})

@@ -223,14 +223,15 @@ func TestBadFilters(t *testing.T) {
 	e := newEnv(t)
 	for _, c := range []struct {
 		filter orchestrator.DeviceFilter
+		kind   error
 		field  string
 	}{
-		{orchestrator.DeviceFilter{Query: "colour"}, "query"},
-		{orchestrator.DeviceFilter{Group: "none"}, "group"},
-		{orchestrator.DeviceFilter{Version: "1.0"}, "version"},
+		{orchestrator.DeviceFilter{Query: "colour"}, orchestrator.ErrInvalid, "query"},
+		{orchestrator.DeviceFilter{Group: "none"}, orchestrator.ErrInvalid, "group"},
+		{orchestrator.DeviceFilter{Version: "1.0"}, orchestrator.ErrInvalid, "version"},
 	} {
 		_, _, err := e.Devices(ctx, c.filter, orchestrator.Page{})
-		e.wants(err, orchestrator.ErrInvalid)
+		e.wants(err, c.kind)
 		e.inField(err, c.field)
 	}
 	_, err := e.PreviewQuery(ctx, "", 1)

@@ -161,9 +161,9 @@ func (g *Group) table() Table       { return tableGroups }
 func (g *Group) id() string         { return g.ID }
 func (g *Group) counters() []string { return nil }
 func (g *Group) entries() []entry {
-	es := make([]entry, 0, len(g.Devices)+1)
+	es := make([]entry, 0, 2*len(g.Devices)+1)
 	for _, d := range g.Devices {
-		es = append(es, entry{indexGroupByDevice, keyOf(d, g.ID), keyOf(g.ID)})
+		es = append(es, entry{indexGroupByDevice, keyOf(d, g.ID), keyOf(g.ID)}, entry{indexDeviceByGroup, keyOf(g.ID, d), keyOf(d)})
 	}
 	if g.Query != "" {
 		es = append(es, entry{indexGroupDynamic, keyOf(g.ID), keyOf(g.ID)})

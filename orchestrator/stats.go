@@ -114,7 +114,7 @@ func groupsOf(r Reader, dev *Device, now time.Time) ([]string, error) {
 			return nil, err
 		}
 		d := &deviceSearch{}
-		if err := d.within(g); err != nil {
+		if err := d.dynamic(g); err != nil {
 			return nil, err
 		}
 		ok, err := d.at(now).match(dev)
