@@ -15,6 +15,7 @@ type source struct {
 	io.Reader
 	format, name string
 	limit        sizeLimit
+	spool        func() (firmware.Spool, error)
 }
 
 // received is a file whose flat binary is in its place among the blobs.
@@ -44,6 +45,9 @@ func (s *Service) receive(ctx context.Context, src source, keep func(*received) 
 	}
 	defer blob.Abort()
 	f := &received{name: src.name}
+	if scratch, ok := s.blobs.(Scratch); ok {
+		src.spool = func() (firmware.Spool, error) { return scratch.Scratch(ctx) }
+	}
 	if f.info, err = flatten(ctx, src, blob); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 func flatten(ctx context.Context, src source, w io.Writer) (firmware.Info, error) {
 	in := &uploadReader{ctx: ctx, r: src}
 	limit := src.limit
-	info, err := firmware.Flatten(in, w, firmware.Options{Format: src.format, Limit: int64(limit.bytes), FileName: src.name})
+	info, err := firmware.Flatten(in, w, firmware.Options{Format: src.format, Limit: int64(limit.bytes), FileName: src.name, Spool: src.spool})
 	switch {
 	case errors.Is(err, firmware.ErrTooLarge):
 		return info, fmt.Errorf("the image is %w: the limit of %s is %d bytes (%w)", ErrTooLarge, limit.whose, limit.bytes, err)

@@ -74,6 +74,19 @@ type BlobWriter interface {
 	Abort()
 }
 
+// Scratch is what a Blobs may be besides: room for data that is too much for
+// memory and that nobody needs after a crash.
+type Scratch interface {
+	Scratch(ctx context.Context) (ScratchFile, error)
+}
+
+// ScratchFile is gone when it is closed.
+type ScratchFile interface {
+	io.Writer
+	io.ReaderAt
+	io.Closer
+}
+
 // Publisher carries what the service says to devices. Every call may be
 // repeated.
 type Publisher interface {

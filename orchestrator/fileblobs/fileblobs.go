@@ -68,6 +68,39 @@ func (b *Blobs) Create(ctx context.Context) (orchestrator.BlobWriter, error) {
 	return &writer{blobs: b, file: f, hash: sha256.New()}, nil
 }
 
+// Scratch implements orchestrator.Scratch. What a crash leaves of it is removed
+// by Open.
+func (b *Blobs) Scratch(ctx context.Context) (orchestrator.ScratchFile, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := durable.Create(b.dir)
+	if err != nil {
+		return nil, fmt.Errorf("make room for an upload: %w", noSpace(err))
+	}
+	return &scratch{f}, nil
+}
+
+type scratch struct{ file *durable.File }
+
+// Write implements io.Writer.
+func (s *scratch) Write(p []byte) (int, error) {
+	n, err := s.file.Write(p)
+	if err != nil {
+		err = fmt.Errorf("write to the room for an upload: %w", noSpace(err))
+	}
+	return n, err
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *scratch) ReadAt(p []byte, off int64) (int, error) { return s.file.ReadAt(p, off) }
+
+// Close implements io.Closer.
+func (s *scratch) Close() error {
+	s.file.Abort()
+	return nil
+}
+
 // Open implements orchestrator.Blobs.
 func (b *Blobs) Open(ctx context.Context, sum string) (orchestrator.Blob, error) {
 	if err := ctx.Err(); err != nil {

@@ -64,6 +64,9 @@ type Options struct {
 	Limit int64
 	// FileName is what errors call the file.
 	FileName string
+	// Spool makes room for the data of an Intel HEX file that is too much for
+	// memory; Flatten closes it. Without it all data is in memory.
+	Spool func() (Spool, error)
 }
 
 // Info is what a file says of its image.
@@ -94,8 +97,8 @@ func (r Region) String() string {
 // Flatten reads a firmware file from r and writes the flat image to w. Errors
 // about the file are *Error. A raw binary is copied as it comes; an Intel HEX
 // file is written only once all of it was found good, and its data (without the
-// gaps between) is held in memory until then, at most MaxIHexData bytes in
-// MaxIHexPieces pieces, in whatever order they come.
+// gaps between) is kept until then, all but a part in the spool if there is one, at
+// most MaxIHexData bytes in MaxIHexPieces pieces, in whatever order they come.
 func Flatten(r io.Reader, w io.Writer, opts Options) (Info, error) {
 	if opts.Limit <= 0 || opts.Limit > MaxLimit {
 		opts.Limit = MaxLimit

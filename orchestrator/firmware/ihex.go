@@ -20,7 +20,7 @@ import (
 // twice, even if it is the same.
 
 // MaxIHexData is how many bytes of data one Intel HEX file may hold; they are
-// in memory until the file has been read.
+// kept until the file has been read, in memory or in Options.Spool.
 const MaxIHexData = 64 << 20
 
 // MaxIHexPieces is how many separate pieces (runs of lines at consecutive
@@ -62,12 +62,13 @@ const (
 // run is data from consecutive lines at consecutive addresses.
 type run struct {
 	addr    uint64
-	data    []byte
+	from    int64 // where its data begins among what was kept
+	size    int64
 	line    int    // of its first record
 	lengths []byte // of its records, to find the line of an address
 }
 
-func (r *run) end() uint64 { return r.addr + uint64(len(r.data)) }
+func (r *run) end() uint64 { return r.addr + uint64(r.size) }
 
 // lineOf is the line whose record holds addr.
 func (r *run) lineOf(addr uint64) int {
@@ -98,6 +99,7 @@ type ihexReader struct {
 	base    uint64
 	entry   *uint64
 	runs    []run
+	kept    kept
 	size    int64 // bytes of data
 	lastRun int   // line of the last data record
 	ended   bool
@@ -105,20 +107,28 @@ type ihexReader struct {
 }
 
 func flattenIHex(in *bufio.Reader, w io.Writer, opts Options) (Info, error) {
-	h := &ihexReader{opts: opts}
-	if err := h.read(in); err != nil {
-		return Info{}, err
+	h := &ihexReader{opts: opts, kept: kept{open: opts.Spool}}
+	leftOut, err := h.flatten(in, w)
+	if unclosed := h.kept.close(); unclosed != nil {
+		err = errors.Join(err, unclosed)
 	}
-	leftOut, err := h.arrange()
 	if err != nil {
-		return Info{}, err
-	}
-	if err := h.write(w); err != nil {
 		return Info{}, err
 	}
 	start := h.runs[0].addr
 	end := h.runs[len(h.runs)-1].end()
 	return Info{Format: FormatIHex, Size: int64(end - start), StartAddress: &start, EntryAddress: h.entry, LeftOut: leftOut}, nil
+}
+
+func (h *ihexReader) flatten(in *bufio.Reader, w io.Writer) ([]Region, error) {
+	if err := h.read(in); err != nil {
+		return nil, err
+	}
+	leftOut, err := h.arrange()
+	if err != nil {
+		return nil, err
+	}
+	return leftOut, h.write(w)
 }
 
 // fail is an error about the present line.
@@ -283,16 +293,16 @@ func (h *ihexReader) data(offset uint64, data []byte) error {
 	}
 	if n := len(h.runs); n > 0 && h.lastRun == h.line-1 && h.runs[n-1].end() == addr {
 		r := &h.runs[n-1]
-		r.data, r.lengths = append(r.data, data...), append(r.lengths, byte(len(data)))
+		r.size, r.lengths = r.size+int64(len(data)), append(r.lengths, byte(len(data)))
 	} else {
 		if n == MaxIHexPieces {
 			return &Error{File: h.opts.FileName, Line: h.line, Kind: ErrTooLarge, Text: fmt.Sprintf(
 				"the file has more than %d separate pieces. Sort its records by address, or convert it to binary", MaxIHexPieces)}
 		}
-		h.runs = append(h.runs, run{addr: addr, data: slices.Clone(data), line: h.line, lengths: []byte{byte(len(data))}})
+		h.runs = append(h.runs, run{addr: addr, from: h.kept.size(), size: int64(len(data)), line: h.line, lengths: []byte{byte(len(data))}})
 	}
 	h.lastRun = h.line
-	return nil
+	return h.kept.add(data)
 }
 
 // start notes where execution begins. A merged file may say it twice.
@@ -359,7 +369,7 @@ func (h *ihexReader) islands() []Region {
 		}
 		s := &spans[len(spans)-1]
 		s.to = i + 1
-		s.size += len(h.runs[i].data)
+		s.size += int(h.runs[i].size)
 	}
 	main := slices.MaxFunc(spans, func(a, b span) int { return cmp.Compare(a.size, b.size) })
 	if rest := h.size - int64(main.size); rest == 0 || rest > IslandMax || rest > int64(main.size) {
@@ -392,8 +402,8 @@ func (h *ihexReader) write(w io.Writer) error {
 			}
 			at += n
 		}
-		if _, err := w.Write(r.data); err != nil {
-			return writeError(err)
+		if err := h.kept.copy(w, r.from, r.size); err != nil {
+			return err
 		}
 		at = r.end()
 	}
