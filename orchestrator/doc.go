@@ -5,7 +5,7 @@
 // (outside metrics.go) Prometheus.
 //
 // The truth is in the store. Every call that changes something is one
-// transaction, or for a job's start and cancellation several of bounded size:
+// transaction, or for what is asked of a job several of bounded size (jobwork.go):
 // it loads the aggregate concerned, applies Step, writes the records with all of
 // their index entries, and only after the commit performs the effects. Effects
 // may be repeated, and those that must not be lost leave a mark in the store (the

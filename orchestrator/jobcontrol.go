@@ -21,11 +21,11 @@ func (s *Service) control(ctx context.Context, name, action string, ask func(*tx
 			return err
 		}
 		before := jobOf(rec, p)
-		if err := t.bump(p); err != nil {
-			return err
-		}
 		changed, err := ask(t, rec, p)
 		if err != nil || !changed {
+			return err
+		}
+		if err := t.bump(p); err != nil {
 			return err
 		}
 		return t.audit(action, KindJob, name, before, jobOf(rec, p))
@@ -154,8 +154,11 @@ func (s *Service) RetryJob(ctx context.Context, name string, r RetryRequest) (Jo
 	})
 }
 
-// askRetry notes what is to be tried again.
+// askRetry notes what is to be tried again, as of a revision of its own.
 func (t *txn) askRetry(p *progressRecord, devices []string) error {
+	if err := t.bump(p); err != nil {
+		return err
+	}
 	if len(devices) == 0 {
 		n := 0
 		for _, state := range retryStates() {

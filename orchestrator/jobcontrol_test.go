@@ -353,3 +353,17 @@ func TestStartReturnsSoon(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingChanges asks for what is true already: nobody is told of a change.
+func TestNothingChanges(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.fleet(2)
+	e.jobIn(orchestrator.JobPaused)
+	before, err := e.LastRev(ctx)
+	e.ok(err)
+	must[orchestrator.Job](t)(e.PauseJob(ctx, "j"))
+	if after, err := e.LastRev(ctx); err != nil || after != before {
+		t.Errorf("pausing a paused job went from revision %d to %d, %v", before, after, err)
+	}
+}

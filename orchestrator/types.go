@@ -140,7 +140,7 @@ type Job struct {
 	Name             string                `json:"name" doc:"Unique, and the job's id"`
 	Image            string                `json:"image" doc:"The image that is deployed"`
 	State            JobState              `json:"state" doc:"draft (not started), running, paused (nothing new is offered), completed (every execution has ended) or canceled"`
-	Devices          []string              `json:"devices,omitempty" doc:"The devices that were named as the target"`
+	Devices          []string              `json:"devices,omitempty" doc:"The devices that were named as the target, the first 1000 of them"`
 	Groups           []string              `json:"groups,omitempty" doc:"The groups that were named as the target; the devices count that they had when the job was created"`
 	IgnoreValidation bool                  `json:"ignore_validation,omitempty" doc:"Deploy the image whatever version is running, the same one included"`
 	Query            string                `json:"query,omitempty" doc:"The query whose devices were the target when the job was created"`
