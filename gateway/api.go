@@ -276,13 +276,15 @@ func route[I, O any](a *API, api huma.API, call, words string, fn func(context.C
 		opt(&op)
 	}
 	op.Middlewares = append(huma.Middlewares{a.guard(op.OperationID)}, op.Middlewares...)
+	var registered *huma.Operation // with what huma finds in the types
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
 		if err != nil {
-			return nil, a.problem(ctx, op, err)
+			return nil, a.problem(ctx, registered, err)
 		}
 		return out, nil
 	})
+	registered = operationAt(api.OpenAPI(), method, path)
 }
 
 // describe adds a description to an operation.

@@ -31,17 +31,16 @@ func (in *importInput) Resolve(ctx huma.Context) []error {
 var _ huma.Resolver = (*importInput)(nil)
 
 func (a *API) importRoutes(api huma.API) {
-	body := func(op *huma.Operation) {
-		list := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[[]orchestrator.NewDevice](), true, "")
-		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString}, Example: "id,type,site\npump-1,pump,north\npump-2,pump,south\n"},
-			"application/json": {Schema: list},
-		}}
-	}
-	route(a, api, "POST /v1/devices/import", "import devices", a.importDevices, body,
+	route(a, api, "POST /v1/devices/import", "import devices", a.importDevices,
 		describe("Makes many devices known, all of them or none, at most "+strconv.Itoa(maxImport)+": either a CSV file (RFC 4180, UTF-8), whose first line names the columns id and type and, by their name or as label.NAME, labels; "+
 			"or a JSON list. The report has a line for each device, with its password this once. If lines are wrong, the answer is 422 and errors has each of them: location \"line N\" for CSV, a pointer for JSON. "+
 			"If an import broke off before the passwords, repeating it finishes it."))
+	// Said only now, so that huma leaves the body to the handler.
+	doc := api.OpenAPI()
+	operationAt(doc, http.MethodPost, "/v1/devices/import").RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString}, Example: "id,type,site\npump-1,pump,north\npump-2,pump,south\n"},
+		"application/json": {Schema: doc.Components.Schemas.Schema(reflect.TypeFor[[]orchestrator.NewDevice](), true, "")},
+	}}
 }
 
 func (a *API) importDevices(ctx context.Context, in *importInput) (*bodyOf[ImportReport], error) {

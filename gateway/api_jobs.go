@@ -104,7 +104,9 @@ func (a *API) jobControlRoutes(api huma.API) {
 	s := a.options.Service
 	act := func(path, words, what string, do func(context.Context, string) (orchestrator.Job, error)) {
 		route(a, api, "POST /v1/jobs/{name}/"+path, words,
-			func(ctx context.Context, in *JobName) (*bodyOf[orchestrator.Job], error) { return one(do(ctx, in.Name)) }, describe(what))
+			func(ctx context.Context, in *JobName) (*bodyOf[orchestrator.Job], error) {
+				return one(do(ctx, in.Name))
+			}, describe(what))
 	}
 	act("start", "start job", "Offers the image to the job's devices.",
 		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.StartJob(ctx, name) })

@@ -25,36 +25,36 @@ type passwordChange struct {
 	New string `json:"new" doc:"At least 10 characters"`
 }
 
-// nameInput is the name of a user in a path.
-type nameInput struct {
+// UserName is the name of a user in a path.
+type UserName struct {
 	Name string `path:"name" maxLength:"64" doc:"The user's name"`
 }
 
-// ownerQuery says whose tokens are meant.
-type ownerQuery struct {
+// OwnerQuery says whose tokens are meant.
+type OwnerQuery struct {
 	User string `query:"user" maxLength:"64" doc:"Whose tokens; absent for one's own. Others' take the scope people:manage; * stands for everybody's in a listing."`
 }
 
 type (
 	tokensInput struct {
 		PageQuery
-		ownerQuery
+		OwnerQuery
 	}
 	tokenInput struct {
 		ID
-		ownerQuery
+		OwnerQuery
 	}
 	newTokenInput struct {
 		Keyed
-		ownerQuery
+		OwnerQuery
 		Body people.NewToken
 	}
 	freshUser struct {
-		nameInput
+		UserName
 		Fresh
 	}
 	userPatch struct {
-		nameInput
+		UserName
 		Conditional
 		Body people.UserPatch
 	}
@@ -91,7 +91,7 @@ func (a *API) accountRoutes(api huma.API) {
 }
 
 // owner is the user whose tokens a request is about.
-func (q ownerQuery) owner(ctx context.Context, operation string) (string, error) {
+func (q OwnerQuery) owner(ctx context.Context, operation string) (string, error) {
 	p, _ := people.PrincipalOf(ctx)
 	if q.User == "" || q.User == p.User {
 		return p.User, nil
@@ -185,7 +185,7 @@ func (a *API) userRoutes(api huma.API) {
 			return tagged(u, u.Revision, err)
 		}, describe("Fields that are left out stay as they are. Refused with 409 if no admin who can sign in would be left."))
 	route(a, api, "DELETE /v1/users/{name}", "delete user",
-		func(ctx context.Context, in *nameInput) (*nothing, error) {
+		func(ctx context.Context, in *UserName) (*nothing, error) {
 			return nil, d.DeleteUser(ctx, in.Name)
 		}, describe("Ends the user's sessions and revokes the tokens. Refused with 409 if no admin who can sign in would be left."))
 }

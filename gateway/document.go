@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,10 +26,7 @@ func finishDocument(doc *huma.OpenAPI) {
 		"application/problem+json": {Schema: doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")},
 	}}
 	for _, path := range doc.Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch} {
-			if op == nil {
-				continue
-			}
+		for _, op := range operationsOf(path) {
 			if op.Responses["default"] == nil {
 				op.Responses["default"] = problem
 			}
@@ -39,4 +37,18 @@ func finishDocument(doc *huma.OpenAPI) {
 			}
 		}
 	}
+}
+
+func operationsOf(path *huma.PathItem) []*huma.Operation {
+	return slices.DeleteFunc([]*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch}, func(op *huma.Operation) bool { return op == nil })
+}
+
+// operationAt is the document's own record of an operation.
+func operationAt(doc *huma.OpenAPI, method, path string) *huma.Operation {
+	for _, op := range operationsOf(doc.Paths[path]) {
+		if op.Method == method {
+			return op
+		}
+	}
+	panic("gateway: " + method + " " + path + " is not in the document")
 }

@@ -3,7 +3,10 @@ package gateway_test
 import (
 	"flag"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -29,6 +32,7 @@ func TestOpenAPIExplainsEverything(t *testing.T) {
 	}
 	var doc struct {
 		Paths map[string]map[string]struct {
+			ID         string      `yaml:"operationId"`
 			Summary    string      `yaml:"summary"`
 			Parameters []described `yaml:"parameters"`
 		} `yaml:"paths"`
@@ -44,10 +48,18 @@ func TestOpenAPIExplainsEverything(t *testing.T) {
 	if len(doc.Paths) < 20 || len(doc.Components.Schemas) < 20 {
 		t.Fatalf("%d paths and %d schemas were found", len(doc.Paths), len(doc.Components.Schemas))
 	}
+	routed := map[string]bool{}
 	for path, operations := range doc.Paths {
 		for method, op := range operations {
+			routed[op.ID] = true
 			if op.Summary == "" {
 				t.Errorf("%s %s has no summary", method, path)
+			}
+			for placeholder := range strings.SplitSeq(path, "/") {
+				name := strings.Trim(placeholder, "{}")
+				if name != placeholder && !slices.ContainsFunc(op.Parameters, func(p described) bool { return p.Name == name }) {
+					t.Errorf("%s %s: nothing reads {%s}", method, path, name)
+				}
 			}
 			for _, p := range op.Parameters {
 				if p.Description == "" {
@@ -55,6 +67,15 @@ func TestOpenAPIExplainsEverything(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, op := range people.Operations() {
+		if !routed[op.ID] {
+			t.Errorf("the matrix has %s, the API has no such operation", op.ID)
+		}
+		delete(routed, op.ID)
+	}
+	if len(routed) > 0 {
+		t.Errorf("operations that the matrix does not have: %v", slices.Collect(maps.Keys(routed)))
 	}
 	for name, s := range doc.Components.Schemas {
 		for field, p := range s.Properties {

@@ -70,13 +70,15 @@ func statusOf(err error) int {
 // problem turns an error of a handler into the answer. An error of no known
 // kind is logged and answered without its text, which may tell too much; the
 // request id connects the two.
-func (a *API) problem(ctx context.Context, op huma.Operation, err error) error {
+func (a *API) problem(ctx context.Context, op *huma.Operation, err error) error {
 	var known huma.StatusError
 	if errors.As(err, &known) {
 		return err
 	}
 	status := statusOf(err)
-	if status == http.StatusNotFound && op.DefaultStatus == http.StatusCreated && !strings.Contains(op.Path, "{") {
+	var field *orchestrator.FieldError
+	elsewhere := errors.As(err, &field) || op.DefaultStatus == http.StatusCreated && !strings.Contains(op.Path, "{")
+	if status == http.StatusNotFound && elsewhere {
 		// The path is there; what the request refers to is not.
 		status = http.StatusUnprocessableEntity
 	}
@@ -96,7 +98,7 @@ func (a *API) problem(ctx context.Context, op huma.Operation, err error) error {
 }
 
 // fieldErrors says which fields an error of the orchestrator's is about.
-func fieldErrors(op huma.Operation, err error) []*huma.ErrorDetail {
+func fieldErrors(op *huma.Operation, err error) []*huma.ErrorDetail {
 	var batch *orchestrator.BatchError
 	if errors.As(err, &batch) {
 		var all []*huma.ErrorDetail
@@ -127,7 +129,7 @@ func fieldPointer(err error) string {
 
 // parameterOf is the query parameter in which a field was sent: lists are sent
 // one by one, under the name of one.
-func parameterOf(op huma.Operation, field string) string {
+func parameterOf(op *huma.Operation, field string) string {
 	name, _, _ := strings.Cut(field, "/")
 	has := func(name string) bool {
 		return slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name == name })
