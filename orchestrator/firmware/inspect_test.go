@@ -287,17 +287,19 @@ func checkInspect(t *testing.T, file []byte) {
 	}
 }
 
-// TestInspectAnyBeginning cuts every vector off at every byte near an edge, and
-// changes bytes of the headers.
+// TestInspectAnyBeginning cuts every vector off inside its headers and at some
+// places behind them, and changes bytes of the headers.
 func TestInspectAnyBeginning(t *testing.T) {
 	for _, c := range readInspected(t) {
 		file := c.bytes(t)
-		for n := range min(len(file), 700) {
-			checkInspect(t, file[:n])
+		for n := 0; n < min(len(file), 700); n++ {
+			if n < 130 || n%9 == 0 {
+				checkInspect(t, file[:n])
+			}
 		}
 		for i := range min(len(file), 120) {
-			for _, b := range []byte{0, 1, 0x7f, 0xff} {
-				changed := slices.Clone(file[:min(len(file), 2000)])
+			for _, b := range []byte{0, 0xff} {
+				changed := slices.Clone(file[:min(len(file), 1000)])
 				changed[i] = b
 				checkInspect(t, changed)
 			}

@@ -14,7 +14,7 @@ type Spool interface {
 
 // keptInMemory is how many bytes of data are in memory before they go to the
 // spool.
-const keptInMemory = 1 << 20
+const keptInMemory = 256 << 10
 
 // kept is the data of an Intel HEX file in the order of its records: what is
 // in the spool, and then the rest in memory.
