@@ -151,6 +151,9 @@ func (r *rig) introduce() {
 	}
 	fmt.Fprintf(w, "job %q: %d devices, each behind a bridge on a serial line of its own (pseudo-terminal, %d bit/s, 8O1)\n", jobName, len(r.stations), r.options.Baud)
 	fmt.Fprintf(w, "at the line's ceiling of %.0f B/s the load takes %.1f s\n", r.ceiling, float64(r.image.Size)/r.ceiling)
+	if r.password != "" {
+		fmt.Fprintf(w, "watch it in the console: http://%s, user %s, password %s\n", r.server.Addresses().HTTP, consoleUser, r.password)
+	}
 	if r.fault.name != "" {
 		fmt.Fprintf(w, "fault on %s: %s\n", r.stations[faulty].device, r.fault.injected)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -165,6 +167,25 @@ func TestKeptDemoServesUntilItIsInterrupted(t *testing.T) {
 	}
 	if err := app.Health(ctx, address[1]); err != nil {
 		t.Error(err)
+	}
+	signIn := regexp.MustCompile(`(?m)^watch it in the console: (http://\S+), user (\S+), password (\S+)$`).FindStringSubmatch(out.b.String())
+	if signIn == nil {
+		t.Fatalf("no console is named:\n%s", out.b.String())
+	}
+	form := strings.NewReader(url.Values{"name": {signIn[2]}, "password": {signIn[3]}}.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, signIn[1]+"/sign-in", form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", signIn[1])
+	resp, err := http.DefaultTransport.RoundTrip(req) // the redirect is the answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusSeeOther || len(resp.Cookies()) == 0 {
+		t.Errorf("signing in with what was printed: %s", resp.Status)
 	}
 	interrupt()
 	if err := <-ended; err != nil {

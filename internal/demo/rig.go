@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -21,8 +22,10 @@ const (
 	imageType  = "application"
 	deviceType = "lab-board"
 	jobName    = "demo"
-	oldVersion = "1.0.0"
-	newVersion = "2.0.0"
+	// consoleUser signs in to the console of a demo that is left running.
+	consoleUser = "demo"
+	oldVersion  = "1.0.0"
+	newVersion  = "2.0.0"
 )
 
 // faulty is which station the fault is injected at.
@@ -50,6 +53,7 @@ type rig struct {
 	stations []*station
 	image    orchestrator.Image
 	ceiling  float64 // B/s of the line for the image
+	password string  // of the console's user, if everything is to be left running
 }
 
 func (r *rig) serverData() string { return filepath.Join(r.dir, "serve") }
@@ -156,7 +160,12 @@ func (r *rig) fillRecords(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if !r.options.Keep {
+		return nil
+	}
+	r.password = rand.Text()
+	_, err = r.client.CreateUser(ctx, client.NewUser{Name: consoleUser, Role: "admin", Password: r.password})
+	return err
 }
 
 // startStation brings up one bench: the MCU at its terminal, and a bridge.
