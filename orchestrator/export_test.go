@@ -189,14 +189,3 @@ func ParseDevice(rec []byte, into *Device) error { return parseDevice("x", rec, 
 func Work(ctx context.Context, s *Service, job string) (bool, error) {
 	return s.work(ctx, job, promptParts)
 }
-
-// PutGroup writes a group whose devices need not exist.
-func PutGroup(ctx context.Context, store Store, g Group) error {
-	return store.Update(ctx, func(w Writer) error {
-		t := newTxn(ctx, w, registryStart)
-		if err := put(t, nil, &g); err != nil {
-			return err
-		}
-		return t.flush()
-	})
-}

@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -211,7 +212,9 @@ func TestLongGroupsMakeShortPages(t *testing.T) {
 		devices[i] = fmt.Sprintf("device-%06d", i)
 	}
 	for i := range 7 {
-		e.ok(orchestrator.PutGroup(ctx, e.store, orchestrator.Group{ID: fmt.Sprint("g", i), Devices: devices}))
+		g := orchestrator.Group{ID: fmt.Sprint("g", i), Devices: devices}
+		b := must[[]byte](t)(json.Marshal(&g))
+		e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error { return w.Put("groups", []byte(g.ID), b) }))
 	}
 	var sizes []int
 	for after := ""; ; {
