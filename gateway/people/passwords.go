@@ -21,7 +21,7 @@ const (
 
 // DefaultHashing is what hashing a password costs: argon2id with 32 MiB, three
 // passes and one lane, which is more than OWASP's Password Storage Cheat Sheet asks
-// for (19 MiB, two passes) and takes about a tenth of a second.
+// for (19 MiB, two passes) and takes some 0.1 to 0.3 seconds.
 func DefaultHashing() *argon2id.Params {
 	return &argon2id.Params{Memory: 32 << 10, Iterations: 3, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 }
