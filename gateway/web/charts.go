@@ -215,24 +215,26 @@ func historyPlot(rows []HistoryRow, top int) template.HTML {
 	zero := func(HistoryRow) int { return 0 }
 	succeeded := func(r HistoryRow) int { return r.Succeeded }
 	ended := func(r HistoryRow) int { return r.Succeeded + r.Failed }
-	area(&b, "plot-good", rows, top, zero, succeeded)
+	area(&b, "good", rows, top, zero, succeeded)
 	if end.Failed > 0 {
-		area(&b, "plot-bad", rows, top, succeeded, ended)
+		area(&b, "bad", rows, top, succeeded, ended)
 	}
 	b.WriteString(`</svg>`)
 	return template.HTML(b.String())
 }
 
-// area fills what lies between two curves.
-func area(b *strings.Builder, class string, rows []HistoryRow, top int, low, high func(HistoryRow) int) {
+// area fills what lies between two curves and draws the upper one.
+func area(b *strings.Builder, tone string, rows []HistoryRow, top int, low, high func(HistoryRow) int) {
 	x := func(i int) string { return coordinate(float64(i) * plotWidth / float64(max(len(rows)-1, 1))) }
 	y := func(n int) string { return coordinate(plotHeight - float64(n)*plotHeight/float64(top)) }
-	fmt.Fprintf(b, `<path class="%s" d="M0 %s`, class, y(high(rows[0])))
+	var edge strings.Builder
+	fmt.Fprintf(&edge, "M0 %s", y(high(rows[0])))
 	for i := 1; i < len(rows); i++ {
-		fmt.Fprintf(b, "L%s %s", x(i), y(high(rows[i])))
+		fmt.Fprintf(&edge, "L%s %s", x(i), y(high(rows[i])))
 	}
+	fmt.Fprintf(b, `<path class="plot-%s" d="%s`, tone, edge.String())
 	for i := len(rows) - 1; i >= 0; i-- {
 		fmt.Fprintf(b, "L%s %s", x(i), y(low(rows[i])))
 	}
-	b.WriteString(`Z"/>`)
+	fmt.Fprintf(b, `Z"/><path class="plot-line %s" d="%s"/>`, tone, edge.String())
 }

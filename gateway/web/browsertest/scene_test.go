@@ -1,7 +1,10 @@
 package browsertest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -132,6 +135,32 @@ func (s *scene) session(user string) *http.Cookie {
 	}
 	s.t.Fatalf("signing in as %s gave status %d and no cookie", user, resp.StatusCode)
 	return nil
+}
+
+// as sends a request to the API with a user's session.
+func (s *scene) as(user, method, path string, body any) (status int, answer string) {
+	s.t.Helper()
+	b, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, bytes.NewReader(b))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Origin", s.base)
+	r.AddCookie(s.session(user))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 // image uploads a demo image.

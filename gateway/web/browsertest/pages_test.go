@@ -1,0 +1,246 @@
+package browsertest
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// axe-core looks for what keeps people with disabilities out (testdata/README.md).
+//
+//go:embed testdata/axe.min.js
+var axe string
+
+// signedIn opens a tab in which a user has signed in.
+func (s *scene) signedIn(t *testing.T, user string) *tab {
+	t.Helper()
+	b := newTab(t, s.base)
+	c := s.session(user)
+	b.run(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.SetCookie, network.SetCookieParams{Name: c.Name, Value: c.Value, URL: s.base, HTTPOnly: new(true), SameSite: network.CookieSameSiteLax})
+		return err
+	}))
+	return b
+}
+
+// mainPage is a page that everything is checked on.
+type mainPage struct{ name, path string }
+
+// mainPages are the pages of the console.
+func (f *fleet) mainPages() []mainPage {
+	image := f.images["thermostat-t2 application 2.1.0"].ID
+	failed := f.execution(f.running, "th-berlin-010")
+	return []mainPage{
+		{"overview", "/"}, {"jobs", "/jobs"}, {"job", "/jobs/" + f.running}, {"job of the past", "/jobs/" + f.done},
+		{"new job", "/jobs/new?image=" + image + "&device=th-berlin-001"}, {"new job by query", "/jobs/new?image=" + image + "&query=online+and+type+%3D%3D+%22thermostat-t2%22"},
+		{"execution", "/executions/" + failed}, {"images", "/images"}, {"image", "/images/" + image}, {"image to edit", "/images/" + image + "/edit"},
+		{"upload", "/images/new"}, {"devices", "/devices"}, {"device", "/devices/th-berlin-010"}, {"new device", "/devices/new"}, {"import", "/devices/import"},
+		{"groups", "/groups"}, {"group", "/groups/thermostats-behind"}, {"new group", "/groups/new"}, {"bridges", "/bridges"},
+		{"image types", "/image-types"}, {"image type", "/image-types/application"}, {"device types", "/device-types"}, {"device type", "/device-types/valve-v1"},
+		{"people", "/people"}, {"account", "/account"}, {"audit", "/audit"}, {"help", "/help"},
+	}
+}
+
+// execution is the id of a job's execution on a device.
+func (f *fleet) execution(job, device string) string {
+	f.t.Helper()
+	_, list, err := f.client.Job(f.t.Context(), job)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Device == device {
+			return e.ID
+		}
+	}
+	f.t.Fatalf("job %s has no device %s", job, device)
+	return ""
+}
+
+// violation is what axe-core found.
+type violation struct {
+	ID, Impact, Help string
+	Nodes            []struct{ HTML, FailureSummary string }
+}
+
+// accessible fails the test for each serious problem on the page.
+func (b *tab) accessible(name string, rules ...string) {
+	b.t.Helper()
+	if !eval[bool](b, `typeof axe === "object"`) {
+		b.run(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](axe+";true"))
+			return err
+		}))
+	}
+	options := `{resultTypes: ["violations"]}`
+	if len(rules) > 0 {
+		list, err := json.Marshal(rules)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		options = fmt.Sprintf(`{resultTypes: ["violations"], runOnly: {type: "rule", values: %s}}`, list)
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](
+		`axe.run(document, `+options+`).then((r) => JSON.stringify(r.violations.map((v) => ({ID: v.id, Impact: v.impact, Help: v.help,
+			Nodes: v.nodes.map((n) => ({HTML: n.html, FailureSummary: n.failureSummary}))}))))`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("axe-core on %s: %v", name, err)
+	}
+	var found []violation
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, v := range found {
+		if v.Impact != "serious" && v.Impact != "critical" {
+			continue
+		}
+		for _, n := range v.Nodes[:min(len(v.Nodes), 3)] {
+			b.t.Errorf("%s: %s (%s): %s\n%s\n%s", name, v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
+		}
+	}
+}
+
+// fits fails the test if the page has to be scrolled sideways.
+func (b *tab) fits(name string) {
+	b.t.Helper()
+	wide := eval[[]string](b, `(() => {
+		const width = document.documentElement.clientWidth;
+		if (document.documentElement.scrollWidth <= width) return [];
+		return [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > width + 1 && !e.closest(".visually-hidden, .table-wrap, .picker"))
+			.slice(0, 5).map((e) => e.outerHTML.slice(0, 160));
+	})()`)
+	if len(wide) > 0 || eval[bool](b, `document.documentElement.scrollWidth > document.documentElement.clientWidth`) {
+		b.t.Errorf("%s is too wide for the window: %s", name, strings.Join(wide, "\n"))
+	}
+}
+
+func (f *fleet) testPages(t *testing.T) {
+	b := f.signedIn(t, "ada")
+	b.scheme("light")
+	for _, p := range f.mainPages() {
+		b.goTo(p.path)
+		b.until(p.name+" has a heading", `document.querySelector("h1")`)
+		if title := eval[string](b, `document.querySelector("h1").innerText`); strings.HasPrefix(title, "img-") || strings.HasPrefix(title, "ex-") {
+			t.Errorf("%s has the raw id %s as its title", p.name, title)
+		}
+		b.accessible(p.name)
+		b.scheme("dark")
+		b.accessible(p.name+", dark", "color-contrast")
+		b.scheme("light")
+		b.size(360, 740)
+		b.fits(p.name)
+		b.size(1280, 900)
+	}
+}
+
+// picture is one that docs/ shows.
+type picture struct {
+	file, path, scheme string
+	width, height      int64
+	ready              string // what has to be true before it is taken
+}
+
+// testPictures writes the pictures of the main pages, if a folder is given.
+func (f *fleet) testPictures(t *testing.T) {
+	dir := pictures()
+	if dir == "" {
+		return
+	}
+	b := f.signedIn(t, "ada")
+	upload := f.upload("thermostat-2.2.0-rc1.bin", "2.2.0-rc1")
+	image := f.images["thermostat-t2 application 2.1.0"].ID
+	for _, p := range []picture{
+		{"overview.png", "/", "light", 1440, 960, ""},
+		{"overview-dark.png", "/", "dark", 1440, 960, ""},
+		{"images.png", "/images", "light", 1440, 860, ""},
+		{"upload.png", "/images/new?upload=" + upload + "&image_type=application", "light", 1440, 900, ""},
+		{"deploy.png", "/jobs/new?image=" + image + "&device=th-berlin-010&device=th-berlin-013&device=th-lyon-015", "light", 1440, 900, ""},
+		{"job.png", "/jobs/" + f.running, "light", 1440, 1100, ""},
+		{"job-dark.png", "/jobs/" + f.running, "dark", 1440, 1100, ""},
+		{"job-phone.png", "/jobs/" + f.running, "light", 360, 740, ""},
+		{"execution.png", "/executions/" + f.execution(f.running, "th-berlin-010"), "light", 1440, 760, ""},
+		{"device.png", "/devices/th-berlin-010", "light", 1440, 900, ""},
+		{"groups.png", "/groups/thermostats-behind", "light", 1440, 860, ""},
+		{"audit.png", "/audit", "light", 1440, 860, ""},
+	} {
+		b.size(p.width, p.height)
+		b.scheme(p.scheme)
+		b.goTo(p.path)
+		b.until(p.file+" is drawn", `document.fonts.status === "loaded" && (!document.body.dataset.live || document.querySelector("[data-live-state]").dataset.state === "live")`)
+		png := b.shot()
+		const most = 250 << 10
+		if len(png) > most {
+			t.Errorf("%s has %d bytes, at most %d are wanted", p.file, len(png), most)
+		}
+		if err := os.WriteFile(filepath.Join(dir, p.file), png, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// roles is what each role sees on the page of a running job.
+func (f *fleet) testRoles(t *testing.T) {
+	for _, c := range []struct {
+		user    string
+		buttons []string
+	}{
+		{"vera", nil},
+		{"otto", []string{"Pause"}},
+		{"dora", []string{"Pause"}},
+		{"ada", []string{"Pause", "Retry failed", "Cancel job"}},
+	} {
+		t.Run(c.user, func(t *testing.T) {
+			b := f.signedIn(t, c.user)
+			b.goTo("/jobs/" + f.running)
+			got := eval[[]string](b, `[...document.querySelectorAll(".actions button")].map((e) => e.innerText.trim())`)
+			if !slices.Equal(got, c.buttons) {
+				t.Errorf("%s sees %q, want %q", c.user, got, c.buttons)
+			}
+			for verb, allowed := range map[string]bool{"start": c.user == "ada", "retry": c.user == "ada", "pause": c.user != "vera"} {
+				if allowed {
+					continue
+				}
+				b.expectError()
+				status := b.post("/jobs/"+f.running+"/"+verb, "")
+				if status != 403 {
+					t.Errorf("%s of %s is answered with %d, want 403", verb, c.user, status)
+				}
+			}
+			if c.user == "vera" {
+				b.goTo("/images")
+				if b.has(".actions a") || b.has(`a[href^="/jobs/new"]`) {
+					t.Error("a viewer is offered to upload or to deploy")
+				}
+				b.expectError()
+				b.goTo("/jobs/new")
+				b.sees("You may not do this")
+				b.sees("admin")
+			}
+		})
+	}
+}
+
+// post sends a form from the page that is open and returns the status.
+func (b *tab) post(path, body string) int {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	status, err := chromedp.Run(ctx, chromedp.Evaluate[int](fmt.Sprintf(
+		`fetch(%q, {method: "POST", headers: {"Content-Type": "application/x-www-form-urlencoded"}, body: %q}).then((r) => r.status)`, path, body), chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return status
+}
