@@ -59,6 +59,16 @@ func (p principals) PutBridge(_ context.Context, b string, devices []string) (st
 	return "secret of " + b, nil
 }
 
+func (p principals) PutDevices(ctx context.Context, devices []string) (map[string]string, error) {
+	made := map[string]string{}
+	for _, d := range devices {
+		made[d], _ = p.PutDevice(ctx, d) // which has no errors
+	}
+	return made, nil
+}
+
+func (p principals) Forget(ctx context.Context, device string) error { return p.Remove(ctx, device) }
+
 func (p principals) Remove(_ context.Context, name string) error {
 	delete(p, name)
 	return nil
