@@ -107,12 +107,39 @@ func exportURL(f orchestrator.AuditFilter) string {
 }
 
 func rowOf(e orchestrator.AuditEntry) auditRow {
-	r := auditRow{AuditEntry: e, Verb: verbOf(e.Action), Object: strings.ReplaceAll(e.Kind, "_", " ") + " " + e.ID}
+	r := auditRow{AuditEntry: e, Verb: verbOf(e.Action), Object: strings.ReplaceAll(e.Kind, "_", " ") + " " + objectName(e)}
 	if e.Action != "delete" {
 		r.URL = objectURL(e.Kind, e.ID)
 	}
 	r.Changes, r.Cut = changesBetween(e.Before, e.After)
 	return r
+}
+
+// objectName is how people call what an entry is about: by its id, unless that is
+// generated and the record has a name.
+func objectName(e orchestrator.AuditEntry) string {
+	record := e.After
+	if len(record) == 0 {
+		record = e.Before
+	}
+	var r struct {
+		Name      string `json:"name"`
+		FileName  string `json:"file_name"`
+		ImageType string `json:"image_type"`
+		Version   string `json:"version"`
+	}
+	if len(record) == 0 || json.Unmarshal(record, &r) != nil {
+		return e.ID
+	}
+	switch {
+	case e.Kind == orchestrator.KindImage && r.Version != "":
+		return r.ImageType + " " + r.Version
+	case e.Kind == orchestrator.KindToken && r.Name != "":
+		return r.Name
+	case e.Kind == orchestrator.KindUpload && r.FileName != "":
+		return r.FileName
+	}
+	return e.ID
 }
 
 func verbOf(action string) string {

@@ -2,6 +2,6 @@ package web
 
 func (c *Console) helpRoutes() {
 	c.signedIn("GET /help", func(v *visit) error {
-		return v.render("help", page{Title: "Help", Nav: "/help", Lead: "davit " + v.options.Version, Data: roleOptions()})
+		return v.render("help", page{Title: "Help", Nav: "/help", Lead: "davit " + v.options.Version, Data: roleTexts()})
 	})
 }

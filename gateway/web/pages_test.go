@@ -192,7 +192,7 @@ func (r *rig) checkActions(path string, role people.Role, body string) {
 	for n := range doc.Descendants() {
 		target, method := "", http.MethodGet
 		switch {
-		case n.Type != html.ElementNode || attr(n, "method") == "dialog":
+		case n.Type != html.ElementNode || attr(n, "method") == "dialog" || n.Data == "form" && !canSubmit(n):
 		case n.Data == "form":
 			if target = attr(n, "action"); target == "" {
 				target = path
@@ -214,6 +214,16 @@ func (r *rig) checkActions(path string, role people.Role, body string) {
 			r.t.Errorf("%s as %s: shows %s %s, which is nowhere", path, role, method, target)
 		}
 	}
+}
+
+// canSubmit says whether a form has a button that sends it.
+func canSubmit(form *html.Node) bool {
+	for n := range form.Descendants() {
+		if n.Type == html.ElementNode && n.Data == "button" && attr(n, "type") != "button" {
+			return true
+		}
+	}
+	return false
 }
 
 func scopeOf(operation string) people.Scope {

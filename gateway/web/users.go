@@ -21,17 +21,28 @@ func (c *Console) userRoutes() {
 	c.handle("POST /people/{name}/tokens/{id}/delete", "change-user", (*visit).revokeToken)
 }
 
-// roleOptions are the roles with what each may do.
-func roleOptions() []option {
-	texts := map[people.Role]string{
-		people.RoleViewer:    "Viewer: looks at everything but people and the audit log",
-		people.RoleOperator:  "Operator: also keeps devices, bridges and groups, and pauses jobs",
-		people.RoleDeveloper: "Developer: also keeps images, image types and device types",
-		people.RoleAdmin:     "Admin: also runs jobs, keeps people and reads the audit log",
+// roleText says what a role may do, beyond what the one before it may.
+func roleText(r people.Role) string {
+	return map[people.Role]string{
+		people.RoleViewer:    "Viewers look at everything but people and the audit log.",
+		people.RoleOperator:  "Operators also keep devices, bridges and groups, and pause jobs.",
+		people.RoleDeveloper: "Developers also keep images, image types and device types.",
+		people.RoleAdmin:     "Admins also run jobs, keep people and read the audit log.",
+	}[r]
+}
+
+func roleTexts() []string {
+	var out []string
+	for _, r := range people.Roles() {
+		out = append(out, roleText(r))
 	}
+	return out
+}
+
+func roleOptions() []option {
 	var out []option
 	for _, r := range people.Roles() {
-		out = append(out, option{string(r), texts[r]})
+		out = append(out, option{string(r), string(r)})
 	}
 	return out
 }
@@ -64,9 +75,10 @@ func (v *visit) showUsers(f *form) error {
 	data := struct {
 		Users []userView
 		Roles []option
+		Texts []string
 		OIDC  string
 		Pager pager
-	}{Roles: roleOptions(), OIDC: v.options.OIDC, Pager: v.pager(next)}
+	}{Roles: roleOptions(), Texts: roleTexts(), OIDC: v.options.OIDC, Pager: v.pager(next)}
 	for _, u := range users {
 		data.Users = append(data.Users, v.userView(u))
 	}
@@ -117,9 +129,10 @@ func (v *visit) showUser(f *form) error {
 			User   userView
 			Own    bool
 			Roles  []option
+			Texts  []string
 			Tokens []people.Token
 			Pager  pager
-		}{user, u.Name == v.who.User, roleOptions(), tokens, v.pager(next)},
+		}{user, u.Name == v.who.User, roleOptions(), roleTexts(), tokens, v.pager(next)},
 	})
 }
 
