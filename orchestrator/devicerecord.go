@@ -125,10 +125,12 @@ func (p *recordParser) texts(out *map[string]string, into map[string]string) boo
 	})
 }
 
+// list reads a list of texts that is not empty.
 func (p *recordParser) list(out *[]string) bool {
 	if !p.literal("[") || p.literal("]") {
 		return false
 	}
+	*out = nil
 	for {
 		var s string
 		if !p.text(&s) {

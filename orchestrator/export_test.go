@@ -189,3 +189,6 @@ func ParseDevice(rec []byte, into *Device) error { return parseDevice("x", rec, 
 func Work(ctx context.Context, s *Service, job string) (bool, error) {
 	return s.work(ctx, job, promptParts)
 }
+
+// ParseGroup is Group.parse.
+func ParseGroup(rec []byte, g *Group) bool { return g.parse(rec) }

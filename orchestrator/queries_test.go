@@ -292,3 +292,26 @@ func TestRecordsOfDevicesAreRead(t *testing.T) {
 		same(t, b)
 	})
 }
+
+// TestRecordsOfGroupsAreRead compares the reader of lists with json.Unmarshal.
+func TestRecordsOfGroupsAreRead(t *testing.T) {
+	text := rapid.OneOf(rapid.StringMatching(`[a-z<"\\]{0,4}`), rapid.StringMatching(`[a-z]{1,4}`))
+	rapid.Check(t, func(t *rapid.T) {
+		g := orchestrator.Group{
+			ID: text.Draw(t, "id"), Description: text.Draw(t, "description"), Devices: rapid.SliceOf(text).Draw(t, "devices"),
+			Query: text.Draw(t, "query"), Revision: rapid.Uint64().Draw(t, "revision"), CreatedAt: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "s"), 5).UTC(),
+		}
+		b, err := json.Marshal(&g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := rapid.IntRange(-len(b), len(b)-1).Draw(t, "at"); i >= 0 {
+			b[i] = rapid.SampledFrom([]byte(`{}[]":,0 x`)).Draw(t, "byte")
+		}
+		var want, got orchestrator.Group
+		err = json.Unmarshal(b, &want)
+		if ok := orchestrator.ParseGroup(b, &got); ok && (err != nil || !reflect.DeepEqual(got, want)) {
+			t.Fatalf("%s:\n%+v, want\n%+v (%v)", b, got, want, err)
+		}
+	})
+}
