@@ -76,6 +76,17 @@ type violation struct {
 // accessible fails the test for each serious problem on the page.
 func (b *tab) accessible(name string, rules ...string) {
 	b.t.Helper()
+	for _, v := range b.violations(name, rules...) {
+		for _, n := range v.Nodes[:min(len(v.Nodes), 3)] {
+			b.t.Errorf("%s: %s (%s): %s\n%s\n%s", name, v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
+		}
+	}
+}
+
+// violations are the serious and critical problems on the page; rules, if any,
+// are the only ones that are looked at.
+func (b *tab) violations(name string, rules ...string) []violation {
+	b.t.Helper()
 	if !eval[bool](b, `typeof axe === "object"`) {
 		b.run(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 			_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](axe+";true"))
@@ -102,14 +113,7 @@ func (b *tab) accessible(name string, rules ...string) {
 	if err := json.Unmarshal([]byte(text), &found); err != nil {
 		b.t.Fatal(err)
 	}
-	for _, v := range found {
-		if v.Impact != "serious" && v.Impact != "critical" {
-			continue
-		}
-		for _, n := range v.Nodes[:min(len(v.Nodes), 3)] {
-			b.t.Errorf("%s: %s (%s): %s\n%s\n%s", name, v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
-		}
-	}
+	return slices.DeleteFunc(found, func(v violation) bool { return v.Impact != "serious" && v.Impact != "critical" })
 }
 
 // fits fails the test if the page has to be scrolled sideways.
@@ -129,6 +133,11 @@ func (b *tab) fits(name string) {
 func (f *fleet) testPages(t *testing.T) {
 	b := f.signedIn(t, "ada")
 	b.scheme("light")
+	b.goTo("/help")
+	eval[bool](b, `(document.querySelector("main").insertAdjacentHTML("beforeend", "<img src='data:,' width=5 height=5>"), true)`)
+	if v := b.violations("spoilt page"); len(v) != 1 || v[0].ID != "image-alt" {
+		t.Errorf("what is wrong on purpose is not found: %+v", v)
+	}
 	for _, p := range f.mainPages() {
 		b.goTo(p.path)
 		b.until(p.name+" has a heading", `document.querySelector("h1")`)

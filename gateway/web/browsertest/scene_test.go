@@ -31,6 +31,8 @@ type scene struct {
 	client *client.Client
 	base   string
 	token  string
+	// cookies are the sessions of those who have signed in.
+	cookies map[string]*http.Cookie
 }
 
 func newScene(t *testing.T) *scene {
@@ -56,7 +58,7 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return &scene{t, server, c, base, token}
+	return &scene{t: t, server: server, client: c, base: base, token: token, cookies: map[string]*http.Cookie{}}
 }
 
 // run runs a task until the test ends.
@@ -109,9 +111,12 @@ func (s *scene) user(name, display, role string) {
 	must[client.User](s.t)(s.client.CreateUser(s.t.Context(), client.NewUser{Name: name, DisplayName: display, Role: role, Password: password}))
 }
 
-// session signs a user in over HTTP and returns the cookie's header.
+// session signs a user in over HTTP, once, and returns the cookie.
 func (s *scene) session(user string) *http.Cookie {
 	s.t.Helper()
+	if c := s.cookies[user]; c != nil {
+		return c
+	}
 	form := strings.NewReader("name=" + user + "&password=" + strings.ReplaceAll(password, " ", "+"))
 	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.base+"/sign-in", form)
 	if err != nil {
@@ -130,6 +135,7 @@ func (s *scene) session(user string) *http.Cookie {
 	}
 	for _, c := range resp.Cookies() {
 		if c.HttpOnly && c.Value != "" {
+			s.cookies[user] = c
 			return c
 		}
 	}
@@ -151,7 +157,9 @@ func (s *scene) as(user, method, path string, body any) (status int, answer stri
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Origin", s.base)
 	r.AddCookie(s.session(user))
-	resp, err := http.DefaultClient.Do(r)
+	caller := http.Client{}
+	defer caller.CloseIdleConnections()
+	resp, err := caller.Do(r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
