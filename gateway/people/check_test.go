@@ -2,12 +2,12 @@ package people_test
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 
 	"davit/gateway/people"
 	"davit/orchestrator"
+	"davit/orchestrator/memstore"
 )
 
 // TestCheckFindsWhatIsWrong spoils a good store in one place at a time.
@@ -43,35 +43,42 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{"tokens_by_hash", func([]byte) []byte { return []byte("tok-other") }, "tokens_by_hash"},
 		{"sessions", gone, "the records call for 0"},
 	} {
-		store := good.store.Clone()
-		var found []string
-		err := store.Update(t.Context(), func(w orchestrator.Writer) error {
-			var key, value []byte
-			if err := w.Scan(c.table, nil, nil, func(k, v []byte) bool { key, value = k, v; return false }); err != nil {
-				return err
-			}
-			if spoiled := c.spoil(value); spoiled == nil {
-				return w.Delete(c.table, key)
-			} else if bytes.Equal(spoiled, value) {
-				t.Errorf("%s: nothing was spoiled in %s", c.table, value)
-			} else {
-				return w.Put(c.table, key, spoiled)
-			}
-			return nil
-		})
-		if err == nil {
-			err = store.View(context.Background(), func(tx orchestrator.Reader) (err error) {
-				found, err = people.Check(tx)
-				return err
-			})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		found := spoil(t, good.store.Clone(), c.table, c.spoil)
 		if text := strings.Join(found, "\n"); !strings.Contains(text, c.want) {
 			t.Errorf("%s spoiled: found %q, want %q", c.table, found, c.want)
 		}
 	}
+}
+
+// spoil changes the first value of a table, or deletes it, and returns what the check
+// finds.
+func spoil(t *testing.T, store *memstore.Store, table orchestrator.Table, change func([]byte) []byte) []string {
+	t.Helper()
+	var found []string
+	err := store.Update(t.Context(), func(w orchestrator.Writer) error {
+		var key, value []byte
+		if err := w.Scan(table, nil, nil, func(k, v []byte) bool { key, value = k, v; return false }); err != nil {
+			return err
+		}
+		spoiled := change(value)
+		switch {
+		case spoiled == nil:
+			return w.Delete(table, key)
+		case bytes.Equal(spoiled, value):
+			t.Errorf("%s: nothing was spoiled in %s", table, value)
+		}
+		return w.Put(table, key, spoiled)
+	})
+	if err == nil {
+		err = store.View(t.Context(), func(tx orchestrator.Reader) (err error) {
+			found, err = people.Check(tx)
+			return err
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func BenchmarkSession(b *testing.B) {

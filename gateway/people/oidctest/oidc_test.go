@@ -6,8 +6,6 @@ package oidctest
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"io"
 	"log/slog"
 	"maps"
@@ -210,10 +208,7 @@ func TestALocalUserIsNotTakenOver(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	r := newRig(t, nil)
 	good := maps.Clone(r.provider.claims)
-	other, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := newKey(t)
 	r.goodSignIn("olga operator")
 	for _, c := range []struct {
 		name   string

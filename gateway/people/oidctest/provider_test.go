@@ -3,8 +3,9 @@ package oidctest
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -35,7 +36,7 @@ type provider struct {
 	*httptest.Server
 	t     *testing.T
 	oauth fosite.OAuth2Provider
-	key   *rsa.PrivateKey
+	key   *ecdsa.PrivateKey
 
 	mu sync.Mutex // guards what follows
 	// claims of the user who signs in, beside sub.
@@ -46,7 +47,7 @@ type provider struct {
 	// forge changes the ID token's claims before it is signed anew; nil for none.
 	forge func(claims map[string]any)
 	// signer signs forged tokens; nil means the provider's key.
-	signer *rsa.PrivateKey
+	signer *ecdsa.PrivateKey
 	// discovery changes the discovery document; nil for not.
 	discovery func(map[string]any)
 	down      bool
@@ -97,12 +98,9 @@ func newProvider(t *testing.T, redirect string) *provider {
 	return p
 }
 
-// sharedKey is made once, because it takes its time.
-var sharedKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-
-func newKey(t *testing.T) *rsa.PrivateKey {
+func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := sharedKey()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +125,7 @@ func (p *provider) wellKnown(w http.ResponseWriter, _ *http.Request) {
 	doc := map[string]any{
 		"issuer": p.URL, "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
 		"userinfo_endpoint": p.URL + "/userinfo", "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"RS256"},
+		"id_token_signing_alg_values_supported": []string{"ES256"},
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +194,7 @@ func (p *provider) forged(token string) string {
 	if p.signer != nil {
 		key = p.signer
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: keyID}}, nil)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: keyID}}, nil)
 	if err != nil {
 		p.t.Error(err)
 		return ""
@@ -218,7 +216,7 @@ func (p *provider) forged(token string) string {
 }
 
 func (p *provider) keys(w http.ResponseWriter, _ *http.Request) {
-	p.answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: keyID, Algorithm: "RS256", Use: "sig"}}})
+	p.answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: keyID, Algorithm: "ES256", Use: "sig"}}})
 }
 
 func (p *provider) userInfo(w http.ResponseWriter, r *http.Request) {
