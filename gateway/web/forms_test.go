@@ -148,6 +148,7 @@ func TestGroupForms(t *testing.T) {
 	if g := must[orchestrator.Group](t)(r.Group(background, "s")); len(g.Devices) != 3 {
 		t.Errorf("members %v", g.Devices)
 	}
+	wants(t, r.get(people.RoleOperator, "/groups/new?kind=static&find=lab-07&device=lab-02"), http.StatusOK, `value="lab-02" checked`, `value="lab-07"`)
 	wants(t, r.get(people.RoleOperator, "/groups/s/edit"), http.StatusOK, "lab-02", `value="1"`)
 	leads(t, r.post(people.RoleOperator, "/groups/s/edit", "kind", "static", "devices", "lab-09", "description", "d", "revision", "1"), "/groups/s", "saved")
 	wants(t, r.post(people.RoleOperator, "/groups/s/edit", "kind", "static", "devices", "lab-08", "revision", "1"), http.StatusPreconditionFailed, "Somebody else", "lab-08", `value="2"`)

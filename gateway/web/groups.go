@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"davit/orchestrator"
@@ -38,7 +39,9 @@ func (v *visit) groupList() error {
 type groupForm struct {
 	ID      string // of the group that is edited
 	Dynamic bool
-	// Offered are devices to tick: those that the search finds.
+	// Ticked are devices that were ticked, which a search keeps; Offered are others
+	// that it finds.
+	Ticked  []string
 	Offered []orchestrator.Device
 	Search  string
 	Preview *queryPreview
@@ -94,7 +97,9 @@ func (v *visit) groupForm(f *form, id string) error {
 	if data.Dynamic {
 		data.Preview, err = v.preview(f.Get("query"))
 	} else {
+		data.Ticked = f.All("device")
 		data.Offered, _, err = v.service.Devices(v.ctx(), orchestrator.DeviceFilter{Text: data.Search}, orchestrator.Page{Limit: 30})
+		data.Offered = slices.DeleteFunc(data.Offered, func(d orchestrator.Device) bool { return slices.Contains(data.Ticked, d.ID) })
 	}
 	if err != nil {
 		return err

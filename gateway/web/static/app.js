@@ -179,6 +179,8 @@ document.addEventListener("keydown", (ev) => {
     const search = document.querySelector("[data-search]");
     if (search) { ev.preventDefault(); search.focus(); search.select(); }
   }
+  // In the search of a part of a form, Enter does not send the form.
+  if (ev.key === "Enter" && ev.target.dataset && ev.target.dataset.find !== undefined) ev.preventDefault();
   if (ev.key === "Escape") {
     for (const button of document.querySelectorAll("[data-menu][aria-expanded=true]")) { toggleMenu(button, false); button.focus(); }
   }
