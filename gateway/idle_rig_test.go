@@ -32,6 +32,12 @@ type idle struct {
 
 func idleAPI(t testing.TB) *idle {
 	t.Helper()
+	return idleAPIOn(t, nil)
+}
+
+// idleAPIOn is the same on another service, if there is one.
+func idleAPIOn(t testing.TB, other gateway.Service) *idle {
+	t.Helper()
 	r := &idle{credentials: &fakeCredentials{principals: map[string]gateway.Principal{}}}
 	blobs, err := fileblobs.Open(t.TempDir())
 	if err != nil {
@@ -43,8 +49,11 @@ func idleAPI(t testing.TB) *idle {
 		t.Fatal(err)
 	}
 	r.people = directory(t, store)
+	if other == nil {
+		other = r.service
+	}
 	r.api, err = gateway.NewAPI(gateway.APIOptions{
-		Service: r.service, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Service: other, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,14 @@ func (p *Provisioner) Import(ctx context.Context, list DeviceList, credentials, 
 	for i, err := range list.Wrong {
 		report.fail(i, err)
 	}
+	first := map[string]int{}
+	for i, l := range report.Lines {
+		if at, twice := first[l.ID]; twice && l.ID != "" {
+			report.fail(i, orchestrator.InvalidField("id", "%q stands in line %d already", l.ID, at))
+			continue
+		}
+		first[l.ID] = l.Line
+	}
 	var made []DeviceCredentials
 	var err error
 	if dryRun || report.Wrong > 0 {
