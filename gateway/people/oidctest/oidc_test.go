@@ -360,8 +360,8 @@ func TestWithoutTheProviderPasswordsStillWork(t *testing.T) {
 }
 
 func TestTheProviderMustNotLeadAway(t *testing.T) {
+	r := newRig(t, nil) // what it refuses it does not keep
 	for _, endpoint := range []string{"token_endpoint", "authorization_endpoint", "jwks_uri", "userinfo_endpoint", "issuer"} {
-		r := newRig(t, nil)
 		r.provider.set(func() {
 			r.provider.discovery = func(doc map[string]any) { doc[endpoint] = "http://192.0.2.1/" }
 		})
@@ -370,10 +370,11 @@ func TestTheProviderMustNotLeadAway(t *testing.T) {
 }
 
 func TestNextIsAPathOfOurs(t *testing.T) {
+	r := newRig(t, nil)
 	for next, want := range map[string]string{
 		"/devices": "/devices", "": "/", "//evil.example.com": "/", "https://evil.example.com": "/", `/\evil.example.com`: "/", "/\t/evil.example.com": "/", "javascript:alert(1)": "/",
 	} {
-		r := newRig(t, nil)
+		r.newBrowser()
 		_, text, at := r.get(r.url + "/sign-in/oidc?next=" + url.QueryEscape(next))
 		if at.Host != strings.TrimPrefix(r.url, "http://") || at.Path != want || text != want+" olga operator" {
 			t.Errorf("%q leads to %s", next, at)
