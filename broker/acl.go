@@ -33,6 +33,9 @@ func (p *principal) owns(device string) bool {
 	return ok
 }
 
+// bridge says whether the principal acts for others and not for itself.
+func (p *principal) bridge() bool { return !p.service && !p.owns(p.name) }
+
 // refusal says why something is not allowed; the zero value allows it. The
 // values are metric labels.
 type refusal string

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"davit/schemas"
 )
 
 func TestManyDevicesInOneChange(t *testing.T) {
@@ -100,4 +102,31 @@ func TestForgottenDeviceLeavesTheBridges(t *testing.T) {
 	if _, ok := c.Get("rack"); !ok {
 		t.Error("the bridge is gone")
 	}
+}
+
+// The will of a bridge names its first device. When that one is decommissioned,
+// the bridge is still admitted for its others, and the will says nothing.
+func TestBridgeSurvivesTheEndOfTheDeviceOfItsWill(t *testing.T) {
+	b := start(t, nil)
+	c := b.cfg.Credentials
+	pw, err := c.AddBridge("rack", []string{"a", "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Forget("a"); err != nil {
+		t.Fatal(err)
+	}
+	svc := connect(t, b.addr(), connectOptions{login: service()})
+	svc.subscribe(1, schemas.Filter(schemas.KindPresence))
+	w := publishPacket(topic("a", schemas.KindPresence), 1, true, offline)
+	rack := connect(t, b.addr(), connectOptions{login: login{"rack", pw}, will: &w})
+	rack.send(publishPacket(topic("b", schemas.KindPresence), 0, true, online))
+	if pk := svc.message(); pk.TopicName != topic("b", schemas.KindPresence) || string(pk.Payload) != online {
+		t.Errorf("%s: %s", pk.TopicName, pk.Payload)
+	}
+	_ = rack.Close()
+	if pk := svc.message(); pk.TopicName != topic("b", schemas.KindPresence) || string(pk.Payload) == online {
+		t.Errorf("%s: %s", pk.TopicName, pk.Payload)
+	}
+	svc.quiet()
 }

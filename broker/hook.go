@@ -95,7 +95,14 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 		return nil, &no{packets.ErrBadUsernameOrPassword, "authentication"}
 	}
 	if w := cl.Properties.Will; w.Flag == 1 {
-		if r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload)); r != allowed || w.Qos > 1 {
+		r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload))
+		switch {
+		case r == refusedDevice && p.bridge():
+			// The will speaks for one device of many. When that one was taken off the bridge's list, the
+			// others must not stay away because of it; all of them go offline without a will as well (presence.go).
+			h.b.metrics.aclRefused("will", r)
+			cl.Properties.Will = mqtt.Will{}
+		case r != allowed || w.Qos > 1:
 			h.b.metrics.aclRefused("will", r)
 			return nil, &no{packets.ErrNotAuthorized, "will"}
 		}
