@@ -47,7 +47,7 @@ func (f *fleet) mainPages() []mainPage {
 		{"upload", "/images/new"}, {"devices", "/devices"}, {"device", "/devices/th-berlin-010"}, {"new device", "/devices/new"}, {"import", "/devices/import"},
 		{"groups", "/groups"}, {"group", "/groups/thermostats-behind"}, {"new group", "/groups/new"}, {"bridges", "/bridges"},
 		{"image types", "/image-types"}, {"image type", "/image-types/application"}, {"device types", "/device-types"}, {"device type", "/device-types/valve-v1"},
-		{"people", "/people"}, {"account", "/account"}, {"audit", "/audit"}, {"help", "/help"},
+		{"people", "/people"}, {"account", "/account"}, {"audit", "/audit?kind=job"}, {"help", "/help"},
 	}
 }
 
