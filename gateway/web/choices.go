@@ -5,15 +5,6 @@ import "davit/orchestrator"
 // choices is how many records a select or a list of suggestions offers.
 const choices = 500
 
-// imageTypeOptions are the image types for a select, after the options given.
-func (v *visit) imageTypeOptions(first ...option) ([]option, error) {
-	types, _, err := v.service.ImageTypes(v.ctx(), orchestrator.Page{Limit: choices})
-	for _, t := range types {
-		first = append(first, named(t.ID, t.Name))
-	}
-	return first, err
-}
-
 // deviceTypeOptions are the device types for a select, after the options given.
 func (v *visit) deviceTypeOptions(first ...option) ([]option, error) {
 	types, _, err := v.service.DeviceTypes(v.ctx(), orchestrator.Page{Limit: choices})

@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	importPath = devicesPath + "/import"
 	// maxImportFile is the longest list of devices in bytes.
 	maxImportFile = 8 << 20
 )

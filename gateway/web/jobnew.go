@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	newJobPath = "/jobs/new"
 	// shownDevices is how many devices the picker shows; the rest is found by searching.
 	shownDevices = 50
 	// shownImages is how many images the form offers.
