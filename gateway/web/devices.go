@@ -11,12 +11,17 @@ import (
 	"davit/schemas"
 )
 
-const devicesPath = "/devices"
+const (
+	devicesPath = "/devices"
+	// newDevicePath is, like all forms of what does not exist yet, outside of the paths of
+	// records: a device may be called "new".
+	newDevicePath = "/new/device"
+)
 
 func (c *Console) deviceRoutes() {
 	c.handle("GET /devices", "list-devices", (*visit).deviceList)
-	c.handle("GET /devices/new", "create-device", (*visit).newDevice)
-	c.handle("POST /devices/new", "create-device", (*visit).createDevice)
+	c.handle("GET "+newDevicePath, "create-device", (*visit).newDevice)
+	c.handle("POST "+newDevicePath, "create-device", (*visit).createDevice)
 	c.handle("GET /devices/{id}", "get-device", (*visit).devicePage, "list-device-executions")
 	c.handle("POST /devices/{id}/labels", "change-device", (*visit).changeDevice)
 	c.handle("POST /devices/{id}/rotate", "rotate-device-credentials", (*visit).rotateDevice)
@@ -115,7 +120,7 @@ func (v *visit) createDevice() error {
 	}
 	return v.showCredentials(credentialsPage{
 		Title: "Device " + d.ID + " is registered", Nav: devicesPath, Back: devicesPath + "/" + d.ID, BackText: "To the device",
-		Again: devicesPath + "/new?type=" + d.Type, AgainText: "Register another",
+		Again: newDevicePath + "?type=" + d.Type, AgainText: "Register another",
 		Names: []string{d.ID}, Passwords: map[string]string{d.ID: password},
 	})
 }

@@ -16,10 +16,10 @@ func dialects() []string { return []string{"ayla", "afero"} }
 
 func (c *Console) deviceTypeRoutes() {
 	c.handle("GET /device-types", "list-device-types", (*visit).deviceTypeList)
-	c.handle("GET /device-types/new", "create-device-type", func(v *visit) error {
+	c.handle("GET /new/device-type", "create-device-type", func(v *visit) error {
 		return v.deviceTypeForm(nil, newForm("dialect", dialects()[0]))
 	})
-	c.handle("POST /device-types/new", "create-device-type", (*visit).createDeviceType)
+	c.handle("POST /new/device-type", "create-device-type", (*visit).createDeviceType)
 	c.handle("GET /device-types/{id}", "get-device-type", (*visit).deviceTypePage)
 	c.handle("POST /device-types/{id}", "change-device-type", (*visit).changeDeviceType)
 	c.handle("POST /device-types/{id}/delete", "delete-device-type", (*visit).deleteDeviceType)

@@ -98,9 +98,9 @@ func TestDeviceForms(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	r.seed()
-	wants(t, r.post(people.RoleOperator, "/devices/new", "id", "bad id", "type", "thermostat"), http.StatusUnprocessableEntity, `aria-invalid="true"`, `id="f-id-error"`, `value="bad id"`)
-	wants(t, r.post(people.RoleOperator, "/devices/new", "id", "x", "type", "thermostat", "labels", "=berlin"), http.StatusUnprocessableEntity, "no name before the =", "f-labels-error")
-	w := r.post(people.RoleOperator, "/devices/new", "id", "new-1", "type", "thermostat", "labels", "site=oslo\n\nrack = 3")
+	wants(t, r.post(people.RoleOperator, "/new/device", "id", "bad id", "type", "thermostat"), http.StatusUnprocessableEntity, `aria-invalid="true"`, `id="f-id-error"`, `value="bad id"`)
+	wants(t, r.post(people.RoleOperator, "/new/device", "id", "x", "type", "thermostat", "labels", "=berlin"), http.StatusUnprocessableEntity, "no name before the =", "f-labels-error")
+	w := r.post(people.RoleOperator, "/new/device", "id", "new-1", "type", "thermostat", "labels", "site=oslo\n\nrack = 3")
 	wants(t, w, http.StatusOK, "shown only now", "password-")
 	if w.Header().Get("Cache-Control") != "no-store" {
 		t.Error("a password may be cached")
@@ -127,28 +127,28 @@ func TestImport(t *testing.T) {
 	r.start()
 	r.seed()
 	const list = "id,type,label.site\nimp-1,thermostat,oslo\nlab-00,thermostat,oslo\nimp-2,nonsense,oslo\n"
-	wants(t, r.post(people.RoleOperator, "/devices/import", "csv", list, "do", "import"), http.StatusOK, "nothing was imported", "imp-2", "lab-00")
+	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", list, "do", "import"), http.StatusOK, "nothing was imported", "imp-2", "lab-00")
 	const good = "id,type,label.site\nimp-1,thermostat,oslo\nimp-2,thermostat,bergen\n"
-	wants(t, r.post(people.RoleOperator, "/devices/import", "csv", good, "do", "check", "credentials", "on"), http.StatusOK, "not imported yet")
+	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", good, "do", "check", "credentials", "on"), http.StatusOK, "not imported yet")
 	if _, err := r.Device(background, "imp-1"); err == nil {
 		t.Error("a check has imported")
 	}
-	wants(t, r.post(people.RoleOperator, "/devices/import", "csv", good, "do", "import", "credentials", "on"), http.StatusOK, "imp-1,password-", "imp-2,password-")
-	wants(t, r.post(people.RoleOperator, "/devices/import", "csv", "", "do", "check"), http.StatusUnprocessableEntity, "empty")
+	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", good, "do", "import", "credentials", "on"), http.StatusOK, "imp-1,password-", "imp-2,password-")
+	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", "", "do", "check"), http.StatusUnprocessableEntity, "empty")
 }
 
 func TestGroupForms(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	r.seed()
-	wants(t, r.get(people.RoleOperator, "/groups/new?query=label.rack+%3D%3D+%221%22"), http.StatusOK, "<strong>4 devices</strong>", "lab-01")
-	wants(t, r.get(people.RoleOperator, "/groups/new?query=nonsense+%28"), http.StatusOK, "field-error")
-	wants(t, r.post(people.RoleOperator, "/groups/new", "kind", "dynamic", "id", "q", "query", "bogus and"), http.StatusUnprocessableEntity, "query-error", "bogus and")
-	leads(t, r.post(people.RoleOperator, "/groups/new", "kind", "static", "id", "s", "devices", "lab-01\nlab-02", "device", "lab-03"), "/groups/s", "created")
+	wants(t, r.get(people.RoleOperator, "/new/group?query=label.rack+%3D%3D+%221%22"), http.StatusOK, "<strong>4 devices</strong>", "lab-01")
+	wants(t, r.get(people.RoleOperator, "/new/group?query=nonsense+%28"), http.StatusOK, "field-error")
+	wants(t, r.post(people.RoleOperator, "/new/group", "kind", "dynamic", "id", "q", "query", "bogus and"), http.StatusUnprocessableEntity, "query-error", "bogus and")
+	leads(t, r.post(people.RoleOperator, "/new/group", "kind", "static", "id", "s", "devices", "lab-01\nlab-02", "device", "lab-03"), "/groups/s", "created")
 	if g := must[orchestrator.Group](t)(r.Group(background, "s")); len(g.Devices) != 3 {
 		t.Errorf("members %v", g.Devices)
 	}
-	wants(t, r.get(people.RoleOperator, "/groups/new?kind=static&find=lab-07&device=lab-02"), http.StatusOK, `value="lab-02" checked`, `value="lab-07"`)
+	wants(t, r.get(people.RoleOperator, "/new/group?kind=static&find=lab-07&device=lab-02"), http.StatusOK, `value="lab-02" checked`, `value="lab-07"`)
 	wants(t, r.get(people.RoleOperator, "/groups/s/edit"), http.StatusOK, "lab-02", `value="1"`)
 	leads(t, r.post(people.RoleOperator, "/groups/s/edit", "kind", "static", "devices", "lab-09", "description", "d", "revision", "1"), "/groups/s", "saved")
 	wants(t, r.post(people.RoleOperator, "/groups/s/edit", "kind", "static", "devices", "lab-08", "revision", "1"), http.StatusPreconditionFailed, "Somebody else", "lab-08", `value="2"`)

@@ -13,8 +13,8 @@ const groupsPath = "/groups"
 
 func (c *Console) groupRoutes() {
 	c.handle("GET /groups", "list-groups", (*visit).groupList)
-	c.handle("GET /groups/new", "create-group", (*visit).newGroup, "preview-query")
-	c.handle("POST /groups/new", "create-group", (*visit).createGroup)
+	c.handle("GET /new/group", "create-group", (*visit).newGroup, "preview-query")
+	c.handle("POST /new/group", "create-group", (*visit).createGroup)
 	c.handle("GET /groups/{id}", "get-group", (*visit).groupPage, "list-group-devices")
 	c.handle("GET /groups/{id}/edit", "replace-group", (*visit).editGroup)
 	c.handle("POST /groups/{id}/edit", "replace-group", (*visit).changeGroup)

@@ -123,10 +123,10 @@ func (v *visit) steps(d *homeView) error {
 	}
 	d.Steps = []homeStep{
 		{len(imageTypes) > 0, "Image types", "Say what kinds of firmware your products have.", wizardPath, "Create image types", "create-image-type"},
-		{len(deviceTypes) > 0, "Device type", "Describe a product: the firmware that it takes, and how its MCU is spoken to.", "/device-types/new", "Create a device type", "create-device-type"},
-		{d.Devices > 0, "Devices", "Register modules, one by one or from a list. Each gets a password.", "/devices/new", "Register a device", "create-device"},
-		{d.Images > 0, "Image", "Upload the firmware that is to be rolled out.", "/images/new", "Upload an image", "create-image"},
-		{false, "Job", "Bring a device or a group to an image, in the lab first.", "/jobs/new", "Create a job", "create-job"},
+		{len(deviceTypes) > 0, "Device type", "Describe a product: the firmware that it takes, and how its MCU is spoken to.", "/new/device-type", "Create a device type", "create-device-type"},
+		{d.Devices > 0, "Devices", "Register modules, one by one or from a list. Each gets a password.", "/new/device", "Register a device", "create-device"},
+		{d.Images > 0, "Image", "Upload the firmware that is to be rolled out.", "/new/image", "Upload an image", "create-image"},
+		{false, "Job", "Bring a device or a group to an image, in the lab first.", "/new/job", "Create a job", "create-job"},
 	}
 	for i := range d.Steps {
 		if !d.Steps[i].Done {

@@ -19,8 +19,8 @@ const (
 )
 
 func (c *Console) importRoutes() {
-	c.handle("GET /devices/import", "import-devices", (*visit).importPage)
-	c.handle("POST /devices/import", "import-devices", (*visit).importDevices)
+	c.handle("GET /import/devices", "import-devices", (*visit).importPage)
+	c.handle("POST /import/devices", "import-devices", (*visit).importDevices)
 }
 
 // importView is what the page of an import shows.

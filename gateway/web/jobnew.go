@@ -19,17 +19,17 @@ const (
 )
 
 func (c *Console) newJobRoutes() {
-	c.handle("GET /jobs/new", "create-job", func(v *visit) error {
+	c.handle("GET /new/job", "create-job", func(v *visit) error {
 		return v.newJob(&form{Values: v.r.URL.Query(), Errors: map[string]string{}})
 	})
-	c.handle("POST /jobs/new/preview", "preview-job", func(v *visit) error {
+	c.handle("POST /new/job/preview", "preview-job", func(v *visit) error {
 		f, err := v.form()
 		if err != nil {
 			return err
 		}
 		return v.newJob(f)
 	})
-	c.handle("POST /jobs/new", "create-job", (*visit).createJob)
+	c.handle("POST /new/job", "create-job", (*visit).createJob)
 }
 
 // The ways to name a job's devices.
@@ -247,10 +247,6 @@ func (v *visit) createJob() error {
 		return v.newJob(f)
 	}
 	n := f.job()
-	if n.Name == "new" {
-		f.Reject("name", "this name is taken by the page that makes new jobs; choose another")
-		return v.newJob(f)
-	}
 	if len(n.Devices) == 0 && len(n.Groups) == 0 && n.Query == "" {
 		f.Reject("target", "choose who gets the image")
 		return v.newJob(f)

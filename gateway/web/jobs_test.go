@@ -45,25 +45,24 @@ func TestNewJobCountsBeforeItIsMade(t *testing.T) {
 	r, m := jobRig(t)
 	admin := people.RoleAdmin
 	// The suggested name has only characters that a name may have.
-	contains(t, r.get(admin, "/jobs/new?image="+m.ID), http.StatusOK, `value="application-2.0--"`, "b-3", "Push now")
-	if w := r.get(admin, "/jobs/new?image="+m.ID); strings.Contains(w.Body.String(), "pick-o-1") {
+	contains(t, r.get(admin, "/new/job?image="+m.ID), http.StatusOK, `value="application-2.0--"`, "b-3", "Push now")
+	if w := r.get(admin, "/new/job?image="+m.ID); strings.Contains(w.Body.String(), "pick-o-1") {
 		t.Error("a device that the image does not fit is offered")
 	}
-	contains(t, r.post(admin, "/jobs/new/preview", "image", m.ID, "target", "groups", "group", "pair", "device", "b-3"), http.StatusOK, `<p class="big-number">2</p>`)
-	contains(t, r.post(admin, "/jobs/new/preview", "image", m.ID, "target", "query", "query", `id startsWith "b-"`), http.StatusOK, `<p class="big-number">3</p>`)
-	contains(t, r.post(admin, "/jobs/new/preview", "image", m.ID, "target", "query", "query", `id startsWith`), http.StatusOK, "field-error")
-	contains(t, r.post(admin, "/jobs/new/preview", "image", m.ID, "target", "devices", "device", "o-1"), http.StatusOK, "1 device does not fit the image")
-	contains(t, r.post(admin, "/jobs/new/preview", "image", m.ID, "target", "devices", "find", "b-2", "device", "b-1"), http.StatusOK, `id="pick-b-1" checked`, "pick-b-2")
+	contains(t, r.post(admin, "/new/job/preview", "image", m.ID, "target", "groups", "group", "pair", "device", "b-3"), http.StatusOK, `<p class="big-number">2</p>`)
+	contains(t, r.post(admin, "/new/job/preview", "image", m.ID, "target", "query", "query", `id startsWith "b-"`), http.StatusOK, `<p class="big-number">3</p>`)
+	contains(t, r.post(admin, "/new/job/preview", "image", m.ID, "target", "query", "query", `id startsWith`), http.StatusOK, "field-error")
+	contains(t, r.post(admin, "/new/job/preview", "image", m.ID, "target", "devices", "device", "o-1"), http.StatusOK, "1 device does not fit the image")
+	contains(t, r.post(admin, "/new/job/preview", "image", m.ID, "target", "devices", "find", "b-2", "device", "b-1"), http.StatusOK, `id="pick-b-1" checked`, "pick-b-2")
 }
 
 func TestNewJobUsesOnlyTheChosenTarget(t *testing.T) {
 	r, m := jobRig(t)
 	admin := people.RoleAdmin
-	contains(t, r.post(admin, "/jobs/new", "image", m.ID, "name", "new", "device", "b-1"), http.StatusUnprocessableEntity, "choose another")
-	contains(t, r.post(admin, "/jobs/new", "image", m.ID, "name", "roll"), http.StatusUnprocessableEntity, "Choose who gets the image")
-	contains(t, r.post(admin, "/jobs/new", "image", m.ID, "name", "bad name", "device", "b-1"), http.StatusUnprocessableEntity, "field-error")
-	contains(t, r.post(people.RoleDeveloper, "/jobs/new", "image", m.ID, "name", "roll", "device", "b-1"), http.StatusForbidden)
-	w := r.post(admin, "/jobs/new", "image", m.ID, "name", "roll", "target", "groups", "group", "pair", "device", "b-3", "query", "online", "start", "on")
+	contains(t, r.post(admin, "/new/job", "image", m.ID, "name", "roll"), http.StatusUnprocessableEntity, "Choose who gets the image")
+	contains(t, r.post(admin, "/new/job", "image", m.ID, "name", "bad name", "device", "b-1"), http.StatusUnprocessableEntity, "field-error")
+	contains(t, r.post(people.RoleDeveloper, "/new/job", "image", m.ID, "name", "roll", "device", "b-1"), http.StatusForbidden)
+	w := r.post(admin, "/new/job", "image", m.ID, "name", "roll", "target", "groups", "group", "pair", "device", "b-3", "query", "online", "start", "on")
 	if contains(t, w, http.StatusSeeOther); w.Header().Get("Location") != "/jobs/roll" {
 		t.Errorf("leads to %q", w.Header().Get("Location"))
 	}
@@ -71,7 +70,7 @@ func TestNewJobUsesOnlyTheChosenTarget(t *testing.T) {
 	if job.Targets != 2 || len(job.Devices) != 0 || job.Query != "" || job.State != orchestrator.JobRunning {
 		t.Errorf("%+v", job)
 	}
-	contains(t, r.post(admin, "/jobs/new", "image", m.ID, "name", "roll", "device", "b-1"), http.StatusConflict)
+	contains(t, r.post(admin, "/new/job", "image", m.ID, "name", "roll", "device", "b-1"), http.StatusConflict)
 	contains(t, r.get(admin, "/jobs/roll"), http.StatusOK, "2 waiting", "Cancel job", "Created", "by the-admin")
 	// Only those who may read the audit log see names.
 	viewer := r.get(people.RoleViewer, "/jobs/roll").Body.String()
@@ -109,7 +108,7 @@ func TestDeviceTypeErrorsStandAtTheirRow(t *testing.T) {
 		"number":  {"numeric-graphics", "many", "is not a number"},
 		"service": {"numeric-graphics", "7", "field-error"},
 	} {
-		w := r.post(people.RoleDeveloper, "/device-types/new", "id", "third", "dialect", "ayla", "enable", "application", "enable", "graphics", c.field, c.value)
+		w := r.post(people.RoleDeveloper, "/new/device-type", "id", "third", "dialect", "ayla", "enable", "application", "enable", "graphics", c.field, c.value)
 		contains(t, w, http.StatusUnprocessableEntity, c.words)
 		page := w.Body.String()
 		bad, row := strings.Index(page, `<tr class="has-error">`), strings.Index(page, `value="graphics"`)
@@ -117,9 +116,9 @@ func TestDeviceTypeErrorsStandAtTheirRow(t *testing.T) {
 			t.Errorf("%s: the error is not at the row of graphics", name)
 		}
 	}
-	w := r.post(people.RoleDeveloper, "/device-types/new", "id", "third", "dialect", "ayla", "boot_timeout", "soon")
+	w := r.post(people.RoleDeveloper, "/new/device-type", "id", "third", "dialect", "ayla", "boot_timeout", "soon")
 	contains(t, w, http.StatusUnprocessableEntity, "is not a length of time")
-	w = r.post(people.RoleDeveloper, "/device-types/new", "id", "third", "dialect", "ayla", "boot_timeout", "1m30s", "enable", "graphics", "limit-graphics", "1.5 MiB")
+	w = r.post(people.RoleDeveloper, "/new/device-type", "id", "third", "dialect", "ayla", "boot_timeout", "1m30s", "enable", "graphics", "limit-graphics", "1.5 MiB")
 	contains(t, w, http.StatusSeeOther)
 	dt := must[orchestrator.DeviceType](t)(r.DeviceType(background, "third"))
 	if time.Duration(dt.BootTimeout) != 90*time.Second || dt.ImageTypes[0].SizeLimit != 3<<19 {

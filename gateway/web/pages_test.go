@@ -45,7 +45,7 @@ func (s seeded) fill(pattern string) []string {
 		"/image-types": {"application"}, "/device-types": {"thermostat"}, "/images": {s.image}, "/devices": {"lab-00", "lab-03"}, "/groups": {"lab", "berlin"},
 		"/bridges": {"rack"}, "/jobs": {"first", "draft"}, "/executions": {s.execution, s.failed}, "/people": {"the-viewer"}, "/account": {"x"},
 	}
-	if strings.HasPrefix(path, "/images/new/") {
+	if strings.HasPrefix(path, "/new/image/") {
 		return []string{strings.NewReplacer("{id}", s.upload, "{upload}", s.upload).Replace(path)}
 	}
 	first := "/" + strings.SplitN(strings.TrimPrefix(path, "/"), "/", 2)[0]

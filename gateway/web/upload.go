@@ -17,16 +17,16 @@ import (
 // query, so going back, reloading and bookmarks work, and the server keeps nothing
 // else.
 
-const uploadPath = "/images/new"
+const uploadPath = "/new/image"
 
 // maxUploadField is the longest field beside the file.
 const maxUploadField = 256
 
 func (c *Console) uploadRoutes() {
-	c.handle("GET /images/new", "create-upload", (*visit).uploadWizard, "get-upload", "create-image")
-	c.handle("POST /images/new", "create-upload", (*visit).receiveUpload)
-	c.handle("POST /images/new/create", "create-image-from-upload", (*visit).createImage)
-	c.handle("POST /images/new/discard", "delete-upload", (*visit).discardUpload)
+	c.handle("GET /new/image", "create-upload", (*visit).uploadWizard, "get-upload", "create-image")
+	c.handle("POST /new/image", "create-upload", (*visit).receiveUpload)
+	c.handle("POST /new/image/create", "create-image-from-upload", (*visit).createImage)
+	c.handle("POST /new/image/discard", "delete-upload", (*visit).discardUpload)
 }
 
 func (v *visit) uploadWizard() error {

@@ -124,11 +124,11 @@ func TestWizardKeepsWhatWasTyped(t *testing.T) {
 		t.Errorf("step 3: %d", code)
 	}
 	// What the last step is refused for comes back where it can be mended.
-	w := r.post(people.RoleDeveloper, "/images/new/create", "upload", u.ID, "image_type", "application", "version", "1.0", "tags", "no/slash", "device_type", "large")
+	w := r.post(people.RoleDeveloper, "/new/image/create", "upload", u.ID, "image_type", "application", "version", "1.0", "tags", "no/slash", "device_type", "large")
 	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), `name="tags"`) || !strings.Contains(w.Body.String(), "field-error") {
 		t.Errorf("a bad tag: %d", w.Code)
 	}
-	w = r.post(people.RoleDeveloper, "/images/new/create", "upload", u.ID, "image_type", "application", "version", "1.0", "tags", "a b, c", "device_type", "large")
+	w = r.post(people.RoleDeveloper, "/new/image/create", "upload", u.ID, "image_type", "application", "version", "1.0", "tags", "a b, c", "device_type", "large")
 	if w.Code != http.StatusSeeOther {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}

@@ -132,7 +132,7 @@ func (f *fleet) testUpload(t *testing.T) {
 	b := f.signedIn(t, "dora")
 	b.goTo("/images")
 	b.press("Upload an image")
-	b.at("/images/new")
+	b.at("/new/image")
 	b.dropFile("[data-upload-drop]", "thermostat-2.2.0.bin", sim.BuildDemoImage("2.2.0", 200<<10, 77))
 	b.until("step 2", `new URLSearchParams(location.search).get("upload")`)
 	b.sees("demo image")
@@ -162,11 +162,11 @@ func (f *fleet) testUpload(t *testing.T) {
 	b.until("the image's page", `location.pathname.startsWith("/images/img-")`)
 	b.sees("application 2.2.0")
 	b.sees("night-build")
-	if b.has(`a[href^="/jobs/new"]`) {
+	if b.has(`a[href^="/new/job"]`) {
 		t.Error("a developer is offered to deploy")
 	}
 	// The same bytes again are recognised.
-	b.goTo("/images/new")
+	b.goTo("/new/image")
 	b.dropFile("[data-upload-drop]", "again.bin", sim.BuildDemoImage("2.2.0", 200<<10, 77))
 	b.sees("The same bytes are here already")
 	b.press("Discard")
@@ -178,7 +178,7 @@ func (f *fleet) testUpload(t *testing.T) {
 // testUploadForm sends the plain form, as a browser without scripts does.
 func (f *fleet) testUploadForm(t *testing.T) {
 	b := f.signedIn(t, "dora")
-	b.goTo("/images/new")
+	b.goTo("/new/image")
 	status := eval[bool](b, `(() => {
 		const form = document.querySelector("form[data-upload]"), data = new DataTransfer();
 		data.items.add(new File(["plain firmware"], "plain.bin"));
@@ -209,7 +209,7 @@ func (f *fleet) testDeploy(t *testing.T) {
 	b := f.signedIn(t, "ada")
 	b.goTo("/images/" + f.images["lab-board application 2.0.0"].ID)
 	b.press("Deploy")
-	b.at("/jobs/new")
+	b.at("/new/job")
 	b.fill("#f-find", "lab-")
 	b.until("the picker finds them", `document.querySelectorAll("#picker input").length === 2`)
 	b.click("#pick-lab-1")

@@ -42,10 +42,10 @@ func (f *fleet) mainPages() []mainPage {
 	failed := f.execution(f.running, "th-berlin-010")
 	return []mainPage{
 		{"overview", "/"}, {"jobs", "/jobs"}, {"job", "/jobs/" + f.running}, {"job of the past", "/jobs/" + f.done},
-		{"new job", "/jobs/new?image=" + image + "&device=th-berlin-001"}, {"new job by query", "/jobs/new?image=" + image + "&query=online+and+type+%3D%3D+%22thermostat-t2%22"},
+		{"new job", "/new/job?image=" + image + "&device=th-berlin-001"}, {"new job by query", "/new/job?image=" + image + "&query=online+and+type+%3D%3D+%22thermostat-t2%22"},
 		{"execution", "/executions/" + failed}, {"images", "/images"}, {"image", "/images/" + image}, {"image to edit", "/images/" + image + "/edit"},
-		{"upload", "/images/new"}, {"devices", "/devices"}, {"device", "/devices/th-berlin-010"}, {"new device", "/devices/new"}, {"import", "/devices/import"},
-		{"groups", "/groups"}, {"group", "/groups/thermostats-behind"}, {"new group", "/groups/new"}, {"bridges", "/bridges"},
+		{"upload", "/new/image"}, {"devices", "/devices"}, {"device", "/devices/th-berlin-010"}, {"new device", "/new/device"}, {"import", "/import/devices"},
+		{"groups", "/groups"}, {"group", "/groups/thermostats-behind"}, {"new group", "/new/group"}, {"bridges", "/bridges"},
 		{"image types", "/image-types"}, {"image type", "/image-types/application"}, {"device types", "/device-types"}, {"device type", "/device-types/valve-v1"},
 		{"people", "/people"}, {"account", "/account"}, {"audit", "/audit?kind=job"}, {"help", "/help"},
 	}
@@ -174,8 +174,8 @@ func (f *fleet) testPictures(t *testing.T) {
 		{"overview.png", "/", "light", 1440, 960, ""},
 		{"overview-dark.png", "/", "dark", 1440, 960, ""},
 		{"images.png", "/images", "light", 1440, 860, ""},
-		{"upload.png", "/images/new?upload=" + upload + "&image_type=application", "light", 1440, 900, ""},
-		{"deploy.png", "/jobs/new?image=" + image + "&device=th-berlin-010&device=th-berlin-013&device=th-lyon-015", "light", 1440, 900, ""},
+		{"upload.png", "/new/image?upload=" + upload + "&image_type=application", "light", 1440, 900, ""},
+		{"deploy.png", "/new/job?image=" + image + "&device=th-berlin-010&device=th-berlin-013&device=th-lyon-015", "light", 1440, 900, ""},
 		{"job.png", "/jobs/" + f.running, "light", 1440, 1100, ""},
 		{"job-dark.png", "/jobs/" + f.running, "dark", 1440, 1100, ""},
 		{"job-phone.png", "/jobs/" + f.running, "light", 360, 740, ""},
@@ -229,11 +229,11 @@ func (f *fleet) testRoles(t *testing.T) {
 			}
 			if c.user == "vera" {
 				b.goTo("/images")
-				if b.has(".actions a") || b.has(`a[href^="/jobs/new"]`) {
+				if b.has(".actions a") || b.has(`a[href^="/new/job"]`) {
 					t.Error("a viewer is offered to upload or to deploy")
 				}
 				b.expectError()
-				b.goTo("/jobs/new")
+				b.goTo("/new/job")
 				b.sees("You may not do this")
 				b.sees("admin")
 			}
