@@ -88,6 +88,12 @@ func (p principals) Bridges(context.Context) ([]gateway.Principal, error) {
 // serve starts the real API on a real orchestrator and returns a client of it.
 func serve(t *testing.T) (*client.Client, *orchestrator.Service) {
 	t.Helper()
+	return serveThrough(t, func(api http.Handler) http.Handler { return api })
+}
+
+// serveThrough is serve with something in front of the API.
+func serveThrough(t *testing.T, front func(http.Handler) http.Handler) (*client.Client, *orchestrator.Service) {
+	t.Helper()
 	blobs, err := fileblobs.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +119,7 @@ func serve(t *testing.T) (*client.Client, *orchestrator.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(api)
+	srv := httptest.NewServer(front(api))
 	c, err := client.New(srv.URL, token)
 	if err != nil {
 		t.Fatal(err)
