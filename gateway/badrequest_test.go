@@ -27,7 +27,7 @@ import (
 // changed nothing. DAVIT_TEST_REQUESTS asks for more of them, DAVIT_TEST_SEED for
 // those of a run before.
 func TestGeneratedRequests(t *testing.T) {
-	n, seed := setting(t, "DAVIT_TEST_REQUESTS", 3000), setting(t, "DAVIT_TEST_SEED", uint64(time.Now().UnixNano()))
+	n, seed := setting(t, "DAVIT_TEST_REQUESTS", 2000), setting(t, "DAVIT_TEST_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("DAVIT_TEST_SEED=%d", seed)
 	f := newFuzz(t, seed)
 	operations := f.doc.operations()
