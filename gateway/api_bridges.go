@@ -27,6 +27,22 @@ type newBridge struct {
 	Devices []string `json:"devices" minItems:"1" maxItems:"64" doc:"The devices that the bridge acts for; they have to exist."`
 }
 
+// maxBridgeDevices is how many devices one bridge may act for.
+const maxBridgeDevices = 64
+
+// BridgePatch changes the list of devices that a bridge acts for: the whole list,
+// or single devices of whatever list there is. What is so already is no error.
+type BridgePatch struct {
+	Devices       *[]string `json:"devices,omitempty" maxItems:"64" doc:"Replaces the whole list; the devices have to exist. With an empty list the bridge acts for nobody, but keeps its password."`
+	AddDevices    []string  `json:"add_devices,omitempty" maxItems:"64" doc:"Devices to add to the list; they have to exist. Not together with devices."`
+	RemoveDevices []string  `json:"remove_devices,omitempty" maxItems:"1000" doc:"Devices to take off the list; they stay registered. Not together with devices."`
+}
+
+type bridgePatch struct {
+	ID
+	Body BridgePatch
+}
+
 // bridgeCreated is the answer to the creation of a bridge, which has no
 // revision.
 type bridgeCreated struct {
@@ -52,6 +68,11 @@ func (a *API) bridgeRoutes(api huma.API) {
 		func(ctx context.Context, in *ID) (*bodyOf[Bridge], error) {
 			return one(a.provision.Bridge(ctx, in.ID))
 		})
+	route(a, api, "PATCH /v1/bridges/{id}", "change bridge",
+		func(ctx context.Context, in *bridgePatch) (*bodyOf[Bridge], error) {
+			return one(a.provision.ChangeBridge(ctx, in.ID.ID, in.Body))
+		}, describe("Changes the devices that the bridge acts for. Its password stays; its connections end, so that it comes back for the devices of the new list, and what was on its way goes on then. "+
+			"A bridge is no record and has neither revision nor ETag: the last change wins. When several change the same bridge, use add_devices and remove_devices, which are applied to the list as it is at that moment."))
 	route(a, api, "DELETE /v1/bridges/{id}", "delete bridge",
 		func(ctx context.Context, in *ID) (*nothing, error) {
 			return nil, a.provision.RemoveBridge(ctx, in.ID)

@@ -102,7 +102,7 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		s.out.Header().Set("X-Accel-Buffering", "no") // else nginx holds events back
 		waiting, cancel := untilDrain(ctx)
 		defer cancel()
-		if err := s.run(waiting, first, !resumed); err != nil && waiting.Err() == nil && !errors.Is(err, errStreamGone) {
+		if err := s.run(waiting, first, !resumed); waiting.Err() == nil && !errors.Is(err, errStreamGone) {
 			a.options.Log.Warn("a stream of events broke off", "request_id", requestID(ctx), "error", err)
 		}
 	}}, nil

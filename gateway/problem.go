@@ -48,8 +48,9 @@ const (
 	maxFieldErrors = 1000
 )
 
-// statusOf maps the orchestrator's kinds of error to HTTP.
-func statusOf(err error) int {
+// StatusOf maps the orchestrator's kinds of error to HTTP; what it does not know
+// is the service's own fault.
+func StatusOf(err error) int {
 	switch {
 	case errors.Is(err, orchestrator.ErrNotFound):
 		return http.StatusNotFound
@@ -75,7 +76,7 @@ func (a *API) problem(ctx context.Context, op *huma.Operation, err error) error 
 	if errors.As(err, &known) {
 		return err
 	}
-	status := statusOf(err)
+	status := StatusOf(err)
 	var field *orchestrator.FieldError
 	elsewhere := errors.As(err, &field) || op.DefaultStatus == http.StatusCreated && !strings.Contains(op.Path, "{")
 	if status == http.StatusNotFound && elsewhere {

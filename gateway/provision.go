@@ -27,6 +27,9 @@ type Credentials interface {
 	Principal(ctx context.Context, name string) (Principal, bool, error)
 	// Bridges returns all bridges in the order of their names.
 	Bridges(ctx context.Context) ([]Principal, error)
+	// SetBridgeDevices replaces the devices of a bridge, which keeps its password;
+	// its connections end, so that it comes back for the new ones.
+	SetBridgeDevices(ctx context.Context, bridge string, devices []string) error
 	// Remove takes a principal away and ends its connections; one that is not
 	// there is no error.
 	Remove(ctx context.Context, name string) error

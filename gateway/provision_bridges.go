@@ -59,6 +59,64 @@ func (p *Provisioner) checkDevices(ctx context.Context, devices []string) error 
 	return nil
 }
 
+// ChangeBridge changes the devices that a bridge acts for. Its password stays; its
+// connections end unless the list is what it was.
+func (p *Provisioner) ChangeBridge(ctx context.Context, id string, patch BridgePatch) (Bridge, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, err := p.Bridge(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	devices, err := patch.apply(before.Devices)
+	if err != nil {
+		return before, err
+	}
+	named := patch.AddDevices
+	if patch.Devices != nil {
+		named = devices
+	}
+	if err := p.checkDevices(ctx, named); err != nil {
+		return before, err
+	}
+	if slices.Equal(devices, before.Devices) {
+		return before, nil
+	}
+	if err := p.credentials.SetBridgeDevices(ctx, id, devices); err != nil {
+		return before, err
+	}
+	after := Bridge{id, devices}
+	return after, p.service.Audit(ctx, "update", orchestrator.KindBridge, id, before, after)
+}
+
+// apply returns the list after the change.
+func (b BridgePatch) apply(list []string) ([]string, error) {
+	if b.Devices != nil {
+		if len(b.AddDevices)+len(b.RemoveDevices) > 0 {
+			return nil, fmt.Errorf("%w: devices replaces the whole list, so it cannot stand together with add_devices or remove_devices", orchestrator.ErrInvalid)
+		}
+		list = *b.Devices
+	}
+	out := []string{}
+	for _, d := range list {
+		if !slices.Contains(b.RemoveDevices, d) {
+			out = append(out, d)
+		}
+	}
+	for _, d := range b.AddDevices {
+		if slices.Contains(b.RemoveDevices, d) {
+			return nil, fmt.Errorf("%w: device %q is to be added and to be removed; choose one", orchestrator.ErrInvalid, d)
+		}
+		if !slices.Contains(list, d) {
+			out = append(out, d)
+		}
+	}
+	if len(out) > maxBridgeDevices && len(out) > len(list) {
+		return nil, fmt.Errorf("%w: a bridge acts for at most %d devices, and these would be %d; register another bridge for the rest", orchestrator.ErrInvalid, maxBridgeDevices, len(out))
+	}
+	return out, nil
+}
+
 // Bridge returns a bridge.
 func (p *Provisioner) Bridge(ctx context.Context, id string) (Bridge, error) {
 	principal, known, err := p.credentials.Principal(ctx, id)

@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"strings"
 
+	"davit/gateway"
 	"davit/orchestrator"
-	"davit/schemas"
 )
 
 // statusOf is the HTTP status of an error.
@@ -15,20 +15,10 @@ func statusOf(err error) int {
 	switch {
 	case errors.As(err, &forbidden):
 		return http.StatusForbidden
-	case errors.Is(err, errNotFound), errors.Is(err, orchestrator.ErrNotFound):
+	case errors.Is(err, errNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, orchestrator.ErrStale):
-		return http.StatusPreconditionFailed
-	case errors.Is(err, orchestrator.ErrExists), errors.Is(err, orchestrator.ErrConflict):
-		return http.StatusConflict
-	case errors.Is(err, orchestrator.ErrTooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, orchestrator.ErrNoSpace):
-		return http.StatusInsufficientStorage
-	case errors.Is(err, orchestrator.ErrInvalid), errors.Is(err, schemas.ErrID), errors.Is(err, schemas.ErrPayload):
-		return http.StatusUnprocessableEntity
 	}
-	return http.StatusInternalServerError
+	return gateway.StatusOf(err)
 }
 
 // explainable says whether an error's text is for people: it is about what they
