@@ -3,6 +3,7 @@ package people
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ const (
 	// tokenKept is how long an expired token stays in the lists, so that its owner
 	// sees why something has stopped.
 	tokenKept = 7 * 24 * time.Hour
+	// maxExpired tokens of one user stay in the lists, the youngest, so that tokens
+	// which live for a minute do not pile up.
+	maxExpired = 50
 	// tokenPrefix makes secrets recognisable, for people and for those who search
 	// files for secrets.
 	tokenPrefix  = "davit_"
@@ -52,7 +56,7 @@ func (d *Directory) CreateToken(ctx context.Context, user string, n NewToken) (N
 			ID: id, Name: n.Name, User: owner.Name, Scopes: n.Scopes, ExpiresAt: now.Add(valid), CreatedAt: now,
 		}}
 		made.Token = rec.Token
-		if err := sweep(w, now); err != nil {
+		if err := errors.Join(sweep(w, now), forgetExpired(w, owner.Name, now)); err != nil {
 			return err
 		}
 		if err := put(w, nil, rec); err != nil {
@@ -96,9 +100,36 @@ func (d *Directory) owner(r orchestrator.Reader, user string, scopes []Scope) (*
 	return u, nil
 }
 
+// tokensOf are all tokens of a user in the order of their creation.
 func tokensOf(r orchestrator.Reader, user string) ([]*tokenRecord, error) {
-	items, _, err := listed[tokenRecord](r, indexTokenByUser, prefixOf(user), orchestrator.Page{Limit: orchestrator.MaxPageLimit})
-	return items, err
+	var all []*tokenRecord
+	page := orchestrator.Page{Limit: orchestrator.MaxPageLimit}
+	for {
+		items, next, err := listed[tokenRecord](r, indexTokenByUser, prefixOf(user), page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, items...)
+		if next == "" {
+			return all, nil
+		}
+		page.After = next
+	}
+}
+
+// forgetExpired removes the oldest of a user's expired tokens, but for maxExpired.
+func forgetExpired(w orchestrator.Writer, user string, now time.Time) error {
+	all, err := tokensOf(w, user)
+	if err != nil {
+		return err
+	}
+	expired := slices.DeleteFunc(all, func(t *tokenRecord) bool { return now.Before(t.ExpiresAt) })
+	for _, t := range expired[:max(0, len(expired)-maxExpired)] {
+		if err := remove(w, t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check returns how long the token is to be valid.

@@ -168,3 +168,33 @@ func TestOthersTokens(t *testing.T) {
 	}
 	r.wants(r.DeleteToken(t.Context(), "", made.ID), nil)
 }
+
+// TestShortTokensDoNotPileUp: somebody who makes tokens that last a minute, day and
+// night, neither gets around the limit of tokens nor leaves any to whoever has
+// the name after them.
+func TestShortTokensDoNotPileUp(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	r.user("ann", people.RoleAdmin)
+	r.user("bob", people.RoleViewer)
+	for round := range 24 { // 1,200 tokens
+		for i := range people.MaxTokens {
+			r.token("bob", people.NewToken{Name: fmt.Sprintf("%d-%d", round, i), Expires: "1m"})
+		}
+		r.clock.pass(time.Minute)
+	}
+	items, _, err := r.Tokens(ctx, "bob", orchestrator.Page{Limit: orchestrator.MaxPageLimit})
+	if err != nil || len(items) > 2*people.MaxTokens {
+		t.Errorf("%d tokens are listed, %v", len(items), err)
+	}
+	var last people.NewSecret
+	for i := range people.MaxTokens {
+		last = r.token("bob", people.NewToken{Name: fmt.Sprint(i), Expires: "8760h"})
+	}
+	_, err = r.CreateToken(ctx, "bob", people.NewToken{Name: "one too many"})
+	r.wants(err, orchestrator.ErrConflict)
+	r.wants(r.DeleteUser(ctx, "bob"), nil)
+	r.user("bob", people.RoleDeveloper)
+	_, err = r.Bearer(ctx, last.Secret)
+	r.wants(err, people.ErrNoSession)
+}
