@@ -77,7 +77,14 @@ func tooMany() error {
 // column is where a cell belongs: in the id, the type, or a label.
 type column struct{ field, label string }
 
+// maxColumns is more than devices can have labels, because not every device has
+// every label.
+const maxColumns = 1000
+
 func columnsOf(header []string) ([]column, error) {
+	if len(header) > maxColumns {
+		return nil, wrongFile("line 1: %d columns are too many, at most %d are allowed", len(header), maxColumns)
+	}
 	var columns []column
 	for i, name := range header {
 		name = strings.TrimSpace(name)

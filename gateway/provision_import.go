@@ -149,7 +149,8 @@ func (p *Provisioner) ImportDevices(ctx context.Context, n []orchestrator.NewDev
 		return nil, err
 	}
 	devices, err := p.service.CreateDevices(ctx, n)
-	if err != nil && credentials {
+	finishing := err != nil && credentials
+	if finishing {
 		devices, err = p.unfinishedImport(ctx, n, err)
 	}
 	if err != nil {
@@ -161,11 +162,22 @@ func (p *Provisioner) ImportDevices(ctx context.Context, n []orchestrator.NewDev
 			return nil, fmt.Errorf("%d devices are recorded but got no credentials; repeat the request to finish it: %w", len(n), err)
 		}
 	}
+	if finishing { // the creation of the records is in the audit log already, the passwords are not
+		if err := p.service.Audit(ctx, "rotate", orchestrator.KindDevice, "", nil, passwordsFor{len(ids), ids[:min(len(ids), 20)]}); err != nil {
+			return nil, err
+		}
+	}
 	made := make([]DeviceCredentials, 0, len(devices))
 	for _, d := range devices {
 		made = append(made, DeviceCredentials{Device: d, Username: d.ID, Password: passwords[d.ID]})
 	}
 	return made, nil
+}
+
+// passwordsFor is what the audit log has of passwords for many devices.
+type passwordsFor struct {
+	Count int      `json:"count"`
+	First []string `json:"first"`
 }
 
 // unfinishedImport returns the records that an attempt to import the same list
