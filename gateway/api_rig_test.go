@@ -108,6 +108,10 @@ func (f *fakeCredentials) PutBridge(_ context.Context, bridge string, devices []
 	return f.put(gateway.Principal{Name: bridge, Bridge: true, Devices: devices})
 }
 
+func (f *fakeCredentials) SetBridgeDevices(_ context.Context, bridge string, devices []string) error {
+	return f.change(func() { f.principals[bridge] = gateway.Principal{Name: bridge, Bridge: true, Devices: devices} })
+}
+
 func (f *fakeCredentials) Remove(_ context.Context, name string) error {
 	return f.change(func() { delete(f.principals, name) })
 }

@@ -35,6 +35,9 @@ func (p *Provisioner) AddBridge(ctx context.Context, id string, devices []string
 	if err := p.checkDevices(ctx, devices); err != nil {
 		return Bridge{}, "", err
 	}
+	if len(devices) > maxBridgeDevices {
+		return Bridge{}, "", tooManyDevices(len(devices))
+	}
 	b := Bridge{id, devices}
 	password, err := p.credentials.PutBridge(ctx, id, devices)
 	if err != nil {
@@ -51,7 +54,7 @@ func (p *Provisioner) checkDevices(ctx context.Context, devices []string) error 
 		}
 		seen[d] = true
 		if _, err := p.service.Device(ctx, d); errors.Is(err, orchestrator.ErrNotFound) {
-			return fmt.Errorf("%w: there is no device %q; add it before the bridge", orchestrator.ErrInvalid, d)
+			return fmt.Errorf("%w: there is no device %q; add it first", orchestrator.ErrInvalid, d)
 		} else if err != nil {
 			return err
 		}
@@ -82,6 +85,9 @@ func (p *Provisioner) ChangeBridge(ctx context.Context, id string, patch BridgeP
 	if slices.Equal(devices, before.Devices) {
 		return before, nil
 	}
+	if len(devices) > max(maxBridgeDevices, len(before.Devices)) {
+		return before, tooManyDevices(len(devices))
+	}
 	if err := p.credentials.SetBridgeDevices(ctx, id, devices); err != nil {
 		return before, err
 	}
@@ -111,10 +117,11 @@ func (b BridgePatch) apply(list []string) ([]string, error) {
 			out = append(out, d)
 		}
 	}
-	if len(out) > maxBridgeDevices && len(out) > len(list) {
-		return nil, fmt.Errorf("%w: a bridge acts for at most %d devices, and these would be %d; register another bridge for the rest", orchestrator.ErrInvalid, maxBridgeDevices, len(out))
-	}
 	return out, nil
+}
+
+func tooManyDevices(n int) error {
+	return fmt.Errorf("%w: a bridge acts for at most %d devices, and these would be %d; register another bridge for the rest", orchestrator.ErrInvalid, maxBridgeDevices, n)
 }
 
 // Bridge returns a bridge.

@@ -60,7 +60,7 @@ that is missing or unplugged is tried again; it does not hold up the others.`
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeRotate(),
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }
@@ -118,6 +118,35 @@ func (p *program) bridgeShow() *cobra.Command {
 		}
 		return p.show(b, func(w io.Writer) { fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " ")) })
 	})
+}
+
+func (p *program) bridgeChange() *cobra.Command {
+	var devices, add, remove []string
+	cmd := p.apiCommand("change ID [flags]", "Change which devices a bridge acts for; its password stays", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			patch := client.BridgePatch{AddDevices: words(add), RemoveDevices: words(remove)}
+			if cmd.Flags().Changed("device") {
+				list := words(devices)
+				patch.Devices = &list
+			} else if len(patch.AddDevices)+len(patch.RemoveDevices) == 0 {
+				return usagef("bridge change: say what to change with --device, --add-device or --remove-device")
+			}
+			b, err := c.ChangeBridge(cmd.Context(), args[0], patch)
+			if err != nil {
+				return err
+			}
+			if len(b.Devices) == 0 {
+				return p.done(b, "Bridge %s acts for no device now; it keeps its password.", b.ID)
+			}
+			return p.done(b, "Bridge %s acts for %s.", b.ID, strings.Join(b.Devices, " "))
+		})
+	f := cmd.Flags()
+	f.StringArrayVar(&devices, "device", nil, "device that the bridge acts for, in place of those that it has; repeatable, '' for none")
+	f.StringArrayVar(&add, "add-device", nil, "device to add; repeatable")
+	f.StringArrayVar(&remove, "remove-device", nil, "device to take off the list; it stays registered; repeatable")
+	cmd.MarkFlagsMutuallyExclusive("device", "add-device")
+	cmd.MarkFlagsMutuallyExclusive("device", "remove-device")
+	return cmd
 }
 
 func (p *program) bridgeRotate() *cobra.Command {

@@ -60,6 +60,7 @@ func Operations() []Operation {
 		{"list-bridges", ScopeRead, "/bridges", "davit bridge list"},
 		{"get-bridge", ScopeRead, "/bridges/{id}", "davit bridge show"},
 		{"create-bridge", ScopeDevices, "/bridges", "davit bridge add"},
+		{"change-bridge", ScopeDevices, "/bridges/{id}", "davit bridge change"},
 		{"delete-bridge", ScopeDevices, "/bridges/{id}", "davit bridge remove"},
 		{"rotate-bridge-credentials", ScopeDevices, "/bridges/{id}", "davit bridge rotate"},
 

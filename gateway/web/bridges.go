@@ -11,6 +11,7 @@ func (c *Console) bridgeRoutes() {
 	c.handle("GET /bridges", "list-bridges", (*visit).bridgeList)
 	c.handle("POST /bridges", "create-bridge", (*visit).createBridge)
 	c.handle("GET /bridges/{id}", "get-bridge", (*visit).bridgePage)
+	c.handle("POST /bridges/{id}/devices", "change-bridge", (*visit).changeBridge)
 	c.handle("POST /bridges/{id}/rotate", "rotate-bridge-credentials", (*visit).rotateBridge)
 	c.handle("POST /bridges/{id}/delete", "delete-bridge", (*visit).deleteBridge)
 }
@@ -50,12 +51,31 @@ func (v *visit) createBridge() error {
 	})
 }
 
-func (v *visit) bridgePage() error {
+func (v *visit) bridgePage() error { return v.showBridge(newForm()) }
+
+func (v *visit) showBridge(f *form) error {
 	b, err := v.provision.Bridge(v.ctx(), v.path("id"))
 	if err != nil {
 		return err
 	}
-	return v.render("bridge", page{Title: b.ID, Lead: "Bridge", Nav: bridgesPath, Crumbs: []crumb{{"Bridges", bridgesPath}}, Data: b})
+	return v.render("bridge", page{Title: b.ID, Lead: "Bridge", Nav: bridgesPath, Form: f, Crumbs: []crumb{{"Bridges", bridgesPath}}, Data: b})
+}
+
+// changeBridge takes the ticked devices off the list and adds those that were typed,
+// so that changes that others make at the same time are kept.
+func (v *visit) changeBridge() error {
+	f, err := v.form()
+	if err != nil {
+		return err
+	}
+	b, err := v.provision.ChangeBridge(v.ctx(), v.path("id"), gateway.BridgePatch{AddDevices: f.Words("devices"), RemoveDevices: f.All("remove")})
+	if f.Take(err) {
+		return v.showBridge(f)
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect(bridgesPath+"/"+b.ID, "Bridge "+b.ID+" acts for "+plural(len(b.Devices), "device")+" now.")
 }
 
 func (v *visit) rotateBridge() error {

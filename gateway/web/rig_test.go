@@ -77,6 +77,13 @@ func (k *keyring) PutBridge(_ context.Context, bridge string, devices []string) 
 	return k.put(gateway.Principal{Name: bridge, Bridge: true, Devices: devices}), nil
 }
 
+func (k *keyring) SetBridgeDevices(_ context.Context, bridge string, devices []string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.principals[bridge] = gateway.Principal{Name: bridge, Bridge: true, Devices: devices}
+	return nil
+}
+
 func (k *keyring) Remove(_ context.Context, name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

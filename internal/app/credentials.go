@@ -56,6 +56,11 @@ func (c credentials) PutBridge(_ context.Context, bridge string, devices []strin
 	return c.file.Rotate(bridge)
 }
 
+// SetBridgeDevices implements gateway.Credentials.
+func (c credentials) SetBridgeDevices(_ context.Context, bridge string, devices []string) error {
+	return c.file.SetBridgeDevices(bridge, devices)
+}
+
 // Remove implements gateway.Credentials.
 func (c credentials) Remove(_ context.Context, name string) error {
 	err := c.file.Remove(name)

@@ -59,6 +59,11 @@ func (p principals) PutBridge(_ context.Context, b string, devices []string) (st
 	return "secret of " + b, nil
 }
 
+func (p principals) SetBridgeDevices(_ context.Context, b string, devices []string) error {
+	p[b] = gateway.Principal{Name: b, Bridge: true, Devices: devices}
+	return nil
+}
+
 func (p principals) PutDevices(ctx context.Context, devices []string) (map[string]string, error) {
 	made := map[string]string{}
 	for _, d := range devices {
@@ -179,6 +184,13 @@ func TestRecords(t *testing.T) {
 		t.Errorf("bridge: %+v", b)
 	}
 	ok[client.Bridge](t)(c.RotateBridge(ctx, "rack"))
+	if b := ok[client.Bridge](t)(c.ChangeBridge(ctx, "rack", client.BridgePatch{RemoveDevices: []string{"a"}})); b.Password != "" || !slices.Equal(b.Devices, []string{"b"}) {
+		t.Errorf("bridge without a: %+v", b)
+	}
+	if b := ok[client.Bridge](t)(c.ChangeBridge(ctx, "rack", client.BridgePatch{Devices: &[]string{}})); len(b.Devices) != 0 {
+		t.Errorf("bridge for nobody: %+v", b)
+	}
+	ok[client.Bridge](t)(c.ChangeBridge(ctx, "rack", client.BridgePatch{AddDevices: []string{"b", "a"}}))
 	if b := ok[client.Bridge](t)(c.Bridge(ctx, "rack")); b.Password != "" || len(b.Devices) != 2 {
 		t.Errorf("bridge: %+v", b)
 	}

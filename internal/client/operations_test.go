@@ -161,6 +161,7 @@ func callRecords(t *testing.T, c *client.Client) {
 	ok[client.Bridge](t)(c.CreateBridge(ctx, "rack", []string{"a"}))
 	ok[client.Bridge](t)(c.Bridge(ctx, "rack"))
 	ok[client.Bridge](t)(c.RotateBridge(ctx, "rack"))
+	ok[client.Bridge](t)(c.ChangeBridge(ctx, "rack", client.BridgePatch{Devices: &[]string{"a"}}))
 	count(t, 2, client.All(ctx, c.ImageTypes))
 	count(t, 2, client.All(ctx, c.DeviceTypes))
 	count(t, 1, client.All(ctx, c.Bridges))

@@ -158,6 +158,20 @@ func (c *Client) CreateBridge(ctx context.Context, id string, devices []string) 
 	return post[Bridge](ctx, c, Bridge{ID: id, Devices: devices}, "bridges")
 }
 
+// BridgePatch changes which devices a bridge acts for: all of them, or some.
+type BridgePatch struct {
+	Devices       *[]string `json:"devices,omitempty"`
+	AddDevices    []string  `json:"add_devices,omitempty"`
+	RemoveDevices []string  `json:"remove_devices,omitempty"`
+}
+
+// ChangeBridge changes which devices a bridge acts for; its password stays. A
+// bridge has no revision: the last change wins, and additions and removals are
+// made to the list as it is then.
+func (c *Client) ChangeBridge(ctx context.Context, id string, p BridgePatch) (Bridge, error) {
+	return patch[Bridge](ctx, c, p, orchestrator.Precondition{}, "bridges", id)
+}
+
 // RotateBridge gives a bridge a new password; the old one ends at once.
 func (c *Client) RotateBridge(ctx context.Context, id string) (Bridge, error) {
 	return post[Bridge](ctx, c, nil, "bridges", id, "credentials")
