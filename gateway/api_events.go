@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"davit/gateway/people"
 	"davit/orchestrator"
 )
 
@@ -26,6 +28,9 @@ const (
 	// eventBatch is how many events one look fetches at most.
 	eventBatch = 500
 )
+
+// watchEvents is the operation that a stream carries out.
+const watchEvents = "watch-events"
 
 type eventsInput struct {
 	Kind        []string `query:"kind,explode" maxItems:"16" enum:"image_type,device_type,image,device,group,job,execution" doc:"Only records of this kind; repeatable."`
@@ -52,7 +57,7 @@ func (in *eventsInput) since() (uint64, bool, error) {
 }
 
 func (a *API) eventRoutes(api huma.API) {
-	route(a, api, "GET /v1/events", "watch events", a.events, func(op *huma.Operation) {
+	route(a, api, "GET /v1/events", strings.ReplaceAll(watchEvents, "-", " "), a.events, func(op *huma.Operation) {
 		api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[orchestrator.FeedEvent](), true, "") // the document explains it
 		op.Responses = map[string]*huma.Response{"200": {
 			Description: "A stream of events; data of each is a FeedEvent.",
@@ -102,7 +107,8 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		s.out.Header().Set("X-Accel-Buffering", "no") // else nginx holds events back
 		waiting, cancel := untilDrain(ctx)
 		defer cancel()
-		if err := s.run(waiting, first, !resumed); waiting.Err() == nil && !errors.Is(err, errStreamGone) {
+		err := s.run(waiting, first, !resumed)
+		if waiting.Err() == nil && !errors.Is(err, errStreamGone) && !errors.Is(err, people.ErrNoSession) {
 			a.options.Log.Warn("a stream of events broke off", "request_id", requestID(ctx), "error", err)
 		}
 	}}, nil
@@ -111,7 +117,7 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 // errStreamGone wraps the error of a client that does not read any more.
 var errStreamGone = errors.New("the client is gone")
 
-// run sends events until ctx ends.
+// run sends events until ctx ends, or whoever follows them may not any more.
 func (s *stream) run(ctx context.Context, feed orchestrator.Feed, ready bool) error {
 	if ready {
 		fmt.Fprintf(&s.buf, "event: ready\nid: %d\ndata: {\"rev\":%d}\n\n", s.rev, s.rev)
@@ -120,6 +126,9 @@ func (s *stream) run(ctx context.Context, feed orchestrator.Feed, ready bool) er
 	}
 	for {
 		looked := time.Now()
+		if err := stillMay(ctx, watchEvents); err != nil {
+			return err
+		}
 		if err := s.send(feed); err != nil {
 			return err
 		}

@@ -71,6 +71,8 @@ type visitor struct {
 	principal *people.Principal // nil for nobody
 	token     bool              // a bearer token was sent
 	cookie    bool              // a session cookie was sent, and no token
+	// again finds the principal anew, for requests that go on for long.
+	again func(context.Context) (people.Principal, error)
 }
 
 // who finds the principal of a request. A token that is sent counts alone, good
@@ -80,9 +82,11 @@ func (a *API) who(r *http.Request) (v visitor, err error) {
 	if token, ok := bearer(r); ok {
 		v.token = true
 		p, err = a.options.People.Bearer(r.Context(), token)
+		v.again = func(ctx context.Context) (people.Principal, error) { return a.options.People.PeekBearer(ctx, token) }
 	} else if token := SessionToken(r); token != "" {
 		v.cookie = true
 		p, err = a.options.People.Session(r.Context(), token)
+		v.again = func(ctx context.Context) (people.Principal, error) { return a.options.People.PeekSession(ctx, token) }
 	} else {
 		return v, nil
 	}
@@ -97,9 +101,26 @@ func (v visitor) context(ctx context.Context, address string) context.Context {
 	p := people.Principal{User: people.AnonymousUser}
 	if v.principal != nil {
 		p = *v.principal
-		ctx = people.WithPrincipal(ctx, p)
+		ctx = context.WithValue(people.WithPrincipal(ctx, p), againKey{}, v.again)
 	}
 	return orchestrator.WithActor(ctx, p.Actor(address, requestID(ctx)))
+}
+
+type againKey struct{}
+
+// stillMay asks again whether whoever makes a request may carry out an operation: a
+// session or a token that has ended since, or a user who has been disabled, ends
+// what goes on in their name too. The error is people.ErrNoSession if they may not.
+func stillMay(ctx context.Context, operation string) error {
+	again, ok := ctx.Value(againKey{}).(func(context.Context) (people.Principal, error))
+	if !ok {
+		return people.ErrNoSession
+	}
+	p, err := again(ctx)
+	if err == nil && !p.Allowed(operation) {
+		err = people.ErrNoSession
+	}
+	return err
 }
 
 // foreign refuses requests that another site makes a browser send. A request with a

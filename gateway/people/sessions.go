@@ -1,7 +1,6 @@
 package people
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -134,16 +133,7 @@ func endSessions(w orchestrator.Writer, user string) error {
 // with the very request that disables its user. ErrNoSession if there is none.
 func (d *Directory) Session(ctx context.Context, token string) (Principal, error) {
 	key := []byte(secretHash(token))
-	var p Principal
-	var stale bool
-	err := d.store.View(ctx, func(r orchestrator.Reader) error {
-		s, u, err := d.live(r, key)
-		if err != nil {
-			return err
-		}
-		p, stale = u.principal(), d.now().Sub(s.UsedAt) >= sessionTouch
-		return nil
-	})
+	p, stale, err := d.session(ctx, key)
 	if err != nil || !stale {
 		return p, err
 	}
@@ -164,6 +154,26 @@ func (d *Directory) Session(ctx context.Context, token string) (Principal, error
 		d.log.Error("the use of a session was not written down", "user", p.User, "error", err)
 	}
 	return p, nil
+}
+
+// PeekSession is Session for a request that goes on for long and asks again: it does
+// not count as a use, so a page that is left open does not keep its session alive.
+func (d *Directory) PeekSession(ctx context.Context, token string) (Principal, error) {
+	p, _, err := d.session(ctx, []byte(secretHash(token)))
+	return p, err
+}
+
+// session returns who a session is of, and whether its use is to be written down.
+func (d *Directory) session(ctx context.Context, key []byte) (p Principal, stale bool, err error) {
+	err = d.store.View(ctx, func(r orchestrator.Reader) error {
+		s, u, err := d.live(r, key)
+		if err != nil {
+			return err
+		}
+		p, stale = u.principal(), d.now().Sub(s.UsedAt) >= sessionTouch
+		return nil
+	})
+	return p, stale, err
 }
 
 // live returns a session that has not ended, and its user, who may sign in.
@@ -201,74 +211,4 @@ func (d *Directory) SignOut(ctx context.Context, token string) error {
 		}
 		return orchestrator.AppendAudit(ctx, w, d.now(), actionSignOut, orchestrator.KindUser, s.User, nil, nil)
 	})
-}
-
-// Bearer returns who an API token is of: a token that was created here, or the one of
-// the data folder. ErrNoSession if it is not good.
-func (d *Directory) Bearer(ctx context.Context, token string) (Principal, error) {
-	if d.isAdminToken(token) {
-		return adminTokenPrincipal(), nil
-	}
-	if !bytes.HasPrefix([]byte(token), []byte(tokenPrefix)) {
-		return Principal{}, fmt.Errorf("%w: there is no such token", ErrNoSession)
-	}
-	hash := []byte(secretHash(token))
-	var p Principal
-	var stale bool
-	err := d.store.View(ctx, func(r orchestrator.Reader) error {
-		t, u, err := d.valid(r, hash)
-		if err != nil {
-			return err
-		}
-		p = u.principal()
-		p.Token, p.TokenName = t.ID, t.Name
-		p.Restricted, p.Scopes = len(t.Scopes) > 0, t.Scopes
-		stale = !t.UsedAt.Equal(d.now().Truncate(time.Hour))
-		return nil
-	})
-	if err != nil || !stale {
-		return p, err
-	}
-	err = d.store.Update(ctx, func(w orchestrator.Writer) error {
-		was, _, err := d.valid(w, hash)
-		if err != nil {
-			return err
-		}
-		t := *was
-		t.UsedAt = d.now().Truncate(time.Hour)
-		return put(w, was, &t)
-	})
-	if errors.Is(err, ErrNoSession) || ctx.Err() != nil {
-		return Principal{}, err
-	}
-	if err != nil {
-		d.log.Error("the use of a token was not written down", "user", p.User, "token", p.Token, "error", err)
-	}
-	return p, nil
-}
-
-// valid returns a token that has not expired, and its owner, who may sign in.
-func (d *Directory) valid(r orchestrator.Reader, hash []byte) (*tokenRecord, *userRecord, error) {
-	t, err := findBy[tokenRecord](r, indexTokenByHash, hash)
-	if err != nil {
-		return nil, nil, err
-	}
-	if t == nil {
-		return nil, nil, fmt.Errorf("%w: there is no such token", ErrNoSession)
-	}
-	if !d.now().Before(t.ExpiresAt) {
-		return nil, nil, fmt.Errorf("%w: the token %q has expired on %s", ErrNoSession, t.Name, t.ExpiresAt.Format(time.DateOnly))
-	}
-	u, err := find[userRecord](r, []byte(t.User))
-	if err != nil {
-		return nil, nil, err
-	}
-	if u == nil || u.Disabled {
-		return nil, nil, fmt.Errorf("%w: the token's owner may not sign in", ErrNoSession)
-	}
-	return t, u, nil
-}
-
-func adminTokenPrincipal() Principal {
-	return Principal{User: AdminTokenUser, DisplayName: AdminTokenUser, Role: RoleAdmin, Token: AdminTokenUser}
 }
