@@ -47,8 +47,7 @@ type APIOptions struct {
 	// MetricsHandler answers /metrics; nil leaves it out.
 	MetricsHandler http.Handler
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means
-	// 12 GiB, enough for the largest image as Intel HEX. The image itself has
-	// limits of its own.
+	// DefaultMaxUpload. The image itself has limits of its own.
 	MaxUpload int64
 	// Metrics may be nil; Log must not.
 	Metrics *Metrics
@@ -63,14 +62,17 @@ type Check struct {
 	Healthy func(context.Context) error
 }
 
+// DefaultMaxUpload is the longest image file in bytes unless told otherwise: 12 GiB,
+// enough for the largest image as Intel HEX.
+const DefaultMaxUpload = 12 << 30
+
 // Limits of the API.
 const (
 	// maxBody is the longest JSON body; a job may name many devices.
-	maxBody          = 8 << 20
-	defaultMaxUpload = 12 << 30
-	maxUploads       = 8   // at the same time
-	maxLongPolls     = 512 // at the same time
-	maxStreams       = 512 // of events, at the same time
+	maxBody      = 8 << 20
+	maxUploads   = 8   // at the same time
+	maxLongPolls = 512 // at the same time
+	maxStreams   = 512 // of events, at the same time
 )
 
 // API is the HTTP API: an http.Handler.
@@ -93,7 +95,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.People == nil || o.Log == nil {
 		return nil, errors.New("the API needs People and Log")
 	}
-	setDefault(&o.MaxUpload, defaultMaxUpload)
+	setDefault(&o.MaxUpload, DefaultMaxUpload)
 	mux := http.NewServeMux()
 	a := &API{
 		options: o,

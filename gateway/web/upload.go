@@ -19,8 +19,12 @@ import (
 
 const uploadPath = "/new/image"
 
-// maxUploadField is the longest field beside the file.
-const maxUploadField = 256
+const (
+	// maxUploadField is the longest field beside the file.
+	maxUploadField = 256
+	// maxAroundFile is how much of a form may be around the file.
+	maxAroundFile = 64 << 10
+)
 
 func (c *Console) uploadRoutes() {
 	c.handle("GET /new/image", "create-upload", (*visit).uploadWizard, "get-upload", "create-image")
@@ -68,9 +72,9 @@ func (v *visit) uploadFile(f *form) error {
 		Title: "Upload an image", Nav: imagesPath, Form: f, Crumbs: []crumb{{"Images", imagesPath}},
 		Data: struct {
 			HasImageTypes bool
-			MaxUpload     int64
+			MaxImage      int64
 			ImageType     string
-		}{len(all) > 0, v.options.MaxUpload, f.Get("image_type")},
+		}{len(all) > 0, v.options.MaxImage, f.Get("image_type")},
 	})
 }
 
@@ -78,7 +82,7 @@ func (v *visit) uploadFile(f *form) error {
 // from the connection to the disk and is never held whole in memory.
 func (v *visit) receiveUpload() error {
 	if v.options.MaxUpload > 0 {
-		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, v.options.MaxUpload)
+		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, v.options.MaxUpload+maxAroundFile)
 	}
 	f := newForm()
 	parts, err := v.r.MultipartReader()
@@ -108,7 +112,11 @@ func (v *visit) receiveUpload() error {
 			f.Reject("file", "choose a file first")
 			return v.uploadFile(f)
 		}
-		return v.stage(f, part.FileName(), part)
+		var file io.ReadCloser = part
+		if v.options.MaxUpload > 0 {
+			file = http.MaxBytesReader(v.w, part, v.options.MaxUpload)
+		}
+		return v.stage(f, part.FileName(), file)
 	}
 }
 

@@ -87,6 +87,12 @@ func TestUploadFormsThatAreWrongSaySo(t *testing.T) {
 		t.Errorf("not multipart: %d", w.Code)
 	}
 	r.console.options.MaxUpload = 1 << 20
+	if w := sendFile(r, "longest.bin", 1<<20, func() {}); w.Code != http.StatusSeeOther {
+		t.Errorf("a file as long as may be: %d %s", w.Code, w.Body)
+	}
+	if w := sendFile(r, "longer.bin", 1<<20+1, func() {}); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a byte too long: %d %s", w.Code, w.Body)
+	}
 	if w := sendFile(r, "long.bin", 2<<20, func() {}); w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "longer than this server takes") {
 		t.Errorf("too long: %d %s", w.Code, w.Body)
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	// MaxUpload is the longest image file in bytes as it is sent; 0 leaves it to the
 	// service.
 	MaxUpload int64
+	// MaxImage is the largest image in bytes that the service takes, for the page
+	// of uploads; 0 if it is not to be told.
+	MaxImage int64
 	// Now is the clock against which times are told; time.Now if it is nil.
 	Now func() time.Time
 	Log *slog.Logger

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"net/url"
 
 	"davit/gateway"
@@ -11,6 +12,7 @@ import (
 func (s *Server) newConsole(o ServerOptions, p *gateway.Provisioner) (*web.Console, error) {
 	options := web.Options{
 		Service: s.service, People: s.people, Provision: p, Version: ReadBuild().Version, Log: s.log.With("part", "console"),
+		MaxUpload: cmp.Or(o.MaxUpload, gateway.DefaultMaxUpload), MaxImage: cmp.Or(o.MaxImage, DefaultMaxImage),
 	}
 	if s.oidc != nil {
 		options.OIDC = providerName(o.OIDC.Issuer)

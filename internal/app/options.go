@@ -31,6 +31,9 @@ type ServerOptions struct {
 	External ExternalBroker
 	// MaxImage is the largest image in bytes; 0 means DefaultMaxImage.
 	MaxImage int64
+	// MaxUpload is the longest image file in bytes as it is sent, which for text
+	// formats is longer than the image; 0 means gateway.DefaultMaxUpload.
+	MaxUpload int64
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example
