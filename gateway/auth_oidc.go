@@ -20,7 +20,7 @@ const (
 
 func oidcCookie(r *http.Request, value string) *http.Cookie {
 	name := oidcPlainCookie
-	if clientSecure(r) {
+	if ClientSecure(r) {
 		name = oidcSecureCookie
 	}
 	c := cookie(r, name, value)

@@ -94,8 +94,8 @@ func ClientAddress(r *http.Request) string {
 	return proxies(nil).origin(r).address
 }
 
-// clientSecure says whether the client speaks TLS.
-func clientSecure(r *http.Request) bool {
+// ClientSecure says whether the client speaks TLS, as far as proxies are believed.
+func ClientSecure(r *http.Request) bool {
 	if o, ok := r.Context().Value(originKey{}).(requestOrigin); ok {
 		return o.secure
 	}
@@ -103,14 +103,14 @@ func clientSecure(r *http.Request) bool {
 }
 
 func cookieName(r *http.Request) string {
-	if clientSecure(r) {
+	if ClientSecure(r) {
 		return secureCookie
 	}
 	return plainCookie
 }
 
 func cookie(r *http.Request, name, value string) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: clientSecure(r), SameSite: http.SameSiteLaxMode}
+	return &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: ClientSecure(r), SameSite: http.SameSiteLaxMode}
 }
 
 // SetSessionCookie signs the browser in.

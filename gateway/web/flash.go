@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+
+	"davit/gateway"
 )
 
 // flash is a message that the next page shows once. It travels in a cookie of the
@@ -34,7 +36,7 @@ func (v *visit) flash(f flash) {
 	}
 	http.SetCookie(v.w, &http.Cookie{
 		Name: flashCookie, Value: base64.RawURLEncoding.EncodeToString(b), Path: "/", MaxAge: 60,
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: v.r.TLS != nil,
+		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: gateway.ClientSecure(v.r),
 	})
 }
 
@@ -44,7 +46,7 @@ func (v *visit) takeFlash() *flash {
 	if err != nil || v.isPartial() {
 		return nil
 	}
-	http.SetCookie(v.w, &http.Cookie{Name: flashCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: v.r.TLS != nil})
+	http.SetCookie(v.w, &http.Cookie{Name: flashCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: gateway.ClientSecure(v.r)})
 	var f flash
 	b, err := base64.RawURLEncoding.DecodeString(cookie.Value)
 	if err != nil || json.Unmarshal(b, &f) != nil || f.Kind != flashOK && f.Kind != flashError {

@@ -26,12 +26,21 @@ type form struct {
 	status int
 }
 
-// maxForm is the longest form: a list of many devices, one a line.
-const maxForm = 8 << 20
+const (
+	// maxForm is the longest form: a list of many devices, one a line.
+	maxForm = 8 << 20
+	// maxStrangersForm is the longest form of somebody who has not signed in: a form is
+	// held in memory, and anybody can send one.
+	maxStrangersForm = 16 << 10
+)
 
 // form reads what was sent; it also takes values from the query.
 func (v *visit) form() (*form, error) {
-	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
+	limit := int64(maxForm)
+	if !v.signed {
+		limit = maxStrangersForm
+	}
+	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, limit)
 	if err := v.r.ParseForm(); err != nil {
 		return nil, fmt.Errorf("%w: the form could not be read: %w", orchestrator.ErrInvalid, err)
 	}

@@ -94,6 +94,42 @@ func TestSignIn(t *testing.T) {
 	leads(t, r.post(people.RoleViewer, "/sign-out"), "/sign-in", "signed out")
 }
 
+// TestStrangersSendShortForms: whoever has not signed in cannot fill the memory.
+func TestStrangersSendShortForms(t *testing.T) {
+	r := newRig(t)
+	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleViewer, Password: "correct horse"}))
+	for _, path := range []string{"/sign-in", "/welcome"} {
+		body := strings.NewReader("name=ada&password=" + strings.Repeat("x", 8<<20))
+		whole := body.Len()
+		req := httptest.NewRequest(http.MethodPost, path, body)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := r.do("", req)
+		if read := whole - body.Len(); w.Code < 400 || read > 64<<10 {
+			t.Errorf("%s: %d after %d bytes were read", path, w.Code, read)
+		}
+	}
+}
+
+// TestTheConsoleIsForSessions: a token, which may be restricted, opens no page, whatever
+// its owner may do.
+func TestTheConsoleIsForSessions(t *testing.T) {
+	r := newRig(t)
+	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleAdmin, Password: "correct horse"}))
+	for _, p := range []people.Principal{
+		{User: "ada", Role: people.RoleAdmin, Token: "tok-1", Restricted: true, Scopes: []people.Scope{people.ScopeDevices}},
+		{User: people.AdminTokenUser, Role: people.RoleAdmin, Token: people.AdminTokenUser},
+	} {
+		for _, path := range []string{"/", "/new/device", "/help", "/account"} {
+			req := httptest.NewRequest(http.MethodGet, path, nil)
+			w := httptest.NewRecorder()
+			r.console.ServeHTTP(w, req.WithContext(people.WithPrincipal(background, p)))
+			if w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/sign-in") {
+				t.Errorf("%s with a token: %d, %q", path, w.Code, w.Header().Get("Location"))
+			}
+		}
+	}
+}
+
 func TestDeviceForms(t *testing.T) {
 	r := newRig(t)
 	r.start()

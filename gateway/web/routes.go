@@ -82,6 +82,11 @@ func (c *Console) public(pattern string, h handler) {
 	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{Console: c, w: w, r: r}
 		v.who, v.signed = people.PrincipalOf(r.Context())
+		if v.who.Token != "" {
+			// A page shows more than the one operation that its route is held to, and
+			// a token may be restricted: programs use the API.
+			v.who, v.signed = people.Principal{}, false
+		}
 		w.Header().Set("Cache-Control", "no-store")
 		if err := h(v); err != nil {
 			v.failed(err)
