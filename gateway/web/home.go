@@ -84,7 +84,9 @@ func (v *visit) home() error {
 }
 
 // failures are executions of the newest jobs that ended without success, the
-// newest first.
+// newest first. However large the jobs are, it costs little: their counts say which
+// have failures at all, and of each state that is one the index of a job's executions
+// by state gives no more entries than are shown.
 func (v *visit) failures() ([]executionRow, error) {
 	jobs, _, err := v.service.Jobs(v.ctx(), orchestrator.JobFilter{}, orchestrator.Page{Limit: homeLook})
 	if err != nil {

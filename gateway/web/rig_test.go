@@ -113,6 +113,7 @@ type rig struct {
 	console *Console
 	people  *people.Directory
 	logged  *bytes.Buffer
+	store   *counted
 }
 
 func newRig(t testing.TB) *rig {
@@ -121,8 +122,8 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, logged: &bytes.Buffer{}}
-	store, log := memstore.New(), slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelError}))
+	r := &rig{t: t, logged: &bytes.Buffer{}, store: &counted{Store: memstore.New()}}
+	store, log := r.store, slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelError}))
 	r.Service, err = orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
