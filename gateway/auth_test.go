@@ -243,6 +243,9 @@ func TestPeopleOverHTTP(t *testing.T) {
 	if a := r.with("POST /v1/me/password", `{"old":"`+userPassword+`","new":"another password"}`, bob); a.status != http.StatusNoContent {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	if a := r.do("POST /v1/me/password", `{"old":"x","new":"another password"}`); a.status != http.StatusConflict || !strings.Contains(a.body, "a token of your own") || !strings.Contains(a.body, "PATCH /v1/users/NAME") {
+		t.Errorf("with the token of the data folder: %d %s", a.status, a.body)
+	}
 	r.must("DELETE /v1/users/bob", "")
 	if a := r.with("GET /v1/me", "", bob); a.status != http.StatusUnauthorized || !strings.Contains(a.header.Get("WWW-Authenticate"), "invalid_token") {
 		t.Errorf("%d %s", a.status, a.body)

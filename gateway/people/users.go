@@ -151,6 +151,7 @@ func (d *Directory) User(ctx context.Context, name string) (User, error) {
 // shown is the user as it is told: without a lock that is over.
 func (u *userRecord) shown(now time.Time) User {
 	user := u.User
+	user.LockedUntil = u.latestLock()
 	if !now.Before(user.LockedUntil) {
 		user.LockedUntil = time.Time{}
 	}
@@ -256,8 +257,12 @@ func (p *UserPatch) apply(u *userRecord, hash string) error {
 		}
 		u.Hash, u.HasPassword = hash, true
 	}
-	if p.Unlock != nil && *p.Unlock || hash != "" {
-		u.Failures, u.LockedUntil = 0, time.Time{}
+	if p.Unlock != nil && *p.Unlock {
+		u.unlock()
+	}
+	if hash != "" {
+		u.unlock()
+		u.Homes = nil // whoever knew the old password is a stranger again
 	}
 	return nil
 }
@@ -315,6 +320,10 @@ func (d *Directory) DeleteUser(ctx context.Context, name string) error {
 // ChangePassword sets the password of a user who knows the old one, and ends all of
 // their sessions. A wrong old password counts like one at sign-in.
 func (d *Directory) ChangePassword(ctx context.Context, user, old, new string) error {
+	if user == AdminTokenUser {
+		return fmt.Errorf("%w: the token of the data folder, %s, is no user and has no password; to change yours, use a token of your own; "+
+			"with this one an admin sets anybody's: davit user change NAME --password, or PATCH /v1/users/NAME", orchestrator.ErrConflict, AdminTokenUser)
+	}
 	if err := checkPassword("new", user, new); err != nil {
 		return err
 	}
@@ -350,7 +359,8 @@ func (d *Directory) ChangePassword(ctx context.Context, user, old, new string) e
 			return ErrSignIn
 		}
 		u := *was
-		u.Hash, u.Failures, u.LockedUntil = hash, 0, time.Time{}
+		u.Hash = hash
+		u.unlock()
 		u.Revision++
 		if err := put(w, was, &u); err != nil {
 			return err
