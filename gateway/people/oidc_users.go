@@ -32,8 +32,7 @@ func (e externalUser) claim(name string) string {
 }
 
 // externalUser returns the user whom the provider describes, with the role and the
-// name of now; it makes one who is not there. A user who has no password and has
-// never signed in was made for that and is taken by name; no other is.
+// name of now; it makes one who is not there, and never takes one by name.
 func (d *Directory) externalUser(ctx context.Context, w orchestrator.Writer, e externalUser) (*userRecord, error) {
 	was, err := findBy[userRecord](w, indexUserByExternal, []byte(e.external))
 	if err != nil {
@@ -59,7 +58,7 @@ func (d *Directory) externalUser(ctx context.Context, w orchestrator.Writer, e e
 	u := *was
 	u.Role, u.External = e.role, e.external
 	e.describe(&u)
-	if u == *was {
+	if u.User == was.User {
 		return was, nil
 	}
 	u.Revision++

@@ -13,7 +13,7 @@ type User struct {
 	Disabled    bool      `json:"disabled,omitempty" doc:"May not sign in; sessions and tokens are refused"`
 	HasPassword bool      `json:"has_password" doc:"May sign in with a password"`
 	External    string    `json:"external,omitempty" doc:"The issuer and subject of OpenID Connect that the user signs in with"`
-	LockedUntil time.Time `json:"locked_until,omitzero" doc:"Until when signing in is refused after too many wrong passwords"`
+	LockedUntil time.Time `json:"locked_until,omitzero" doc:"Until when signing in is refused after too many wrong passwords; from networks that the user has signed in from before, only wrong passwords from there count"`
 	SignedInAt  time.Time `json:"signed_in_at,omitzero" doc:"When the user signed in last"`
 	Revision    uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
 	CreatedAt   time.Time `json:"created_at" doc:"When it was created"`

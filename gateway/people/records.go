@@ -65,8 +65,11 @@ type userRecord struct {
 	User
 	// Hash of the password in the PHC string format of argon2id, empty without one.
 	Hash string `json:"hash,omitempty"`
-	// Failures counts the wrong passwords since the last right one.
+	// Failures counts the wrong passwords since the last right one, but for those
+	// from Homes.
 	Failures int `json:"failures,omitempty"`
+	// Homes are the networks from which the user has signed in with a password.
+	Homes []home `json:"homes,omitempty"`
 }
 
 // canSignIn says whether there is a way for the user to sign in.

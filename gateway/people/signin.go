@@ -4,22 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"davit/orchestrator"
 )
 
-// Locking a user after wrong passwords.
-const (
-	// lockAfter wrong passwords in a row lock a user, and each further one again.
-	lockAfter = 5
-	// firstLock is doubled with each further wrong password, up to longestLock.
-	firstLock   = time.Minute
-	longestLock = time.Hour
-	// maxStrangers is of how many names without a user the failures are
-	// remembered, so that they seem to be locked like users.
-	maxStrangers = 4096
-)
+// maxStrangers is of how many names without a user the failures are remembered, so
+// that they seem to be locked like users.
+const maxStrangers = 4096
 
 // Actions of the audit log that only this package writes.
 const (
@@ -29,14 +22,6 @@ const (
 	actionLock         = "lock"
 	actionUnlock       = "unlock"
 )
-
-// lockFor is how long the given number of failures in a row locks.
-func lockFor(failures int) time.Duration {
-	if failures < lockAfter {
-		return 0
-	}
-	return min(firstLock<<min(failures-lockAfter, 10), longestLock)
-}
 
 // stranger is what is remembered of a name that does not exist.
 type stranger struct {
@@ -73,7 +58,7 @@ func (d *Directory) SignIn(ctx context.Context, name, password, address string) 
 		if renewed != "" {
 			u.Hash = renewed
 		}
-		u.Failures, u.LockedUntil = 0, time.Time{}
+		u.cameHome(address, d.now())
 		return nil
 	})
 }
@@ -90,7 +75,7 @@ func (d *Directory) authenticate(ctx context.Context, name, password, address st
 	if err != nil {
 		return nil, "", err
 	}
-	if until := d.lockedUntil(name, user); d.now().Before(until) {
+	if until := d.lockedUntil(name, user, address); d.now().Before(until) {
 		return nil, "", &LockedError{until}
 	}
 	hash := ""
@@ -113,9 +98,10 @@ func (d *Directory) authenticate(ctx context.Context, name, password, address st
 	return nil, "", d.failed(ctx, user.Name, address)
 }
 
-func (d *Directory) lockedUntil(name string, user *userRecord) time.Time {
+func (d *Directory) lockedUntil(name string, user *userRecord, address string) time.Time {
 	if user != nil {
-		return user.LockedUntil
+		_, until := user.lock(address)
+		return *until
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -135,12 +121,14 @@ func (d *Directory) failed(ctx context.Context, name, address string) error {
 			return err
 		}
 		now, u := d.now(), *was
-		u.Failures++
+		u.Homes = slices.Clone(was.Homes)
+		failures, until := u.lock(address)
+		*failures++
 		ctx := as(ctx, Principal{User: AnonymousUser}, address)
-		if lock := lockFor(u.Failures); lock > 0 {
-			u.LockedUntil = now.Add(lock)
-			answer = &LockedError{u.LockedUntil}
-			if err := orchestrator.AppendAudit(ctx, w, now, actionLock, orchestrator.KindUser, u.Name, nil, lockedNote{u.Failures, u.LockedUntil}); err != nil {
+		if lock := lockFor(*failures); lock > 0 {
+			*until = now.Add(lock)
+			answer = &LockedError{*until}
+			if err := orchestrator.AppendAudit(ctx, w, now, actionLock, orchestrator.KindUser, u.Name, nil, lockedNote{*failures, *until}); err != nil {
 				return err
 			}
 		} else if err := orchestrator.AppendAudit(ctx, w, now, actionSignInFailed, orchestrator.KindUser, u.Name, nil, nil); err != nil {
@@ -240,5 +228,5 @@ func (d *Directory) FirstAdmin(ctx context.Context, adminToken string, n NewUser
 	if err != nil {
 		return Session{}, err
 	}
-	return d.begin(ctx, user, address, func(*userRecord) error { return nil })
+	return d.begin(ctx, user, address, func(u *userRecord) error { u.cameHome(address, d.now()); return nil })
 }

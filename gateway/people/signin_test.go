@@ -69,6 +69,56 @@ func TestWrongPasswordsLockLongerAndLonger(t *testing.T) {
 	}
 }
 
+// TestAStrangerDoesNotKeepAUserOut: wrong passwords from elsewhere lock elsewhere, and
+// not where the user has signed in before; there, wrong ones from there do.
+func TestAStrangerDoesNotKeepAUserOut(t *testing.T) {
+	const elsewhere, third = "203.0.113.5:1", "[2001:db8::1]:1"
+	r := newRig(t)
+	ctx := t.Context()
+	r.user("ann", people.RoleAdmin)
+	signIn := func(password, from string) error {
+		r.reopen(people.DefaultLimits()) // a restart forgets no lock; nor do the limits of tries play a part here
+		_, err := r.SignIn(ctx, "ann", password, from)
+		return err
+	}
+	r.wants(signIn(password, here), nil)
+	for range 20 { // for days
+		err := signIn(wrong, elsewhere)
+		r.clock.pass(r.until(err))
+	}
+	if r.until(signIn(wrong, elsewhere)) == 0 || r.until(signIn(password, elsewhere)) == 0 || r.until(signIn(password, third)) == 0 {
+		t.Error("who is guessing, or comes from where nobody knows, is not locked out")
+	}
+	r.wants(signIn(password, here), nil)
+	if left := r.until(signIn(password, elsewhere)); left < 59*time.Minute {
+		t.Errorf("that the user has signed in begins the stranger's count anew: %v", left)
+	}
+	if u, err := r.User(ctx, "ann"); err != nil || u.LockedUntil.IsZero() {
+		t.Errorf("the lock does not show: %+v, %v", u, err)
+	}
+	for range 4 {
+		r.wants(signIn(wrong, here), people.ErrSignIn)
+	}
+	if r.until(signIn(wrong, here)) == 0 || r.until(signIn(password, here)) == 0 {
+		t.Error("wrong passwords from the user's own network do not lock there")
+	}
+	if u := r.patch("ann", people.UserPatch{Unlock: pointer(true)}); !u.LockedUntil.IsZero() {
+		t.Errorf("unlocked: %+v", u)
+	}
+	r.wants(signIn(password, here), nil)
+	r.wants(signIn(password, elsewhere), nil)
+
+	// A new password makes whoever knew the old one a stranger again.
+	const renewed = "another battery horse"
+	r.patch("ann", people.UserPatch{Password: pointer(renewed)})
+	for range 5 {
+		_ = signIn(wrong, third)
+	}
+	if r.until(signIn(renewed, elsewhere)) == 0 {
+		t.Error("the networks of the old password are still the user's")
+	}
+}
+
 func TestAnAdminUnlocks(t *testing.T) {
 	r := newRig(t)
 	r.user("ann", people.RoleAdmin)
