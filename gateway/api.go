@@ -49,6 +49,9 @@ type APIOptions struct {
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means
 	// DefaultMaxUpload. The image itself has limits of its own.
 	MaxUpload int64
+	// Uploads are the slots for uploads; nil makes new ones. Whoever else receives
+	// uploads has to share them.
+	Uploads *Slots
 	// Metrics may be nil; Log must not.
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -80,9 +83,8 @@ type API struct {
 	options   APIOptions
 	handler   http.Handler
 	spec      *huma.OpenAPI
-	uploads   chan struct{} // one slot for each upload under way
-	polls     chan struct{} // one slot for each long poll under way
-	streams   chan struct{} // one slot for each stream of events
+	polls     *Slots // of long polls under way
+	streams   *Slots // of streams of events
 	provision *Provisioner
 	unlisted  []string // operations that the matrix does not have
 
@@ -96,12 +98,14 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, errors.New("the API needs People and Log")
 	}
 	setDefault(&o.MaxUpload, DefaultMaxUpload)
+	if o.Uploads == nil {
+		o.Uploads = NewUploadSlots()
+	}
 	mux := http.NewServeMux()
 	a := &API{
 		options: o,
-		uploads: make(chan struct{}, maxUploads),
-		polls:   make(chan struct{}, maxLongPolls),
-		streams: make(chan struct{}, maxStreams),
+		polls:   newSlots(maxLongPolls),
+		streams: newSlots(maxStreams),
 
 		provision: o.Provision,
 	}

@@ -65,7 +65,7 @@ func (a *API) eventRoutes(api huma.API) {
 		}}
 	}, describe("Server-sent events: every record that changed, once, as it stands now. id is the revision of the change and grows from event to event, event is the kind of record, data a FeedEvent as JSON. "+
 		"After a lost connection, Last-Event-ID goes on without a gap; records that changed several times meanwhile come once. Without it the stream begins at the present with an event \"ready\", whose id is where it begins. "+
-		"A comment every 15 s shows that the stream lives. At most "+strconv.Itoa(maxStreams)+" streams are open at a time, more are answered with 429."))
+		"A comment every 15 s shows that the stream lives. At most "+strconv.Itoa(maxStreams)+" streams are open at a time, three quarters of them by one user; more are answered with 429."))
 }
 
 // stream is one stream of events to one client.
@@ -93,13 +93,12 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case a.streams <- struct{}{}:
-	default:
-		return nil, busy(fmt.Sprintf("%d streams of events are open already; try again in a moment.", maxStreams))
+	give, ok := a.streams.Take(ctx)
+	if !ok {
+		return nil, busy("Too many streams of events are open already, yours or all together; try again in a moment.")
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		defer func() { <-a.streams }()
+		defer give()
 		_, s.out = humago.Unwrap(hc)
 		s.flush = http.NewResponseController(s.out).Flush
 		s.out.Header().Set("Content-Type", "text/event-stream")

@@ -162,12 +162,11 @@ func (a *API) changes(ctx context.Context, in *changesInput) (*bodyOf[orchestrat
 	if err != nil || wait < 0 || wait > maxWait {
 		return nil, wrongParameter("query.wait", in.Wait, fmt.Sprintf("wait is %q; it is a duration such as %s, at most %s.", in.Wait, defaultWait, maxWait))
 	}
-	select {
-	case a.polls <- struct{}{}:
-		defer func() { <-a.polls }()
-	default:
-		return nil, busy(fmt.Sprintf("%d requests wait for changes already; try again in a moment.", maxLongPolls))
+	give, ok := a.polls.Take(ctx)
+	if !ok {
+		return nil, busy("Too many requests wait for changes already, yours or all together; try again in a moment.")
 	}
+	defer give()
 	waiting, cancel := untilDrain(ctx)
 	defer cancel()
 	c, err := a.options.Service.Changes(waiting, in.Name, in.Since, wait)

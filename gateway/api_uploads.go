@@ -92,16 +92,18 @@ func (a *API) images() maker[orchestrator.NewImage, orchestrator.Image] {
 const refusals = "Answers 413 with the limit if the file or the image is too large, 507 if the disk is full, 429 while too many uploads are under way. " +
 	"Send \"Expect: 100-continue\" to have a refusal before the body is sent."
 
+// TooManyUploads is what is said to somebody for whose upload there is no slot.
+const TooManyUploads = "Too many uploads are under way already, yours or all together; try again in a moment."
+
 // receive hands a file to fn as it arrives, if there is a slot for it and it
 // is not too long.
 func receive[T any](a *API, raw rawBody, fn func(io.Reader) (T, error)) (T, error) {
 	var none T
-	select {
-	case a.uploads <- struct{}{}:
-		defer func() { <-a.uploads }()
-	default:
-		return none, busy(fmt.Sprintf("%d uploads are under way already; try again in a moment.", maxUploads))
+	give, ok := a.options.Uploads.Take(raw.request.Context())
+	if !ok {
+		return none, busy(TooManyUploads)
 	}
+	defer give()
 	if raw.request.ContentLength > a.options.MaxUpload {
 		return none, a.tooLong()
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"davit/gateway"
+	"davit/gateway/people"
 	"davit/orchestrator"
 )
 
@@ -205,7 +206,8 @@ func TestEventsEndAtShutdown(t *testing.T) {
 	}
 }
 
-// TestTooManyStreams: the 513th is told to come back.
+// TestTooManyStreams: whoever has three quarters of them is told to come back, and
+// somebody else is not.
 func TestTooManyStreams(t *testing.T) {
 	r := idleAPI(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -215,13 +217,14 @@ func TestTooManyStreams(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer "+adminToken)
 		return req
 	}
-	begun := make(chan struct{}, 512)
-	for range 512 {
+	const most = 384
+	begun := make(chan struct{}, most+1)
+	for range most {
 		open.Go(func() {
 			r.api.ServeHTTP(&notifying{ResponseRecorder: httptest.NewRecorder(), begun: begun}, request())
 		})
 	}
-	for range 512 {
+	for range most {
 		<-begun
 	}
 	w := httptest.NewRecorder()
@@ -229,6 +232,17 @@ func TestTooManyStreams(t *testing.T) {
 	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
+	if _, err := r.people.CreateUser(ctx, people.NewUser{Name: "bob", Role: people.RoleViewer}); err != nil {
+		t.Fatal(err)
+	}
+	bob, err := r.people.CreateToken(ctx, "bob", people.NewToken{Name: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := request()
+	other.Header.Set("Authorization", "Bearer "+bob.Secret)
+	open.Go(func() { r.api.ServeHTTP(&notifying{ResponseRecorder: httptest.NewRecorder(), begun: begun}, other) })
+	<-begun
 	cancel()
 	open.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"davit/gateway"
 	"davit/orchestrator"
 )
 
@@ -24,6 +25,9 @@ const (
 	maxUploadField = 256
 	// maxAroundFile is how much of a form may be around the file.
 	maxAroundFile = 64 << 10
+	// maxUploadFields is how many fields a form may have, because they are held in
+	// memory.
+	maxUploadFields = 16
 )
 
 func (c *Console) uploadRoutes() {
@@ -85,12 +89,19 @@ func (v *visit) receiveUpload() error {
 		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, v.options.MaxUpload+maxAroundFile)
 	}
 	f := newForm()
+	give, ok := v.options.Uploads.Take(v.ctx())
+	if !ok {
+		f.Reject("file", gateway.TooManyUploads)
+		f.status = http.StatusTooManyRequests
+		return v.uploadFile(f)
+	}
+	defer give()
 	parts, err := v.r.MultipartReader()
 	if err != nil {
 		f.Reject("file", "the form came without a file")
 		return v.uploadFile(f)
 	}
-	for {
+	for range maxUploadFields {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
 			f.Reject("file", "choose a file first")
@@ -118,6 +129,8 @@ func (v *visit) receiveUpload() error {
 		}
 		return v.stage(f, part.FileName(), file)
 	}
+	f.Reject("file", "the form has more fields than this page")
+	return v.uploadFile(f)
 }
 
 func (v *visit) stage(f *form, name string, r io.Reader) error {

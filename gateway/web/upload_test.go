@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"davit/gateway"
 	"davit/gateway/people"
 	"davit/orchestrator"
 )
@@ -86,6 +88,26 @@ func TestUploadFormsThatAreWrongSaySo(t *testing.T) {
 	if w := r.post(people.RoleDeveloper, uploadPath, "file", "text"); w.Code != http.StatusUnprocessableEntity {
 		t.Errorf("not multipart: %d", w.Code)
 	}
+	fields := &strings.Builder{}
+	for i := range 10_000 {
+		fmt.Fprintf(fields, "--x\r\nContent-Disposition: form-data; name=\"f%d\"\r\n\r\nvalue\r\n", i)
+	}
+	req := httptest.NewRequest(http.MethodPost, uploadPath, strings.NewReader(fields.String()))
+	req.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	if w := r.do(people.RoleDeveloper, req); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "more fields") {
+		t.Errorf("fields without end: %d %s", w.Code, w.Body)
+	}
+	for range 6 {
+		give, ok := r.console.options.Uploads.Take(as(background, people.RoleDeveloper))
+		if !ok {
+			t.Fatal("there are fewer slots for uploads")
+		}
+		defer give()
+	}
+	if w := sendFile(r, "one-too-many.bin", 10, func() {}); w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), "under way") {
+		t.Errorf("uploads without end: %d %s", w.Code, w.Body)
+	}
+	r.console.options.Uploads = gateway.NewUploadSlots()
 	r.console.options.MaxUpload = 1 << 20
 	if w := sendFile(r, "longest.bin", 1<<20, func() {}); w.Code != http.StatusSeeOther {
 		t.Errorf("a file as long as may be: %d %s", w.Code, w.Body)

@@ -32,6 +32,8 @@ type Options struct {
 	// MaxImage is the largest image in bytes that the service takes, for the page
 	// of uploads; 0 if it is not to be told.
 	MaxImage int64
+	// Uploads are the slots for uploads, the API's own; nil makes new ones.
+	Uploads *gateway.Slots
 	// Now is the clock against which times are told; time.Now if it is nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -59,6 +61,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Uploads == nil {
+		o.Uploads = gateway.NewUploadSlots()
 	}
 	c := &Console{
 		service: o.Service, people: o.People, provision: o.Provision, options: o, now: o.Now, mux: http.NewServeMux(),

@@ -8,11 +8,13 @@ import (
 	"davit/gateway/web"
 )
 
-// newConsole makes the console; it shares the provisioner with the API.
-func (s *Server) newConsole(o ServerOptions, p *gateway.Provisioner) (*web.Console, error) {
+// newConsole makes the console; it shares the provisioner and the slots for uploads
+// with the API.
+func (s *Server) newConsole(o ServerOptions, p *gateway.Provisioner, uploads *gateway.Slots) (*web.Console, error) {
 	options := web.Options{
 		Service: s.service, People: s.people, Provision: p, Version: ReadBuild().Version, Log: s.log.With("part", "console"),
 		MaxUpload: cmp.Or(o.MaxUpload, gateway.DefaultMaxUpload), MaxImage: cmp.Or(o.MaxImage, DefaultMaxImage),
+		Uploads: uploads,
 	}
 	if s.oidc != nil {
 		options.OIDC = providerName(o.OIDC.Issuer)

@@ -97,13 +97,14 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
-	console, err := s.newConsole(o, provision)
+	uploads := gateway.NewUploadSlots()
+	console, err := s.newConsole(o, provision, uploads)
 	if err != nil {
 		return err
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
-		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, Checks: s.checks(),
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, Uploads: uploads, Checks: s.checks(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})
 	if err != nil {
