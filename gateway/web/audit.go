@@ -108,7 +108,9 @@ func exportURL(f orchestrator.AuditFilter) string {
 
 func rowOf(e orchestrator.AuditEntry) auditRow {
 	r := auditRow{AuditEntry: e, Verb: verbOf(e.Action), Object: strings.ReplaceAll(e.Kind, "_", " ") + " " + objectName(e)}
-	if e.Action != "delete" {
+	if e.ID == "" {
+		r.Object = strings.ReplaceAll(e.Kind, "_", " ") + "s" // many at once, as by an import
+	} else if e.Action != "delete" {
 		r.URL = objectURL(e.Kind, e.ID)
 	}
 	r.Changes, r.Cut = changesBetween(e.Before, e.After)

@@ -22,7 +22,9 @@ type form struct {
 	Notice string
 	// Stale says that somebody else has edited the record meanwhile: the form shows
 	// what was typed and, when it is sent again, overwrites.
-	Stale  bool
+	Stale bool
+	// Asked says that the form only asks for something, as filters do.
+	Asked  bool
 	status int
 }
 
@@ -44,7 +46,7 @@ func (v *visit) form() (*form, error) {
 	if err := v.r.ParseForm(); err != nil {
 		return nil, fmt.Errorf("%w: the form could not be read: %w", orchestrator.ErrInvalid, err)
 	}
-	return &form{Values: v.r.Form, Errors: map[string]string{}}, nil
+	return &form{Values: v.r.Form, Errors: map[string]string{}, Asked: v.r.Method == http.MethodGet}, nil
 }
 
 // newForm is a form that shows these values: name, value, name, value.
@@ -151,6 +153,33 @@ func (f *form) Bad() bool { return f != nil && (f.Notice != "" || len(f.Errors) 
 
 // Fields are the names of the fields with errors, in order.
 func (f *form) Fields() []string { return slices.Sorted(maps.Keys(f.Errors)) }
+
+// fieldName is what people call a field, as in "Admin token", or, for a part of a
+// list, "Image types 2, version property".
+func fieldName(field string) string {
+	switch field {
+	case "again":
+		return "Password again"
+	case "csv":
+		return "The list"
+	case "":
+		return "The form"
+	}
+	var b strings.Builder
+	for i, part := range strings.Split(field, "/") {
+		n, err := strconv.Atoi(part)
+		switch {
+		case err == nil && i > 0:
+			fmt.Fprintf(&b, " %d", n+1)
+			continue
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(strings.ReplaceAll(part, "_", " "))
+	}
+	name := b.String()
+	return strings.ToUpper(name[:1]) + name[1:]
+}
 
 // Error returns what is wrong with a field: of the field itself, or of a part of
 // it, as in "device_types/0".

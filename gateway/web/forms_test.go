@@ -263,3 +263,20 @@ func TestFlashIsShownOnce(t *testing.T) {
 		t.Error("a message is not escaped")
 	}
 }
+
+func TestFieldsHaveNamesThatPeopleRead(t *testing.T) {
+	for field, want := range map[string]string{
+		"admin_token":                    "Admin token",
+		"again":                          "Password again",
+		"device_types/0":                 "Device types 1",
+		"image_types/1/version_property": "Image types 2, version property",
+		"":                               "The form",
+		"csv":                            "The list",
+		"name":                           "Name",
+		"limits/answer_timeout":          "Limits, answer timeout",
+	} {
+		if got := fieldName(field); got != want {
+			t.Errorf("%q: got %q, want %q", field, got, want)
+		}
+	}
+}

@@ -39,12 +39,15 @@ func (c *Console) functions() template.FuncMap {
 		"sorted":   sortedKeys,
 		"join":     func(s []string, by string) string { return strings.Join(s, by) },
 		"labels":   labelList,
+		"few":      func(s []string) []string { return s[:min(len(s), fewOf)] },
+		"more":     func(s []string) int { return max(0, len(s)-fewOf) },
 		"short":    short,
 		"json":     prettyJSON,
 		"title":    imageTitle,
 		"lower":    strings.ToLower,
 
 		"formatName":    formatName,
+		"fieldName":     fieldName,
 		"chartVersions": chartVersions,
 		"add":           func(a, b int) int { return a + b },
 	}
@@ -283,6 +286,9 @@ func labelList(labels map[string]string) []string {
 	}
 	return out
 }
+
+// fewOf is how many labels of a device a list shows.
+const fewOf = 5
 
 // short is the beginning of a hash.
 func short(s string) string {

@@ -67,7 +67,7 @@ func (v *visit) typeOptions() ([]option, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []option{{"", "any device type"}}
+	options := []option{{"", "Any"}}
 	for _, dt := range types {
 		options = append(options, option{dt.ID, dt.Name})
 	}

@@ -138,7 +138,7 @@ func (v *visit) fillTargets(view *newJobView, f *form) (err error) {
 	if view.Groups, _, err = v.service.Groups(v.ctx(), orchestrator.Page{Limit: shownImages}); err != nil {
 		return err
 	}
-	view.GroupFilter = []option{{"", "any group"}}
+	view.GroupFilter = []option{{"", "Any"}}
 	for _, g := range view.Groups {
 		view.GroupFilter = append(view.GroupFilter, option{g.ID, g.ID})
 	}

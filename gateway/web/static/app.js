@@ -106,8 +106,8 @@ function switchTheme() {
 
 async function copy(button) {
   const from = document.getElementById(button.dataset.copy);
-  from.select();
-  try { await navigator.clipboard.writeText(from.value); } catch (e) { document.execCommand("copy"); }
+  if (from.select) from.select(); else getSelection().selectAllChildren(from);
+  try { await navigator.clipboard.writeText(from.value ?? from.textContent); } catch (e) { document.execCommand("copy"); }
   const word = button.querySelector("span");
   if (word) word.textContent = "Copied";
 }
