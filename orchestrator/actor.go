@@ -1,6 +1,9 @@
 package orchestrator
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // Actor is who asks for something, for the audit log.
 type Actor struct {
@@ -22,6 +25,12 @@ const (
 	ActorToken  = "token"
 	ActorSystem = "system"
 )
+
+// user is the actor's name without that of the token.
+func (a Actor) user() string {
+	name, _, _ := strings.Cut(a.Name, "/")
+	return name
+}
 
 type actorKey struct{}
 

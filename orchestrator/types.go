@@ -90,6 +90,7 @@ type Upload struct {
 	LeftOut      []string  `json:"left_out,omitempty" doc:"What data of the file belongs to another memory, a sentence for each piece"`
 	Detected     *Detected `json:"detected,omitempty" doc:"What the file says of itself, if its format is known"`
 	Duplicates   []string  `json:"duplicates,omitempty" doc:"Images that have the same content already"`
+	User         string    `json:"user,omitempty" doc:"Who uploaded it"`
 	CreatedAt    time.Time `json:"created_at" doc:"When it was uploaded"`
 	ExpiresAt    time.Time `json:"expires_at" doc:"When it is thrown away unless it has become an image"`
 }

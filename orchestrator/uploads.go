@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,10 @@ const UploadKept = 24 * time.Hour
 
 // uploadSweep is how often uploads that nobody used are looked for.
 const uploadSweep = time.Hour
+
+// maxWaiting is how many uploads of one user wait to become images: with one more, the
+// oldest is thrown away, so that uploads which nobody uses do not fill the disk.
+const maxWaiting = 16
 
 // uploadsPerPart is how many uploads one transaction throws away.
 const uploadsPerPart = 256
@@ -26,7 +31,8 @@ func (u *Upload) entries() []entry {
 }
 
 // StageUpload reads a file from r, flattens it, looks at what it says of itself
-// and keeps it for UploadKept, so that CreateImage can make an image of it. The
+// and keeps it for UploadKept, so that CreateImage can make an image of it; of the
+// uploads of one user, the oldest makes room for the seventeenth. The
 // only limit of its size is the server's; those of device types are looked at when
 // it becomes an image. Errors are those of UploadImage.
 func (s *Service) StageUpload(ctx context.Context, n NewUpload, r io.Reader) (Upload, error) {
@@ -35,12 +41,18 @@ func (s *Service) StageUpload(ctx context.Context, n NewUpload, r io.Reader) (Up
 	}
 	src := source{Reader: r, format: n.Format, name: n.FileName, limit: sizeLimit{s.maxImageSize, "the server"}}
 	var rec Upload
+	var displaced []string // SHA-256 of uploads that made room
 	err := s.receive(ctx, src, func(f *received) error {
 		_, err := s.commit(ctx, func(t *txn) error {
 			if err := t.once(ctx); err != nil {
 				return err
 			}
 			rec = f.upload(t.now)
+			rec.User = t.actor.user()
+			var err error
+			if displaced, err = t.makeRoom(rec.User); err != nil {
+				return err
+			}
 			same, err := sameContent(t, rec.SHA256, "")
 			if err != nil {
 				return err
@@ -56,8 +68,43 @@ func (s *Service) StageUpload(ctx context.Context, n NewUpload, r io.Reader) (Up
 	if err != nil {
 		return Upload{}, err
 	}
+	s.drop(ctx, displaced)
 	s.log.Info("file uploaded", slog.String("upload", rec.ID), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256))
 	return rec, nil
+}
+
+// makeRoom throws away the oldest upload of a user who has as many as may wait, and
+// returns the SHA-256 of what it was about. It reads all uploads.
+func (t *txn) makeRoom(user string) ([]string, error) {
+	var waiting []*Upload
+	if err := eachUpload(t, func(u *Upload) bool {
+		if u.User == user {
+			waiting = append(waiting, u)
+		}
+		return true
+	}); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(waiting, func(a, b *Upload) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	var sums []string
+	for _, u := range waiting[:max(0, len(waiting)-maxWaiting+1)] {
+		if err := errors.Join(remove(t, u), t.audit("delete", KindUpload, u.ID, u, nil)); err != nil {
+			return nil, err
+		}
+		sums = append(sums, u.SHA256)
+	}
+	return sums, nil
+}
+
+// drop removes bytes whose uploads are gone, unless something else has the same.
+func (s *Service) drop(ctx context.Context, sums []string) {
+	s.blobMu.Lock()
+	defer s.blobMu.Unlock()
+	for _, sum := range sums {
+		if err := s.dropUnused(context.WithoutCancel(ctx), sum); err != nil {
+			s.log.Warn("bytes that may be unused stay until the next start", slog.String("sha256", sum), slog.Any("error", err))
+		}
+	}
 }
 
 // upload is the record of what was received.
@@ -242,6 +289,17 @@ func (s *Service) sweepPart(ctx context.Context) (int, error) {
 
 func expiredUploads(r Reader, now time.Time) ([]*Upload, error) {
 	var expired []*Upload
+	err := eachUpload(r, func(rec *Upload) bool {
+		if !now.Before(rec.ExpiresAt) {
+			expired = append(expired, rec)
+		}
+		return len(expired) < uploadsPerPart
+	})
+	return expired, err
+}
+
+// eachUpload calls fn for every upload until it returns false.
+func eachUpload(r Reader, fn func(*Upload) bool) error {
 	var failed error
 	err := r.Scan(tableUploads, nil, nil, func(k, v []byte) bool {
 		rec := &Upload{}
@@ -249,10 +307,7 @@ func expiredUploads(r Reader, now time.Time) ([]*Upload, error) {
 			failed = fmt.Errorf("record %s %q does not decode: %w", tableUploads, k, failed)
 			return false
 		}
-		if !now.Before(rec.ExpiresAt) {
-			expired = append(expired, rec)
-		}
-		return len(expired) < uploadsPerPart
+		return fn(rec)
 	})
-	return expired, errors.Join(err, failed)
+	return errors.Join(err, failed)
 }

@@ -191,6 +191,38 @@ func TestUploadsExpire(t *testing.T) {
 }
 
 // TestUploadsSurviveARestart: the sweep of blobs leaves those of uploads.
+// TestUploadsThatNobodyUsesMakeRoom: what one user uploads and leaves does not fill the
+// disk, and takes nothing from anybody else.
+func TestUploadsThatNobodyUsesMakeRoom(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	by := func(name string) context.Context {
+		return orchestrator.WithActor(ctx, orchestrator.Actor{Name: name, Kind: orchestrator.ActorToken})
+	}
+	stage := func(name string, n int) orchestrator.Upload {
+		t.Helper()
+		return must[orchestrator.Upload](t)(e.StageUpload(by(name), orchestrator.NewUpload{Format: "binary"}, bytes.NewReader(fmt.Appendf(nil, "file %d", n))))
+	}
+	theirs := stage("bob", 0)
+	var mine []orchestrator.Upload
+	for i := range 40 {
+		mine = append(mine, stage([]string{"ann", "ann/ci"}[i%2], i))
+	}
+	for i, u := range mine {
+		if _, err := e.Upload(ctx, u.ID); (err == nil) != (i >= 24) {
+			t.Errorf("upload %d of 40: %v", i, err)
+		}
+	}
+	if u := must[orchestrator.Upload](t)(e.Upload(ctx, theirs.ID)); u.User != "bob" {
+		t.Errorf("%+v", u)
+	}
+	n := 0
+	e.ok(e.blobs.List(ctx, func(string, int64) bool { n++; return true }))
+	if n != 17 {
+		t.Errorf("%d files are on the disk, want 17", n)
+	}
+}
+
 func TestUploadsSurviveARestart(t *testing.T) {
 	e := newEnv(t)
 	e.fleet(0)
