@@ -85,20 +85,18 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 
 func (p *program) bridgeAdd() *cobra.Command {
 	var devices []string
-	cmd := p.createCommand("add ID --device ID", "Let a bridge act for devices; prints its password, once", oneArg("its id"),
+	var file string
+	cmd := p.createCommand("add ID --device ID [--out FILE]", "Let a bridge act for devices; prints its password, once", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if len(devices) == 0 {
 				return usagef("bridge add: name the devices that the bridge acts for with --device")
 			}
-			b, err := c.CreateBridge(cmd.Context(), args[0], devices)
-			if err != nil {
-				return err
-			}
-			return p.show(b, func(w io.Writer) {
-				fmt.Fprintf(w, "Bridge %s added for %d devices.\n", args[0], len(devices))
-				credentials(w, b.Username, b.Password)
+			return p.keep(file, fmt.Sprintf("Bridge %s added for %s.", args[0], count(len(devices), "device")), func() (issued, error) {
+				b, err := c.CreateBridge(cmd.Context(), args[0], devices)
+				return bridgeCredentials{b}, err
 			})
 		})
+	intoFile(cmd, &file, "; davit bridge takes it as --password-file")
 	cmd.Flags().StringArrayVar(&devices, "device", nil, "device that the bridge acts for (required); repeatable")
 	return cmd
 }
@@ -150,12 +148,12 @@ func (p *program) bridgeChange() *cobra.Command {
 }
 
 func (p *program) bridgeRotate() *cobra.Command {
-	return p.apiCommand("rotate ID", "Give a bridge a new password; the old one ends at once", oneArg("its id"),
+	var file string
+	return intoFile(p.apiCommand("rotate ID [--out FILE]", "Give a bridge a new password; the old one ends at once", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			b, err := c.RotateBridge(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return p.show(b, func(w io.Writer) { credentials(w, b.Username, b.Password) })
-		})
+			return p.keep(file, "", func() (issued, error) {
+				b, err := c.RotateBridge(cmd.Context(), args[0])
+				return bridgeCredentials{b}, err
+			})
+		}), &file, "; davit bridge takes it as --password-file")
 }

@@ -16,35 +16,37 @@ import (
 func (p *program) deviceCommand() *cobra.Command {
 	return p.parent("device", "Devices: a module and its host MCU",
 		p.deviceAdd(), p.deviceImport(), p.deviceList(), p.deviceShow(), p.deviceExecutions(), p.deviceChange(),
-		p.apiCommand("rotate ID", "Give a device a new password; the old one ends at once", oneArg("its id"),
-			func(cmd *cobra.Command, c *client.Client, args []string) error {
-				cred, err := c.RotateCredentials(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				return p.show(newCredentials(cred), func(w io.Writer) { credentials(w, cred.Username, cred.Password) })
-			}),
+		p.deviceRotate(),
 		p.removeCommand("a device and its credentials", (*client.Client).DeleteDevice),
 	)
 }
 
+func (p *program) deviceRotate() *cobra.Command {
+	var file string
+	return intoFile(p.apiCommand("rotate ID [--out FILE]", "Give a device a new password; the old one ends at once", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			return p.keep(file, "", func() (issued, error) {
+				cred, err := c.RotateCredentials(cmd.Context(), args[0])
+				return newCredentials(cred), err
+			})
+		}), &file, "")
+}
+
 func (p *program) deviceAdd() *cobra.Command {
 	var in orchestrator.NewDevice
-	cmd := p.createCommand("add ID --type TYPE", "Add a device; prints its password, once", oneArg("its id"),
+	var file string
+	cmd := p.createCommand("add ID --type TYPE [--out FILE]", "Add a device; prints its password, once", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if in.Type == "" {
 				return usagef("device add: name the device's type with --type")
 			}
 			in.ID = args[0]
-			d, err := c.CreateDevice(cmd.Context(), in)
-			if err != nil {
-				return err
-			}
-			return p.show(newCredentials(d), func(w io.Writer) {
-				fmt.Fprintf(w, "Device %s added.\n", in.ID)
-				credentials(w, d.Username, d.Password)
+			return p.keep(file, "Device "+in.ID+" added.", func() (issued, error) {
+				cred, err := c.CreateDevice(cmd.Context(), in)
+				return newCredentials(cred), err
 			})
 		})
+	intoFile(cmd, &file, "")
 	cmd.Flags().StringVar(&in.Type, "type", "", "device type (required)")
 	cmd.Flags().StringToStringVar(&in.Labels, "label", nil, "label NAME=VALUE; repeatable")
 	return cmd
@@ -156,29 +158,6 @@ func (p *program) deviceChange() *cobra.Command {
 	cmd.Flags().StringToStringVar(&set, "label", nil, "label NAME=VALUE to add or change; repeatable")
 	cmd.Flags().StringArrayVar(&drop, "remove-label", nil, "name of a label to take away; repeatable")
 	return cmd
-}
-
-// deviceCredentials is what device add and device rotate print.
-type deviceCredentials struct {
-	ID       string `json:"id"`
-	Type     string `json:"type"`
-	Username string `json:"username"`
-	Password string `json:"password,omitempty"`
-	Note     string `json:"note,omitempty"`
-}
-
-func newCredentials(d client.DeviceCredentials) deviceCredentials {
-	return deviceCredentials{d.Device.ID, d.Device.Type, d.Username, d.Password, d.Note}
-}
-
-// credentials prints a generated password: the only time that it is seen.
-func credentials(w io.Writer, username, password string) {
-	if password == "" {
-		fmt.Fprintln(w, "This was done before with the same idempotency key; the password was shown then. The rotate command makes a new one.")
-		return
-	}
-	fields(w, "username", username, "password", password)
-	fmt.Fprintln(w, "The password is shown this once; the service keeps only its hash.")
 }
 
 func yesNo(b bool) string {

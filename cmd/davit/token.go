@@ -35,6 +35,9 @@ func (p *program) tokenCreate() *cobra.Command {
 			if out == nil {
 				return p.show(t, func(w io.Writer) { tokenCreated(w, t) })
 			}
+			if t.Secret == "" {
+				return fmt.Errorf("%s is not written: token %s was created before with the same idempotency key, and its secret was shown then; revoke it and create another", file, t.ID)
+			}
 			if _, err := out.fill(strings.NewReader(t.Secret + "\n")); err != nil {
 				return fmt.Errorf("token %s is created, but its secret is not kept; revoke it and create another: %w", t.ID, err)
 			}
