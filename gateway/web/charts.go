@@ -62,12 +62,16 @@ type Tally struct {
 // Ended is how many have ended, however.
 func (t Tally) Ended() int { return t.Succeeded + t.Failed + t.Canceled }
 
-// Percent is the share that has ended, rounded down so that 100 means all.
+// Percent is the share that has ended: 100 means all of them, and 0 none.
 func (t Tally) Percent() int {
 	if t.Targets == 0 {
 		return 0
 	}
-	return t.Ended() * 100 / t.Targets
+	share := t.Ended() * 100 / t.Targets
+	if t.Ended() > 0 {
+		return max(share, 1)
+	}
+	return share
 }
 
 // Words says the same in a sentence.

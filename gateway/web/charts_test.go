@@ -106,3 +106,11 @@ func TestEveryCauseIsExplained(t *testing.T) {
 		t.Error("an unknown cause has no title")
 	}
 }
+
+func TestPercentIsNeverNothingOrAllTooSoon(t *testing.T) {
+	for _, c := range []struct{ ended, targets, want int }{{0, 0, 0}, {0, 1000, 0}, {1, 1002, 1}, {500, 1000, 50}, {1001, 1002, 99}, {3, 3, 100}} {
+		if got := (Tally{Targets: c.targets, Succeeded: c.ended}).Percent(); got != c.want {
+			t.Errorf("%d of %d: %d %%, want %d %%", c.ended, c.targets, got, c.want)
+		}
+	}
+}

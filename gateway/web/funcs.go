@@ -59,7 +59,7 @@ func timeElement(t, now time.Time) template.HTML {
 	if t.IsZero() {
 		return `<span class="muted">never</span>`
 	}
-	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`, //nolint:gosec // made of a time only
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`, // made of a time only
 		t.UTC().Format(time.RFC3339), t.UTC().Format("2 Jan 2006, 15:04:05 UTC"), relative(now.Sub(t), t)))
 }
 

@@ -32,7 +32,7 @@ type chromium struct {
 	missing string // why there is none
 }
 
-var shared chromium //nolint:gochecknoglobals // one browser for all tests, ended by TestMain
+var shared chromium // one browser for all tests, ended by TestMain
 
 func TestMain(m *testing.M) {
 	code := m.Run()
