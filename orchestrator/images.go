@@ -57,7 +57,7 @@ func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Ima
 func (n NewImage) record() Image {
 	return Image{
 		ID: newID("img-"), ImageType: n.ImageType, DeviceTypes: sorted(n.DeviceTypes), Version: n.Version,
-		MinVersion: n.MinVersion, Description: n.Description, Tags: sorted(n.Tags), FileName: n.FileName,
+		Name: n.Name, MinVersion: n.MinVersion, Description: n.Description, Tags: sorted(n.Tags), FileName: n.FileName,
 	}
 }
 
@@ -167,6 +167,7 @@ func imageAction(old, rec *Image) string {
 }
 
 func (p ImagePatch) apply(t *txn, rec *Image) {
+	set(&rec.Name, p.Name)
 	set(&rec.Version, p.Version)
 	set(&rec.MinVersion, p.MinVersion)
 	set(&rec.Description, p.Description)

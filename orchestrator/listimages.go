@@ -113,7 +113,7 @@ func (l *imageListing) matches(m *Image) bool {
 
 // mentions says whether the image's texts hold a text in lower case.
 func (m *Image) mentions(text string) bool {
-	return slices.ContainsFunc(append([]string{m.Version, m.Description, m.FileName}, m.Tags...), func(s string) bool {
+	return slices.ContainsFunc(append([]string{m.Name, m.Version, m.Description, m.FileName}, m.Tags...), func(s string) bool {
 		return strings.Contains(strings.ToLower(s), text)
 	})
 }

@@ -109,6 +109,24 @@ func subset(t *rapid.T, list []string, least int) []string {
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(list), least, len(list), rapid.ID[string]).Draw(t, "subset")
 }
 
+func TestImagesHaveNames(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.fleet(1)
+	m := e.image("2", content(10, 1), func(n *orchestrator.NewImage) { n.Name = "Pump control" })
+	if got, _, err := e.Images(ctx, orchestrator.ImageFilter{Text: "p CONT"}, orchestrator.Page{}); err != nil || len(got) != 1 || got[0].Name != "Pump control" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{strings.Repeat("x", 129), "a\nb", "\xff"} {
+		_, err := e.UpdateImage(ctx, m.ID, orchestrator.ImagePatch{Name: &bad})
+		e.wants(err, orchestrator.ErrInvalid, "name")
+	}
+	m = must[orchestrator.Image](t)(e.UpdateImage(ctx, m.ID, orchestrator.ImagePatch{Name: ptr("Pumps")}))
+	if m.Name != "Pumps" || m.Revision != 2 {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestCursorsOfImagesStay: a cursor goes on where it was though images come and
 // go, its own among them, and means the same in every listing.
 func TestCursorsOfImagesStay(t *testing.T) {

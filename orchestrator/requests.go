@@ -99,6 +99,7 @@ type NewImage struct {
 	ImageType   string   `json:"image_type" doc:"The category of firmware"`
 	DeviceTypes []string `json:"device_types" doc:"The device types that the image fits"`
 	Version     string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	Name        string   `json:"name,omitempty" doc:"What people call the firmware, without its version, at most 128 bytes; none means the image type"`
 	MinVersion  string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
 	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Tags        []string `json:"tags,omitempty" doc:"Words to find the image by"`
@@ -110,6 +111,7 @@ type NewImage struct {
 // version and min version) never changes once a job has used it.
 type ImagePatch struct {
 	Precondition
+	Name        *string   `json:"name,omitempty" doc:"What people call the firmware, without its version"`
 	Version     *string   `json:"version,omitempty" doc:"The version that the host MCU reports; refused once a job has used the image"`
 	MinVersion  *string   `json:"min_version,omitempty" doc:"The exact version that has to be running; refused once a job has used the image"`
 	DeviceTypes *[]string `json:"device_types,omitempty" doc:"Replaces the device types that the image fits"`
@@ -129,7 +131,7 @@ type ImageFilter struct {
 	ImageType  string
 	DeviceType string
 	Tag        string
-	// Text is looked for in version, description, file name and tags, whatever the case.
+	// Text is looked for in name, version, description, file name and tags, whatever the case.
 	Text string
 	// Archived lists archived images instead of the others.
 	Archived bool

@@ -48,6 +48,7 @@ type Image struct {
 	ImageType    string   `json:"image_type" doc:"The category of firmware"`
 	DeviceTypes  []string `json:"device_types" doc:"The device types that the image fits"`
 	Version      string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	Name         string   `json:"name,omitempty" doc:"What people call the firmware, without its version; none means the image type"`
 	MinVersion   string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
 	Description  string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Tags         []string `json:"tags,omitempty" doc:"Words to find the image by"`

@@ -228,7 +228,7 @@ func (n NewImage) validate() error {
 	if err := checkVersions(&n.Version, &n.MinVersion); err != nil {
 		return err
 	}
-	if err := checkText("description", n.Description, maxDescription, true); err != nil {
+	if err := checkNames(&n.Name, &n.Description); err != nil {
 		return err
 	}
 	if err := distinctIDs("tags", n.Tags, maxTags); err != nil {
@@ -253,7 +253,7 @@ func (p ImagePatch) validate() error {
 			return err
 		}
 	}
-	return checkNames(nil, p.Description)
+	return checkNames(p.Name, p.Description)
 }
 
 func (n NewUpload) validate() error {

@@ -38,7 +38,7 @@ func (p *program) imageList() *cobra.Command {
 	f.StringVar(&filter.ImageType, "image-type", "", "only images of this type")
 	f.StringVar(&filter.DeviceType, "device-type", "", "only images that fit this device type")
 	f.StringVar(&filter.Tag, "tag", "", "only images with this tag")
-	f.StringVar(&filter.Text, "text", "", "only images with this text in their version, description, file name or tags")
+	f.StringVar(&filter.Text, "text", "", "only images with this text in their name, version, description, file name or tags")
 	f.BoolVar(&filter.Archived, "archived", false, "the archived images instead of the others")
 	return cmd
 }
@@ -54,7 +54,7 @@ func (p *program) imageShow() *cobra.Command {
 }
 
 func imageFields(w io.Writer, i orchestrator.Image) {
-	all := []string{"id", i.ID, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
+	all := []string{"id", i.ID, "name", i.Name, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
 		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", exactSize(i.Size),
 		"sha-256", i.SHA256, "format", i.Format, "start address", address(i.StartAddress), "entry address", address(i.EntryAddress),
 		"file", i.FileName}
@@ -133,14 +133,14 @@ func (p *program) imageDownload() *cobra.Command {
 }
 
 func (p *program) imageChange() *cobra.Command {
-	var version, minVersion, description string
+	var name, version, minVersion, description string
 	var types, tags []string
 	var archive, restore bool
 	cmd := p.editCommand("change ID [flags]", "Change what is known of an image, archive it or bring it back", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
 			types, tags = words(types), words(tags)
 			patch := orchestrator.ImagePatch{
-				Version: given(cmd, "version", &version), MinVersion: given(cmd, "min-version", &minVersion), Description: given(cmd, "description", &description),
+				Name: given(cmd, "name", &name), Version: given(cmd, "version", &version), MinVersion: given(cmd, "min-version", &minVersion), Description: given(cmd, "description", &description),
 				DeviceTypes: given(cmd, "device-type", &types), Tags: given(cmd, "tag", &tags),
 			}
 			if archive || restore {
@@ -165,6 +165,7 @@ func (p *program) imageChange() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&version, "version", "", "version that the host MCU reports; not once a job has used the image")
 	f.StringVar(&minVersion, "min-version", "", "the exact version that must be running, '' for any; not once a job has used the image")
+	f.StringVar(&name, "name", "", "what people call the firmware, without its version")
 	f.StringVar(&description, "description", "", "what the image brings")
 	f.StringArrayVar(&types, "device-type", nil, "device type that the image fits, in place of those that it has; repeatable")
 	f.StringArrayVar(&tags, "tag", nil, "tag, in place of those that it has, '' for none; repeatable")

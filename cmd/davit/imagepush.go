@@ -56,6 +56,7 @@ one that the file names. With --check the file is only looked at: nothing is kep
 	f.StringVar(&in.ImageType, "image-type", "", "image type (required)")
 	f.StringArrayVar(&in.DeviceTypes, "device-type", nil, "device type that the image fits (required); repeatable")
 	f.StringVar(&in.Version, "version", "", "version that the host MCU reports when it runs the image (default: the one that the file names)")
+	f.StringVar(&in.Name, "name", "", "what people call the firmware, without its version (default: its image type)")
 	f.StringVar(&in.MinVersion, "min-version", "", "the exact version that must be running for the image to be deployed")
 	f.StringVar(&in.Description, "description", "", "what the image brings")
 	f.StringArrayVar(&in.Tags, "tag", nil, "tag; repeatable")

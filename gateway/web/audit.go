@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -135,7 +136,7 @@ func objectName(e orchestrator.AuditEntry) string {
 	}
 	switch {
 	case e.Kind == orchestrator.KindImage && r.Version != "":
-		return r.ImageType + " " + r.Version
+		return cmp.Or(r.Name, r.ImageType) + " " + r.Version
 	case e.Kind == orchestrator.KindToken && r.Name != "":
 		return r.Name
 	case e.Kind == orchestrator.KindUpload && r.FileName != "":

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -304,5 +305,6 @@ func prettyJSON(v any) (string, error) {
 	return string(b), err
 }
 
-// imageTitle is how people call an image: "application 2.1.0".
-func imageTitle(i orchestrator.Image) string { return i.ImageType + " " + i.Version }
+// imageTitle is how people call an image: by its name or, failing that, by its
+// type, and its version: "Heating control 2.1.0", "application 2.1.0".
+func imageTitle(i orchestrator.Image) string { return cmp.Or(i.Name, i.ImageType) + " " + i.Version }

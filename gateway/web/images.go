@@ -132,7 +132,7 @@ func (v *visit) editImage() error {
 	if err != nil {
 		return err
 	}
-	f := newForm("version", m.Version, "min_version", m.MinVersion, "description", m.Description, "revision", fmt.Sprint(m.Revision))
+	f := newForm("name", m.Name, "version", m.Version, "min_version", m.MinVersion, "description", m.Description, "revision", fmt.Sprint(m.Revision))
 	f.Values["tag"] = slices.Clone(m.Tags)
 	f.Values["device_type"] = slices.Clone(m.DeviceTypes)
 	f.Values.Set("tags", joinWords(m.Tags))
@@ -176,7 +176,7 @@ func (v *visit) changeImage() error {
 	if types == nil {
 		types = []string{}
 	}
-	patch := orchestrator.ImagePatch{Precondition: f.Precondition(), Description: f.Ptr("description"), Tags: &tags, DeviceTypes: &types}
+	patch := orchestrator.ImagePatch{Precondition: f.Precondition(), Name: f.Ptr("name"), Description: f.Ptr("description"), Tags: &tags, DeviceTypes: &types}
 	// Both are read-only once a job has used the image, and then come as they were.
 	if version := f.Get("version"); version != m.Version {
 		patch.Version = &version

@@ -282,7 +282,7 @@ func (v *visit) uploadTypes(u orchestrator.Upload, f *form) error {
 
 // carried are the fields of step 2 that step 3 sends along.
 func carried() []string {
-	return []string{"upload", "image_type", "version", "min_version", "description", "tags"}
+	return []string{"upload", "image_type", "name", "version", "min_version", "description", "tags"}
 }
 
 // differs says that the file names another version than was typed.
@@ -308,7 +308,7 @@ func (v *visit) createImage() error {
 		return v.uploadTypes(u, f)
 	}
 	m, err := v.service.CreateImage(v.ctx(), u.ID, orchestrator.NewImage{
-		ImageType: f.Get("image_type"), DeviceTypes: types, Version: f.Get("version"), MinVersion: f.Get("min_version"),
+		ImageType: f.Get("image_type"), DeviceTypes: types, Name: f.Get("name"), Version: f.Get("version"), MinVersion: f.Get("min_version"),
 		Description: f.Get("description"), Tags: f.Words("tags"), FileName: u.FileName,
 	})
 	if err == nil {

@@ -147,8 +147,8 @@ func TestWizardKeepsWhatWasTyped(t *testing.T) {
 	if _, page := step("image_type", "graphics", "version", "1.0"); !strings.Contains(page, "No device type takes graphics") {
 		t.Error("nobody takes it, and the page does not say so")
 	}
-	code, page := step("image_type", "application", "version", "1.0", "description", `a "quoted" text`)
-	if code != http.StatusOK || !strings.Contains(page, "the image is larger") || !strings.Contains(page, "a &#34;quoted&#34; text") {
+	code, page := step("image_type", "application", "name", "Pump control", "version", "1.0", "description", `a "quoted" text`)
+	if code != http.StatusOK || !strings.Contains(page, "Pump control") || !strings.Contains(page, "the image is larger") || !strings.Contains(page, "a &#34;quoted&#34; text") {
 		t.Errorf("step 3: %d", code)
 	}
 	// What the last step is refused for comes back where it can be mended.
@@ -156,13 +156,16 @@ func TestWizardKeepsWhatWasTyped(t *testing.T) {
 	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), `name="tags"`) || !strings.Contains(w.Body.String(), "field-error") {
 		t.Errorf("a bad tag: %d", w.Code)
 	}
-	w = r.post(people.RoleDeveloper, "/new/image/create", "upload", u.ID, "image_type", "application", "version", "1.0", "tags", "a b, c", "device_type", "large")
+	w = r.post(people.RoleDeveloper, "/new/image/create", "upload", u.ID, "image_type", "application", "name", "Pump control", "version", "1.0", "tags", "a b, c", "device_type", "large")
 	if w.Code != http.StatusSeeOther {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	m := must[orchestrator.Image](t)(r.Image(background, strings.TrimPrefix(w.Header().Get("Location"), "/images/")))
-	if m.Version != "1.0" || strings.Join(m.Tags, " ") != "a b c" || m.FileName != "a.bin" {
+	if m.Name != "Pump control" || m.Version != "1.0" || strings.Join(m.Tags, " ") != "a b c" || m.FileName != "a.bin" {
 		t.Errorf("%+v", m)
+	}
+	if w := r.get(people.RoleViewer, "/images/"+m.ID); !strings.Contains(w.Body.String(), "Pump control 1.0</h1>") {
+		t.Error("the image is not called by its name")
 	}
 	if w := r.get(people.RoleDeveloper, uploadPath+"?upload="+u.ID); !strings.Contains(w.Body.String(), "This upload is gone") {
 		t.Error("a used upload is offered again")

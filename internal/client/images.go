@@ -14,7 +14,7 @@ import (
 // is called with the number of bytes sent so far as they are sent.
 func (c *Client) UploadImage(ctx context.Context, n orchestrator.NewImage, r io.Reader, progress ...func(sent int64)) (orchestrator.Image, error) {
 	query := url.Values{"image_type": {n.ImageType}, "device_type": n.DeviceTypes, "version": {n.Version}, "tag": n.Tags}
-	set(query, "min_version", n.MinVersion, "description", n.Description, "file_name", n.FileName, "format", n.Format)
+	set(query, "name", n.Name, "min_version", n.MinVersion, "description", n.Description, "file_name", n.FileName, "format", n.Format)
 	return upload[orchestrator.Image](ctx, c, query, r, progress, "images")
 }
 
