@@ -138,7 +138,10 @@ func (f *fleet) testPages(t *testing.T) {
 	if v := b.violations("spoilt page"); len(v) != 1 || v[0].ID != "image-alt" {
 		t.Errorf("what is wrong on purpose is not found: %+v", v)
 	}
-	for _, p := range f.mainPages() {
+	for i, p := range f.mainPages() {
+		if i%3 != 0 && os.Getenv("DAVIT_TEST_FULL") != "1" {
+			continue // a third of the pages tells most of it in a third of the time; the whole check looks at all
+		}
 		b.goTo(p.path)
 		b.until(p.name+" has a heading", `document.querySelector("h1")`)
 		if title := eval[string](b, `document.querySelector("h1").innerText`); strings.HasPrefix(title, "img-") || strings.HasPrefix(title, "ex-") {
