@@ -307,7 +307,10 @@ func TestBrokerComesBack(t *testing.T) {
 		OnConnected: func(context.Context) { connected <- struct{}{} }})
 	<-connected
 	b.Stop(t)
-	eventually(t, func() bool { return s.Health(t.Context()) != nil })
+	// Each link notices by itself; until then a chunk is written to a dead connection without an error.
+	eventually(t, func() bool {
+		return s.Health(t.Context()) != nil && errors.Is(s.Chunk(t.Context(), "pump-7", []byte("x")), gateway.ErrDisconnected)
+	})
 	begin := time.Now()
 	if err := s.Offer(t.Context(), "pump-7", offer()); !errors.Is(err, gateway.ErrDisconnected) {
 		t.Errorf("an offer without a broker: %v", err)
