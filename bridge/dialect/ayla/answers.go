@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"time"
 
+	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
 )
 
 // status takes a STAT of the MCU.
-func (s *session) status(code tlv.Code) {
+func (s *machine) status(code tlv.Code) {
 	u := s.u
 	if u == nil {
 		return
@@ -17,7 +18,7 @@ func (s *session) status(code tlv.Code) {
 	switch u.phase {
 	case phaseCheck, phaseBoot:
 		switch {
-		case code == tlv.CodeOK && !u.sameAt.IsZero():
+		case code == tlv.CodeOK && u.Same():
 			s.same() // it is content, so no complaint will follow
 		case code != tlv.CodeOK && !s.bootAgain(code):
 			s.failed(code, "instead of booting the image")
@@ -37,9 +38,9 @@ func (s *session) status(code tlv.Code) {
 
 // bootAgain begins the leg anew if an MCU that has restarted may never have
 // heard BOOT, because another reset came first. CodeBoot says that it has.
-func (s *session) bootAgain(code tlv.Code) bool {
+func (s *machine) bootAgain(code tlv.Code) bool {
 	u := s.u
-	if u.phase != phaseBoot || !u.back || u.bootSure || code == tlv.CodeBoot || u.reboots >= maxReboots {
+	if u.phase != phaseBoot || !u.Back || u.bootSure || code == tlv.CodeBoot || u.reboots >= session.MaxReboots {
 		return false
 	}
 	u.reboots++
@@ -47,7 +48,7 @@ func (s *session) bootAgain(code tlv.Code) bool {
 	return true
 }
 
-func (s *session) loadStatus(code tlv.Code) {
+func (s *machine) loadStatus(code tlv.Code) {
 	u := s.u
 	switch code {
 	case tlv.CodeOK:
@@ -65,7 +66,7 @@ func (s *session) loadStatus(code tlv.Code) {
 }
 
 // refused takes a non-zero answer to the offer.
-func (s *session) refused(code tlv.Code) {
+func (s *machine) refused(code tlv.Code) {
 	u := s.u
 	switch {
 	case code == tlv.CodeBoot && u.reboots > 0:
@@ -85,15 +86,15 @@ func (s *session) refused(code tlv.Code) {
 		u.nextOffer = s.now.Add(min(pause, s.cfg.OfferInterval))
 	case tlv.CodeAlready:
 		u.phase, u.refusal = phaseAlready, code
-		u.deadline = s.now.Add(min(u.VersionTimeout, alreadyWait))
-		s.property(u.VersionProperty).want = true
+		u.Deadline = s.now.Add(min(u.VersionTimeout, alreadyWait))
+		s.asks.Of(u.VersionProperty).Want = true
 	default:
 		s.rejected(code)
 	}
 }
 
 // refusedPacket takes a NAK of the MCU to one of our control packets.
-func (s *session) refusedPacket(req uint16, code tlv.Code) {
+func (s *machine) refusedPacket(req uint16, code tlv.Code) {
 	u := s.u
 	if u == nil {
 		return
@@ -109,17 +110,16 @@ func (s *session) refusedPacket(req uint16, code tlv.Code) {
 }
 
 // runs takes what the MCU says that it runs.
-func (s *session) runs(version string) {
+func (s *machine) runs(version string) {
 	u := s.u
-	u.version = version
+	u.HostVersion = version
 	match := version == u.Version
 	switch u.phase {
 	case phaseCheck:
-		switch {
-		case match && u.tells():
+		if match && u.Tells(u.Version) {
 			s.succeed()
-		case u.oldAt.IsZero():
-			u.oldAt = s.now
+		} else {
+			u.SawOld(s.now)
 		}
 	case phaseAsk:
 		if match {
@@ -142,72 +142,63 @@ func (s *session) runs(version string) {
 	}
 }
 
-func (s *session) already() {
+func (s *machine) already() {
 	u := s.u
 	said := "it has not reported a version"
-	if u.version != "" {
-		said = fmt.Sprintf("it reports version %q", u.version)
+	if u.HostVersion != "" {
+		said = fmt.Sprintf("it reports version %q", u.HostVersion)
 	}
-	s.end(schemas.StateRejected, schemas.CauseAlready, tlv.CodeAlready,
-		fmt.Sprintf("The host MCU says that it runs version %q already, but %s.", u.Version, said))
+	r := session.Rejected(schemas.CauseAlready, "The host MCU says that it runs version %q already, but %s.", u.Version, said)
+	r.Code = int(tlv.CodeAlready)
+	s.end(r)
 }
 
 // booted takes the version that is reported after BOOT.
-func (s *session) booted(match bool) {
+func (s *machine) booted(match bool) {
 	u := s.u
 	switch {
-	case match && u.tells():
+	case match && u.Tells(u.Version):
 		s.succeed()
-	case match && u.back:
-		if u.sameAt.IsZero() {
-			u.sameAt = s.now
-		}
+	case match && u.Back:
+		u.SawSame(s.now)
 	case match:
 		// The same version as before the update proves nothing until the MCU has restarted.
-	case u.back:
-		if u.oldAt.IsZero() {
-			u.oldAt = s.now
-		}
+	case u.Back:
+		u.SawOld(s.now)
 	case u.bootLost:
 		// The line is there, the MCU runs on, and BOOT was never acknowledged.
 		u.bootLost = false
-		if u.restarts++; u.restarts <= maxRestarts {
-			u.boot = true
-		}
+		u.boot = u.Again()
 	}
 }
-
-// tells says whether a report of the image's version is proof by itself. For a
-// forced update it is only if another version ran before.
-func (u *update) tells() bool { return !u.Force || u.before != "" && u.before != u.Version }
 
 // same ends an update after which the MCU restarted and runs a version that may
 // be the one of before. No complaint came with it; what is left to know is that
 // BOOT was heard, or else the restart had another reason.
-func (s *session) same() {
+func (s *machine) same() {
 	switch {
 	case s.u.bootSure:
 		s.succeed()
 	case !s.bootAgain(tlv.CodeOK):
-		s.end(schemas.StateFailed, schemas.CauseBoot, 0,
-			fmt.Sprintf("The host MCU ran version %q before, restarted without having acknowledged that it should boot the image, and reports the same version.", s.u.Version))
+		s.end(session.Failed(schemas.CauseBoot,
+			"The host MCU ran version %q before, restarted without having acknowledged that it should boot the image, and reports the same version.", s.u.Version))
 	}
 }
 
 // mcuRestarted takes note that the MCU has restarted during an update, with
 // packet p as its first word, and says whether p is still to be handled.
-func (s *session) mcuRestarted(p tlv.Packet) bool {
+func (s *machine) mcuRestarted(p tlv.Packet) bool {
 	u := s.u
 	switch u.phase {
 	case phaseCheck:
-		u.oldAt = time.Time{}
+		u.Clear()
 	case phaseOffer:
 		if p.Op != tlv.OpOTA && p.Op != tlv.OpOTAStat {
 			u.offer = true // what was offered to the MCU before is forgotten
 		}
 	case phaseAccepted:
 		if p.Op != tlv.OpOTA {
-			u.goAt = time.Time{}
+			u.GoAt = time.Time{}
 		}
 	case phaseLoad, phaseVerdict:
 		s.again(tlv.CodeOK, fmt.Sprintf("the host MCU restarted at byte %d", u.acked))
@@ -220,35 +211,28 @@ func (s *session) mcuRestarted(p tlv.Packet) bool {
 }
 
 // bootRestart takes note that the MCU restarted after it was told to boot.
-func (s *session) bootRestart() {
+func (s *machine) bootRestart() {
 	u := s.u
-	u.back, u.boot, u.bootSent, u.oldAt, u.sameAt = true, false, true, time.Time{}, time.Time{}
-	if u.deadline = s.now.Add(u.VersionTimeout); u.deadline.After(u.lastWord) {
-		u.deadline = u.lastWord // an image that starts over and over and says no version
-	}
-	u.probeAt = s.now.Add(probeEvery)
-	s.property(u.VersionProperty).want = true
+	u.boot, u.bootSent = false, true
+	u.Restart(s.now)
+	// An image that starts over and over and says no version has no more than the boot's last word.
+	u.Deadline = session.Earliest(u.LastWord, s.now.Add(u.VersionTimeout))
+	s.asks.Of(u.VersionProperty).Want = true
 }
 
 // probe asks for the version now, and again after a while.
-func (s *session) probe() {
-	s.property(s.u.VersionProperty).want = true
-	s.u.probeAt = s.now.Add(probeEvery)
+func (s *machine) probe() {
+	s.asks.Of(s.u.VersionProperty).Want = true
+	s.u.ProbeAt = s.now.Add(session.ProbeEvery)
 }
 
 // wakeAt is when due has something to do, the zero time for never.
-func (s *session) wakeAt() time.Time {
+func (s *machine) wakeAt() time.Time {
 	u := s.u
 	if u == nil || u.phase == phaseLoad || u.phase == phaseAccepted {
 		return time.Time{}
 	}
-	at := u.deadline
-	for _, t := range []time.Time{u.nextOfferAt(), u.nextProbe(), u.verdictOnOld(), u.verdictOnSame()} {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
-	}
-	return at
+	return session.Earliest(u.Deadline, u.nextOfferAt(), u.nextProbe(), u.verdictOnOld(), u.verdictOnSame())
 }
 
 func (u *update) nextOfferAt() time.Time {
@@ -260,20 +244,18 @@ func (u *update) nextOfferAt() time.Time {
 
 func (u *update) nextProbe() time.Time {
 	if u.phase == phaseCheck || u.phase == phaseBoot && u.bootSent {
-		return u.probeAt
+		return u.ProbeAt
 	}
 	return time.Time{}
 }
 
 // verdictOnOld is when a report of the old version is taken for good.
 func (u *update) verdictOnOld() time.Time {
-	switch {
-	case u.oldAt.IsZero():
-		return time.Time{}
-	case u.phase == phaseCheck:
-		return u.oldAt.Add(settle)
-	case u.phase == phaseBoot:
-		return u.oldAt.Add(grace)
+	switch u.phase {
+	case phaseCheck:
+		return u.OldAfter(session.Settle)
+	case phaseBoot:
+		return u.OldAfter(session.Grace)
 	}
 	return time.Time{}
 }
@@ -281,66 +263,71 @@ func (u *update) verdictOnOld() time.Time {
 // verdictOnSame is when a report of a version that may have run before is
 // taken for good: an MCU that fell back says so after it.
 func (u *update) verdictOnSame() time.Time {
-	if u.phase != phaseBoot || u.sameAt.IsZero() {
+	if u.phase != phaseBoot {
 		return time.Time{}
 	}
-	return u.sameAt.Add(grace)
+	return u.SameAfter(session.Grace)
 }
 
-// passed says whether at is set and not in the future.
-func (s *session) passed(at time.Time) bool { return !at.IsZero() && !s.now.Before(at) }
-
 // due does what the clock asks for in the update.
-func (s *session) due() {
+func (s *machine) due() {
 	u := s.u
-	if u.phase == phaseLoad || u.phase == phaseAccepted {
-		return // the frame layer's patience and the bridge's image limit these
+	passed := func(at time.Time) bool { return session.Passed(at, s.now) }
+	switch u.phase {
+	case phaseLoad:
+		return // the frame layer's patience limits it
+	case phaseAccepted: // the bridge's patience with the image limits it
+		if u.HasImage() {
+			s.ready()
+		}
+		return
 	}
-	if s.passed(u.nextProbe()) {
+	if passed(u.nextProbe()) {
 		s.probe()
 	}
-	if s.passed(u.nextOfferAt()) {
+	if passed(u.nextOfferAt()) {
 		u.nextOffer, u.offer = time.Time{}, true
 	}
 	switch {
-	case s.passed(u.verdictOnOld()):
+	case passed(u.verdictOnOld()):
 		s.oldForGood()
-	case s.passed(u.verdictOnSame()):
+	case passed(u.verdictOnSame()):
 		s.same()
-	case s.passed(u.deadline):
+	case passed(u.Deadline):
 		s.late()
 	}
 }
 
-func (s *session) oldForGood() {
+func (s *machine) oldForGood() {
 	u := s.u
-	if u.phase == phaseCheck {
+	switch {
+	case u.phase == phaseCheck:
 		s.startOffer()
-		return
+	case !s.bootAgain(tlv.CodeOK):
+		s.end(u.FellBack(u.Version))
 	}
-	if s.bootAgain(tlv.CodeOK) {
-		return
-	}
-	s.end(schemas.StateFailed, schemas.CauseBoot, 0,
-		fmt.Sprintf("The host MCU restarted and runs version %q, not %q: it refused the image or fell back.", u.version, u.Version))
 }
 
 // late ends the phase whose time is over.
-func (s *session) late() {
+func (s *machine) late() {
 	u := s.u
 	switch u.phase {
 	case phaseCheck:
-		if u.good > 0 {
+		if u.Good > 0 {
 			s.startOffer() // it is there and does not say what it runs: its answer to the offer will
 			return
 		}
-		s.silence("since the bridge restarted, after it had been told to boot")
+		s.end(session.Silent("since the bridge restarted, after it had been told to boot"))
 	case phaseAsk:
 		s.startOffer() // its answer to that will tell
 	case phaseOffer:
-		s.unanswered()
+		if u.refusal != tlv.CodeOK {
+			s.rejected(u.refusal)
+			return
+		}
+		s.end(u.Unanswered("speed, parity and wiring"))
 	case phaseAlready:
-		if u.version == u.Version {
+		if u.HostVersion == u.Version {
 			s.succeed()
 			return
 		}
@@ -348,36 +335,24 @@ func (s *session) late() {
 	case phaseVerdict:
 		s.startBoot() // the flow chart's MCU, which says nothing
 	case phaseBoot:
-		switch {
-		case !u.sameAt.IsZero():
-			s.same()
-		case !u.oldAt.IsZero():
-			s.oldForGood()
-		case u.back:
-			s.silence("about its version after it restarted")
-		case u.version != "" && u.version != u.Version && u.good > 0 && !s.lost:
-			s.end(schemas.StateFailed, schemas.CauseBoot, 0,
-				fmt.Sprintf("The host MCU was told to boot version %q, did not restart and still runs %q.", u.Version, u.version))
-		default:
-			s.silence("since it was told to boot")
-		}
+		s.bootLate()
 	}
 }
 
-func (s *session) silence(since string) {
-	s.end(schemas.StateTimedOut, schemas.CauseTimeout, 0, "The host MCU was silent "+since+".")
-}
-
-func (s *session) unanswered() {
+// bootLate ends the wait for the booted version.
+func (s *machine) bootLate() {
 	u := s.u
 	switch {
-	case u.refusal != tlv.CodeOK:
-		s.rejected(u.refusal)
-	case u.good == 0:
-		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
-			fmt.Sprintf("The host MCU acknowledged nothing for %v (%d frames came in damaged); check its power and the line's speed, parity and wiring.", u.AnswerTimeout, u.bad))
+	case u.Same():
+		s.same()
+	case u.Old():
+		s.oldForGood()
+	case u.Back:
+		s.end(session.Silent("about its version after it restarted"))
+	case u.HostVersion != "" && u.HostVersion != u.Version && u.Good > 0 && !s.lost:
+		s.end(session.Failed(schemas.CauseBoot,
+			"The host MCU was told to boot version %q, did not restart and still runs %q.", u.Version, u.HostVersion))
 	default:
-		s.end(schemas.StateTimedOut, schemas.CauseTimeout, 0,
-			fmt.Sprintf("The host MCU did not answer the offer within %v.", u.AnswerTimeout))
+		s.end(session.Silent("since it was told to boot"))
 	}
 }

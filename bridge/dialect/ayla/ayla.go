@@ -1,14 +1,12 @@
 // Package ayla is the bridge's dialect for host MCUs that are built on the
 // published Ayla host library: the bridge plays the module of docs/wire.md.
 //
-// A session has one goroutine that owns all of its state, and two more that
-// only read from and write to the line; the line's kernel buffers and flow
-// control may block those, never the session. The frame layer is link, the
-// course of an update is update, the codec is schemas/tlv. In steady state, a
-// LOAD and its ack allocate nothing.
+// The machine is driven by package session, whose goroutine owns all of its
+// state. The frame layer is link, the course of an update is update, the codec is
+// schemas/tlv. In steady state, a LOAD and its ack allocate nothing.
 //
-// The package imports schemas, schemas/tlv and bridge/dialect. It opens no
-// port, stores nothing and logs nothing: that is the bridge's.
+// The package imports schemas, schemas/tlv, bridge/dialect and its session. It
+// opens no port, stores nothing and logs nothing: that is the bridge's.
 package ayla
 
 import (
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 )
 
 // Name is what the dialect is called in device types and hello messages.
@@ -58,5 +57,5 @@ func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events 
 	if len(cfg.VersionProperties) == 0 {
 		cfg.VersionProperties = []string{DefaultVersionProperty}
 	}
-	return newSession(line, cfg, events)
+	return session.New(line, newMachine(cfg, events))
 }

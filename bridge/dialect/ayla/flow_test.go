@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
 )
@@ -120,7 +121,7 @@ func TestMCUThatLostItsPlaceIsOfferedAgain(t *testing.T) {
 func TestMCUThatKeepsLosingItsPlace(t *testing.T) {
 	virtual(t, 1000, func(b *bench) {
 		b.begin()
-		for range maxRestarts {
+		for range session.MaxRestarts {
 			b.loadFrom(t, b.image, 0, 255)
 			b.stat(tlv.CodeInvalidOffset)
 			b.passLoads(t)
@@ -306,7 +307,7 @@ func TestResumeNotBooted(t *testing.T) {
 		began := time.Now()
 		b.version("1.0.0")
 		b.want(t, tlv.OpOTA)
-		if took := time.Since(began); took < settle {
+		if took := time.Since(began); took < session.Settle {
 			t.Errorf("offered after %v: it may be about to boot", took)
 		}
 	})

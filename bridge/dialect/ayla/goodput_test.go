@@ -1,10 +1,8 @@
 package ayla
 
 import (
-	"io"
 	"math"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"davit/bridge/dialect"
@@ -98,55 +96,38 @@ func TestGoodput(t *testing.T) {
 	}
 }
 
-// deadLine is a line that nothing goes over.
-type deadLine struct{ dec tlv.Decoder }
-
-func (*deadLine) Read([]byte) (int, error)    { return 0, io.EOF }
-func (*deadLine) Write(b []byte) (int, error) { return len(b), nil }
-func (*deadLine) Close() error                { return nil }
-
-// A LOAD and its ack allocate nothing, end to end through the session.
+// A LOAD and its ack allocate nothing, end to end through the machine.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // virtual time keeps timers from adding noise
-		image := make([]byte, 255*4000)
-		l := &deadLine{}
-		done := newRecorder()
-		s := newSession(l, dialect.Config{Baud: 4_000_000, OfferInterval: time.Hour}, done)
-		s.now = time.Now()
-		ready := make(chan struct{})
-		close(ready)
-		s.begin(dialect.Update{Version: newVersion, Size: uint64(len(image)), Image: zeros{}, Ready: ready, Reporter: quiet{}})
-		s.u.phase = phaseLoad
-		s.connect, s.feature = false, false
-		for i := range s.asks {
-			s.asks[i].want = false
-		}
-		var ack []byte
-		step := func() {
-			s.tick()
-			s.fill()
-			if b := s.link.write(s.now); b != nil {
-				l.dec.Feed(b)
-				for l.dec.Next() {
-					f, err := l.dec.Frame()
-					if err != nil || f.Type != tlv.FrameData {
-						t.Fatalf("frame %v, error %v", f, err)
-					}
-					ack, _ = tlv.AppendFrame(ack[:0], tlv.Frame{Type: tlv.FrameAck, Seq: f.Seq})
-				}
+	now := time.Unix(1000, 0)
+	var decoder tlv.Decoder
+	s := newMachine(dialect.Config{Baud: 4_000_000, OfferInterval: time.Hour}, newRecorder())
+	s.Begin(now)
+	ready := make(chan struct{})
+	close(ready)
+	s.Order(&dialect.Update{Version: newVersion, Size: 255 * 4000, Image: zeros{}, Ready: ready, Reporter: quiet{}}, now)
+	s.u.phase = phaseLoad
+	s.connect, s.feature = false, false
+	s.asks.None()
+	var ack []byte
+	step := func() {
+		decoder.Feed(s.Step(now).Write)
+		for decoder.Next() {
+			f, err := decoder.Frame()
+			if err != nil || f.Type != tlv.FrameData {
+				t.Fatalf("frame %v, error %v", f, err)
 			}
-			s.link.written(s.now)
-			s.receive(ack)
-			s.fill()
+			ack, _ = tlv.AppendFrame(ack[:0], tlv.Frame{Type: tlv.FrameAck, Seq: f.Seq})
 		}
-		step()
-		if n := testing.AllocsPerRun(1000, step); n != 0 {
-			t.Errorf("%v allocations for a LOAD and its ack", n)
-		}
-		if s.u == nil || s.u.acked < 255*1000 {
-			t.Fatalf("no LOADs were acknowledged: %+v", s.u)
-		}
-	})
+		s.Sent(now)
+		s.Receive(ack, now)
+	}
+	step()
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%v allocations for a LOAD and its ack", n)
+	}
+	if s.u == nil || s.u.acked < 255*1000 {
+		t.Fatalf("no LOADs were acknowledged: %+v", s.u)
+	}
 }
 
 type zeros struct{}

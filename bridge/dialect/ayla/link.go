@@ -5,7 +5,22 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 	"davit/schemas/tlv"
+)
+
+// Times and lengths of the frame layer (docs/wire.md section 2).
+const (
+	// patience is how long a frame is sent again before it is given up: the
+	// reference module's three waits of 5 s.
+	patience = 3 * session.AckCeiling
+	// minTries is how many times a frame is sent before it is given up, however
+	// slow the peer seems to be: on a noisy line most of them are lost.
+	minTries = 5
+	// ackLength is the longest ack on the line in bytes.
+	ackLength = 10
+	// bitsPerByte on the line: start, eight data bits, parity, stop.
+	bitsPerByte = 11
 )
 
 // kind says what a packet of ours is, so that its ack or its loss means
@@ -54,7 +69,7 @@ const (
 // goroutine; bytes leave through the writer goroutine, one frame each.
 type link struct {
 	count func(dialect.Counter, int)
-	timer ackTimer
+	timer session.Turnaround
 
 	seq     byte // of the next new data frame
 	flights [2]flight
@@ -81,7 +96,7 @@ type link struct {
 }
 
 func newLink(baud int, count func(dialect.Counter, int)) *link {
-	l := &link{count: count, timer: newAckTimer(baud), cur: none, next: none, writing: none, firstLen: none}
+	l := &link{count: count, timer: session.NewTurnaround(baud, bitsPerByte, ackLength), cur: none, next: none, writing: none, firstLen: none}
 	l.ackBuf = make([]byte, 0, ackLength)
 	for i := range l.flights {
 		l.flights[i].frame = make([]byte, 0, tlv.MaxFrame)
@@ -171,7 +186,7 @@ func (l *link) write(now time.Time) []byte {
 	} else {
 		l.count(dialect.FramesRetried, 1)
 	}
-	f.due = now.Add(l.timer.wait(len(f.frame), f.tries))
+	f.due = now.Add(l.timer.Wait(len(f.frame), f.tries))
 	l.writing = l.cur
 	return f.frame
 }
@@ -181,7 +196,7 @@ func (l *link) write(now time.Time) []byte {
 func (l *link) written(now time.Time) {
 	if l.writing == l.cur && l.cur != none {
 		f := &l.flights[l.cur]
-		f.due = now.Add(l.timer.wait(len(f.frame), f.tries))
+		f.due = now.Add(l.timer.Wait(len(f.frame), f.tries))
 		if f.tries == 1 {
 			f.since = now
 		}
@@ -230,7 +245,7 @@ func (l *link) acked(seq byte, now time.Time) (flight, bool) {
 	l.lastSeq, l.lastLen, l.lastTook, l.last = seq, len(f.frame), took, lastAgain
 	if f.tries == 1 {
 		l.last = lastOnce
-		l.timer.observe(len(f.frame), min(took, ackCeiling))
+		l.timer.Observe(len(f.frame), min(took, session.AckCeiling))
 	}
 	return f, true
 }
@@ -245,7 +260,7 @@ func (l *link) ackedTwice(seq byte) {
 		l.doubles = true
 	case lastAgain:
 		if !l.doubles {
-			l.timer.observe(l.lastLen, l.lastTook)
+			l.timer.Observe(l.lastLen, l.lastTook)
 		}
 	}
 	l.last = lastNone

@@ -7,7 +7,7 @@ import (
 )
 
 // data takes a good data frame.
-func (s *session) data(f tlv.Frame) {
+func (s *machine) data(f tlv.Frame) {
 	a := s.link.data(f, s.now)
 	if a.repeated {
 		return
@@ -33,7 +33,7 @@ func (s *session) data(f tlv.Frame) {
 
 // restarted takes note that the MCU's sequence begins anew, with packet p, and
 // says whether p still means something.
-func (s *session) restarted(p tlv.Packet, again bool) bool {
+func (s *machine) restarted(p tlv.Packet, again bool) bool {
 	if s.u != nil && again && p.Op == tlv.OpOTA && s.u.phase > phaseAlready {
 		return false // our ack of the go was lost; seq 0 repeats without being a restart
 	}
@@ -49,7 +49,7 @@ func (s *session) restarted(p tlv.Packet, again bool) bool {
 	return s.mcuRestarted(p)
 }
 
-func (s *session) control(p tlv.Packet) {
+func (s *machine) control(p tlv.Packet) {
 	var err error
 	switch p.Op {
 	case tlv.OpOTA:
@@ -75,7 +75,7 @@ func (s *session) control(p tlv.Packet) {
 	}
 }
 
-func (s *session) propertyPacket(p tlv.Packet) {
+func (s *machine) propertyPacket(p tlv.Packet) {
 	switch p.Op {
 	case tlv.OpSendTLV:
 		s.propertyReport(p)
@@ -95,7 +95,7 @@ func (s *session) propertyPacket(p tlv.Packet) {
 	}
 }
 
-func (s *session) nak(op tlv.Op, req uint16, code tlv.Code) {
+func (s *machine) nak(op tlv.Op, req uint16, code tlv.Code) {
 	if b, ok := s.replies.slot(); ok {
 		s.replies.push(tlv.AppendNAK(b, op, req, code))
 	}
@@ -103,14 +103,14 @@ func (s *session) nak(op tlv.Op, req uint16, code tlv.Code) {
 
 // propertyReport takes a property or a part of one. Only version properties
 // mean something to the bridge; the others are confirmed and dropped.
-func (s *session) propertyReport(p tlv.Packet) {
+func (s *machine) propertyReport(p tlv.Packet) {
 	part, err := tlv.ParseProp(p)
 	if err != nil {
 		s.nak(tlv.OpNAK, p.Req, tlv.CodeOf(err))
 		return
 	}
 	whole, complete, err := s.parts.Add(p.Req, part)
-	if err != nil && !s.isVersion(part.Name) {
+	if err != nil && !s.asks.Has(part.Name) {
 		// A product's property may be longer than the bridge cares to put together.
 		whole, complete, err = part, part.Last, nil
 	}
@@ -126,7 +126,7 @@ func (s *session) propertyReport(p tlv.Packet) {
 			s.replies.push(tlv.AppendConfirm(b, p.Req))
 		}
 	}
-	if !s.isVersion(whole.Name) {
+	if !s.asks.Has(whole.Name) {
 		return
 	}
 	version, err := whole.Text()
@@ -136,19 +136,9 @@ func (s *session) propertyReport(p tlv.Packet) {
 	s.reported(whole.Name, version)
 }
 
-func (s *session) isVersion(name string) bool {
-	for i := range s.asks {
-		if s.asks[i].name == name {
-			return true
-		}
-	}
-	return false
-}
-
 // reported takes a version of the MCU.
-func (s *session) reported(name, version string) {
-	a := s.property(name)
-	a.value, a.want = version, false
+func (s *machine) reported(name, version string) {
+	s.asks.Reported(name, version)
 	s.events.Version(name, version)
 	if s.u != nil && name == s.u.VersionProperty {
 		s.runs(version)

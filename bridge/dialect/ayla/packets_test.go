@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
 )
@@ -178,7 +179,7 @@ func TestFlood(t *testing.T) {
 func TestFrameIsSentAgainAndGivenUp(t *testing.T) {
 	virtual(t, 300, func(b *bench) {
 		b.hush(func(tlv.Frame) bool { return true })
-		time.Sleep(patience + ackCeiling)
+		time.Sleep(patience + session.AckCeiling)
 		if n := b.count(dialect.FramesLost); n != 1 {
 			t.Errorf("%d frames given up, want 1", n)
 		}
@@ -200,36 +201,6 @@ func TestSilentMCUIsGreetedWhenItComes(t *testing.T) {
 		b.send(tlv.AppendPing(nil, 1))
 		b.want(t, tlv.OpSendProp)
 	})
-}
-
-func TestAckTimer(t *testing.T) {
-	timer := newAckTimer(115_200)
-	if w := timer.wait(285, 1); w < ackFirst || w > ackFirst+50*time.Millisecond {
-		t.Errorf("before anything was measured: %v", w)
-	}
-	line := timer.lineTime(285)
-	for range 50 {
-		timer.observe(285, line+2*time.Millisecond)
-	}
-	if w := timer.wait(285, 1); w < line+ackMargin || w > line+2*ackMargin {
-		t.Errorf("after turn-arounds of 2 ms: %v, the frame alone takes %v", w, line)
-	}
-	if first, fourth, fifth := timer.wait(285, 1), timer.wait(285, flatTries), timer.wait(285, flatTries+1); first != fourth || fifth != 2*first {
-		t.Errorf("waits %v, %v, %v", first, fourth, fifth)
-	}
-	if w := timer.wait(285, 100); w != ackCeiling {
-		t.Errorf("after many tries %v, want the reference's ceiling", w)
-	}
-	for range 50 {
-		timer.observe(285, line+4*time.Second)
-	}
-	if w := timer.wait(285, 1); w < 4*time.Second || w > ackCeiling {
-		t.Errorf("after turn-arounds of 4 s: %v", w)
-	}
-	slow := newAckTimer(300)
-	if w := slow.wait(285, 1); w < slow.lineTime(285) {
-		t.Errorf("at 300 bit/s it waits %v for a frame that takes %v", w, slow.lineTime(285))
-	}
 }
 
 // Every code has a cause, and a failure's cause is never none.
@@ -284,21 +255,19 @@ func FuzzSession(f *testing.F) {
 	f.Add(frame(9, []byte{1, 9, 0, 1, 1, 16, 'o'}), byte(6))
 	f.Add(bytes.Repeat([]byte{0x7d}, 2000), byte(0))
 	f.Fuzz(func(t *testing.T, in []byte, start byte) {
-		s := newSession(&deadLine{}, dialect.Config{Baud: 115_200, VersionProperties: []string{DefaultVersionProperty}, OfferInterval: time.Minute}, newRecorder())
-		s.now = time.Unix(1000, 0)
+		s := newMachine(dialect.Config{Baud: 115_200, VersionProperties: []string{DefaultVersionProperty}, OfferInterval: time.Minute}, newRecorder())
+		now := time.Unix(1000, 0)
+		s.Begin(now)
 		ready := make(chan struct{})
 		close(ready)
-		s.begin(dialect.Update{Version: newVersion, Size: 1000, Image: zeros{}, Ready: ready, Reporter: quiet{}})
+		s.Order(&dialect.Update{Version: newVersion, Size: 1000, Image: zeros{}, Ready: ready, Reporter: quiet{}}, now)
 		s.u.phase, s.u.offered, s.u.offer = phase(start)%(phaseBoot+1), true, false
 		for len(in) > 0 {
 			n := min(len(in), int(start)+1)
-			s.receive(in[:n])
-			in = in[n:]
-			s.now = s.now.Add(time.Second)
-			s.tick()
-			s.fill()
-			if s.link.write(s.now) != nil {
-				s.link.written(s.now)
+			s.Receive(in[:n], now)
+			in, now = in[n:], now.Add(time.Second)
+			if s.Step(now).Write != nil {
+				s.Sent(now)
 			}
 			if s.link.owed > len(s.link.acks) || s.replies.n > len(s.replies.bufs) {
 				t.Fatal("owes more than it can hold")

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/bridge/dialect/session"
 	"davit/internal/sim"
 	"davit/schemas"
 	"davit/schemas/tlv"
@@ -122,7 +123,7 @@ func TestForcedSameVersionThatIsNeverSure(t *testing.T) {
 			return err == nil && p.Op == tlv.OpOTABoot
 		})
 		b.forced()
-		for range maxReboots {
+		for range session.MaxReboots {
 			b.bootsTo(newVersion)
 			b.want(t, tlv.OpOTA)
 			b.goAhead()
@@ -163,9 +164,9 @@ func TestForcedResume(t *testing.T) {
 func TestFirstFrameHasNumber0UntilOneIsHeard(t *testing.T) {
 	virtual(t, 300, func(b *bench) {
 		b.hush(func(tlv.Frame) bool { return true })
-		time.Sleep(patience + ackCeiling)
+		time.Sleep(patience + session.AckCeiling)
 		b.session.Start(b.update)
-		time.Sleep(patience + ackCeiling)
+		time.Sleep(patience + session.AckCeiling)
 		b.drain(t)
 		b.hush(nil)
 		select {
@@ -277,7 +278,7 @@ func TestHostileVersions(t *testing.T) {
 func TestEndlessGo(t *testing.T) {
 	virtual(t, 3000, func(b *bench) {
 		b.begin()
-		for range maxRestarts {
+		for range session.MaxRestarts {
 			b.rewound(t)
 			b.goAhead()
 		}

@@ -1,38 +1,20 @@
 package ayla
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"sync"
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 	"davit/schemas/tlv"
-)
-
-// readSize is how much is taken from the line at once: more than the largest
-// frame, as a driver hands it over.
-const readSize = 1024
-
-// pollVersion is how often a version property is asked for that the MCU has not
-// reported, and refreshVersion how often one that it has, while nothing else
-// goes on: an MCU that was exchanged may say nothing by itself.
-const (
-	pollVersion    = time.Minute
-	refreshVersion = 10 * time.Minute
 )
 
 // connectAgain is how long after a CONNECT a LISTEN_ENB is answered by another.
 const connectAgain = 10 * time.Second
 
-// session drives one line. All fields but mail belong to the goroutine of Run.
-type session struct {
-	line   io.ReadWriteCloser
+// machine is the state machine of one line.
+type machine struct {
 	cfg    dialect.Config
 	events dialect.Events
-	mail   mailbox
 
 	now     time.Time
 	link    *link
@@ -43,10 +25,8 @@ type session struct {
 	scratch [tlv.MaxPayload]byte
 
 	features tlv.Features
-	asks     []ask // the version properties
-	pollAt   time.Time
-	askedAt  time.Time // all of them were asked for
-	connect  bool      // CONNECT waits to be sent
+	asks     session.Asks // the version properties
+	connect  bool         // CONNECT waits to be sent
 	// connectAt is when CONNECT was last sent.
 	connectAt time.Time
 	feature   bool // the question for the MCU's features waits to be sent
@@ -54,218 +34,60 @@ type session struct {
 	u         *update
 }
 
-// ask is a version property of the MCU.
-type ask struct {
-	name  string
-	value string // as reported since the MCU was last seen to start, "" if not
-	want  bool   // SEND_PROP waits to be sent
-}
-
-func newSession(line io.ReadWriteCloser, cfg dialect.Config, events dialect.Events) *session {
-	s := &session{line: line, cfg: cfg, events: events}
-	s.mail.wake = make(chan struct{}, 1)
+func newMachine(cfg dialect.Config, events dialect.Events) *machine {
+	s := &machine{cfg: cfg, events: events}
 	s.link = newLink(cfg.Baud, events.Counted)
 	s.parts = tlv.NewAssembler(4 * tlv.MaxValue)
 	for _, name := range cfg.VersionProperties {
-		s.property(name)
+		s.asks.Of(name)
 	}
 	return s
 }
 
-// mailbox holds the newest wish of other goroutines.
-type mailbox struct {
-	mu     sync.Mutex
-	full   bool
-	update *dialect.Update // nil to cancel
-	wake   chan struct{}
-}
-
-func (m *mailbox) put(u *dialect.Update) {
-	m.mu.Lock()
-	m.full, m.update = true, u
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default: // awake already
-	}
-}
-
-func (m *mailbox) take() (u *dialect.Update, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	u, ok = m.update, m.full
-	m.update, m.full = nil, false
-	return u, ok
-}
-
-// Start implements dialect.Session.
-func (s *session) Start(u dialect.Update) { s.mail.put(&u) }
-
-// Cancel implements dialect.Session.
-func (s *session) Cancel() { s.mail.put(nil) }
-
-// wires are the channels between the session's goroutine and the two that
-// wait for the line.
-type wires struct {
-	in    chan []byte // pieces read
-	free  chan []byte // buffers to read into
-	out   chan []byte // one frame
-	wrote chan struct{}
-	dead  chan error
-	stop  chan struct{}
-}
-
-// Run implements dialect.Session.
-func (s *session) Run(ctx context.Context) error {
-	w := wires{
-		in: make(chan []byte), free: make(chan []byte, 2), out: make(chan []byte, 1),
-		wrote: make(chan struct{}, 1), dead: make(chan error, 2), stop: make(chan struct{}),
-	}
-	for range cap(w.free) {
-		w.free <- make([]byte, readSize)
-	}
-	var both sync.WaitGroup
-	both.Go(func() { read(s.line, &w) })
-	both.Go(func() { write(s.line, &w) })
-	err := s.loop(ctx, &w)
-	close(w.stop)
-	closed := s.line.Close()
-	both.Wait()
-	if err == nil {
-		return nil
-	}
-	return errors.Join(err, closed)
-}
-
-func read(line io.Reader, w *wires) {
-	for {
-		var b []byte
-		select {
-		case b = <-w.free:
-		case <-w.stop:
-			return
-		}
-		n, err := line.Read(b)
-		if n > 0 {
-			select {
-			case w.in <- b[:n]:
-			case <-w.stop:
-				return
-			}
-		} else {
-			w.free <- b
-		}
-		if err != nil {
-			w.dead <- err
-			return
-		}
-	}
-}
-
-func write(line io.Writer, w *wires) {
-	for {
-		select {
-		case b := <-w.out:
-			if _, err := line.Write(b); err != nil {
-				w.dead <- err
-				return
-			}
-			w.wrote <- struct{}{}
-		case <-w.stop:
-			return
-		}
-	}
-}
-
-func (s *session) loop(ctx context.Context, w *wires) error {
-	s.now = time.Now()
+// Begin implements session.Machine.
+func (s *machine) Begin(now time.Time) {
+	s.now = now
 	s.greet()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		s.tick()
-		s.fill()
-		if b := s.link.write(s.now); b != nil {
-			w.out <- b // never blocks: the link gives out one at a time
-		}
-		s.fill() // the next frame, behind the one that just left
-		s.arm(timer)
-		var ready <-chan struct{}
-		if s.u != nil && s.u.phase == phaseAccepted {
-			ready = s.u.Ready
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-w.dead:
-			return fmt.Errorf("serial line: %w", err)
-		case b := <-w.in:
-			s.now = time.Now()
-			s.receive(b)
-			w.free <- b[:cap(b)]
-		case <-w.wrote:
-			s.now = time.Now()
-			s.link.written(s.now)
-		case <-s.mail.wake:
-			s.now = time.Now()
-			s.order()
-		case <-ready:
-			s.now = time.Now()
-			s.ready()
-		case <-timer.C:
-			s.now = time.Now()
-		}
-	}
 }
 
-// arm sets the timer to the next moment at which tick or write has something
-// to do.
-func (s *session) arm(t *time.Timer) {
-	next := s.pollAt
-	for _, at := range []time.Time{s.link.due(), s.wakeAt()} {
-		if !at.IsZero() && at.Before(next) {
-			next = at
-		}
+// Step implements session.Machine.
+func (s *machine) Step(now time.Time) session.Next {
+	s.now = now
+	s.tick()
+	s.fill()
+	next := session.Next{Write: s.link.write(now)}
+	s.fill() // the next frame, behind the one that leaves
+	next.Wake = session.Earliest(s.asks.PollAt(), s.link.due(), s.wakeAt())
+	if s.u != nil && s.u.phase == phaseAccepted {
+		next.Image = s.u.Ready
 	}
-	t.Reset(max(0, next.Sub(s.now)))
+	return next
+}
+
+// Sent implements session.Machine.
+func (s *machine) Sent(now time.Time) {
+	s.now = now
+	s.link.written(now)
 }
 
 // tick does what is due.
-func (s *session) tick() {
+func (s *machine) tick() {
 	if f, gone := s.link.expired(s.now); gone {
 		s.silent(f)
 	}
-	if !s.now.Before(s.pollAt) {
-		s.pollAt = s.now.Add(pollVersion)
-		s.poll()
-	}
+	s.asks.Poll(s.now, s.u != nil)
 	if s.u != nil {
 		s.due()
 	}
 }
 
-// poll asks for versions while nothing else goes on.
-func (s *session) poll() {
-	switch {
-	case s.u != nil:
-	case s.now.Sub(s.askedAt) >= refreshVersion:
-		s.askAll()
-	default:
-		for i := range s.asks {
-			s.asks[i].want = s.asks[i].want || s.asks[i].value == ""
-		}
-	}
-}
-
 // silent takes note that the MCU did not acknowledge f for as long as we sent
 // it. Whatever else waits would fare no better.
-func (s *session) silent(f flight) {
+func (s *machine) silent(f flight) {
 	s.lost, s.connect, s.feature = true, false, false
 	s.link.forgetGreeting()
 	s.disbelieve()
-	for i := range s.asks {
-		s.asks[i].want = false
-	}
+	s.asks.None()
 	if s.u != nil {
 		s.undelivered(f)
 	}
@@ -273,41 +95,21 @@ func (s *session) silent(f flight) {
 
 // greet tells the MCU that the service can be reached and asks for its
 // features and versions: when the session begins and whenever the MCU has restarted.
-func (s *session) greet() {
+func (s *machine) greet() {
 	s.lost, s.connect, s.feature = false, true, true
-	s.askAll()
-	s.pollAt = s.now.Add(pollVersion)
+	s.asks.All(s.now)
 }
 
 // disbelieve forgets what the MCU reported: it has restarted, or may have, and
 // may run something else now, or be another one.
-func (s *session) disbelieve() {
-	for i := range s.asks {
-		s.asks[i].value = ""
-	}
+func (s *machine) disbelieve() {
+	s.asks.Forget()
 	s.events.Restarted()
 }
 
-func (s *session) askAll() {
-	s.askedAt = s.now
-	for i := range s.asks {
-		s.asks[i].want = true
-	}
-}
-
-// property returns the ask of the version property name, a new one if need be.
-func (s *session) property(name string) *ask {
-	for i := range s.asks {
-		if s.asks[i].name == name {
-			return &s.asks[i]
-		}
-	}
-	s.asks = append(s.asks, ask{name: name})
-	return &s.asks[len(s.asks)-1]
-}
-
-// receive takes a piece of what the MCU sent.
-func (s *session) receive(b []byte) {
+// Receive implements session.Machine.
+func (s *machine) Receive(b []byte, now time.Time) {
+	s.now = now
 	s.decoder.Feed(b)
 	for s.decoder.Next() {
 		f, err := s.decoder.Frame()
@@ -329,23 +131,23 @@ func (s *session) receive(b []byte) {
 }
 
 // alive takes note of a good frame.
-func (s *session) alive() {
+func (s *machine) alive() {
 	if s.lost {
 		s.greet()
 	}
 	if s.u != nil {
-		s.u.good++
+		s.u.Good++
 	}
 }
 
-func (s *session) noise() {
+func (s *machine) noise() {
 	if s.u != nil {
-		s.u.bad++
+		s.u.Bad++
 	}
 }
 
 // fill encodes the next frame if there is room for one.
-func (s *session) fill() {
+func (s *machine) fill() {
 	if !s.link.room() {
 		return
 	}
@@ -368,20 +170,17 @@ func (s *session) fill() {
 		s.encode(kindAsk, 0, tlv.AppendHeader(s.scratch[:0], tlv.OpSendProp, s.nextReq()), nil)
 		return
 	}
-	for i := range s.asks {
-		if a := &s.asks[i]; a.want {
-			a.want = false
-			b, err := tlv.AppendSendProp(s.scratch[:0], s.nextReq(), a.name)
-			s.encode(kindAsk, 0, b, err)
-			return
-		}
+	if name, ok := s.asks.Next(); ok {
+		b, err := tlv.AppendSendProp(s.scratch[:0], s.nextReq(), name)
+		s.encode(kindAsk, 0, b, err)
+		return
 	}
 	if s.u != nil {
 		s.fillUpdate()
 	}
 }
 
-func (s *session) nextReq() uint16 {
+func (s *machine) nextReq() uint16 {
 	if s.req++; s.req == 0 {
 		s.req = 1
 	}
@@ -390,7 +189,7 @@ func (s *session) nextReq() uint16 {
 
 // encode hands a packet with the request id drawn last to the link. An error
 // means a value that the wire cannot carry, which Start refuses beforehand.
-func (s *session) encode(k kind, end uint64, b []byte, err error) {
+func (s *machine) encode(k kind, end uint64, b []byte, err error) {
 	if err == nil {
 		s.link.encode(k, s.req, end, b)
 	}

@@ -2,19 +2,16 @@ package ayla
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
 )
 
 // Times and limits of an update that no configuration changes.
 const (
-	// probeEvery is how often the version is asked for after BOOT: an MCU may
-	// say nothing by itself when it is back.
-	probeEvery = 5 * time.Second
 	// reofferPause is between offers that were not even acknowledged.
 	reofferPause = 5 * time.Second
 	// busyPause is between an offer answered INTERNAL or BUSY_RETRY and the
@@ -22,26 +19,10 @@ const (
 	// busyQuick of them the pause doubles up to the offer interval.
 	busyPause = 500 * time.Millisecond
 	busyQuick = 256
-	// goStale is how old a go may be when the image is ready: after that the
-	// MCU is offered the image once more.
-	goStale = 30 * time.Second
-	// settle is how long the old version has to be reported after a restart
-	// of the bridge before the image is offered again: an MCU that was told to
-	// boot answers for a moment before it resets.
-	settle = 10 * time.Second
-	// grace is between a report of the old version after the boot and the
-	// failure: the MCU's own code for it may follow, one ack timeout later if
-	// a frame was lost.
-	grace = ackCeiling + 2*time.Second
 	// doubtPause is before the offer whose answer is believed in any case.
 	doubtPause = time.Second
 	// alreadyWait is how long to wait for the version after STAT(ALREADY).
 	alreadyWait = 10 * time.Second
-	// maxReboots is how often the MCU leg begins anew because the MCU restarted
-	// before it could be sure to have heard BOOT.
-	maxReboots = 2
-	// maxRestarts is how often the MCU leg begins anew within one update.
-	maxRestarts = 8
 )
 
 // phase is how far an update has come.
@@ -63,12 +44,8 @@ const pieces = 16
 
 // update is the update under way.
 type update struct {
-	dialect.Update
-	phase    phase
-	deadline time.Time // of the phase
-	restarts int
-	good     int // frames of the MCU since the offer
-	bad      int
+	session.Leg
+	phase phase
 
 	offer     bool // MCU_OTA waits to be sent
 	offered   bool // an offer of this leg has been sent
@@ -77,7 +54,6 @@ type update struct {
 	busy      int
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
 	doubt     bool     // a refusal may be meant for a LOAD of the leg before
-	goAt      time.Time
 
 	sent, acked uint64
 	verdict     bool
@@ -90,116 +66,98 @@ type update struct {
 	bootSent bool // and was acknowledged, or given up
 	bootSure bool // the first BOOT was acknowledged: the MCU has it
 	bootLost bool
-	reboots  int       // legs begun anew because BOOT may have been lost in a reset
-	lastWord time.Time // of phaseBoot, however often the MCU restarts
-	back     bool      // the MCU has restarted since
-	probeAt  time.Time
-	oldAt    time.Time // the old version was reported
-	sameAt   time.Time // after a restart, the version was reported that may have run before
-	version  string    // as reported in this update
-	told     bool      // the MCU has been told to boot in this update
-	before   string    // version at the time it was first told to, "" if unknown
+	reboots  int // legs begun anew because BOOT may have been lost in a reset
 }
 
-// order carries out the newest wish of another goroutine.
-func (s *session) order() {
-	wish, ok := s.mail.take()
-	if !ok {
-		return
-	}
+// Order implements session.Machine.
+func (s *machine) Order(u *dialect.Update, now time.Time) {
+	s.now = now
 	if s.u != nil {
 		s.u = nil
 		s.link.forgetNext() // a frame in flight stays: the MCU may have it already
 	}
-	if wish != nil {
-		s.begin(*wish)
+	if u != nil {
+		s.begin(*u)
 	}
 }
 
-func (s *session) begin(w dialect.Update) {
-	orDefault(&w.AnswerTimeout, DefaultAnswerTimeout)
-	orDefault(&w.VerdictTimeout, DefaultVerdictTimeout)
-	orDefault(&w.BootTimeout, DefaultBootTimeout)
-	orDefault(&w.VersionTimeout, DefaultVersionTimeout)
-	if w.VersionProperty == "" {
-		w.VersionProperty = DefaultVersionProperty
-	}
-	u := &update{Update: w}
+func (s *machine) begin(w dialect.Update) {
+	u := &update{Leg: session.NewLeg(w, session.Limits{
+		Answer: DefaultAnswerTimeout, Verdict: DefaultVerdictTimeout, Boot: DefaultBootTimeout, Version: DefaultVersionTimeout,
+		VersionProperty: DefaultVersionProperty,
+	})}
 	s.u = u
-	_, errVersion := tlv.AppendOffer(nil, 0, w.Version, w.Size)
-	_, errName := tlv.AppendSendProp(nil, 0, w.VersionProperty)
+	_, errVersion := tlv.AppendOffer(nil, 0, u.Version, u.Size)
+	_, errName := tlv.AppendSendProp(nil, 0, u.VersionProperty)
 	for _, err := range []error{errVersion, errName} {
 		if err != nil {
-			s.end(schemas.StateFailed, schemas.CauseProtocol, 0, "The update cannot be put on the wire: "+err.Error()+".")
+			s.end(session.Failed(schemas.CauseProtocol, "The update cannot be put on the wire: %v.", err))
 			return
 		}
 	}
-	a := s.property(w.VersionProperty)
+	a := s.asks.Of(u.VersionProperty)
 	switch {
-	case w.ResumeAt == schemas.StateBooting:
-		u.phase, u.deadline = phaseCheck, s.now.Add(w.BootTimeout+w.VersionTimeout)
-		u.told, u.before = true, w.Before
+	case u.ResumeAt == schemas.StateBooting:
+		u.phase, u.Deadline = phaseCheck, s.now.Add(u.BootTimeout+u.VersionTimeout)
 		s.probe()
-	case a.value == w.Version && !w.Force:
+	case a.Value == u.Version && !u.Force:
 		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
-		u.phase, u.deadline = phaseAsk, s.now.Add(min(w.VersionTimeout, alreadyWait))
-		a.want = true
+		u.phase, u.Deadline = phaseAsk, s.now.Add(min(u.VersionTimeout, alreadyWait))
+		a.Want = true
 	default:
-		a.want = a.want || a.value == "" || w.Force
+		a.Want = a.Want || a.Value == "" || u.Force
 		s.startOffer()
 	}
 }
 
-func orDefault(d *time.Duration, v time.Duration) {
-	if *d <= 0 {
-		*d = v
-	}
-}
-
 // end reports the end of the update and forgets it.
-func (s *session) end(state schemas.State, cause schemas.Cause, code tlv.Code, detail string) {
+func (s *machine) end(r dialect.Result) {
 	u := s.u
 	s.u = nil
 	s.link.forgetNext()
-	u.Reporter.Ended(dialect.Result{State: state, Cause: cause, Code: int(code), Detail: detail, HostVersion: u.version})
+	u.End(r)
 }
 
 // report tells how far the update is. If that cannot be recorded the update
 // ends, and report says false.
-func (s *session) report(state schemas.State, bytes uint64) bool {
-	if err := s.u.Reporter.State(state, bytes); err != nil {
-		s.end(schemas.StateFailed, schemas.CauseStorage, 0, fmt.Sprintf("The bridge could not record that the update is %s: %v.", state, err))
-		return false
+func (s *machine) report(state schemas.State, bytes uint64) bool {
+	r, err := s.u.Record(state, bytes)
+	if err != nil {
+		s.end(r)
 	}
-	return true
+	return err == nil
 }
 
-func (s *session) succeed() { s.end(schemas.StateSucceeded, schemas.CauseNone, 0, "") }
+func (s *machine) succeed() { s.end(session.Succeeded()) }
 
 // failed ends the update with the MCU's code.
-func (s *session) failed(code tlv.Code, when string) {
+func (s *machine) failed(code tlv.Code, when string) {
 	_, cause := causeOf(code)
-	s.end(schemas.StateFailed, cause, code, fmt.Sprintf("The host MCU reported %s %s: %s.", code, when, code.Sentence()))
+	r := session.Failed(cause, "The host MCU reported %s %s: %s.", code, when, code.Sentence())
+	r.Code = int(code)
+	s.end(r)
 }
 
-func (s *session) rejected(code tlv.Code) {
+func (s *machine) rejected(code tlv.Code) {
 	cause, _ := causeOf(code)
-	s.end(schemas.StateRejected, cause, code, fmt.Sprintf("The host MCU refused the offer with %s: %s.", code, code.Sentence()))
+	r := session.Rejected(cause, "The host MCU refused the offer with %s: %s.", code, code.Sentence())
+	r.Code = int(code)
+	s.end(r)
 }
 
 // startOffer begins the MCU leg, or begins it anew: the MCU starts at offset 0.
-func (s *session) startOffer() {
+func (s *machine) startOffer() {
 	u := s.u
-	u.phase, u.deadline = phaseOffer, s.now.Add(u.AnswerTimeout)
+	u.phase, u.Deadline = phaseOffer, s.now.Add(u.AnswerTimeout)
 	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
-	u.busy, u.refusal, u.doubt, u.good, u.bad = 0, 0, false, 0, 0
+	u.busy, u.refusal, u.doubt, u.Good, u.Bad = 0, 0, false, 0, 0
 	u.boot, u.verdict, u.sent, u.acked = false, false, 0, 0
 	s.link.forgetNext()
 }
 
 // again begins the leg anew, but not for ever. code is what the MCU said, if
 // it said anything.
-func (s *session) again(code tlv.Code, why string) {
+func (s *machine) again(code tlv.Code, why string) {
 	if s.oneMore(code, why) {
 		s.startOffer()
 		s.u.doubt = true
@@ -208,23 +166,20 @@ func (s *session) again(code tlv.Code, why string) {
 
 // oneMore counts that the leg begins anew or goes back to offset 0. After too
 // many times the update ends, and oneMore says false.
-func (s *session) oneMore(code tlv.Code, why string) bool {
-	u := s.u
-	u.restarts++
+func (s *machine) oneMore(code tlv.Code, why string) bool {
 	switch {
-	case u.restarts <= maxRestarts:
+	case s.u.Again():
 		return true
 	case code != tlv.CodeOK:
-		s.failed(code, fmt.Sprintf("in each of %d attempts", u.restarts))
+		s.failed(code, fmt.Sprintf("in each of %d attempts", s.u.Restarts()))
 	default:
-		s.end(schemas.StateFailed, schemas.CauseSerial, 0,
-			fmt.Sprintf("The update was begun %d times and did not get through; the last time %s.", u.restarts, why))
+		s.end(s.u.TooOften(why))
 	}
 	return false
 }
 
 // fillUpdate encodes the update's next packet, if it has one.
-func (s *session) fillUpdate() {
+func (s *machine) fillUpdate() {
 	u := s.u
 	switch {
 	case u.phase == phaseOffer && u.offer:
@@ -237,12 +192,12 @@ func (s *session) fillUpdate() {
 	}
 }
 
-func (s *session) fillLoad() {
+func (s *machine) fillLoad() {
 	u := s.u
 	if u.sent >= u.bufAt+uint64(u.bufLen) || u.sent < u.bufAt {
 		n := min(uint64(len(u.buf)), u.Size-u.sent)
-		if _, err := u.Image.ReadAt(u.buf[:n], int64(u.sent)); err != nil && err != io.EOF {
-			s.end(schemas.StateFailed, schemas.CauseStorage, 0, fmt.Sprintf("The image cannot be read at byte %d: %v.", u.sent, err))
+		if r, err := u.Load(u.buf[:n], u.sent); err != nil {
+			s.end(r)
 			return
 		}
 		u.bufAt, u.bufLen = u.sent, int(n)
@@ -254,7 +209,7 @@ func (s *session) fillLoad() {
 	s.encode(kindLoad, u.sent, b, err)
 }
 
-func (s *session) fillBoot() {
+func (s *machine) fillBoot() {
 	u := s.u
 	u.boot = false
 	u.bootReq = s.nextReq()
@@ -263,7 +218,7 @@ func (s *session) fillBoot() {
 }
 
 // delivered takes note that the MCU acknowledged f.
-func (s *session) delivered(f flight) {
+func (s *machine) delivered(f flight) {
 	u := s.u
 	if u == nil {
 		return
@@ -281,12 +236,12 @@ func (s *session) delivered(f flight) {
 		}
 	case f.kind == kindBoot && u.phase == phaseBoot:
 		u.bootSent, u.bootSure, u.bootLost = true, f.tries == 1, false
-		u.probeAt = s.now.Add(probeEvery)
+		u.ProbeAt = s.now.Add(session.ProbeEvery)
 	}
 }
 
 // undelivered takes note that f was given up.
-func (s *session) undelivered(f flight) {
+func (s *machine) undelivered(f flight) {
 	u := s.u
 	switch {
 	case f.kind == kindOffer && u.phase == phaseOffer:
@@ -296,12 +251,12 @@ func (s *session) undelivered(f flight) {
 	case f.kind == kindBoot && u.phase == phaseBoot:
 		// It may have been carried out all the same: the version will tell.
 		u.bootSent, u.bootLost = true, true
-		u.probeAt = s.now
+		u.ProbeAt = s.now
 	}
 }
 
 // goAhead takes the MCU's acceptance.
-func (s *session) goAhead() {
+func (s *machine) goAhead() {
 	u := s.u
 	if u == nil {
 		return
@@ -311,10 +266,10 @@ func (s *session) goAhead() {
 		if !u.offered {
 			return // the answer to an offer of before
 		}
-		u.phase, u.goAt = phaseAccepted, s.now
+		u.phase, u.GoAt = phaseAccepted, s.now
 		s.report(schemas.StateAccepted, 0)
 	case phaseAccepted:
-		u.goAt = s.now
+		u.GoAt = s.now
 	case phaseLoad, phaseVerdict:
 		// The answer to an offer that was repeated: the MCU begins at offset 0 again.
 		if s.oneMore(tlv.CodeOK, fmt.Sprintf("the host MCU wanted to begin anew at byte %d", u.acked)) {
@@ -325,38 +280,37 @@ func (s *session) goAhead() {
 }
 
 // ready goes on when the image is there.
-func (s *session) ready() {
-	switch u := s.u; {
-	case !u.goAt.IsZero() && s.now.Sub(u.goAt) <= goStale:
+func (s *machine) ready() {
+	switch {
+	case s.u.GoStands(s.now):
 		s.startLoad()
 	case s.oneMore(tlv.CodeOK, "it restarted after it had accepted the image"):
 		s.startOffer()
 	}
 }
 
-func (s *session) startLoad() {
+func (s *machine) startLoad() {
 	u := s.u
 	u.phase, u.sent, u.acked, u.verdict = phaseLoad, 0, 0, false
 	s.report(schemas.StateInstalling, 0)
 }
 
 // loaded goes on when the MCU has acknowledged the last LOAD.
-func (s *session) loaded() {
+func (s *machine) loaded() {
 	u := s.u
 	if u.verdict {
 		s.startBoot()
 		return
 	}
-	u.phase, u.deadline = phaseVerdict, s.now.Add(u.VerdictTimeout)
+	u.phase, u.Deadline = phaseVerdict, s.now.Add(u.VerdictTimeout)
 }
 
-func (s *session) startBoot() {
+func (s *machine) startBoot() {
 	u := s.u
-	u.phase, u.deadline = phaseBoot, s.now.Add(u.BootTimeout)
-	u.lastWord = u.deadline.Add(u.VersionTimeout)
-	u.bootSent, u.bootSure, u.bootLost, u.back, u.oldAt, u.sameAt = false, false, false, false, time.Time{}, time.Time{}
-	if !u.told {
-		u.told, u.before = true, u.version
-	}
+	u.phase, u.Deadline = phaseBoot, s.now.Add(u.BootTimeout)
+	u.LastWord = u.Deadline.Add(u.VersionTimeout)
+	u.bootSent, u.bootSure, u.bootLost = false, false, false
+	u.Clear()
+	u.Tell()
 	u.boot = s.report(schemas.StateBooting, u.Size)
 }
