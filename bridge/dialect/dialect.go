@@ -10,6 +10,7 @@ package dialect
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
 	"time"
 
@@ -56,6 +57,9 @@ type Config struct {
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// means the family's default.
 	OfferInterval time.Duration
+	// AttributeSize is the size in bytes of the attribute that carries the image,
+	// in families that have one; 0 leaves it to the update.
+	AttributeSize int
 }
 
 // Session drives one open line until it dies.
@@ -75,7 +79,15 @@ type Session interface {
 // report.
 type Update struct {
 	Version string
-	Size    uint64
+	// VersionID and NumericType stand for version and image type in families that
+	// know these by numbers, AttributeSize is the size in bytes of the attribute
+	// that carries the image there; 0 means none, or the family's default.
+	VersionID     uint64
+	NumericType   int
+	AttributeSize int
+	Size          uint64
+	// SHA256 of the image.
+	SHA256 [sha256.Size]byte
 	// Reporter receives what happens to this update and to no other.
 	Reporter Reporter
 	// Image is the verified image; it is read only after Ready is closed.
@@ -89,6 +101,10 @@ type Update struct {
 	// that the MCU may have booted the image already, so its version is asked
 	// for before anything is offered. Any other state starts with an offer.
 	ResumeAt schemas.State
+	// Loaded is how many bytes the MCU had acknowledged in an earlier session, as
+	// far as that is known: a hint where to go on, in families whose MCUs keep
+	// what they have.
+	Loaded uint64
 	// Before is, with ResumeAt StateBooting, the version that the MCU reported
 	// before it was first told to boot, "" if that is not known. A version that
 	// was there before proves nothing.

@@ -1,0 +1,318 @@
+package afero
+
+import (
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
+	"davit/schemas/afpro"
+)
+
+// Times of the transport (docs/afero-wire.md section 2).
+const (
+	// readyAgain is how often the ready byte is repeated while the MCU is to
+	// react to it, and readyAfter after a transaction whose last one may be lost.
+	readyAgain = time.Second
+	readyAfter = 5 * time.Second
+	// patience is how long the MCU may do nothing in a transaction before it is
+	// given up: the 10 s after which an MCU resets a silent ASR.
+	patience = 10 * time.Second
+	// gapMargin is, beside the time of gapBytes on the line, how long a message
+	// may pause before its rest is taken for lost.
+	gapMargin = 100 * time.Millisecond
+	gapBytes  = 20
+	// bitsPerByte on the line: start, eight data bits, stop.
+	bitsPerByte = 10
+	// maxReadyAfter is how often the ready byte is repeated after a transaction.
+	maxReadyAfter = 3
+)
+
+// step is where a transaction is.
+type step byte
+
+const (
+	stepIdle      step = iota
+	stepAsked          // ready sent, a Request is to come
+	stepAnswered       // Response and ready sent, an Ack is to come
+	stepCollided       // as stepAnswered, but the Request is to come again: the MCU wins
+	stepSending        // our message is on its way to the line
+	stepReceiving      // the MCU's message is to come
+)
+
+// happening is what a transport tells the machine.
+type happening byte
+
+const (
+	nothing   happening = iota
+	received            // a message of the MCU is there
+	delivered           // ours is with the MCU
+	refused             // the MCU announced more bytes than any message has; they went by
+	mangled             // bytes that mean nothing, or a message that broke off
+	zeroSync            // a transaction in which nobody had anything to say
+)
+
+// transport is afPro over a UART as the slave: the MCU drives every transaction,
+// the ASR asks for one with the ready byte. It holds one message to be sent.
+type transport struct {
+	count func(dialect.Counter, int)
+	turn  session.Turnaround
+	scan  *afpro.Scanner
+	limit int // bytes of the longest message taken
+
+	step    step
+	yields  bool // after a collision: the next Request is answered without our message
+	counts  afpro.Sync
+	since   time.Time // the step began
+	readyAt time.Time // ready was sent last
+	heard   time.Time // the last byte of the message that comes in, zero before the first
+	extra   int       // ready bytes sent after the last transaction
+	expect  bool      // the MCU owes us a message
+
+	msg   []byte // to be sent, empty for none
+	began time.Time
+
+	bufs    [2][]byte // for the line: one is being written, one filled
+	filling int
+	writing bool
+}
+
+func newTransport(baud int, limit int, count func(dialect.Counter, int)) *transport {
+	t := &transport{count: count, turn: session.NewTurnaround(baud, bitsPerByte, 2*afpro.SyncSize), scan: afpro.NewScanner(limit), limit: limit}
+	for i := range t.bufs {
+		t.bufs[i] = make([]byte, 0, limit+2*afpro.SyncSize)
+	}
+	t.msg = make([]byte, 0, limit)
+	return t
+}
+
+// room says whether a message can be given to send. Its bytes are appended to
+// what buffer returns and given back to send.
+func (t *transport) room() bool { return len(t.msg) == 0 }
+
+func (t *transport) buffer() []byte { return t.msg[:0] }
+
+func (t *transport) send(msg []byte, now time.Time) {
+	t.msg, t.began = msg, now
+	t.count(dialect.FramesSent, 1)
+	if t.step == stepIdle {
+		t.ask(now)
+	}
+}
+
+// drop takes back the message that waits. It says whether it could: a message
+// whose length the MCU has been told has to come.
+func (t *transport) drop() bool {
+	switch {
+	case t.step == stepSending, t.step == stepAnswered && t.counts.ASR > 0:
+		return false
+	case t.step == stepAsked:
+		t.step = stepIdle // the MCU may ask all the same, and hears that there is nothing
+	}
+	t.msg = t.msg[:0]
+	return true
+}
+
+// ask asks the MCU for a transaction.
+func (t *transport) ask(now time.Time) {
+	t.ready(now)
+	t.enter(stepAsked, now)
+}
+
+func (t *transport) enter(s step, now time.Time) { t.step, t.since = s, now }
+
+func (t *transport) ready(now time.Time) {
+	t.put(afpro.Ready)
+	t.readyAt = now
+}
+
+// put appends to what is written next.
+func (t *transport) put(b ...byte) { t.bufs[t.filling] = append(t.bufs[t.filling], b...) }
+
+// write returns the bytes to hand to the line now, or nil.
+func (t *transport) write() []byte {
+	if t.writing || len(t.bufs[t.filling]) == 0 {
+		return nil
+	}
+	b := t.bufs[t.filling]
+	t.filling = 1 - t.filling
+	t.bufs[t.filling] = t.bufs[t.filling][:0]
+	t.writing = true
+	return b
+}
+
+// sent takes note that the line has taken what was written, and says whether
+// that completed our message.
+func (t *transport) sent(now time.Time) happening {
+	t.writing = false
+	if t.step != stepSending || len(t.bufs[t.filling]) > 0 {
+		return nothing
+	}
+	t.msg = t.msg[:0]
+	t.rest(now)
+	return delivered
+}
+
+// rest ends a transaction in which something was said.
+func (t *transport) rest(now time.Time) {
+	t.enter(stepIdle, now)
+	t.yields, t.extra = false, 0
+	if len(t.msg) > 0 {
+		t.ask(now)
+	}
+}
+
+// feed hands over bytes of the MCU; next then tells what they mean, one thing
+// after the other.
+func (t *transport) feed(b []byte, now time.Time) {
+	if t.step == stepReceiving {
+		t.heard = now
+	}
+	t.scan.Feed(b)
+}
+
+// next returns what happened, and the message if one was received: it is valid
+// until the next call.
+func (t *transport) next(now time.Time) (happening, []byte, bool) {
+	for t.scan.Next() {
+		h, msg := t.event(t.scan.Event(), now)
+		if h != nothing {
+			return h, msg, true
+		}
+	}
+	return nothing, nil, false
+}
+
+func (t *transport) event(e afpro.Event, now time.Time) (happening, []byte) {
+	switch e.Kind {
+	case afpro.EventSync:
+		if e.Sync.Type == afpro.SyncAck {
+			return t.acked(e.Sync, now), nil
+		}
+		t.requested(e.Sync, now)
+		return nothing, nil
+	case afpro.EventMessage:
+		t.count(dialect.FramesReceived, 1)
+		t.complete(now)
+		return received, e.Message
+	case afpro.EventSkipped:
+		t.count(dialect.FramesBad, 1)
+		t.complete(now)
+		return refused, nil
+	}
+	t.count(dialect.FramesBad, 1)
+	return mangled, nil
+}
+
+// complete ends a transaction in which the MCU spoke.
+func (t *transport) complete(now time.Time) {
+	t.ready(now)
+	t.rest(now)
+}
+
+// requested answers a Sync Request, which may come at any time and begins a
+// transaction anew.
+func (t *transport) requested(s afpro.Sync, now time.Time) {
+	if t.step == stepSending && t.writing {
+		// The MCU gave up while our message was on its way: what is in the driver's buffer goes out all the
+		// same, and the answer behind it.
+		t.count(dialect.FramesRetried, 1)
+	}
+	t.extra = 0
+	answer := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU}
+	if len(t.msg) > 0 && !(t.yields && s.MCU > 0) {
+		answer.ASR = uint16(len(t.msg))
+	}
+	t.counts = answer
+	t.bufs[t.filling] = afpro.AppendSync(t.bufs[t.filling], answer)
+	t.ready(now)
+	if answer.Collision() {
+		t.yields = true
+		t.enter(stepCollided, now)
+		return
+	}
+	t.enter(stepAnswered, now)
+}
+
+// acked takes a Sync Acknowledge.
+func (t *transport) acked(s afpro.Sync, now time.Time) happening {
+	if t.step != stepAnswered || s.MCU != t.counts.MCU || s.ASR != t.counts.ASR {
+		t.count(dialect.FramesBad, 1)
+		return mangled
+	}
+	switch {
+	case s.MCU > 0:
+		if n := int(s.MCU); n > t.limit || !t.scan.Expect(n) {
+			t.scan.Skip(n)
+		}
+		t.ready(now)
+		t.enter(stepReceiving, now)
+		t.heard = time.Time{}
+	case s.ASR > 0:
+		t.ready(now)
+		t.put(t.msg...)
+		t.ready(now)
+		t.enter(stepSending, now)
+	default:
+		t.ready(now)
+		t.rest(now)
+		return zeroSync
+	}
+	return nothing
+}
+
+// tick does what is due. It says whether a message of the MCU broke off, and
+// whether ours was given up.
+func (t *transport) tick(now time.Time) (broken, lost bool) {
+	if !session.Passed(t.wake(), now) {
+		return false, false
+	}
+	switch {
+	case t.coming():
+		t.scan.Hunt()
+		t.count(dialect.FramesBad, 1)
+		t.complete(now) // or the MCU would wait for it for ever
+		return true, false
+	case t.step == stepIdle:
+		t.ready(now)
+		t.extra++
+	case now.Sub(t.since) >= patience:
+		return false, t.giveUp(now)
+	default:
+		t.ready(now)
+	}
+	return false, false
+}
+
+// coming says whether a message of the MCU has begun to come in.
+func (t *transport) coming() bool { return t.step == stepReceiving && !t.heard.IsZero() }
+
+// giveUp ends a transaction that the MCU does not go on with. It says whether
+// our message was given up with it: one that was added later has its time yet.
+func (t *transport) giveUp(now time.Time) (lost bool) {
+	t.scan.Hunt()
+	lost = len(t.msg) > 0 && now.Sub(t.began) >= patience
+	if lost {
+		t.msg = t.msg[:0]
+		t.count(dialect.FramesLost, 1)
+	}
+	t.rest(now)
+	return lost
+}
+
+// wake is when tick has something to do, the zero time for not before
+// something arrives.
+func (t *transport) wake() time.Time {
+	switch {
+	case t.coming():
+		return t.heard.Add(gapMargin + t.turn.LineTime(gapBytes))
+	case t.step == stepSending:
+		return time.Time{}
+	case t.step != stepIdle:
+		return session.Earliest(t.since.Add(patience), t.readyAt.Add(readyAgain))
+	case t.expect:
+		return t.readyAt.Add(readyAgain)
+	case t.readyAt.IsZero() || t.extra >= maxReadyAfter:
+		return time.Time{}
+	}
+	return t.readyAt.Add(readyAfter)
+}

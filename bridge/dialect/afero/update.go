@@ -1,0 +1,305 @@
+package afero
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/bridge/dialect/session"
+	"davit/schemas"
+	"davit/schemas/afpro"
+)
+
+// Times and limits of an update that no configuration changes.
+const (
+	// reofferPause is before the offer after one that the MCU did not take.
+	reofferPause = 5 * time.Second
+	// refusals is how often in a row an MCU has to refuse: BEGIN and IDLE differ
+	// in one bit.
+	refusals = 2
+	// alreadyWait is how long to wait for the version of an MCU that reported
+	// the image's before the update.
+	alreadyWait = 10 * time.Second
+	// applyWait is how long after APPLY the MCU has to answer, or is told again,
+	// maxApplies times in all.
+	applyWait  = 5 * time.Second
+	maxApplies = 3
+	// bootProbe is how long after the MCU's last word before it boots it is asked
+	// what it runs.
+	bootProbe = time.Second
+	// maxMismatches is how often the MCU may say another SHA-256 on a line on
+	// which nothing was seen to go wrong.
+	maxMismatches = 2
+	// maxOversized is how many messages longer than any attribute a leg may have.
+	maxOversized = 3
+	// largestAttribute is the size of the transfer attribute of the largest
+	// modules.
+	largestAttribute = 2046
+)
+
+// phase is how far an update has come.
+type phase byte
+
+const (
+	phaseCheck    phase = iota // an earlier session told the MCU to apply the image: what does it run?
+	phaseAsk                   // it reported the version some time ago: does it still run it?
+	phaseOffer                 // BEGIN, no answer yet
+	phaseAccepted              // accepted; the image is not ready yet
+	phaseLoad                  // chunk by chunk
+	phaseVerify                // all loaded, or so the MCU says; its SHA-256 is to come
+	phaseBoot                  // told to apply; the version is awaited
+)
+
+// update is the update under way.
+type update struct {
+	session.Leg
+	load
+	phase  phase
+	wanted string // the version id as the MCU reports it
+	begin  afpro.Info
+	doubt  bool // something came damaged since the offer
+
+	offer     bool // BEGIN waits to be sent
+	offered   bool // the MCU has an offer of this leg
+	nextOffer time.Time
+	idles     int // refusals in a row
+
+	oversized  int
+	mismatches int
+	stopped    bool // the MCU wanted no more before the end
+
+	apply   bool // APPLY waits to be sent
+	applies int
+	applyAt time.Time // the MCU has it
+	applied bool      // and said so
+	reboots int       // legs begun anew because APPLY may not have been heard as it was meant
+}
+
+// busy says whether the update wants the line for itself: questions wait.
+func (u *update) busy() bool {
+	return u.phase == phaseLoad || u.phase == phaseVerify || u.apply || u.offer
+}
+
+// Order implements session.Machine.
+func (m *machine) Order(w *dialect.Update, now time.Time) {
+	m.now = now
+	if u := m.u; u != nil {
+		m.u = nil
+		m.forget()
+		m.fail = u.phase == phaseAccepted || u.phase == phaseLoad || u.phase == phaseVerify
+	}
+	if w != nil {
+		m.beginUpdate(*w)
+	}
+}
+
+// forget takes back a message of an update.
+func (m *machine) forget() {
+	if m.kind >= kindOffer {
+		m.void()
+	}
+}
+
+func (m *machine) beginUpdate(w dialect.Update) {
+	u := &update{Leg: session.NewLeg(w, session.Limits{
+		Answer: DefaultAnswerTimeout, Verdict: DefaultVerdictTimeout, Boot: DefaultBootTimeout, Version: DefaultVersionTimeout,
+	})}
+	m.u = u
+	switch {
+	case w.VersionID == 0:
+		m.end(session.Failed(schemas.CauseProtocol, "The update cannot be put on the wire: version %q has no numeric id.", w.Version))
+		return
+	case w.NumericType < afpro.MinType || w.NumericType > afpro.MaxType:
+		m.end(session.Failed(schemas.CauseProtocol, "The update cannot be put on the wire: its image type has the number %d, allowed are %d to %d.",
+			w.NumericType, afpro.MinType, afpro.MaxType))
+		return
+	case w.Size < 1 || w.Size >= math.MaxUint32:
+		m.end(session.Failed(schemas.CauseProtocol, "The update cannot be put on the wire: it has %d bytes.", w.Size))
+		return
+	}
+	u.VersionProperty = strconv.Itoa(int(afpro.VersionAttribute(uint16(w.NumericType))))
+	u.wanted = strconv.FormatUint(w.VersionID, 10)
+	u.begin = afpro.Info{State: afpro.InfoBegin, Type: uint16(w.NumericType), Size: uint32(w.Size), Version: w.VersionID}
+	u.load = newLoad(m.attributeSize(), w.Size, w.Loaded)
+	a := m.asks.Of(u.VersionProperty)
+	switch {
+	case u.ResumeAt == schemas.StateBooting:
+		u.phase, u.Deadline = phaseCheck, m.now.Add(u.BootTimeout+u.VersionTimeout)
+		m.probe()
+	case a.Value == u.wanted && !u.Force:
+		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
+		u.phase, u.Deadline = phaseAsk, m.now.Add(min(u.VersionTimeout, alreadyWait))
+		a.Want = true
+	default:
+		a.Want = a.Want || a.Value == "" || u.Force
+		m.startOffer()
+	}
+}
+
+// attributeSize is the size of the attribute that carries the image: the
+// port's, the update's, or the documentation's.
+func (m *machine) attributeSize() int {
+	for _, n := range []int{m.cfg.AttributeSize, m.u.AttributeSize} {
+		if n >= afpro.MinAttributeSize {
+			return min(n, largestAttribute)
+		}
+	}
+	return afpro.DefaultAttributeSize
+}
+
+// end reports the end of the update and forgets it.
+func (m *machine) end(r dialect.Result) {
+	u := m.u
+	m.u = nil
+	m.forget()
+	u.End(r)
+}
+
+// report tells how far the update is. If that cannot be recorded the update
+// ends, and report says false.
+func (m *machine) report(state schemas.State, bytes uint64) bool {
+	r, err := m.u.Record(state, bytes)
+	if err != nil {
+		m.end(r)
+	}
+	return err == nil
+}
+
+func (m *machine) succeed() { m.end(session.Succeeded()) }
+
+// startOffer begins the MCU leg, or begins it anew.
+func (m *machine) startOffer() {
+	u := m.u
+	u.phase, u.Deadline = phaseOffer, m.now.Add(u.AnswerTimeout)
+	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
+	u.idles, u.doubt, u.oversized, u.Good, u.Bad = 0, false, 0, 0, 0
+	u.apply, u.stopped = false, false
+	m.forget()
+}
+
+// again begins the leg anew, from the start-up on, but not for ever.
+func (m *machine) again(why string) {
+	if !m.u.Again() {
+		m.end(m.u.TooOften(why))
+		return
+	}
+	m.forget()
+	m.greet()
+	m.startOffer()
+}
+
+// fillUpdate appends the update's next message, if it has one.
+func (m *machine) fillUpdate(b []byte) ([]byte, kind) {
+	u := m.u
+	switch {
+	case u.phase == phaseOffer && u.offer:
+		u.offer, u.nextOffer = false, time.Time{}
+		return info(b, u.begin, kindOffer)
+	case u.phase == phaseLoad && u.send:
+		return m.fillChunk(b)
+	case u.phase == phaseBoot && u.apply:
+		u.apply = false
+		return info(b, afpro.Info{State: afpro.InfoApply, Version: u.VersionID}, kindApply)
+	}
+	return b, kindVoid
+}
+
+// taken takes note that the MCU has a message of the update.
+func (m *machine) taken(k kind) {
+	u := m.u
+	switch {
+	case k == kindOffer && u.phase == phaseOffer:
+		u.offered, u.nextOffer = true, m.now.Add(m.cfg.OfferInterval)
+	case k == kindChunk && u.phase == phaseLoad:
+		u.taken(m.now, &m.t.turn)
+	case k == kindApply && u.phase == phaseBoot:
+		u.applyAt = m.now
+		u.applies++
+		u.ProbeAt = m.now.Add(applyWait)
+	}
+}
+
+// undelivered takes note that the MCU did not take a message for as long as it
+// has for that.
+func (m *machine) undelivered(k kind) {
+	u := m.u
+	switch u.phase {
+	case phaseOffer:
+		u.offer, u.nextOffer = false, m.now.Add(reofferPause)
+	case phaseLoad, phaseVerify:
+		m.again("the host MCU fell silent at byte " + strconv.FormatUint(u.high, 10))
+	case phaseBoot:
+		if k == kindApply {
+			u.apply = true // for when it is heard again; it may have taken it all the same
+		}
+		u.ProbeAt = m.now.Add(bootProbe)
+	case phaseCheck:
+		u.ProbeAt = m.now.Add(bootProbe)
+	}
+}
+
+// accepted takes the MCU's answer to BEGIN: what it was sent, and nothing else.
+func (m *machine) accepted(i afpro.Info) {
+	u := m.u
+	switch {
+	case u.phase == phaseAccepted && i == u.begin:
+		u.GoAt = m.now
+	case u.phase != phaseOffer || !u.offered:
+		// The answer to an offer of before.
+	case i != u.begin:
+		m.noise()
+		u.offer = true
+	default:
+		u.phase, u.GoAt = phaseAccepted, m.now
+		m.report(schemas.StateAccepted, 0)
+	}
+}
+
+// refusedOffer takes IDLE in the place of BEGIN.
+func (m *machine) refusedOffer() {
+	u := m.u
+	if u.idles++; u.idles < refusals {
+		u.offer = true
+		return
+	}
+	m.end(session.Rejected(schemas.CauseRejected,
+		"The host MCU answered the offer with IDLE, which says no; this protocol has no code for the reason (no room, an older or the same version, or it is busy)."))
+}
+
+// ready goes on when the image is there.
+func (m *machine) ready() {
+	switch {
+	case m.u.GoStands(m.now):
+		m.startLoad()
+	case m.u.Again():
+		m.startOffer()
+	default:
+		m.end(m.u.TooOften("it restarted after it had accepted the image"))
+	}
+}
+
+// startApply tells the MCU to use what it has received.
+func (m *machine) startApply() {
+	u := m.u
+	m.forget()
+	u.phase, u.Deadline = phaseBoot, m.now.Add(u.BootTimeout)
+	u.LastWord = u.Deadline.Add(u.VersionTimeout)
+	u.applies, u.applied, u.applyAt = 0, false, time.Time{}
+	u.Clear()
+	u.ProbeAt = time.Time{}
+	u.Tell()
+	u.apply = m.report(schemas.StateBooting, u.Size)
+}
+
+// oversized takes note that the MCU announced a message longer than any that it
+// could have to say.
+func (m *machine) oversized() {
+	u := m.u
+	if u == nil {
+		return
+	}
+	if u.oversized++; u.oversized >= maxOversized {
+		m.end(session.Failed(schemas.CauseProtocol, "The host MCU announced %d messages longer than the %d bytes that its attributes have.", u.oversized, m.t.limit))
+	}
+}
