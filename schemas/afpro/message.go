@@ -179,7 +179,10 @@ func ParseMessage(b []byte) (Message, error) {
 	rest := b[lengthSize+headSize:]
 	switch m.Type {
 	case Get:
-		return m, exactly(rest, 0)
+		if err := exactly(rest, 0); err != nil {
+			return Message{}, err
+		}
+		return m, nil
 	case UpdateRejected:
 		if err := exactly(rest, 2); err != nil {
 			return Message{}, err

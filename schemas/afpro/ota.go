@@ -67,20 +67,29 @@ func ChunkSize(attributeSize int) int { return attributeSize - offsetSize }
 // size, its length included.
 func MaxMessage(attributeSize int) int { return UpdateOverhead + tunnelSize + attributeSize }
 
+// size is how many bytes a value of OTAInfo has in this state, at least.
+func (s InfoState) size() (int, error) {
+	switch s {
+	case InfoBegin:
+		return beginSize, nil
+	case InfoVerify:
+		return verifySize, nil
+	case InfoApply:
+		return applySize, nil
+	case InfoIdle, InfoTransferEnd, InfoFail:
+		return 1, nil
+	}
+	return 0, fmt.Errorf("%w: %v", ErrValue, s)
+}
+
 // AppendInfo appends a whole message: an Update of channel with the tunnelled
 // OTAInfo.
 func AppendInfo(dst []byte, channel Attribute, i Info) ([]byte, error) {
-	n := 1
-	switch i.State {
-	case InfoBegin:
-		n = beginSize
-	case InfoVerify:
-		n = verifySize
-	case InfoApply:
-		n = applySize
-	}
-	dst, err := appendTunnel(dst, channel, OTAInfo, n)
+	n, err := i.State.size()
 	if err != nil {
+		return dst, err
+	}
+	if dst, err = appendTunnel(dst, channel, OTAInfo, n); err != nil {
 		return dst, err
 	}
 	dst = append(dst, byte(i.State))
@@ -149,18 +158,10 @@ func ParseInfo(value []byte) (Info, error) {
 	if len(value) == 0 || len(value) > infoRoom {
 		return Info{}, fmt.Errorf("%w: OTA info of %d bytes", ErrValue, len(value))
 	}
-	i := Info{State: InfoState(value[0])}
-	rest, need := value[1:], 0
-	switch i.State {
-	case InfoBegin:
-		need = beginSize
-	case InfoVerify:
-		need = verifySize
-	case InfoApply:
-		need = applySize
-	case InfoIdle, InfoTransferEnd, InfoFail:
-	default:
-		return Info{}, fmt.Errorf("%w: %v", ErrValue, i.State)
+	i, rest := Info{State: InfoState(value[0])}, value[1:]
+	need, err := i.State.size()
+	if err != nil {
+		return Info{}, err
 	}
 	if len(value) < need {
 		return Info{}, fmt.Errorf("%w: %v of %d bytes, it has %d", ErrValue, i.State, len(value), need)

@@ -14,7 +14,8 @@ const (
 	// EventSkipped: the bytes passed over with Skip have gone by.
 	EventSkipped
 	// EventBad: a run of bytes that mean nothing, or a byte that began a sync
-	// message whose checksum does not agree.
+	// message whose checksum does not agree. A run that arrives in pieces is
+	// reported in pieces.
 	EventBad
 )
 
@@ -61,20 +62,20 @@ func (s *Scanner) Feed(b []byte) { s.in = b }
 // Limit is how many bytes a message may have.
 func (s *Scanner) Limit() int { return cap(s.buf) }
 
-// Expect says that the next n bytes are a message. It returns false, and
-// expects nothing, if n is 0 or over the limit.
+// Expect says that the next n bytes, those behind the last event, are a message.
+// It returns false, and expects nothing, if n is 0 or over the limit.
 func (s *Scanner) Expect(n int) bool {
 	if n < 1 || n > cap(s.buf) {
 		return false
 	}
-	s.hunt()
+	s.giveUp()
 	s.want, s.size = n, n
 	return true
 }
 
 // Skip says that the next n bytes are a message that is too long to be taken.
 func (s *Scanner) Skip(n int) {
-	s.hunt()
+	s.giveUp()
 	s.skip, s.size = n, n
 }
 
@@ -83,21 +84,26 @@ func (s *Scanner) Skip(n int) {
 func (s *Scanner) Hunt() int {
 	n := s.n
 	if s.want > 0 || s.skip > 0 {
-		n = s.size - s.want - s.skip
+		n += s.size - s.want - s.skip
 	}
-	s.hunt()
+	s.giveUp()
+	s.n = 0
 	return n
 }
 
-func (s *Scanner) hunt() { s.n, s.want, s.skip, s.size, s.buf = 0, 0, 0, 0, s.buf[:0] }
+// giveUp drops the message under way, but not what may be a sync message: those
+// bytes come behind the last event, and so may begin the next message.
+func (s *Scanner) giveUp() { s.want, s.skip, s.size, s.buf = 0, 0, 0, s.buf[:0] }
 
 // Reset is Hunt, and drops the input.
 func (s *Scanner) Reset() {
-	s.hunt()
+	s.Hunt()
 	s.in, s.event = nil, Event{}
 }
 
-// Partial says whether the scanner holds the beginning of something.
+// Partial says whether the scanner is in the middle of something: it holds the
+// beginning of a sync message, or a message expected or passed over is not
+// complete.
 func (s *Scanner) Partial() bool { return s.n > 0 || s.want > 0 || s.skip > 0 }
 
 // Event returns what Next found.
@@ -130,7 +136,11 @@ func (s *Scanner) Next() bool {
 
 // collect takes bytes of the message expected.
 func (s *Scanner) collect() {
-	k := min(s.want, len(s.in))
+	k := min(s.want, s.n)
+	s.buf = append(s.buf, s.sync[:k]...)
+	s.drop(k)
+	s.want -= k
+	k = min(s.want, len(s.in))
 	s.buf = append(s.buf, s.in[:k]...)
 	s.in, s.want = s.in[k:], s.want-k
 	if s.want == 0 {
@@ -141,7 +151,10 @@ func (s *Scanner) collect() {
 
 // pass lets bytes of a message go by.
 func (s *Scanner) pass() {
-	k := min(s.skip, len(s.in))
+	k := min(s.skip, s.n)
+	s.drop(k)
+	s.skip -= k
+	k = min(s.skip, len(s.in))
 	s.in, s.skip = s.in[k:], s.skip-k
 	if s.skip == 0 {
 		s.event = Event{Kind: EventSkipped, Bytes: s.size}
@@ -163,8 +176,14 @@ func (s *Scanner) begin() {
 	s.held()
 }
 
-// held looks at the bytes that may be a sync message.
+// held looks at the bytes that may be a sync message, or that one turned out not
+// to be.
 func (s *Scanner) held() {
+	if bad := nonsense(s.sync[:s.n]); bad > 0 {
+		s.drop(bad)
+		s.event = Event{Kind: EventBad, Bytes: bad}
+		return
+	}
 	if s.sync[0] == Ready {
 		s.drop(1)
 		s.event = Event{Kind: EventReady}
