@@ -34,6 +34,9 @@ const (
 	ReportAtStart   ReportMode = ""           // as its first frame after every start
 	ReportOnConnect ReportMode = "on-connect" // when CONNECT says that the cloud is reachable
 	ReportOnRequest ReportMode = "on-request" // only when asked
+	// ReportAfterUpdate: as ReportAtStart, but only when a new image runs for the
+	// first time or the boot loader has gone back to the old one.
+	ReportAfterUpdate ReportMode = "after-update"
 )
 
 // MCUConfig describes a simulated host MCU. The zero value is a healthy one
