@@ -60,7 +60,7 @@ func (b *board) bootLoader(now time.Time) {
 		}
 		b.active = 1 - b.active
 		b.cause = startNew
-	case active.state == slotTried:
+	case active.state == slotTried && spare.state == slotConfirmed:
 		active.state = slotEmpty
 		b.active = 1 - b.active
 		b.cause = startFallback

@@ -47,17 +47,20 @@ func (b *board) erase(sector int) {
 	b.flashed.sectors++
 }
 
-// eraseAll erases what an image of size bytes needs, sector by sector, and
-// then calls done. The timer is called "ota".
-func (b *board) eraseAll(size uint32, now time.Time, done func(now time.Time)) {
+// eraseAll erases what an image of size bytes needs, sector by sector, deaf
+// meanwhile or not, and then calls done. The timer is called "ota".
+func (b *board) eraseAll(size uint32, deaf bool, now time.Time, done func(now time.Time)) {
 	sector := b.dirtySector(size)
 	if sector < 0 {
 		done(now)
 		return
 	}
+	if deaf {
+		b.busyUntil = later(b.busyUntil, now).Add(b.cfg.EraseTime)
+	}
 	b.after(now, b.cfg.EraseTime, "ota", func(now time.Time) {
 		b.erase(sector)
-		b.eraseAll(size, now, done)
+		b.eraseAll(size, deaf, now, done)
 	})
 }
 

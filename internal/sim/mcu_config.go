@@ -116,6 +116,8 @@ type Fault struct {
 	AckDelay    time.Duration // how late every ack is
 	DoubleAcks  bool          // every ack is sent twice
 	LoseAcks    float64       // probability that an ack is not sent
+	// Afero is what can only go wrong on the Afero wire.
+	Afero AferoFault
 }
 
 // EventKind says what happened in an MCU.
@@ -126,6 +128,7 @@ const (
 	EventStarted  EventKind = "started"  // an image runs; Version
 	EventOffer    EventKind = "offer"    // an offer arrived; Version, Size
 	EventAccepted EventKind = "accepted" // go was sent
+	EventRefused  EventKind = "refused"  // IDLE was sent (Afero only)
 	EventStat     EventKind = "stat"     // STAT was sent; Code
 	EventLoad     EventKind = "load"     // a piece was taken; Done of Size
 	EventBoot     EventKind = "boot"     // BOOT was obeyed, the reset follows

@@ -46,7 +46,7 @@ func (m *MCU) onOffer(o tlv.Offer, now time.Time) {
 		m.eraseByOffer(now)
 		return
 	}
-	m.eraseAll(o.Size, now, m.goAhead) // frames are still answered meanwhile
+	m.eraseAll(o.Size, false, now, m.goAhead)
 }
 
 // judge says whether the MCU wants what is offered.
