@@ -51,7 +51,8 @@ func FaultByName(name string) (FaultCase, error) {
 	return FaultCase{}, fmt.Errorf("no failure case is called %q; there are %s", name, strings.Join(FaultNames(), ", "))
 }
 
-// Apply puts the case into the configurations of an MCU and its line.
+// Apply puts the case into the configurations of an MCU and its line. That of
+// an AferoMCU is the MCUConfig in its AferoConfig.
 func (c FaultCase) Apply(mcu *MCUConfig, line *LineConfig) {
 	mcu.Fault = c.MCU
 	line.ToMCU, line.FromMCU = c.ToMCU, c.FromMCU

@@ -90,6 +90,7 @@ func (f *Flash) Bytes(n int) []byte { return append([]byte(nil), f.mem[:n]...) }
 type slot struct {
 	flash   *Flash
 	version string // as offered, or read from the image's header
+	id      uint64 // version id, on a wire that numbers versions
 	size    int    // 0: no image
 	state   slotState
 }

@@ -11,28 +11,17 @@ import (
 // firstRequest is the request id before the MCU's first own one.
 const firstRequest = 0x0f
 
-// start is the application's beginning: its first frame has sequence number 0.
-func (m *MCU) start(now time.Time) {
-	m.boots++
-	m.app = app{up: true, nextReq: firstRequest}
-	running := &m.slots[m.active]
-	m.event(Event{Kind: EventStarted, Version: running.version})
-	if m.cfg.Report == ReportAtStart {
+// begin is the application's beginning: its first frame has sequence number 0.
+func (m *MCU) begin(now time.Time, cause startCause) {
+	m.app.nextReq = firstRequest
+	if m.reportsAtStart(cause) {
 		m.reportVersion(m.req(), now)
 	}
-	if m.fallbackStat {
-		m.fallbackStat = false
+	switch {
+	case cause == startFallback:
 		m.stat(tlv.CodeBoot, now)
-	}
-	if m.bootStat {
-		m.bootStat = false
+	case cause == startNew && m.cfg.BootStat:
 		m.stat(tlv.CodeOK, now)
-	}
-	if running.state == slotTried {
-		m.after(now, m.cfg.ConfirmAfter, "confirm", func(time.Time) {
-			running.state = slotConfirmed
-			m.event(Event{Kind: EventConfirm, Version: running.version})
-		})
 	}
 	if m.cfg.Traffic > 0 {
 		m.after(now, m.cfg.Traffic, "traffic", m.chatter)

@@ -34,6 +34,9 @@ const (
 	ReportAtStart   ReportMode = ""           // as its first frame after every start
 	ReportOnConnect ReportMode = "on-connect" // when CONNECT says that the cloud is reachable
 	ReportOnRequest ReportMode = "on-request" // only when asked
+	// ReportAfterUpdate: as ReportAtStart, but only when a new image runs for the
+	// first time or the boot loader has gone back to the old one.
+	ReportAfterUpdate ReportMode = "after-update"
 )
 
 // MCUConfig describes a simulated host MCU. The zero value is a healthy one
@@ -113,6 +116,8 @@ type Fault struct {
 	AckDelay    time.Duration // how late every ack is
 	DoubleAcks  bool          // every ack is sent twice
 	LoseAcks    float64       // probability that an ack is not sent
+	// Afero is what can only go wrong on the Afero wire.
+	Afero AferoFault
 }
 
 // EventKind says what happened in an MCU.
@@ -123,6 +128,7 @@ const (
 	EventStarted  EventKind = "started"  // an image runs; Version
 	EventOffer    EventKind = "offer"    // an offer arrived; Version, Size
 	EventAccepted EventKind = "accepted" // go was sent
+	EventRefused  EventKind = "refused"  // IDLE was sent (Afero only)
 	EventStat     EventKind = "stat"     // STAT was sent; Code
 	EventLoad     EventKind = "load"     // a piece was taken; Done of Size
 	EventBoot     EventKind = "boot"     // BOOT was obeyed, the reset follows

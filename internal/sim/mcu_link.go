@@ -20,7 +20,7 @@ type link struct {
 
 // onFrame takes what the line brought.
 func (m *MCU) onFrame(r received, now time.Time) {
-	if !m.app.up {
+	if !m.up {
 		return
 	}
 	if r.err != nil || len(r.frame.Payload) > m.cfg.RxLimit {
@@ -34,8 +34,7 @@ func (m *MCU) onFrame(r received, now time.Time) {
 	}
 	m.stats.FramesIn++
 	if n := m.cfg.Fault.ResetAtFrame; n > 0 && m.stats.FramesIn >= n && !m.resetDone {
-		m.resetDone = true
-		m.reset(now)
+		m.resetOnce(now)
 		return
 	}
 	if m.cfg.Fault.Deaf {
