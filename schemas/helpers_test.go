@@ -27,6 +27,8 @@ func newPayload(k Kind) Payload {
 		return &Status{}
 	case KindAck:
 		return &Ack{}
+	case KindProfile:
+		return &Profile{}
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -30,6 +29,10 @@ const (
 	// MaxSeq is the highest status sequence number: every JSON implementation
 	// carries integers up to it exactly.
 	MaxSeq = 1<<53 - 1
+	// MaxVersionID is the highest numeric version id, for the same reason.
+	MaxVersionID = 1<<53 - 1
+	// MaxDialectLength is the longest name of a dialect in bytes.
+	MaxDialectLength = 32
 )
 
 // ErrPayload is wrapped by every error about a malformed JSON payload.
@@ -146,7 +149,9 @@ type Hello struct {
 	Dialect string `json:"dialect,omitempty"`
 	// HostVersions maps the version property (or attribute) of the host MCU
 	// to the version that it reported last. Which image type a property
-	// speaks for is the device type's knowledge, not the module's.
+	// speaks for is the device type's knowledge, not the module's. In the
+	// afero dialect both are decimal numbers: the attribute, 2000 and the
+	// image type's number, and the version's id.
 	HostVersions map[string]string `json:"host_versions,omitempty"`
 	// MaxChunk is the largest chunk in bytes that the device can take; 0 means
 	// DefaultChunkSize.
@@ -172,7 +177,7 @@ func (h *Hello) Validate() error {
 	if err := checkText("module", h.Module, 128); err != nil {
 		return err
 	}
-	if err := checkText("dialect", h.Dialect, 32); err != nil {
+	if err := checkText("dialect", h.Dialect, MaxDialectLength); err != nil {
 		return err
 	}
 	if len(h.HostVersions) > MaxHostVersions {
@@ -226,120 +231,6 @@ func (*Presence) Kind() Kind { return KindPresence }
 
 // Validate implements Payload.
 func (p *Presence) Validate() error { return checkVersion(p.V) }
-
-// ChunkHint tells the module how large its chunks may be, in bytes of data.
-type ChunkHint struct {
-	Preferred int `json:"preferred"`
-	Max       int `json:"max"`
-}
-
-// HostHint is what the device type says of the host MCU: how it reports its
-// version and how long it may take. Times are in milliseconds; 0 leaves the
-// module's default.
-type HostHint struct {
-	VersionProperty  string `json:"version_property,omitempty"`
-	AnswerTimeoutMS  int64  `json:"answer_timeout_ms,omitempty"`
-	VerdictTimeoutMS int64  `json:"verdict_timeout_ms,omitempty"`
-	BootTimeoutMS    int64  `json:"boot_timeout_ms,omitempty"`
-	VersionTimeoutMS int64  `json:"version_timeout_ms,omitempty"`
-}
-
-// Offer tells a device of the image that it should run. It is retained until
-// the execution has ended; an empty payload on its topic withdraws it.
-type Offer struct {
-	V         int    `json:"v"`
-	Execution string `json:"execution"`
-	Attempt   int    `json:"attempt"`
-	Image     string `json:"image"`
-	ImageType string `json:"image_type"`
-	Version   string `json:"version"`
-	// Size is the image's size in bytes.
-	Size uint64 `json:"size"`
-	// SHA256 of the image, 64 lower-case hexadecimal digits.
-	SHA256 string    `json:"sha256"`
-	Chunk  ChunkHint `json:"chunk"`
-	Host   HostHint  `json:"host"`
-	// Force asks the module to offer the image to the MCU even if the MCU
-	// reports this version already (the job ignores validation).
-	Force bool `json:"force,omitempty"`
-	// Manifest names the image's signed manifest, if it has one.
-	Manifest string `json:"manifest,omitempty"`
-	// Expires is when the service stops offering, if it ever does.
-	Expires time.Time `json:"expires,omitzero"`
-}
-
-// Kind returns KindOffer.
-func (*Offer) Kind() Kind { return KindOffer }
-
-// maxHintMS bounds the times of a HostHint: a week.
-const maxHintMS = 7 * 24 * 3600 * 1000
-
-// Validate implements Payload.
-func (o *Offer) Validate() error {
-	if err := checkVersion(o.V); err != nil {
-		return err
-	}
-	if err := checkExecution(o.Execution, o.Attempt); err != nil {
-		return err
-	}
-	if err := checkID("image", o.Image); err != nil {
-		return err
-	}
-	if err := checkID("image_type", o.ImageType); err != nil {
-		return err
-	}
-	if err := ValidateVersion(o.Version); err != nil {
-		return err
-	}
-	if o.Size < 1 || o.Size > MaxImageSize {
-		return badPayload("size is %d, allowed are 1 to %d", o.Size, uint64(MaxImageSize))
-	}
-	if err := validSHA256(o.SHA256); err != nil {
-		return err
-	}
-	if o.Manifest != "" {
-		if err := checkID("manifest", o.Manifest); err != nil {
-			return err
-		}
-	}
-	if err := o.Chunk.validate(); err != nil {
-		return err
-	}
-	return o.Host.validate()
-}
-
-func (c ChunkHint) validate() error {
-	for _, f := range []struct {
-		name string
-		n    int
-	}{{"preferred", c.Preferred}, {"max", c.Max}} {
-		if f.n < MinChunkSize || f.n > MaxChunkSize {
-			return badPayload("chunk.%s is %d, allowed are %d to %d", f.name, f.n, MinChunkSize, MaxChunkSize)
-		}
-	}
-	if c.Preferred > c.Max {
-		return badPayload("chunk.preferred %d is over chunk.max %d", c.Preferred, c.Max)
-	}
-	return nil
-}
-
-func (h HostHint) validate() error {
-	if err := checkText("host.version_property", h.VersionProperty, MaxVersionLength); err != nil {
-		return err
-	}
-	for _, f := range []struct {
-		name string
-		ms   int64
-	}{
-		{"answer_timeout_ms", h.AnswerTimeoutMS}, {"verdict_timeout_ms", h.VerdictTimeoutMS},
-		{"boot_timeout_ms", h.BootTimeoutMS}, {"version_timeout_ms", h.VersionTimeoutMS},
-	} {
-		if f.ms < 0 || f.ms > maxHintMS {
-			return badPayload("host.%s is %d, allowed are 0 to %d", f.name, f.ms, maxHintMS)
-		}
-	}
-	return nil
-}
 
 // Range is a run of bytes of an image.
 type Range struct {
@@ -417,7 +308,8 @@ type Status struct {
 	Code int `json:"code,omitempty"`
 	// Detail is one sentence for a person.
 	Detail string `json:"detail,omitempty"`
-	// HostVersion is what the MCU reports to run; succeeded needs it.
+	// HostVersion is what the MCU reports to run; succeeded needs it. In the
+	// afero dialect it is the version's id, a decimal number.
 	HostVersion string `json:"host_version,omitempty"`
 }
 

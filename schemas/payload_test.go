@@ -78,6 +78,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{&Hello{}, `{"v":1,"module":[1]}`, `module is a list`},
 		{&Fetch{}, `{"v":1,"ranges":{}}`, `ranges is an object`},
 		{&Hello{}, `{"v":2}`, `v is 2, this is version 1`},
+		{&Profile{}, `{"v":1,"device_type":"pump","dialect":"ayla","version_properties":["a","a"]}`, `"a" stands twice in version_properties`},
 		{&Hello{}, `{"v":1,"max_chunk":1}`, `max_chunk is 1, allowed are 64 to 65536`},
 	} {
 		if err := Decode([]byte(c.raw), c.p); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -101,6 +102,9 @@ func TestEncodeKeepsToTheLimit(t *testing.T) {
 	if _, err := Encode(&Ack{}); !errors.Is(err, ErrPayload) {
 		t.Errorf("an empty ack: %v", err)
 	}
+	if _, err := Encode(&Profile{V: Version, DeviceType: "pump", Dialect: "ayla"}); !errors.Is(err, ErrPayload) {
+		t.Errorf("a profile whose list would be null: %v", err)
+	}
 }
 
 func drawText(t *rapid.T, label string, minBytes, maxBytes int) string {
@@ -121,7 +125,7 @@ func drawSeq(t *rapid.T) uint64        { return rapid.Uint64Range(1, MaxSeq).Dra
 func maybe(t *rapid.T, of string) bool { return rapid.Bool().Draw(t, "has "+of) }
 
 func drawHello(t *rapid.T) Payload {
-	h := &Hello{V: Version, Module: drawText(t, "module", 0, 128), Dialect: drawText(t, "dialect", 0, 32)}
+	h := &Hello{V: Version, Module: drawText(t, "module", 0, 128), Dialect: drawText(t, "dialect", 0, MaxDialectLength)}
 	if maybe(t, "device type") {
 		h.DeviceType = drawID(t, "device type")
 	}
@@ -146,14 +150,19 @@ func drawOffer(t *rapid.T) Payload {
 	o := &Offer{
 		V: Version, Execution: drawID(t, "execution"), Attempt: drawAttempt(t), Image: drawID(t, "image"),
 		ImageType: drawID(t, "image type"), Version: drawText(t, "version", 1, MaxVersionLength),
-		Size:   rapid.Uint64Range(1, MaxImageSize).Draw(t, "size"),
+		VersionID: rapid.Uint64Range(0, MaxVersionID).Draw(t, "version id"), Size: rapid.Uint64Range(1, MaxImageSize).Draw(t, "size"),
 		SHA256: rapid.StringMatching(`[0-9a-f]{64}`).Draw(t, "sha256"),
 		Chunk:  ChunkHint{Preferred: rapid.IntRange(MinChunkSize, most).Draw(t, "preferred"), Max: most},
 		Host: HostHint{
 			VersionProperty: drawText(t, "property", 0, MaxVersionLength), AnswerTimeoutMS: ms.Draw(t, "answer"),
 			VerdictTimeoutMS: ms.Draw(t, "verdict"), BootTimeoutMS: ms.Draw(t, "boot"), VersionTimeoutMS: ms.Draw(t, "report"),
+			Dialect: drawText(t, "dialect", 0, MaxDialectLength),
 		},
 		Force: rapid.Bool().Draw(t, "force"),
+	}
+	if maybe(t, "number") {
+		o.Host.NumericType = rapid.IntRange(MinNumericType, MaxNumericType).Draw(t, "number")
+		o.Host.AttributeSize = rapid.IntRange(MinAttributeSize, MaxAttributeSize).Draw(t, "attribute size")
 	}
 	if maybe(t, "manifest") {
 		o.Manifest = drawID(t, "manifest")
@@ -205,12 +214,20 @@ func drawAck(t *rapid.T) Payload {
 	}
 }
 
+func drawProfile(t *rapid.T) Payload {
+	property := rapid.Custom(func(t *rapid.T) string { return drawText(t, "property", 1, 40) })
+	return &Profile{
+		V: Version, DeviceType: drawID(t, "device type"), Dialect: drawText(t, "dialect", 1, MaxDialectLength),
+		VersionProperties: rapid.SliceOfNDistinct(property, 0, MaxVersionProperties, rapid.ID).Draw(t, "properties"),
+	}
+}
+
 // TestMarshalledValidates: whatever valid payload is marshalled, its schema
 // accepts it and Decode gives it back.
 func TestMarshalledValidates(t *testing.T) {
 	compiled := compileSchemas(t)
 	for kind, draw := range map[Kind]func(*rapid.T) Payload{
-		KindHello: drawHello, KindOffer: drawOffer, KindFetch: drawFetch, KindStatus: drawStatus, KindAck: drawAck,
+		KindHello: drawHello, KindOffer: drawOffer, KindFetch: drawFetch, KindStatus: drawStatus, KindAck: drawAck, KindProfile: drawProfile,
 		KindPresence: func(t *rapid.T) Payload { return &Presence{V: Version, Online: rapid.Bool().Draw(t, "online")} },
 	} {
 		t.Run(string(kind), func(t *testing.T) {

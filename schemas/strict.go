@@ -29,6 +29,7 @@ var shapes = map[Kind]*shape{
 	KindFetch:    shapeOf(reflect.TypeFor[Fetch]()),
 	KindStatus:   shapeOf(reflect.TypeFor[Status]()),
 	KindAck:      shapeOf(reflect.TypeFor[Ack]()),
+	KindProfile:  shapeOf(reflect.TypeFor[Profile]()),
 }
 
 func shapeOf(t reflect.Type) *shape {

@@ -40,7 +40,7 @@ func idByte(c byte) bool {
 // Kind is the last level of a topic: which message of the contract it carries.
 type Kind string
 
-// The seven messages of the contract.
+// The eight messages of the contract.
 const (
 	KindHello    Kind = "hello"
 	KindPresence Kind = "presence"
@@ -49,11 +49,12 @@ const (
 	KindChunk    Kind = "chunk"
 	KindStatus   Kind = "status"
 	KindAck      Kind = "ack"
+	KindProfile  Kind = "profile"
 )
 
 // Kinds lists every message of the contract.
 func Kinds() []Kind {
-	return []Kind{KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck}
+	return []Kind{KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile}
 }
 
 // FromDevice says who publishes the message: the device (or its bridge) if
@@ -122,7 +123,7 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{}, fmt.Errorf("%w: %w", ErrTopic, err)
 	}
 	switch k := Kind(kind); k {
-	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck:
+	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile:
 		return Topic{Device: device, Kind: k}, nil
 	}
 	return Topic{}, fmt.Errorf("%w: unknown message %q", ErrTopic, kind)

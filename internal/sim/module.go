@@ -281,6 +281,8 @@ func (m *Module) onMessage(ctx context.Context, p *paho.Publish) error {
 			return err
 		}
 		return m.onChunk(ctx, h, data)
+	case schemas.KindProfile: // says what a host MCU speaks; there is none here
+		return schemas.Decode(p.Payload, &schemas.Profile{})
 	}
 	return nil
 }

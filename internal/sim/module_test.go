@@ -139,6 +139,7 @@ func (s *fakeService) take(p *packets.Publish) {
 	switch topic.Kind {
 	case schemas.KindHello:
 		s.check(schemas.Decode(p.Payload, &schemas.Hello{}))
+		s.send(schemas.KindProfile, s.encode(&schemas.Profile{V: schemas.Version, DeviceType: "pump", Dialect: "afero", VersionProperties: []string{"2101"}}))
 	case schemas.KindPresence:
 		s.check(schemas.Decode(p.Payload, &schemas.Presence{}))
 	case schemas.KindFetch:

@@ -1,0 +1,149 @@
+package schemas
+
+import "time"
+
+// ChunkHint tells the module how large its chunks may be, in bytes of data.
+type ChunkHint struct {
+	Preferred int `json:"preferred"`
+	Max       int `json:"max"`
+}
+
+// HostHint is what the device type says of the host MCU: what it speaks, how it
+// reports its version and how long it may take. Times are in milliseconds; 0
+// leaves the module's default.
+type HostHint struct {
+	// Dialect is the protocol that the device type names.
+	Dialect         string `json:"dialect,omitempty"`
+	VersionProperty string `json:"version_property,omitempty"`
+	// NumericType is the image type's number in the afero dialect, 101 to 200;
+	// 0 in others.
+	NumericType int `json:"numeric_type,omitempty"`
+	// AttributeSize is the size in bytes of the attribute that carries the
+	// image in the afero dialect; 0 leaves the module's default, 253.
+	AttributeSize    int   `json:"attribute_size,omitempty"`
+	AnswerTimeoutMS  int64 `json:"answer_timeout_ms,omitempty"`
+	VerdictTimeoutMS int64 `json:"verdict_timeout_ms,omitempty"`
+	BootTimeoutMS    int64 `json:"boot_timeout_ms,omitempty"`
+	VersionTimeoutMS int64 `json:"version_timeout_ms,omitempty"`
+}
+
+// Offer tells a device of the image that it should run. It is retained until
+// the execution has ended; an empty payload on its topic withdraws it.
+type Offer struct {
+	V         int    `json:"v"`
+	Execution string `json:"execution"`
+	Attempt   int    `json:"attempt"`
+	Image     string `json:"image"`
+	ImageType string `json:"image_type"`
+	Version   string `json:"version"`
+	// VersionID is the image's numeric version id, for dialects that know
+	// versions by number; 0: none.
+	VersionID uint64 `json:"version_id,omitempty"`
+	// Size is the image's size in bytes.
+	Size uint64 `json:"size"`
+	// SHA256 of the image, 64 lower-case hexadecimal digits.
+	SHA256 string    `json:"sha256"`
+	Chunk  ChunkHint `json:"chunk"`
+	Host   HostHint  `json:"host"`
+	// Force asks the module to offer the image to the MCU even if the MCU
+	// reports this version already (the job ignores validation).
+	Force bool `json:"force,omitempty"`
+	// Manifest names the image's signed manifest, if it has one.
+	Manifest string `json:"manifest,omitempty"`
+	// Expires is when the service stops offering, if it ever does.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Kind returns KindOffer.
+func (*Offer) Kind() Kind { return KindOffer }
+
+// Limits of a HostHint: the image type numbers of the afero dialect, and its
+// transfer attribute, which holds an offset of four bytes and data.
+const (
+	MinNumericType   = 101
+	MaxNumericType   = 200
+	MinAttributeSize = 5
+	MaxAttributeSize = 2046
+)
+
+// maxHintMS bounds the times of a HostHint: a week.
+const maxHintMS = 7 * 24 * 3600 * 1000
+
+// Validate implements Payload.
+func (o *Offer) Validate() error {
+	if err := checkVersion(o.V); err != nil {
+		return err
+	}
+	if err := checkExecution(o.Execution, o.Attempt); err != nil {
+		return err
+	}
+	if err := checkID("image", o.Image); err != nil {
+		return err
+	}
+	if err := checkID("image_type", o.ImageType); err != nil {
+		return err
+	}
+	if err := ValidateVersion(o.Version); err != nil {
+		return err
+	}
+	if o.VersionID > MaxVersionID {
+		return badPayload("version_id is %d, allowed are 0 to %d", o.VersionID, uint64(MaxVersionID))
+	}
+	if o.Size < 1 || o.Size > MaxImageSize {
+		return badPayload("size is %d, allowed are 1 to %d", o.Size, uint64(MaxImageSize))
+	}
+	if err := validSHA256(o.SHA256); err != nil {
+		return err
+	}
+	if o.Manifest != "" {
+		if err := checkID("manifest", o.Manifest); err != nil {
+			return err
+		}
+	}
+	if err := o.Chunk.validate(); err != nil {
+		return err
+	}
+	return o.Host.validate()
+}
+
+func (c ChunkHint) validate() error {
+	for _, f := range []struct {
+		name string
+		n    int
+	}{{"preferred", c.Preferred}, {"max", c.Max}} {
+		if f.n < MinChunkSize || f.n > MaxChunkSize {
+			return badPayload("chunk.%s is %d, allowed are %d to %d", f.name, f.n, MinChunkSize, MaxChunkSize)
+		}
+	}
+	if c.Preferred > c.Max {
+		return badPayload("chunk.preferred %d is over chunk.max %d", c.Preferred, c.Max)
+	}
+	return nil
+}
+
+func (h HostHint) validate() error {
+	if err := checkText("host.dialect", h.Dialect, MaxDialectLength); err != nil {
+		return err
+	}
+	if h.NumericType != 0 && (h.NumericType < MinNumericType || h.NumericType > MaxNumericType) {
+		return badPayload("host.numeric_type is %d, allowed are 0 and %d to %d", h.NumericType, MinNumericType, MaxNumericType)
+	}
+	if h.AttributeSize != 0 && (h.AttributeSize < MinAttributeSize || h.AttributeSize > MaxAttributeSize) {
+		return badPayload("host.attribute_size is %d, allowed are 0 and %d to %d", h.AttributeSize, MinAttributeSize, MaxAttributeSize)
+	}
+	if err := checkText("host.version_property", h.VersionProperty, MaxVersionLength); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		ms   int64
+	}{
+		{"answer_timeout_ms", h.AnswerTimeoutMS}, {"verdict_timeout_ms", h.VerdictTimeoutMS},
+		{"boot_timeout_ms", h.BootTimeoutMS}, {"version_timeout_ms", h.VersionTimeoutMS},
+	} {
+		if f.ms < 0 || f.ms > maxHintMS {
+			return badPayload("host.%s is %d, allowed are 0 to %d", f.name, f.ms, maxHintMS)
+		}
+	}
+	return nil
+}
