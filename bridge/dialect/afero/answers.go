@@ -238,6 +238,10 @@ func (m *machine) due() {
 // unansweredChunk sends a chunk again whose answer does not come.
 func (m *machine) unansweredChunk() {
 	u := m.u
+	if due := m.t.active.Add(u.wait); m.now.Before(due) {
+		u.answerDue = due // it is about to say something, if not this
+		return
+	}
 	u.answerDue = time.Time{}
 	if u.tries >= maxTries {
 		m.again("the host MCU stopped answering at byte " + strconv.FormatUint(u.high, 10))

@@ -45,7 +45,7 @@ type load struct {
 	owed      int       // answers that are awaited: more than one after a repetition
 	sentAt    time.Time // the MCU has it
 	answerDue time.Time
-	messages  int // bytes of the message, for the timer
+	wait      time.Duration // for the answer
 
 	stuck, beyond int
 	total         uint64 // bytes sent in this update
@@ -89,7 +89,7 @@ func (m *machine) fillChunk(b []byte) ([]byte, kind) {
 	if err != nil {
 		return b, kindVoid // no chunk is empty, or longer than the attribute
 	}
-	u.n, u.messages = len(data), len(b)
+	u.n = len(data)
 	u.total += uint64(len(data))
 	return b, kindChunk
 }
@@ -100,12 +100,12 @@ func (l *load) short() bool {
 	return l.bufAt+uint64(l.bufLen) < end
 }
 
-// taken takes note that the MCU has the chunk.
-func (l *load) taken(now time.Time, turn *session.Turnaround) {
+// taken takes note that the MCU has the chunk at a time.
+func (l *load) taken(at time.Time, turn *session.Turnaround) {
 	l.tries++
 	l.owed = min(l.owed+1, maxOwed)
-	l.sentAt = now
-	l.answerDue = now.Add(max(answerWait, turn.Wait(l.messages, l.tries)))
+	l.sentAt, l.wait = at, max(answerWait, turn.Wait(0, l.tries))
+	l.answerDue = at.Add(l.wait)
 }
 
 // wants takes the offset that the MCU asks for.
@@ -142,7 +142,7 @@ func (m *machine) wants(next uint32) {
 func (m *machine) goOn(offset uint64) {
 	u := m.u
 	if u.tries == 1 {
-		m.t.turn.Observe(u.messages, m.now.Sub(u.sentAt))
+		m.t.turn.Observe(0, m.now.Sub(u.sentAt))
 	}
 	if !m.moved(offset) {
 		return

@@ -88,7 +88,7 @@ func (m *machine) Step(now time.Time) session.Next {
 	m.now = now
 	m.tick()
 	m.fill()
-	next := session.Next{Write: m.t.write()}
+	next := session.Next{Write: m.t.write(now)}
 	next.Wake = session.Earliest(m.asks.PollAt(), m.t.wake(), m.start.wake(), m.askDue, m.claimAt(), m.wakeAt())
 	if m.u != nil && m.u.phase == phaseAccepted {
 		next.Image = m.u.Ready

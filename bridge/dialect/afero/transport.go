@@ -23,6 +23,8 @@ const (
 	gapBytes  = 20
 	// bitsPerByte on the line: start, eight data bits, stop.
 	bitsPerByte = 10
+	// doubleWithin is how soon after a Request another one is not a repetition.
+	doubleWithin = readyAgain / 2
 	// maxReadyAfter is how often the ready byte is repeated after a transaction.
 	maxReadyAfter = 3
 )
@@ -67,6 +69,9 @@ type transport struct {
 	heard   time.Time // the last byte of the message that comes in, zero before the first
 	extra   int       // ready bytes sent after the last transaction
 	expect  bool      // the MCU owes us a message
+	free    time.Time // the line has sent all that it was handed
+	active  time.Time // the MCU did something about a message of its own
+	coming  []byte    // what has come of its message
 
 	msg   []byte // to be sent, empty for none
 	began time.Time
@@ -81,7 +86,7 @@ func newTransport(baud int, limit int, count func(dialect.Counter, int)) *transp
 	for i := range t.bufs {
 		t.bufs[i] = make([]byte, 0, limit+2*afpro.SyncSize)
 	}
-	t.msg = make([]byte, 0, limit)
+	t.msg, t.coming = make([]byte, 0, limit), make([]byte, 0, limit)
 	return t
 }
 
@@ -122,14 +127,21 @@ func (t *transport) enter(s step, now time.Time) { t.step, t.since = s, now }
 
 func (t *transport) ready(now time.Time) {
 	t.put(afpro.Ready)
-	t.readyAt = now
+	t.readyAt = later(now, t.free)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // put appends to what is written next.
 func (t *transport) put(b ...byte) { t.bufs[t.filling] = append(t.bufs[t.filling], b...) }
 
 // write returns the bytes to hand to the line now, or nil.
-func (t *transport) write() []byte {
+func (t *transport) write(now time.Time) []byte {
 	if t.writing || len(t.bufs[t.filling]) == 0 {
 		return nil
 	}
@@ -137,6 +149,8 @@ func (t *transport) write() []byte {
 	t.filling = 1 - t.filling
 	t.bufs[t.filling] = t.bufs[t.filling][:0]
 	t.writing = true
+	t.free = later(now, t.free).Add(t.turn.LineTime(len(b)))
+	t.readyAt = t.free // waits begin when the line is through
 	return b
 }
 
@@ -191,9 +205,7 @@ func (t *transport) event(e afpro.Event, now time.Time) (happening, []byte) {
 		t.requested(e.Sync, now)
 		return nothing, nil
 	case afpro.EventMessage:
-		t.count(dialect.FramesReceived, 1)
-		t.complete(now)
-		return received, e.Message
+		return t.collect(e.Message, now)
 	case afpro.EventSkipped:
 		t.count(dialect.FramesBad, 1)
 		t.complete(now)
@@ -201,6 +213,31 @@ func (t *transport) event(e afpro.Event, now time.Time) (happening, []byte) {
 	}
 	t.count(dialect.FramesBad, 1)
 	return mangled, nil
+}
+
+// collect takes bytes of the MCU's message. It begins with its own length, so
+// that what lies in front of that, such as an Ack that was said twice, is passed over.
+func (t *transport) collect(b []byte, now time.Time) (happening, []byte) {
+	t.coming = append(t.coming, b...)
+	junk := 0
+	for junk < len(t.coming) && !begins(t.coming[junk:], int(t.counts.MCU)) {
+		junk++
+	}
+	if junk > 0 {
+		t.count(dialect.FramesBad, 1)
+		t.coming = t.coming[:copy(t.coming, t.coming[junk:])]
+		t.scan.Expect(junk) // as many are missing now
+		return mangled, nil
+	}
+	t.count(dialect.FramesReceived, 1)
+	t.complete(now)
+	return received, t.coming
+}
+
+// begins says whether b can be the beginning of a message of n bytes.
+func begins(b []byte, n int) bool {
+	length := n - 2
+	return b[0] == byte(length) && (len(b) < 2 || b[1] == byte(length>>8))
 }
 
 // complete ends a transaction in which the MCU spoke.
@@ -212,10 +249,11 @@ func (t *transport) complete(now time.Time) {
 // requested answers a Sync Request, which may come at any time and begins a
 // transaction anew.
 func (t *transport) requested(s afpro.Sync, now time.Time) {
-	if t.step == stepSending && t.writing {
-		// The MCU gave up while our message was on its way: what is in the driver's buffer goes out all the
-		// same, and the answer behind it.
-		t.count(dialect.FramesRetried, 1)
+	if t.doubled(s, now) {
+		return
+	}
+	if s.MCU > 0 {
+		t.active = now
 	}
 	t.extra = 0
 	answer := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU}
@@ -233,6 +271,20 @@ func (t *transport) requested(s afpro.Sync, now time.Time) {
 	t.enter(stepAnswered, now)
 }
 
+// doubled says whether a Request is the one before once more, sent before the
+// MCU can have seen the answer to that: it repeats one after a second, or after the
+// ready byte of a collision.
+func (t *transport) doubled(s afpro.Sync, now time.Time) bool {
+	since := now.Sub(t.since)
+	switch t.step {
+	case stepAnswered:
+		return s.MCU == t.counts.MCU && since < doubleWithin
+	case stepCollided:
+		return s.MCU == t.counts.MCU && since < t.turn.LineTime(afpro.SyncSize+2)
+	}
+	return false
+}
+
 // acked takes a Sync Acknowledge.
 func (t *transport) acked(s afpro.Sync, now time.Time) happening {
 	if t.step != stepAnswered || s.MCU != t.counts.MCU || s.ASR != t.counts.ASR {
@@ -246,7 +298,7 @@ func (t *transport) acked(s afpro.Sync, now time.Time) happening {
 		}
 		t.ready(now)
 		t.enter(stepReceiving, now)
-		t.heard = time.Time{}
+		t.heard, t.active, t.coming = time.Time{}, now, t.coming[:0]
 	case s.ASR > 0:
 		t.ready(now)
 		t.put(t.msg...)
@@ -267,7 +319,7 @@ func (t *transport) tick(now time.Time) (broken, lost bool) {
 		return false, false
 	}
 	switch {
-	case t.coming():
+	case t.hearing():
 		t.scan.Hunt()
 		t.count(dialect.FramesBad, 1)
 		t.complete(now) // or the MCU would wait for it for ever
@@ -283,8 +335,8 @@ func (t *transport) tick(now time.Time) (broken, lost bool) {
 	return false, false
 }
 
-// coming says whether a message of the MCU has begun to come in.
-func (t *transport) coming() bool { return t.step == stepReceiving && !t.heard.IsZero() }
+// hearing says whether a message of the MCU has begun to come in.
+func (t *transport) hearing() bool { return t.step == stepReceiving && !t.heard.IsZero() }
 
 // giveUp ends a transaction that the MCU does not go on with. It says whether
 // our message was given up with it: one that was added later has its time yet.
@@ -303,7 +355,7 @@ func (t *transport) giveUp(now time.Time) (lost bool) {
 // something arrives.
 func (t *transport) wake() time.Time {
 	switch {
-	case t.coming():
+	case t.hearing():
 		return t.heard.Add(gapMargin + t.turn.LineTime(gapBytes))
 	case t.step == stepSending:
 		return time.Time{}

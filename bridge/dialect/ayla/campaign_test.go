@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/bridge/dialect/dialecttest"
 	"davit/internal/sim"
 	"davit/schemas"
 )
@@ -41,8 +42,8 @@ func TestCampaign(t *testing.T) {
 			if r.IntN(2) == 0 {
 				mcu.Fault.ResetAtFrame = 1 + r.IntN(40)
 			}
-			onRig(t, line, mcu, 3000+r.IntN(6000), func(rig *rig) {
-				rig.run(schemas.StateSucceeded, "")
+			onRig(t, line, mcu, 3000+r.IntN(6000), func(r *dialecttest.Rig) {
+				r.Ends(schemas.StateSucceeded, "")
 			})
 		})
 	}

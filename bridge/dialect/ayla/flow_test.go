@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
 	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
@@ -264,7 +265,7 @@ func TestVersionThatRunsAlready(t *testing.T) {
 		b.session.Start(b.update)
 		b.want(t, tlv.OpSendProp)
 		b.settle()
-		if slices.Contains(b.said(), "succeeded") || len(b.frames) > 0 {
+		if slices.Contains(b.Said(), "succeeded") || len(b.frames) > 0 {
 			t.Error("what was reported before the update was taken for proof, or the image was offered")
 		}
 		b.version(newVersion)
@@ -276,7 +277,7 @@ func TestVersionThatRunsAlready(t *testing.T) {
 		b.want(t, tlv.OpOTABoot)
 		b.version(newVersion) // before the restart: proves nothing
 		b.settle()
-		if slices.Contains(b.said()[3:], "succeeded") {
+		if slices.Contains(b.Said()[3:], "succeeded") {
 			t.Error("succeeded before the MCU restarted")
 		}
 		b.bootsTo(newVersion)
@@ -357,9 +358,7 @@ func TestNoBootWithoutItsRecord(t *testing.T) {
 	virtual(t, 300, func(b *bench) {
 		b.begin()
 		b.load(t, b.image)
-		b.recorder.mu.Lock()
-		b.refuse = errors.New("disk full")
-		b.recorder.mu.Unlock()
+		b.Refuse(errors.New("disk full"))
 		b.stat(tlv.CodeOK)
 		b.wantEnd(schemas.StateFailed, schemas.CauseStorage, 0)
 		time.Sleep(time.Minute)
@@ -383,7 +382,7 @@ func TestCancelAndReplace(t *testing.T) {
 		for len(b.frames) > 0 {
 			b.next(t, time.Second)
 		}
-		other := newRecorder()
+		other := dialecttest.NewRecorder()
 		second := b.update
 		second.Version, second.Reporter = "3.0.0", other
 		b.session.Start(b.update)
@@ -398,10 +397,10 @@ func TestCancelAndReplace(t *testing.T) {
 		b.stat(tlv.CodeOK)
 		b.want(t, tlv.OpOTABoot)
 		b.bootsTo("3.0.0")
-		if e := <-other.ended; e.State != schemas.StateSucceeded {
+		if e := <-other.Done; e.State != schemas.StateSucceeded {
 			t.Errorf("the second update: %+v", e)
 		}
-		if len(b.ended) != 0 {
+		if len(b.Done) != 0 {
 			t.Error("the first one reported an end")
 		}
 	})
@@ -437,7 +436,7 @@ func TestOnlyNoise(t *testing.T) {
 			_, _ = b.end.Write([]byte{0x7e, 1, 2, 3, 4, 5, 0x7e})
 		}
 		b.wantEnd(schemas.StateFailed, schemas.CauseSerial, 0)
-		if n := b.count(dialect.FramesBad); n != 20 {
+		if n := b.Count(dialect.FramesBad); n != 20 {
 			t.Errorf("%d bad frames counted, 20 were sent", n)
 		}
 	})

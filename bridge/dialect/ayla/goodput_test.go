@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
 	"davit/internal/sim"
 	"davit/schemas"
 	"davit/schemas/tlv"
@@ -34,7 +35,7 @@ func ceiling(image []byte, baud int, ack bool) time.Duration {
 
 // loadTime is how long the LOADs of an update took.
 type loadTime struct {
-	*recorder
+	*dialecttest.Recorder
 	began, ended time.Time
 	size         uint64
 }
@@ -46,7 +47,7 @@ func (l *loadTime) State(s schemas.State, n uint64) error {
 	case s == schemas.StateInstalling && n == l.size:
 		l.ended = time.Now()
 	}
-	return l.recorder.State(s, n)
+	return l.Recorder.State(s, n)
 }
 
 // Goodput in virtual time: exact, and relative to the ceiling of the same
@@ -75,19 +76,19 @@ func TestGoodput(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.mcu.SlotSize = 1 << 20
-			onRig(t, c.line, c.mcu, 200_000, func(r *rig) {
-				l := &loadTime{recorder: r.recorder, size: r.update.Size}
-				r.update.Reporter = l
-				r.run(schemas.StateSucceeded, "")
+			onRig(t, c.line, c.mcu, 200_000, func(r *dialecttest.Rig) {
+				l := &loadTime{Recorder: r.Recorder, size: r.Update.Size}
+				r.Update.Reporter = l
+				r.Ends(schemas.StateSucceeded, "")
 				baud := c.line.Baud
 				if baud == 0 {
 					baud = sim.DefaultBaud
 				}
 				took := l.ended.Sub(l.began)
-				ratio := ceiling(r.image, baud, true).Seconds() / took.Seconds()
-				bare := ceiling(r.image, baud, false).Seconds() / took.Seconds()
+				ratio := ceiling(r.Image, baud, true).Seconds() / took.Seconds()
+				bare := ceiling(r.Image, baud, false).Seconds() / took.Seconds()
 				t.Logf("%.0f B/s, %.4f of the ceiling (%.4f of one without acks), %d frames sent again",
-					float64(len(r.image))/took.Seconds(), ratio, bare, r.count(dialect.FramesRetried))
+					float64(len(r.Image))/took.Seconds(), ratio, bare, r.Count(dialect.FramesRetried))
 				if ratio < c.want || ratio > 1.0001 || math.IsNaN(ratio) {
 					t.Errorf("ratio %.4f, want at least %.2f and at most 1", ratio, c.want)
 				}
@@ -100,7 +101,7 @@ func TestGoodput(t *testing.T) {
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var decoder tlv.Decoder
-	s := newMachine(dialect.Config{Baud: 4_000_000, OfferInterval: time.Hour}, newRecorder())
+	s := newMachine(dialect.Config{Baud: 4_000_000, OfferInterval: time.Hour}, dialecttest.NewRecorder())
 	s.Begin(now)
 	ready := make(chan struct{})
 	close(ready)

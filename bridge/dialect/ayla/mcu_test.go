@@ -1,126 +1,31 @@
 package ayla
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
 	"davit/internal/sim" // the simulated MCU speaks the wire on its own, as a product would
 	"davit/schemas"
 	"davit/schemas/tlv"
 )
 
-// rig is a session against a simulated MCU, in virtual time.
-type rig struct {
-	*testing.T
-	*recorder
-	line    *sim.Line
-	mcu     *sim.MCU
-	image   []byte
-	update  dialect.Update
-	session dialect.Session
-	stop    func()
-	began   time.Time
-}
-
 // onRig runs f with a session that has not been asked for an update yet.
-func onRig(t *testing.T, line sim.LineConfig, mcu sim.MCUConfig, size int, f func(r *rig)) {
+func onRig(t *testing.T, line sim.LineConfig, mcu sim.MCUConfig, size int, f func(r *dialecttest.Rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		r := &rig{T: t, recorder: newRecorder(), line: sim.NewLine(line), image: sim.BuildDemoImage(newVersion, size, mcu.Seed+1)}
-		r.mcu = sim.NewMCU(mcu)
-		ctx, cancel := context.WithCancel(t.Context())
-		mcuEnd := make(chan error, 1)
-		go func() { mcuEnd <- r.mcu.Run(ctx, r.line.MCU()) }()
-		r.open(line.Baud, mcu.VersionProperty)
-		ready := make(chan struct{})
-		close(ready)
-		r.update = dialect.Update{
-			Version: newVersion, Size: uint64(size), Image: bytes.NewReader(r.image), Ready: ready, Reporter: r.recorder,
-			VersionProperty: mcu.VersionProperty, BootTimeout: 90 * time.Second,
-		}
-		f(r)
-		r.stop()
-		cancel()
-		if err := <-mcuEnd; err != nil {
-			t.Errorf("MCU: %v", err)
-		}
-		r.check()
-	})
-}
-
-// open runs a new session on the line.
-func (r *rig) open(baud int, property string) {
-	end, err := r.line.Open()
-	if err != nil {
-		r.Fatal(err)
+	cfg := dialect.Config{Baud: line.Baud}
+	if mcu.VersionProperty != "" {
+		cfg.VersionProperties = []string{mcu.VersionProperty}
 	}
-	cfg := dialect.Config{Baud: baud}
-	if property != "" {
-		cfg.VersionProperties = []string{property}
-	}
-	r.session = Dialect{}.NewSession(end, cfg, r.recorder)
-	ctx, cancel := context.WithCancel(r.Context())
-	done := make(chan error, 1)
-	s := r.session
-	go func() { done <- s.Run(ctx) }()
-	r.stop = func() {
-		cancel()
-		if err := <-done; err != nil && ctx.Err() == nil {
-			r.Errorf("Run: %v", err)
-		}
-	}
-	r.began = time.Now()
-}
-
-// check compares the recorded end with what the MCU really runs.
-func (r *rig) check() {
-	r.Helper()
-	if len(r.log) == 0 {
-		return
-	}
-	end := schemas.State(r.log[len(r.log)-1])
-	running := r.mcu.RunningVersion()
-	if end == schemas.StateSucceeded && (running != newVersion || !bytes.Equal(r.mcu.RunningImage(), r.image)) {
-		r.Errorf("recorded as succeeded, the MCU runs %q with %d bytes", running, len(r.mcu.RunningImage()))
-	}
-	if end.Final() && end != schemas.StateSucceeded && running == newVersion {
-		r.Errorf("recorded as %s, the MCU runs the new version", end)
-	}
-}
-
-func (r *rig) result() dialect.Result {
-	r.Helper()
-	select {
-	case e := <-r.ended:
-		return e
-	case <-time.After(2 * time.Hour):
-		r.Fatalf("the update does not end; so far %v", r.said())
-	}
-	panic("unreachable")
-}
-
-// run carries out the update and checks its end.
-func (r *rig) run(state schemas.State, cause schemas.Cause) dialect.Result {
-	r.Helper()
-	r.session.Start(r.update)
-	e := r.result()
-	if e.State != state || e.Cause != cause {
-		r.Errorf("ended %s, cause %q, code %#x (%s), want %s, %q; %v", e.State, e.Cause, e.Code, e.Detail, state, cause, r.said())
-	}
-	if state == schemas.StateSucceeded && e.HostVersion != newVersion {
-		r.Errorf("succeeded with version %q", e.HostVersion)
-	}
-	if state != schemas.StateSucceeded && !strings.HasSuffix(e.Detail, ".") {
-		r.Errorf("detail %q is no sentence", e.Detail)
-	}
-	return e
+	dialecttest.Run(t, dialecttest.Setup{
+		Dialect: Dialect{}, Config: cfg, Line: line, MCU: func() sim.Host { return sim.NewMCU(mcu) },
+		Size: size, Seed: mcu.Seed + 1, Reports: newVersion,
+		Update: dialect.Update{VersionProperty: mcu.VersionProperty, BootTimeout: 90 * time.Second},
+	}, f)
 }
 
 // Peers behave differently; with all of these an update works.
@@ -151,10 +56,10 @@ func TestPeers(t *testing.T) {
 		{name: "16 ms adapter", line: sim.LineConfig{Latency: 16 * time.Millisecond, Jitter: 8 * time.Millisecond}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			onRig(t, c.line, c.mcu, 5000, func(r *rig) {
-				r.run(schemas.StateSucceeded, "")
+			onRig(t, c.line, c.mcu, 5000, func(r *dialecttest.Rig) {
+				r.Ends(schemas.StateSucceeded, "")
 				want := []string{"accepted", "installing", "booting"}
-				if got := slices.DeleteFunc(r.said(), func(s string) bool { return !slices.Contains(want, s) }); !slices.Equal(got, want) {
+				if got := r.States(); !slices.Equal(got, want) {
 					t.Errorf("states %v, want %v", got, want)
 				}
 			})
@@ -186,8 +91,8 @@ func TestFailures(t *testing.T) {
 		{"never returns", sim.MCUConfig{Fault: sim.Fault{NeverReturns: true}}, schemas.StateTimedOut, schemas.CauseTimeout, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			onRig(t, sim.LineConfig{}, c.mcu, 5000, func(r *rig) {
-				if e := r.run(c.state, c.cause); e.Code != int(c.code) {
+			onRig(t, sim.LineConfig{}, c.mcu, 5000, func(r *dialecttest.Rig) {
+				if e := r.Ends(c.state, c.cause); e.Code != int(c.code) {
 					t.Errorf("code %#x, want %#x", e.Code, byte(c.code))
 				}
 			})
@@ -199,9 +104,9 @@ func TestFailures(t *testing.T) {
 func TestOnlyTheVersionIsProof(t *testing.T) {
 	synctestRig := func(name string, mcu sim.MCUConfig, state schemas.State, cause schemas.Cause) {
 		t.Run(name, func(t *testing.T) {
-			onRig(t, sim.LineConfig{}, mcu, 5000, func(r *rig) {
-				r.run(state, cause)
-				r.log = nil // the image runs, and nobody says so: check would call that wrong
+			onRig(t, sim.LineConfig{}, mcu, 5000, func(r *dialecttest.Rig) {
+				r.Ends(state, cause)
+				r.Forget() // the image runs, and nobody says so: check would call that wrong
 			})
 		})
 	}
@@ -214,8 +119,8 @@ func TestResetAtEveryFrame(t *testing.T) {
 	for _, mode := range []sim.ReportMode{sim.ReportAtStart, sim.ReportOnConnect, sim.ReportOnRequest} {
 		for n := 1; n <= 16; n++ {
 			t.Run(fmt.Sprintf("%s/%d", mode, n), func(t *testing.T) {
-				onRig(t, sim.LineConfig{}, sim.MCUConfig{Report: mode, Fault: sim.Fault{ResetAtFrame: n}}, 2000, func(r *rig) {
-					r.run(schemas.StateSucceeded, "")
+				onRig(t, sim.LineConfig{}, sim.MCUConfig{Report: mode, Fault: sim.Fault{ResetAtFrame: n}}, 2000, func(r *dialecttest.Rig) {
+					r.Ends(schemas.StateSucceeded, "")
 				})
 			})
 		}
@@ -230,8 +135,8 @@ func TestNoise(t *testing.T) {
 		for seed := range c.seeds {
 			t.Run(fmt.Sprintf("%g/%d", c.rate, seed), func(t *testing.T) {
 				faults := sim.LineFaults{BitErrorRate: c.rate, DropRate: c.rate / 4, DoubleRate: c.rate / 4}
-				onRig(t, sim.LineConfig{Seed: seed, ToMCU: faults, FromMCU: faults}, sim.MCUConfig{Seed: seed}, 20_000, func(r *rig) {
-					r.run(schemas.StateSucceeded, "")
+				onRig(t, sim.LineConfig{Seed: seed, ToMCU: faults, FromMCU: faults}, sim.MCUConfig{Seed: seed}, 20_000, func(r *dialecttest.Rig) {
+					r.Ends(schemas.StateSucceeded, "")
 				})
 			})
 		}
@@ -247,8 +152,8 @@ func TestHopelessLine(t *testing.T) {
 	var line sim.LineConfig
 	var mcu sim.MCUConfig
 	c.Apply(&mcu, &line)
-	onRig(t, line, mcu, 5000, func(r *rig) {
-		r.run(schemas.StateFailed, schemas.CauseSerial)
+	onRig(t, line, mcu, 5000, func(r *dialecttest.Rig) {
+		r.Ends(schemas.StateFailed, schemas.CauseSerial)
 	})
 }
 
@@ -260,8 +165,8 @@ func TestNothingIsUnderstood(t *testing.T) {
 		"nothing sent": {FromMCU: sim.LineFaults{DropRate: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onRig(t, line, sim.MCUConfig{}, 1000, func(r *rig) {
-				r.run(schemas.StateFailed, schemas.CauseSerial)
+			onRig(t, line, sim.MCUConfig{}, 1000, func(r *dialecttest.Rig) {
+				r.Ends(schemas.StateFailed, schemas.CauseSerial)
 			})
 		})
 	}
@@ -270,14 +175,14 @@ func TestNothingIsUnderstood(t *testing.T) {
 func TestStuckLine(t *testing.T) {
 	for _, at := range []time.Duration{0, 300 * time.Millisecond, 700 * time.Millisecond} {
 		t.Run(at.String(), func(t *testing.T) {
-			onRig(t, sim.LineConfig{}, sim.MCUConfig{}, 10_000, func(r *rig) {
+			onRig(t, sim.LineConfig{}, sim.MCUConfig{}, 10_000, func(r *dialecttest.Rig) {
 				go func() {
 					time.Sleep(at) // virtual
-					r.line.Stall(true)
+					r.Line.Stall(true)
 					time.Sleep(time.Minute)
-					r.line.Stall(false)
+					r.Line.Stall(false)
 				}()
-				r.run(schemas.StateSucceeded, "")
+				r.Ends(schemas.StateSucceeded, "")
 			})
 		})
 	}

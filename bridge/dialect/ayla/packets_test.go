@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
 	"davit/bridge/dialect/session"
 	"davit/schemas"
 	"davit/schemas/tlv"
@@ -89,7 +90,7 @@ func TestVersionsAreTold(t *testing.T) {
 		b.send(append(tlv.AppendHeader(nil, tlv.OpSendTLV, 3), 1, 1, 'n', 2, 1, 5))
 		b.settle()
 		want := []string{DefaultVersionProperty + "=1.2.3", DefaultVersionProperty + "=" + strings.Repeat("v", 255)}
-		if got := b.said(); strings.Join(got, "|") != strings.Join(want, "|") {
+		if got := b.Said(); strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("told %q, want %q", got, want)
 		}
 		confirms := 0
@@ -180,13 +181,13 @@ func TestFrameIsSentAgainAndGivenUp(t *testing.T) {
 	virtual(t, 300, func(b *bench) {
 		b.hush(func(tlv.Frame) bool { return true })
 		time.Sleep(patience + session.AckCeiling)
-		if n := b.count(dialect.FramesLost); n != 1 {
+		if n := b.Count(dialect.FramesLost); n != 1 {
 			t.Errorf("%d frames given up, want 1", n)
 		}
-		if first := b.count(dialect.FramesSent); first != 1 {
+		if first := b.Count(dialect.FramesSent); first != 1 {
 			t.Errorf("%d frames sent while none was acknowledged", first)
 		}
-		if n := b.count(dialect.FramesRetried); n < 3 || n > 12 {
+		if n := b.Count(dialect.FramesRetried); n < 3 || n > 12 {
 			t.Errorf("sent again %d times", n)
 		}
 	})
@@ -255,7 +256,7 @@ func FuzzSession(f *testing.F) {
 	f.Add(frame(9, []byte{1, 9, 0, 1, 1, 16, 'o'}), byte(6))
 	f.Add(bytes.Repeat([]byte{0x7d}, 2000), byte(0))
 	f.Fuzz(func(t *testing.T, in []byte, start byte) {
-		s := newMachine(dialect.Config{Baud: 115_200, VersionProperties: []string{DefaultVersionProperty}, OfferInterval: time.Minute}, newRecorder())
+		s := newMachine(dialect.Config{Baud: 115_200, VersionProperties: []string{DefaultVersionProperty}, OfferInterval: time.Minute}, dialecttest.NewRecorder())
 		now := time.Unix(1000, 0)
 		s.Begin(now)
 		ready := make(chan struct{})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
 	"davit/internal/sim" // a line with a clock; the peers on it are scripted here
 	"davit/schemas"
 	"davit/schemas/tlv"
@@ -224,65 +224,11 @@ func (p *peer) stat(c tlv.Code)  { p.send(tlv.AppendStat(nil, 0x11, c)) }
 func (p *peer) listenEnable()    { p.send(tlv.AppendListenEnable(nil, 0x12)) }
 func (p *peer) bootsTo(v string) { p.restart(); p.listenEnable(); p.version(v) }
 
-// recorder keeps what a session tells.
-type recorder struct {
-	mu     sync.Mutex
-	log    []string
-	counts map[dialect.Counter]int
-	ended  chan dialect.Result
-	refuse error // what State answers
-}
-
-func newRecorder() *recorder {
-	return &recorder{counts: map[dialect.Counter]int{}, ended: make(chan dialect.Result, 1)}
-}
-
-func (r *recorder) add(s string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log = append(r.log, s)
-}
-
-// said is what was told so far.
-func (r *recorder) said() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.log)
-}
-
-func (r *recorder) count(c dialect.Counter) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.counts[c]
-}
-
-func (r *recorder) Version(property, version string) { r.add(property + "=" + version) }
-
-func (r *recorder) Restarted() {}
-
-func (r *recorder) State(s schemas.State, n uint64) error {
-	if s != schemas.StateInstalling || n == 0 { // later there is one for each frame
-		r.add(string(s))
-	}
-	return r.refuse
-}
-
-func (r *recorder) Ended(e dialect.Result) {
-	r.add(string(e.State))
-	r.ended <- e
-}
-
-func (r *recorder) Counted(c dialect.Counter, n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.counts[c] += n
-}
-
 // bench is a session on a line with a peer at the far end, in virtual time.
 type bench struct {
 	*testing.T
 	*peer
-	*recorder
+	*dialecttest.Recorder
 	session dialect.Session
 	image   []byte
 	update  dialect.Update
@@ -290,16 +236,16 @@ type bench struct {
 }
 
 // newVersion is what the tests update to.
-const newVersion = "2.1.0"
+const newVersion = dialecttest.NewVersion
 
 func newBench(t *testing.T, cfg sim.LineConfig, image []byte) *bench {
 	t.Helper()
 	line := sim.NewLine(cfg)
-	b := &bench{T: t, peer: newPeer(line), recorder: newRecorder(), image: image}
-	b.session = Dialect{}.NewSession(line.Module(), dialect.Config{Baud: cfg.Baud, VersionProperties: []string{DefaultVersionProperty}}, b.recorder)
+	b := &bench{T: t, peer: newPeer(line), Recorder: dialecttest.NewRecorder(), image: image}
+	b.session = Dialect{}.NewSession(line.Module(), dialect.Config{Baud: cfg.Baud, VersionProperties: []string{DefaultVersionProperty}}, b.Recorder)
 	ready := make(chan struct{})
 	close(ready)
-	b.update = dialect.Update{Version: newVersion, Size: uint64(len(image)), Image: bytes.NewReader(image), Ready: ready, Reporter: b.recorder}
+	b.update = dialect.Update{Version: newVersion, Size: uint64(len(image)), Image: bytes.NewReader(image), Ready: ready, Reporter: b.Recorder}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.session.Run(ctx) }()
@@ -317,10 +263,10 @@ func newBench(t *testing.T, cfg sim.LineConfig, image []byte) *bench {
 func (b *bench) result() dialect.Result {
 	b.Helper()
 	select {
-	case r := <-b.ended:
+	case r := <-b.Done:
 		return r
 	case <-time.After(time.Hour):
-		b.Fatalf("the update does not end; so far %v", b.said())
+		b.Fatalf("the update does not end; so far %v", b.Said())
 	}
 	panic("unreachable")
 }

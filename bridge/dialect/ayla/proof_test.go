@@ -16,8 +16,8 @@ import (
 func (b *bench) noEnd(why string) {
 	b.Helper()
 	b.settle()
-	if len(b.ended) > 0 {
-		b.Errorf("%s: ended %+v", why, <-b.ended)
+	if len(b.Done) > 0 {
+		b.Errorf("%s: ended %+v", why, <-b.Done)
 	}
 }
 
@@ -262,12 +262,12 @@ func TestHostileVersions(t *testing.T) {
 		}
 		b.send(long)
 		b.settle()
-		if said := b.said(); slices.ContainsFunc(said, func(s string) bool { return len(s) > 0 }) {
+		if said := b.Said(); slices.ContainsFunc(said, func(s string) bool { return len(s) > 0 }) {
 			t.Errorf("told %q", said)
 		}
 		b.version("1.0.0")
 		b.settle()
-		if said := b.said(); !slices.Equal(said, []string{DefaultVersionProperty + "=1.0.0"}) {
+		if said := b.Said(); !slices.Equal(said, []string{DefaultVersionProperty + "=1.0.0"}) {
 			t.Errorf("told %q", said)
 		}
 	})
@@ -297,7 +297,7 @@ func TestBootLoop(t *testing.T) {
 		b.stat(tlv.CodeOK)
 		b.want(t, tlv.OpOTABoot)
 		began := time.Now()
-		for len(b.ended) == 0 && time.Since(began) < time.Hour {
+		for len(b.Done) == 0 && time.Since(began) < time.Hour {
 			b.restart()
 			b.listenEnable()
 			b.settle()
