@@ -134,8 +134,7 @@ func (m *AferoMCU) onBegin(i afpro.Info, value []byte, now time.Time) {
 		m.info(i.State, value, now, nil)
 	}
 	if m.kept.ok && m.kept.begin == i && !m.cfg.LosesOffset {
-		m.resume()
-		goAhead(now)
+		goAhead(now) // and on from where it is
 		return
 	}
 	m.vacate()

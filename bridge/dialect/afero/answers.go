@@ -238,7 +238,7 @@ func (m *machine) due() {
 // unansweredChunk sends a chunk again whose answer does not come.
 func (m *machine) unansweredChunk() {
 	u := m.u
-	if due := m.t.active.Add(u.wait); m.now.Before(due) {
+	if due := m.t.talks(m.now, u.wait); m.now.Before(due) {
 		u.answerDue = due // it is about to say something, if not this
 		return
 	}

@@ -113,26 +113,29 @@ func (m *machine) Receive(b []byte, now time.Time) {
 		if !more {
 			return
 		}
-		switch h {
-		case received:
-			m.alive()
-			m.message(message)
-		case zeroSync:
-			m.alive()
-		case refused:
-			m.oversized()
-		case mangled:
-			m.noise()
-		}
+		m.happened(h, message)
+	}
+}
+
+// happened takes what the transport tells, with the message if one was received.
+func (m *machine) happened(h happening, message []byte) {
+	switch h {
+	case received:
+		m.alive()
+		m.message(message)
+	case zeroSync:
+		m.alive()
+	case refused:
+		m.oversized()
+	case mangled:
+		m.noise()
 	}
 }
 
 // tick does what is due.
 func (m *machine) tick() {
-	broken, lost := m.t.tick(m.now)
-	if broken {
-		m.noise()
-	}
+	h, lost := m.t.tick(m.now)
+	m.happened(h, nil)
 	if lost {
 		m.silent()
 	}
@@ -175,15 +178,13 @@ func (m *machine) next(b []byte) ([]byte, kind) {
 	case m.fail:
 		m.fail = false
 		return info(b, afpro.Info{State: afpro.InfoFail}, kindFail)
+	case m.asking != "":
+		return b, kindVoid // the answer would have to wait behind a long message
 	case m.u != nil && m.u.busy():
 		return m.fillUpdate(b)
-	case m.asking == "":
-		if name, ok := m.asks.Next(); ok {
-			return m.ask(b, name)
-		}
 	}
-	if m.u != nil {
-		return m.fillUpdate(b)
+	if name, ok := m.asks.Next(); ok {
+		return m.ask(b, name)
 	}
 	return b, kindVoid
 }
@@ -306,6 +307,10 @@ func (m *machine) disbelieve() {
 // unanswered takes note that a GET was not answered. An MCU that answers GETs
 // has restarted; another may not know them.
 func (m *machine) unanswered() {
+	if due := m.t.talks(m.now, askWait); m.now.Before(due) {
+		m.askDue = due // it is about to say something, if not this
+		return
+	}
 	m.asking, m.askDue = "", time.Time{}
 	if m.answers && m.start.done() {
 		m.restarted()

@@ -1,13 +1,16 @@
 package afero
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"davit/bridge/dialect"
 	"davit/bridge/dialect/dialecttest"
 	"davit/internal/sim"
 	"davit/schemas"
+	"davit/schemas/afpro"
 )
 
 // Peers behave differently; with all of these an update works.
@@ -42,6 +45,181 @@ func TestPeers(t *testing.T) {
 				r.Ends(schemas.StateSucceeded, "")
 				if want := []string{"accepted", "installing", "booting"}; !slices.Equal(r.States(), want) {
 					t.Errorf("states %v, want %v", r.States(), want)
+				}
+			})
+		})
+	}
+}
+
+// Failures of the MCU and bad input, with their causes. Each is bounded, and the
+// port stays usable: once the fault is over, an update on the same session works.
+func TestFailures(t *testing.T) {
+	afero := func(f sim.AferoFault) sim.Fault { return sim.Fault{Afero: f} }
+	for _, c := range []struct {
+		name  string
+		mcu   sim.AferoConfig
+		fault sim.Fault
+		state schemas.State
+		cause schemas.Cause
+	}{
+		{name: "refuses", fault: sim.Fault{RejectTooLarge: true}, state: schemas.StateRejected, cause: schemas.CauseRejected},
+		{name: "does not fit the slot", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{SlotSize: 4096}}, state: schemas.StateRejected, cause: schemas.CauseRejected},
+		{name: "silent", fault: sim.Fault{Silent: true}, state: schemas.StateTimedOut, cause: schemas.CauseTimeout},
+		{name: "deaf", fault: sim.Fault{Deaf: true}, state: schemas.StateFailed, cause: schemas.CauseSerial},
+		{name: "never acknowledges", fault: afero(sim.AferoFault{NeverAcks: true}), state: schemas.StateFailed, cause: schemas.CauseSerial},
+		{name: "wrong checksums", fault: afero(sim.AferoFault{BadSyncs: true}), state: schemas.StateFailed, cause: schemas.CauseSerial},
+		{name: "byte counts over the attribute's size", fault: afero(sim.AferoFault{HugeCounts: true}), state: schemas.StateFailed, cause: schemas.CauseProtocol},
+		{name: "offsets beyond the image", fault: afero(sim.AferoFault{OffsetBeyond: true}), state: schemas.StateFailed, cause: schemas.CauseProtocol},
+		{name: "goes backwards for ever", fault: afero(sim.AferoFault{Backwards: true}), state: schemas.StateFailed, cause: schemas.CauseProtocol},
+		{name: "wrong SHA-256", fault: sim.Fault{BadChecksum: true}, state: schemas.StateFailed, cause: schemas.CauseChecksum},
+		{name: "flash error", fault: sim.Fault{FlashErrorAt: 7}, state: schemas.StateFailed, cause: schemas.CauseFlash},
+		{name: "falls back", fault: sim.Fault{NoBoot: true}, state: schemas.StateFailed, cause: schemas.CauseBoot},
+		{name: "falls back, version on request", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Report: sim.ReportOnRequest}},
+			fault: sim.Fault{NoBoot: true}, state: schemas.StateFailed, cause: schemas.CauseBoot},
+		{name: "falls back, GET not known", mcu: sim.AferoConfig{NoGet: true}, fault: sim.Fault{NoBoot: true}, state: schemas.StateFailed, cause: schemas.CauseBoot},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.mcu.Fault = c.fault
+			onRig(t, sim.LineConfig{}, c.mcu, 5000, func(r *dialecttest.Rig) {
+				began := time.Now()
+				r.Ends(c.state, c.cause)
+				if took := time.Since(began); took > 20*time.Minute {
+					t.Errorf("it took %v to find out", took)
+				}
+				if c.mcu.SlotSize != 0 {
+					return // it would need another MCU
+				}
+				r.MCU.SetFault(sim.Fault{})
+				r.Ends(schemas.StateSucceeded, "")
+			})
+		})
+	}
+}
+
+// An MCU that reports no version, or a wrong one, has not succeeded.
+func TestOnlyTheVersionIsProof(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault sim.Fault
+		state schemas.State
+		cause schemas.Cause
+	}{
+		{"no version", sim.Fault{NoVersion: true}, schemas.StateTimedOut, schemas.CauseTimeout},
+		{"another version", sim.Fault{Afero: sim.AferoFault{WrongVersion: 9}}, schemas.StateFailed, schemas.CauseBoot},
+		{"never returns", sim.Fault{NeverReturns: true}, schemas.StateTimedOut, schemas.CauseTimeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onRig(t, sim.LineConfig{}, sim.AferoConfig{MCUConfig: sim.MCUConfig{Fault: c.fault}}, 5000, func(r *dialecttest.Rig) {
+				r.Ends(c.state, c.cause)
+				r.Forget() // the image runs, and nobody says so: the rig's check would call that wrong
+			})
+		})
+	}
+}
+
+// An update that cannot be put on the wire ends before anything is said.
+func TestUpdatesThatTheWireCannotCarry(t *testing.T) {
+	for name, spoil := range map[string]func(u *dialect.Update){
+		"no version id":   func(u *dialect.Update) { u.VersionID = 0 },
+		"no numeric type": func(u *dialect.Update) { u.NumericType = 0 },
+		"module's type":   func(u *dialect.Update) { u.NumericType = 3 },
+		"no bytes":        func(u *dialect.Update) { u.Size = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onRig(t, sim.LineConfig{}, sim.AferoConfig{}, 3000, func(r *dialecttest.Rig) {
+				u := r.Update
+				spoil(&r.Update)
+				r.Ends(schemas.StateFailed, schemas.CauseProtocol)
+				r.Update = u
+				r.Ends(schemas.StateSucceeded, "")
+			})
+		})
+	}
+}
+
+// The MCU resets at any step of its transport, and the update is finished
+// without a person, whether the MCU keeps what it has received or not.
+func TestMCUResetsAtEveryStep(t *testing.T) {
+	for _, loses := range []bool{false, true} {
+		for n := 1; n <= 120; n++ {
+			t.Run(fmt.Sprintf("loses its offset %v/%d", loses, n), func(t *testing.T) {
+				mcu := sim.AferoConfig{LosesOffset: loses, MCUConfig: sim.MCUConfig{
+					ConfirmAfter: sim.None, // a reset before it would be a fallback, which is no fault of the line
+					Fault:        sim.Fault{Afero: sim.AferoFault{ResetAtStep: n}},
+				}}
+				onRig(t, sim.LineConfig{}, mcu, 2000, func(r *dialecttest.Rig) {
+					r.Ends(schemas.StateSucceeded, "")
+				})
+			})
+		}
+	}
+}
+
+// The bridge is killed at any moment and another one takes the update up.
+func TestBridgeRestartsAtAnyMoment(t *testing.T) {
+	for at := 100 * time.Millisecond; at < 8*time.Second; at += 170 * time.Millisecond {
+		t.Run(at.String(), func(t *testing.T) {
+			onRig(t, sim.LineConfig{}, sim.AferoConfig{}, 2500, func(r *dialecttest.Rig) {
+				r.Session.Start(r.Update)
+				select {
+				case e := <-r.Done:
+					r.Done <- e
+				case <-time.After(at):
+					r.Close()
+					r.Open()
+					if slices.Contains(r.States(), string(schemas.StateBooting)) {
+						r.Update.ResumeAt = schemas.StateBooting
+					}
+					r.Session.Start(r.Update)
+				}
+				r.WantEnd(schemas.StateSucceeded, "")
+			})
+		})
+	}
+}
+
+// unplugged carries an update to the byte at which the cable is pulled, and has
+// a new session take it up with what is known of it.
+func unplugged(r *dialecttest.Rig, at uint64) {
+	r.Session.Start(r.Update)
+	for r.Loaded() < at {
+		time.Sleep(5 * time.Millisecond) // virtual
+	}
+	r.Line.Unplug()
+	r.Close()
+	time.Sleep(30 * time.Second)
+	r.Line.Replug()
+	r.Update.Loaded = r.Loaded()
+	r.Open()
+	r.Ends(schemas.StateSucceeded, "")
+}
+
+// After an unplug at 90 % at most one chunk is sent again if the MCU has kept its
+// offset, and all of it if not.
+func TestResumeAfterUnplug(t *testing.T) {
+	const size = 20_000
+	for _, c := range []struct {
+		name           string
+		mcu            sim.AferoConfig
+		chunk          int
+		atLeast, again int // bytes that are sent twice
+	}{
+		{name: "keeps its offset", chunk: 249, again: 249},
+		{name: "keeps its offset, attribute of 2046", mcu: sim.AferoConfig{AttributeSize: 2046}, chunk: 2042, again: 2042},
+		{name: "loses its offset", mcu: sim.AferoConfig{LosesOffset: true}, chunk: 249, again: size, atLeast: size * 9 / 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			again := -size
+			count := func(m afpro.Message) {
+				if a, value, err := afpro.ParseTunnel(m.Value); err == nil && a == afpro.OTATransfer {
+					again += len(value) - 4
+				}
+			}
+			run(t, tapped{sent: count}, sim.LineConfig{}, c.mcu, size, func(r *dialecttest.Rig) {
+				unplugged(r, size*9/10)
+				t.Logf("%d bytes were sent twice, a chunk has %d", again, c.chunk)
+				if again > c.again || again < c.atLeast {
+					t.Errorf("%d bytes were sent twice, want %d to %d", again, c.atLeast, c.again)
 				}
 			})
 		})

@@ -48,7 +48,7 @@ const (
 	nothing   happening = iota
 	received            // a message of the MCU is there
 	delivered           // ours is with the MCU
-	refused             // the MCU announced more bytes than any message has; they went by
+	refused             // the MCU announced more bytes than any message has; what came went by
 	mangled             // bytes that mean nothing, or a message that broke off
 	zeroSync            // a transaction in which nobody had anything to say
 )
@@ -70,7 +70,7 @@ type transport struct {
 	extra   int       // ready bytes sent after the last transaction
 	expect  bool      // the MCU owes us a message
 	free    time.Time // the line has sent all that it was handed
-	active  time.Time // the MCU did something about a message of its own
+	active  time.Time // the MCU's last message
 	coming  []byte    // what has come of its message
 
 	msg   []byte // to be sent, empty for none
@@ -230,6 +230,7 @@ func (t *transport) collect(b []byte, now time.Time) (happening, []byte) {
 		return mangled, nil
 	}
 	t.count(dialect.FramesReceived, 1)
+	t.active = now
 	t.complete(now)
 	return received, t.coming
 }
@@ -252,9 +253,6 @@ func (t *transport) requested(s afpro.Sync, now time.Time) {
 	if t.doubled(s, now) {
 		return
 	}
-	if s.MCU > 0 {
-		t.active = now
-	}
 	t.extra = 0
 	answer := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU}
 	if len(t.msg) > 0 && !(t.yields && s.MCU > 0) {
@@ -269,6 +267,18 @@ func (t *transport) requested(s afpro.Sync, now time.Time) {
 		return
 	}
 	t.enter(stepAnswered, now)
+}
+
+// talks says when the MCU will have been without a message of its own for as
+// long as wait: not now while one is on its way.
+func (t *transport) talks(now time.Time, wait time.Duration) time.Time {
+	switch t.step {
+	case stepAnswered, stepCollided, stepReceiving:
+		if t.counts.MCU > 0 {
+			return now.Add(wait)
+		}
+	}
+	return t.active.Add(wait)
 }
 
 // doubled says whether a Request is the one before once more, sent before the
@@ -298,7 +308,7 @@ func (t *transport) acked(s afpro.Sync, now time.Time) happening {
 		}
 		t.ready(now)
 		t.enter(stepReceiving, now)
-		t.heard, t.active, t.coming = time.Time{}, now, t.coming[:0]
+		t.heard, t.coming = time.Time{}, t.coming[:0]
 	case s.ASR > 0:
 		t.ready(now)
 		t.put(t.msg...)
@@ -312,27 +322,30 @@ func (t *transport) acked(s afpro.Sync, now time.Time) happening {
 	return nothing
 }
 
-// tick does what is due. It says whether a message of the MCU broke off, and
-// whether ours was given up.
-func (t *transport) tick(now time.Time) (broken, lost bool) {
+// tick does what is due. It says what became of a message of the MCU that broke
+// off, and whether ours was given up.
+func (t *transport) tick(now time.Time) (h happening, lost bool) {
 	if !session.Passed(t.wake(), now) {
-		return false, false
+		return nothing, false
 	}
 	switch {
 	case t.hearing():
 		t.scan.Hunt()
 		t.count(dialect.FramesBad, 1)
 		t.complete(now) // or the MCU would wait for it for ever
-		return true, false
+		if int(t.counts.MCU) > t.limit {
+			return refused, false
+		}
+		return mangled, false
 	case t.step == stepIdle:
 		t.ready(now)
 		t.extra++
 	case now.Sub(t.since) >= patience:
-		return false, t.giveUp(now)
+		return nothing, t.giveUp(now)
 	default:
 		t.ready(now)
 	}
-	return false, false
+	return nothing, false
 }
 
 // hearing says whether a message of the MCU has begun to come in.

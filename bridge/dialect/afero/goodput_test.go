@@ -1,0 +1,84 @@
+package afero
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"davit/bridge/dialect"
+	"davit/bridge/dialect/dialecttest"
+	"davit/internal/sim"
+	"davit/schemas"
+	"davit/schemas/afpro"
+)
+
+// ceiling is how long loading an image of size bytes takes on a line that never
+// rests, with an MCU that reacts at once: every byte of the two transactions of each
+// chunk, one after the other (docs/afero-wire.md section 6).
+func ceiling(size, attributeSize, baud int) time.Duration {
+	const (
+		fromASR = 1 + afpro.SyncSize + afpro.SyncSize + 1 + afpro.SyncSize + 1 + 1 // ready, request, response, ready, ack, ready, ready
+		fromMCU = afpro.SyncSize + afpro.SyncSize + 1 + afpro.SyncSize + 1 + 1     // request, response, ready, ack, ready, ready
+		answer  = afpro.UpdateOverhead + 2 + 4
+	)
+	n, chunk := 0, afpro.ChunkSize(attributeSize)
+	for at := 0; at < size; at += chunk {
+		n += fromASR + afpro.UpdateOverhead + 2 + 4 + min(chunk, size-at)
+		n += fromMCU + answer
+	}
+	return time.Duration(n) * bitsPerByte * time.Second / time.Duration(baud)
+}
+
+// loadTime is how long the chunks of an update took.
+type loadTime struct {
+	*dialecttest.Recorder
+	began, ended time.Time
+	size         uint64
+}
+
+func (l *loadTime) State(s schemas.State, n uint64) error {
+	switch {
+	case s == schemas.StateInstalling && n == 0:
+		l.began = time.Now()
+	case s == schemas.StateInstalling && n == l.size:
+		l.ended = time.Now()
+	}
+	return l.Recorder.State(s, n)
+}
+
+// Goodput in virtual time: exact, and relative to the ceiling of the same bytes
+// on the same line.
+func TestGoodput(t *testing.T) {
+	for _, c := range []struct {
+		baud, attribute int
+		write           time.Duration
+		want            float64
+	}{
+		{9600, 253, sim.None, 0.95},
+		{115_200, 253, sim.None, 0.95},
+		{9600, 510, sim.None, 0.95},
+		{115_200, 510, sim.None, 0.95},
+		{9600, 2046, sim.None, 0.95},
+		{115_200, 2046, sim.None, 0.95},
+		{9600, 253, time.Millisecond, 0.95},
+		{115_200, 253, time.Millisecond, 0.9},
+	} {
+		t.Run(fmt.Sprintf("%d baud attribute %d write %v", c.baud, c.attribute, max(c.write, 0)), func(t *testing.T) {
+			mcu := sim.AferoConfig{AttributeSize: c.attribute, MCUConfig: sim.MCUConfig{
+				SlotSize: 1 << 20, EraseTime: sim.None, WriteTime: c.write, VerifyTime: sim.None,
+			}}
+			onRig(t, sim.LineConfig{Baud: c.baud}, mcu, 100_000, func(r *dialecttest.Rig) {
+				l := &loadTime{Recorder: r.Recorder, size: r.Update.Size}
+				r.Update.Reporter = l
+				r.Ends(schemas.StateSucceeded, "")
+				took := l.ended.Sub(l.began)
+				ratio := ceiling(len(r.Image), c.attribute, c.baud).Seconds() / took.Seconds()
+				t.Logf("%.1f B/s, %.4f of the ceiling, %d messages sent again", float64(len(r.Image))/took.Seconds(), ratio, r.Count(dialect.FramesRetried))
+				if ratio < c.want || math.IsNaN(ratio) {
+					t.Errorf("ratio %.4f, want at least %.2f", ratio, c.want)
+				}
+			})
+		})
+	}
+}
