@@ -51,9 +51,9 @@ func (a *API) deviceRoutes(api huma.API) {
 		describe("Makes a device known and gives it credentials for the broker. The password is in this answer only. "+
 			"If an earlier attempt broke off half-way, repeating it finishes it."))
 	route(a, api, "GET /v1/devices", "list devices",
-		func(ctx context.Context, in *devicesInput) (*bodyOf[Page[orchestrator.Device]], error) {
-			return listing(s.Devices(ctx, in.filter(), in.page()))
-		}, describe(partial))
+		func(ctx context.Context, in *devicesInput) (*bodyOf[Page[orchestrator.DeviceDetail]], error) {
+			return listing(s.DeviceDetails(ctx, in.filter(), in.page()))
+		}, describe("With what is under way on each device, the groups that it belongs to and whether it is silent. "+partial))
 	route(a, api, "GET /v1/devices/{id}", "get device",
 		func(ctx context.Context, in *ID) (*taggedOf[orchestrator.DeviceDetail], error) {
 			d, err := s.DeviceDetail(ctx, in.ID)

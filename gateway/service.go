@@ -78,6 +78,7 @@ type deviceLists interface {
 type deviceViews interface {
 	Device(ctx context.Context, id string) (orchestrator.Device, error)
 	DeviceDetail(ctx context.Context, id string) (orchestrator.DeviceDetail, error)
+	DeviceDetails(context.Context, orchestrator.DeviceFilter, orchestrator.Page) ([]orchestrator.DeviceDetail, string, error)
 	Devices(context.Context, orchestrator.DeviceFilter, orchestrator.Page) ([]orchestrator.Device, string, error)
 	DeviceExecutions(ctx context.Context, id string, p orchestrator.Page) ([]orchestrator.Execution, string, error)
 }

@@ -33,6 +33,12 @@ func devicesBy(name string, f orchestrator.DeviceFilter) listing {
 	}}
 }
 
+func detailsBy(name string, f orchestrator.DeviceFilter) listing {
+	return paged("details "+name, func(s *orchestrator.Service, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
+		return s.DeviceDetails(ctx, f, p)
+	})
+}
+
 func paged[T any](name string, list func(*orchestrator.Service, orchestrator.Page) ([]T, string, error)) listing {
 	return listing{name: name, page: func(s *orchestrator.Service, after string, limit int) (int, string, error) {
 		items, next, err := list(s, orchestrator.Page{After: after, Limit: limit})
@@ -83,6 +89,8 @@ func listings() []listing {
 		sparse(devicesBy("by rare label", orchestrator.DeviceFilter{Label: "ring"})),
 		sparse(devicesBy("by rare text", orchestrator.DeviceFilter{Text: "canary"})),
 		devicesBy("by type, text, version, query", orchestrator.DeviceFilter{Type: "type-1", Text: "dev", Version: "bootloader=3.1", Query: `id startsWith "dev-"`}),
+		detailsBy("all", orchestrator.DeviceFilter{}),
+		detailsBy("by type", orchestrator.DeviceFilter{Type: "type-1"}),
 		paged("devices of a static group", group("group-01")),
 		paged("devices of a dynamic group", group("group-00")),
 		paged("groups", func(s *S, p P) ([]orchestrator.Group, string, error) { return s.Groups(ctx, p) }),
@@ -134,7 +142,15 @@ func boltRegistry(t testing.TB, devices, jobs int) *orchestrator.Service {
 // countingStore counts what is read: every Get, and every key that a Scan yields.
 type countingStore struct {
 	orchestrator.Store
-	reads int
+	reads  int
+	tables map[orchestrator.Table]int // the same by table, if it is not nil
+}
+
+func (c *countingStore) count(t orchestrator.Table) {
+	c.reads++
+	if c.tables != nil {
+		c.tables[t]++
+	}
 }
 
 func (c *countingStore) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
@@ -147,13 +163,13 @@ type countingReader struct {
 }
 
 func (r *countingReader) Get(table orchestrator.Table, key []byte) ([]byte, error) {
-	r.store.reads++
+	r.store.count(table)
 	return r.Reader.Get(table, key)
 }
 
 func (r *countingReader) Scan(table orchestrator.Table, prefix, after []byte, fn func(k, v []byte) bool) error {
 	return r.Reader.Scan(table, prefix, after, func(k, v []byte) bool {
-		r.store.reads++
+		r.store.count(table)
 		return fn(k, v)
 	})
 }

@@ -56,12 +56,12 @@ func (p *program) deviceList() *cobra.Command {
 	var filter orchestrator.DeviceFilter
 	var online, offline bool
 	cmd := listCommand(p, "list", "List the devices, all or those that the flags describe", noArgs,
-		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[orchestrator.Device], error) {
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[orchestrator.DeviceDetail], error) {
 			if online || offline {
 				filter.Online = &online
 			}
 			return filtered(c, (*client.Client).Devices, filter), nil
-		}, deviceColumns()...)
+		}, detailColumns()...)
 	f := cmd.Flags()
 	f.StringVar(&filter.Type, "type", "", "only devices of this type")
 	f.StringVar(&filter.Group, "group", "", "only devices of this group")
@@ -87,6 +87,18 @@ func deviceColumns() []column[orchestrator.Device] {
 	}
 }
 
+// detailColumns are those of a device, and what other records say of it.
+func detailColumns() []column[orchestrator.DeviceDetail] {
+	type T = orchestrator.DeviceDetail
+	var all []column[T]
+	for _, c := range deviceColumns() {
+		all = append(all, column[T]{c.title, func(d T) string { return c.value(d.Device) }})
+	}
+	return append(all,
+		column[T]{"UNDER WAY", func(d T) string { return stateOf(d.Execution) }},
+		column[T]{"GROUPS", func(d T) string { return strings.Join(d.Groups, " ") }})
+}
+
 func (p *program) deviceShow() *cobra.Command {
 	return p.apiCommand("show ID", "Show a device, its groups and what is under way on it", oneArg("its id"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -101,6 +113,14 @@ func (p *program) deviceShow() *cobra.Command {
 					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))
 			})
 		})
+}
+
+// stateOf is where a device's execution stands, if one is under way.
+func stateOf(e *orchestrator.Execution) string {
+	if e == nil {
+		return ""
+	}
+	return string(e.State)
 }
 
 func underWay(e *orchestrator.Execution) string {

@@ -30,7 +30,7 @@ func (c *Console) deviceRoutes() {
 
 // deviceList is what the list of devices shows.
 type deviceList struct {
-	Devices  []orchestrator.Device
+	Devices  []orchestrator.DeviceDetail
 	Types    []option
 	Groups   []option
 	Online   []option
@@ -55,7 +55,7 @@ func (v *visit) deviceList() error {
 		Filtered: f.any(),
 		More:     filter.Label != "" || filter.Version != "" || filter.Query != "",
 	}
-	devices, next, err := v.service.Devices(v.ctx(), filter, orchestrator.Page{After: v.after(), Limit: pageSize})
+	devices, next, err := v.service.DeviceDetails(v.ctx(), filter, orchestrator.Page{After: v.after(), Limit: pageSize})
 	if err != nil && !f.Take(err) {
 		return err
 	}
@@ -67,8 +67,8 @@ func (v *visit) deviceList() error {
 		return err
 	}
 	return v.render("devices", page{
-		Title: "Devices", Nav: devicesPath, Form: f, Data: data, Live: live{Kinds: []string{orchestrator.KindDevice}},
-		Lead: "The connected modules and the host MCUs behind them.",
+		Title: "Devices", Nav: devicesPath, Form: f, Data: data, Lead: "The connected modules and the host MCUs behind them.",
+		Live: live{Kinds: []string{orchestrator.KindDevice, orchestrator.KindExecution, orchestrator.KindGroup}},
 	})
 }
 

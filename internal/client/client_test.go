@@ -231,7 +231,7 @@ func TestListings(t *testing.T) {
 		}
 	}
 	i := 0
-	devices := func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+	devices := func(ctx context.Context, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
 		return c.Devices(ctx, orchestrator.DeviceFilter{}, p)
 	}
 	for d, err := range client.All(ctx, devices) {

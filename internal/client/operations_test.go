@@ -167,9 +167,12 @@ func callRecords(t *testing.T, c *client.Client) {
 	count(t, 1, client.All(ctx, c.Bridges))
 	count(t, 1, client.All(ctx, c.Groups))
 	offline := false
-	count(t, 2, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+	count(t, 2, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
 		return c.Devices(ctx, orchestrator.DeviceFilter{Label: "site=north", Type: "pump", Online: &offline}, p)
 	}))
+	if list, _, err := c.Devices(ctx, orchestrator.DeviceFilter{}, orchestrator.Page{Limit: 1}); err != nil || len(list) != 1 || !slices.Equal(list[0].Groups, []string{"g"}) {
+		t.Errorf("devices: %+v, %v", list, err)
+	}
 	count(t, 2, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Device, string, error) {
 		return c.GroupDevices(ctx, "g", p)
 	}))

@@ -129,13 +129,14 @@ func (c *Client) DeviceDetail(ctx context.Context, id string) (orchestrator.Devi
 	return get[orchestrator.DeviceDetail](ctx, c, "devices", id)
 }
 
-// Devices lists the devices that pass the filter.
-func (c *Client) Devices(ctx context.Context, f orchestrator.DeviceFilter, p orchestrator.Page) ([]orchestrator.Device, string, error) {
+// Devices lists the devices that pass the filter, with what other records say of
+// each.
+func (c *Client) Devices(ctx context.Context, f orchestrator.DeviceFilter, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
 	query := set(url.Values{}, "type", f.Type, "group", f.Group, "text", f.Text, "label", f.Label, "version", f.Version, "query", f.Query)
 	if f.Online != nil {
 		query.Set("online", strconv.FormatBool(*f.Online))
 	}
-	return list[orchestrator.Device](ctx, c, p, query, "devices")
+	return list[orchestrator.DeviceDetail](ctx, c, p, query, "devices")
 }
 
 // DeviceExecutions lists the executions of a device.
