@@ -18,6 +18,9 @@ const (
 	// DefaultVersionProperty is the host MCU's property that reports its
 	// version, unless a device type names another (docs/wire.md section 4).
 	DefaultVersionProperty = "oem_host_version"
+	// DefaultAttributeSize is the size in bytes of the attribute that carries
+	// an image in the afero dialect, unless a device type names another.
+	DefaultAttributeSize = 253
 )
 
 // Page asks for a part of a listing: what comes after the cursor that the
