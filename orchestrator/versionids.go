@@ -165,6 +165,25 @@ func (t *txn) numberImage(id string) error {
 	return put(t, old, &rec)
 }
 
+// VersionIDs returns the numbers of versions by image type, as devices have
+// them. A version that has none is left out.
+func (s *Service) VersionIDs(ctx context.Context, versions map[string]string) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	err := s.store.View(ctx, func(r Reader) error {
+		for imageType, version := range versions {
+			rec, err := find[versionRecord](r, versionKey(imageType, version))
+			if err != nil {
+				return err
+			}
+			if rec != nil {
+				out[imageType] = rec.ID
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
 // versionReported translates what a host MCU of the afero dialect reports, a
 // decimal number, to a version of the image type. An empty text stays one: the
 // version is not known any more. What is no number was not reported.
