@@ -60,6 +60,7 @@ type uploadInput struct {
 	ImageType   string   `query:"image_type" required:"true" minLength:"1" maxLength:"64" doc:"The category of firmware."`
 	DeviceTypes []string `query:"device_type,explode" required:"true" minItems:"1" doc:"The device types that the image fits; repeatable."`
 	Version     string   `query:"version" required:"true" minLength:"1" doc:"The version that the host MCU will report."`
+	VersionID   uint64   `query:"version_id" doc:"The number that stands for the version with host MCUs that know versions by number, 1 to 2^53-1; without it the next one of the image type."`
 	Name        string   `query:"name" doc:"What people call the firmware, without its version."`
 	MinVersion  string   `query:"min_version" doc:"The exact version that must be running for the image to be deployed."`
 	Description string   `query:"description" doc:"Free text of at most 4096 bytes."`
@@ -80,7 +81,7 @@ var _ huma.Resolver = (*uploadInput)(nil)
 
 func (a *API) upload(ctx context.Context, in *uploadInput) (*created[orchestrator.Image], error) {
 	n := orchestrator.NewImage{
-		ImageType: in.ImageType, DeviceTypes: in.DeviceTypes, Name: in.Name, Version: in.Version, MinVersion: in.MinVersion,
+		ImageType: in.ImageType, DeviceTypes: in.DeviceTypes, Name: in.Name, Version: in.Version, VersionID: in.VersionID, MinVersion: in.MinVersion,
 		Description: in.Description, Tags: in.Tags, FileName: in.FileName, Format: in.Format,
 	}
 	once, err := in.once(ctx, "create-image", []any{n, in.body.request.ContentLength})

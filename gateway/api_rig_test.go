@@ -30,11 +30,12 @@ const adminToken = "admin-token-of-the-test"
 // nowhere is a Publisher that publishes to nobody.
 type nowhere struct{}
 
-func (nowhere) Offer(context.Context, string, schemas.Offer) error { return nil }
-func (nowhere) Withdraw(context.Context, string) error             { return nil }
-func (nowhere) Forget(context.Context, string) error               { return nil }
-func (nowhere) Ack(context.Context, string, schemas.Ack) error     { return nil }
-func (nowhere) Chunk(context.Context, string, []byte) error        { return nil }
+func (nowhere) Offer(context.Context, string, schemas.Offer) error     { return nil }
+func (nowhere) Withdraw(context.Context, string) error                 { return nil }
+func (nowhere) Forget(context.Context, string) error                   { return nil }
+func (nowhere) Ack(context.Context, string, schemas.Ack) error         { return nil }
+func (nowhere) Profile(context.Context, string, schemas.Profile) error { return nil }
+func (nowhere) Chunk(context.Context, string, []byte) error            { return nil }
 
 // fakeCredentials keeps credentials in memory and fails when told to, after
 // or before it has done its work.

@@ -45,6 +45,15 @@ func (s *Sessions) Ack(ctx context.Context, device string, a schemas.Ack) error 
 	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindAck}, payload)
 }
 
+// Profile implements orchestrator.Publisher.
+func (s *Sessions) Profile(ctx context.Context, device string, p schemas.Profile) error {
+	payload, err := schemas.Encode(&p)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, s.control, schemas.Topic{Device: device, Kind: schemas.KindProfile}, payload)
+}
+
 // Chunk implements orchestrator.Publisher. It returns when the chunk is
 // written to the connection, which blocks while the broker is slow, at most
 // until a stalled broker is given up (two keep-alive times).

@@ -60,6 +60,7 @@ type uploads interface {
 type imageViews interface {
 	Image(ctx context.Context, id string) (orchestrator.Image, error)
 	Images(context.Context, orchestrator.ImageFilter, orchestrator.Page) ([]orchestrator.Image, string, error)
+	VersionIDs(ctx context.Context, versions map[string]string) (map[string]uint64, error)
 }
 
 type devices interface {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,18 @@ func checkPublisher(t *testing.T, s *gateway.Sessions, b testBroker, d *device) 
 	var gotAck schemas.Ack
 	if err := schemas.Decode(d.hear().Payload, &gotAck); err != nil || gotAck != ack {
 		t.Errorf("ack arrived as %+v, %v", gotAck, err)
+	}
+	profile := schemas.Profile{V: 1, DeviceType: "lamp", Dialect: "afero", VersionProperties: []string{"2101"}}
+	if err := s.Profile(t.Context(), d.id, profile); err != nil {
+		t.Fatal(err)
+	}
+	var gotProfile schemas.Profile
+	p := d.hear()
+	if err := schemas.Decode(p.Payload, &gotProfile); err != nil || !reflect.DeepEqual(gotProfile, profile) || p.Topic != "davit/v1/"+d.id+"/profile" || p.QoS != 1 || p.Retain {
+		t.Errorf("profile arrived as %+v, %v", p, err)
+	}
+	if err := s.Profile(t.Context(), d.id, schemas.Profile{V: 1, Dialect: "afero"}); !errors.Is(err, schemas.ErrPayload) {
+		t.Errorf("a profile without a device type: %v", err)
 	}
 	for i := range 20 {
 		chunk := schemas.ChunkHeader{Transfer: 7, Offset: uint64(i)}.AppendTo(nil)

@@ -56,10 +56,11 @@ func BenchmarkStatus(b *testing.B) {
 // nullPublisher loses everything.
 type nullPublisher struct{ sent chan struct{} }
 
-func (nullPublisher) Offer(context.Context, string, schemas.Offer) error { return nil }
-func (nullPublisher) Withdraw(context.Context, string) error             { return nil }
-func (nullPublisher) Forget(context.Context, string) error               { return nil }
-func (nullPublisher) Ack(context.Context, string, schemas.Ack) error     { return nil }
+func (nullPublisher) Offer(context.Context, string, schemas.Offer) error     { return nil }
+func (nullPublisher) Withdraw(context.Context, string) error                 { return nil }
+func (nullPublisher) Forget(context.Context, string) error                   { return nil }
+func (nullPublisher) Ack(context.Context, string, schemas.Ack) error         { return nil }
+func (nullPublisher) Profile(context.Context, string, schemas.Profile) error { return nil }
 func (p nullPublisher) Chunk(context.Context, string, []byte) error {
 	p.sent <- struct{}{}
 	return nil

@@ -99,7 +99,7 @@ func (s *Service) ImageTypes(ctx context.Context, p Page) ([]ImageType, string, 
 // CreateDeviceType makes a device type.
 func (s *Service) CreateDeviceType(ctx context.Context, n NewDeviceType) (DeviceType, error) {
 	rec := DeviceType{
-		ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, Dialect: n.Dialect,
+		ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, Dialect: n.Dialect, AttributeSize: n.AttributeSize,
 		ImageTypes: slices.Clone(n.ImageTypes), HelloTimeout: n.HelloTimeout, AnswerTimeout: n.AnswerTimeout, VerdictTimeout: n.VerdictTimeout,
 		BootTimeout: n.BootTimeout, VersionTimeout: n.VersionTimeout, Revision: 1,
 	}
@@ -163,6 +163,7 @@ func (p DeviceTypePatch) apply(rec *DeviceType) {
 	}
 	set(&rec.Description, p.Description)
 	set(&rec.Dialect, p.Dialect)
+	set(&rec.AttributeSize, p.AttributeSize)
 	if p.ImageTypes != nil {
 		rec.ImageTypes = slices.Clone(*p.ImageTypes)
 	}

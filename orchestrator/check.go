@@ -14,8 +14,8 @@ import (
 
 // Check verifies on one snapshot that every record decodes strictly and
 // stands under its own key, that every index entry has its record and every
-// record its entries, that what records refer to exists, that a job's counts and
-// the totals equal its executions, that no device has two executions under way,
+// record its entries, that what records refer to exists, that versions and their
+// numbers lead to each other, that a job's counts and the totals equal its executions, that no device has two executions under way,
 // and that the blobs are exactly those of the images and uploads and hash to their names. It
 // reads everything there is. An error means that it could not be carried out.
 func (s *Service) Check(ctx context.Context) (CheckReport, error) {
@@ -24,7 +24,7 @@ func (s *Service) Check(ctx context.Context) (CheckReport, error) {
 	defer s.blobMu.Unlock()
 	c := &checker{
 		sums: map[string]uint64{}, jobs: map[string]*jobSum{}, under: map[string]string{},
-		expected: map[Table]int{}, tallies: map[string]int{},
+		expected: map[Table]int{}, tallies: map[string]int{}, numbers: map[string]uint64{},
 	}
 	c.report.Violations = []string{}
 	if err := s.store.View(ctx, func(r Reader) error {
@@ -41,6 +41,7 @@ type checker struct {
 	Reader
 	report   CheckReport
 	sums     map[string]uint64  // blobs that images and uploads refer to, and their size
+	numbers  map[string]uint64  // ids of versions, by image type and version
 	jobs     map[string]*jobSum // what was found of jobs
 	tallies  map[string]int     // counters as the records call for them
 	under    map[string]string  // the execution under way by device
@@ -60,6 +61,7 @@ func (c *checker) all(ctx context.Context) error {
 	for _, check := range []func() error{
 		func() error { return records(c, c.imageType) },
 		func() error { return records(c, c.deviceType) },
+		func() error { return records(c, c.version) },
 		func() error { return records(c, c.image) },
 		func() error { return records(c, c.upload) },
 		func() error { return records(c, c.device) },
@@ -160,7 +162,20 @@ func (c *checker) image(m *Image) error {
 			return err
 		}
 	}
+	// Neither may be there: a store that is older than the numbers gets them
+	// at its next start.
+	if id := c.numbers[versionKey(m.ImageType, m.Version)]; m.VersionID != id {
+		c.violation("image %q has the version id %d, its version %q has %d", m.ID, m.VersionID, m.Version, id)
+	}
 	return c.refers(tableImages, m.ID, tableImageTypes, m.ImageType)
+}
+
+func (c *checker) version(v *versionRecord) error {
+	if v.ID < 1 || v.ID > schemas.MaxVersionID {
+		c.violation("version %q of image type %q has the id %d, allowed are 1 to %d", v.Version, v.ImageType, v.ID, uint64(schemas.MaxVersionID))
+	}
+	c.numbers[v.id()] = v.ID
+	return nil
 }
 
 func (c *checker) upload(u *Upload) error {

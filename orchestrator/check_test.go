@@ -59,6 +59,17 @@ func TestCheckFindsDamage(t *testing.T) {
 		{"offer not noted", drop("offers", "d000"), "no offer is noted"},
 		{"group of a device that is gone", edit("groups", "g", `"d000"`, `"dxxx"`), `refers to devices "dxxx"`},
 		{"image out of its list", dropFirst("images_by_time"), "has no entry"},
+		{"version id lost", drop("versions", "app\x002"), `has the version id 1, its version "2" has 0`},
+		{"version id of another", edit("versions", "app\x002", `"id":1`, `"id":2`), "versions_by_id has no entry"},
+		{"version id out of range", edit("versions", "app\x002", `"id":1`, `"id":0`), "has the id 0, allowed are 1 to"},
+		{"version id that leads nowhere", dropFirst("versions_by_id"), "versions_by_id has no entry"},
+		{"version id that leads elsewhere", first("versions_by_id", func(tx w, key, _ []byte) error {
+			return tx.Put("versions_by_id", key, []byte("app\x003"))
+		}), "points to"},
+		{"stray version id", func(tx w) error { return tx.Put("versions_by_id", []byte("app\x0012345678"), []byte("app\x009")) }, "some point to nothing"},
+		{"image with the id of another version", first("images", func(tx w, key, value []byte) error {
+			return tx.Put("images", key, []byte(strings.Replace(string(value), `"version_id":1`, `"version_id":5`, 1)))
+		}), `has the version id 5, its version "2" has 1`},
 		{"stray archived image", func(tx w) error { return tx.Put("images_archived", []byte("ghost"), []byte("ghost")) }, "some point to nothing"},
 		{"image type gone", drop("image_types", "app"), `refers to image_types "app"`},
 		{"job that should be complete", edit("job_progress", "j", `"running"`, `"completed"`), "is completed, but"},

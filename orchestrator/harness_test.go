@@ -29,7 +29,8 @@ type fakeBroker struct {
 	offers     map[string]schemas.Offer // retained
 	offered    int
 	acks       map[string][]schemas.Ack
-	fail       error // what Offer, Withdraw and Ack return
+	profiles   map[string][]schemas.Profile
+	fail       error // what Offer, Withdraw, Ack and Profile return
 	onChunk    func(device string, chunk []byte) error
 	receives   []string            // devices in the order of their chunks
 	onWithdraw func(device string) // set before anything is withdrawn
@@ -37,7 +38,7 @@ type fakeBroker struct {
 }
 
 func newBroker() *fakeBroker {
-	return &fakeBroker{offers: map[string]schemas.Offer{}, acks: map[string][]schemas.Ack{}}
+	return &fakeBroker{offers: map[string]schemas.Offer{}, acks: map[string][]schemas.Ack{}, profiles: map[string][]schemas.Profile{}}
 }
 
 func (b *fakeBroker) Offer(_ context.Context, device string, o schemas.Offer) error {
@@ -87,6 +88,19 @@ func (b *fakeBroker) Ack(_ context.Context, device string, a schemas.Ack) error 
 		return err
 	}
 	b.acks[device] = append(b.acks[device], a)
+	return nil
+}
+
+func (b *fakeBroker) Profile(_ context.Context, device string, p schemas.Profile) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fail != nil {
+		return b.fail
+	}
+	if _, err := schemas.Encode(&p); err != nil {
+		return err
+	}
+	b.profiles[device] = append(b.profiles[device], p)
 	return nil
 }
 

@@ -12,7 +12,8 @@ import (
 // UploadImage reads an image from r, flattens it, looks at what it says of
 // itself and keeps it. ErrTooLarge if it passes the limit of the server or of one
 // of its device types: nothing beyond the limit is read. ErrInvalid for an empty
-// or corrupt file, ErrNoSpace if the disk is full; then nothing is kept. The same
+// or corrupt file, ErrConflict if the number that its version is to have does not
+// fit, ErrNoSpace if the disk is full; then nothing is kept. The same
 // content uploaded twice makes two images that share their bytes on disk; the
 // second one's warnings name the first.
 func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Image, error) {
@@ -42,7 +43,7 @@ func (s *Service) UploadImage(ctx context.Context, n NewImage, r io.Reader) (Ima
 			}
 			u := f.upload(t.now)
 			rec = u.image(n)
-			return t.addImage(&rec)
+			return t.addImage(&rec, n.VersionID)
 		})
 		return err
 	})
@@ -61,9 +62,13 @@ func (n NewImage) record() Image {
 	}
 }
 
-// addImage writes a new image and looks for what is to be warned of.
-func (t *txn) addImage(rec *Image) error {
+// addImage writes a new image, with the number of its version, which may be
+// wanted, and looks for what is to be warned of.
+func (t *txn) addImage(rec *Image, want uint64) (err error) {
 	rec.Revision, rec.CreatedAt = 1, t.now
+	if rec.VersionID, err = t.versionID(rec.ImageType, rec.Version, want); err != nil {
+		return err
+	}
 	if err := rec.warn(t); err != nil {
 		return err
 	}
@@ -75,7 +80,7 @@ func (t *txn) addImage(rec *Image) error {
 
 func (s *Service) logImage(rec *Image) {
 	s.log.Info("image created", slog.String("image", rec.ID), slog.String("type", rec.ImageType),
-		slog.String("version", rec.Version), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256),
+		slog.String("version", rec.Version), slog.Uint64("version_id", rec.VersionID), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256),
 		slog.Int("warnings", len(rec.Warnings)))
 }
 
@@ -145,6 +150,11 @@ func (s *Service) UpdateImage(ctx context.Context, id string, p ImagePatch) (Ima
 			return err
 		}
 		rec.Revision = old.Revision + 1
+		if rec.Version != old.Version {
+			if rec.VersionID, err = t.versionID(rec.ImageType, rec.Version, 0); err != nil {
+				return err
+			}
+		}
 		if err := rec.warn(t); err != nil {
 			return err
 		}

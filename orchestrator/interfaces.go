@@ -98,6 +98,9 @@ type Publisher interface {
 	Forget(ctx context.Context, device string) error
 	// Ack publishes the acknowledgement of a status.
 	Ack(ctx context.Context, device string, a schemas.Ack) error
+	// Profile tells the device what its type says of its host MCU; it may be
+	// lost.
+	Profile(ctx context.Context, device string, p schemas.Profile) error
 	// Chunk publishes one encoded chunk; it may be lost. The slice is the
 	// caller's again when Chunk returns: who keeps it longer copies it.
 	Chunk(ctx context.Context, device string, chunk []byte) error

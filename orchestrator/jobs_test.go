@@ -28,9 +28,9 @@ func TestJobFromOfferToSuccess(t *testing.T) {
 		}
 		synctest.Wait()
 		o, ok := e.broker.offer("d000")
-		if !ok || o.Image != m.ID || o.SHA256 != m.SHA256 || o.Size != 5000 || o.Version != "2.0" || o.Force ||
+		if !ok || o.Image != m.ID || o.SHA256 != m.SHA256 || o.Size != 5000 || o.Version != "2.0" || o.VersionID != 1 || o.Force ||
 			o.Chunk != (schemas.ChunkHint{Preferred: 8192, Max: 8192}) ||
-			o.Host != (schemas.HostHint{VersionProperty: "oem_host_version", BootTimeoutMS: 90_000}) {
+			o.Host != (schemas.HostHint{Dialect: "ayla", VersionProperty: "oem_host_version", BootTimeoutMS: 90_000}) {
 			t.Errorf("offer %+v", o)
 		}
 		x := e.execution("j", "d000")

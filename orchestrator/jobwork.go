@@ -164,7 +164,7 @@ func (t *txn) addExecutions(p *progressRecord, devices []string) error {
 		e := Tracked{
 			Execution: Execution{
 				ID: newID("ex-"), Job: job.Name, Device: id, Image: image.ID, ImageType: image.ImageType,
-				Version: image.Version, BytesTotal: image.Size,
+				Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size,
 			},
 			Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,
 			IgnoreValidation: job.IgnoreValidation, SHA256: image.SHA256,

@@ -43,6 +43,9 @@ const (
 	// tableEventAt says where in indexEvents a record stands that does not
 	// carry its revision: kind, id -> eight bytes, MSB first. It outlives the record.
 	tableEventAt Table = "event_at"
+	// tableVersions holds the numbers of versions, which outlive their images:
+	// image type, version -> JSON versionRecord.
+	tableVersions Table = "versions"
 	// tableIdempotency holds what creations with an idempotency key made.
 	tableIdempotency Table = "idempotency"
 
@@ -75,6 +78,7 @@ const (
 	indexAuditByActor          Table = "audit_by_actor"             // name, ^number
 	indexUploadByBlob          Table = "uploads_by_blob"            // SHA-256, upload
 	indexIdempotencyByTime     Table = "idempotency_by_time"        // time, key
+	indexVersionByID           Table = "versions_by_id"             // image type, ^number: the highest first
 )
 
 const (
@@ -89,7 +93,7 @@ func indexTables() []Table {
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
-		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime,
+		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 	}
 }
 

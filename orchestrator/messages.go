@@ -5,51 +5,71 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"davit/schemas"
 )
 
 // Hello records what a device says of itself and matches it against its
-// executions that have not ended: O(those executions). ErrNotFound if the
-// device is not known.
+// executions that have not ended: O(those executions). If what it says of its
+// host MCU is not what its device type says, it is told the profile. ErrNotFound
+// if the device is not known.
 func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) error {
 	if err := h.Validate(); err != nil {
 		return invalid("hello: %w", err)
 	}
-	var known string
+	var dt *DeviceType
 	_, err := s.commit(ctx, func(t *txn) error {
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
 		}
-		dt, err := need[DeviceType](t, "device type", old.Type)
+		if dt, err = need[DeviceType](t, "device type", old.Type); err != nil {
+			return err
+		}
+		versions, err := dt.versionsOf(t, h.HostVersions)
 		if err != nil {
 			return err
 		}
-		known = old.Type
 		rec := *old
 		rec.Module, rec.Dialect, rec.MaxChunk, rec.LastSeen, rec.HelloAt = h.Module, h.Dialect, h.MaxChunk, t.now, t.now
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}
-		return t.step(device, &rec, Heard{Versions: dt.versionsOf(h.HostVersions), Execution: h.Execution, Attempt: h.Attempt})
+		return t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt})
 	})
-	if err == nil && h.DeviceType != "" && h.DeviceType != known && s.refused.Allow("type "+device) {
-		s.log.Warn("device says that it is of another type than it was created with; the created one counts",
-			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("type", known))
+	if err != nil {
+		return err
 	}
-	return err
+	if h.DeviceType != "" && h.DeviceType != dt.ID && s.refused.Allow("type "+device) {
+		s.log.Warn("device says that it is of another type than it was created with; the created one counts",
+			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("type", dt.ID))
+	}
+	s.profile(ctx, device, dt, &h)
+	return nil
 }
 
-// versionsOf translates reported version properties to image types.
-func (t *DeviceType) versionsOf(properties map[string]string) map[string]string {
-	out := make(map[string]string, len(t.ImageTypes))
-	for _, e := range t.ImageTypes {
-		if v, ok := properties[e.VersionProperty]; ok {
-			out[e.ID] = v
-		}
+// profile tells a device what its type says of its host MCU, if its hello did
+// not agree with that. A hello is repeated, and so is what is lost here.
+func (s *Service) profile(ctx context.Context, device string, dt *DeviceType, h *schemas.Hello) {
+	p := dt.profile()
+	reports := func(property string) bool { _, ok := h.HostVersions[property]; return ok }
+	if h.Dialect == p.Dialect && !slices.ContainsFunc(p.VersionProperties, func(property string) bool { return !reports(property) }) {
+		return
 	}
-	return out
+	if err := s.publisher.Profile(ctx, device, p); err != nil && s.refused.Allow("profile") {
+		s.log.Warn("profile not published; it is when the device says hello again", slog.String("device", device), slog.Any("error", err))
+	}
+}
+
+// profile is what modules are told of the type. A device type may have more
+// image types than a hello can report versions of; the first ones count.
+func (t *DeviceType) profile() schemas.Profile {
+	p := schemas.Profile{V: schemas.Version, DeviceType: t.ID, Dialect: t.Dialect, VersionProperties: []string{}}
+	for _, e := range t.ImageTypes[:min(len(t.ImageTypes), schemas.MaxVersionProperties)] {
+		p.VersionProperties = append(p.VersionProperties, e.Property())
+	}
+	return p
 }
 
 // Presence records whether a device is connected. ErrNotFound if the device
@@ -82,13 +102,17 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	}
 	out, err := s.commit(ctx, func(t *txn) error {
 		var dev *Device
+		var err error
 		if st.State.Final() || st.HostVersion != "" {
 			// Only these reports change versions or let another execution have
 			// its turn; the many others do without the device's record.
-			var err error
 			if dev, err = find[Device](t, device); err != nil {
 				return err
 			}
+		}
+		st := st // the store may run this again
+		if st.HostVersion, err = t.hostVersion(dev, st); err != nil {
+			return err
 		}
 		return t.step(device, dev, Reported{st})
 	})
@@ -106,4 +130,23 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 		return fmt.Errorf("acknowledge status of device %q (it is recorded): %w", device, failed)
 	}
 	return nil
+}
+
+// hostVersion is the version that a report says is running, in the words of its
+// execution's image. Reports of executions that the device does not have are
+// left as they are: they change nothing.
+func (t *txn) hostVersion(dev *Device, st schemas.Status) (string, error) {
+	if dev == nil || st.HostVersion == "" {
+		return st.HostVersion, nil
+	}
+	dt, err := need[DeviceType](t, "device type", dev.Type)
+	if err != nil || dt.Dialect != DialectAfero {
+		return st.HostVersion, err
+	}
+	e, err := find[executionRecord](t, st.Execution)
+	if err != nil || e == nil || e.Device != dev.ID {
+		return st.HostVersion, err
+	}
+	version, _, err := versionReported(t, e.ImageType, st.HostVersion)
+	return version, err
 }

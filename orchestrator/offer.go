@@ -15,7 +15,7 @@ const largeChunk = 16 << 10
 func offerOf(t *Tracked, dev *Device, dt *DeviceType) schemas.Offer {
 	o := schemas.Offer{
 		V: schemas.Version, Execution: t.ID, Attempt: t.Attempt, Image: t.Image, ImageType: t.ImageType,
-		Version: t.Version, Size: t.BytesTotal, SHA256: t.SHA256, Force: t.IgnoreValidation, Chunk: chunkHint(0),
+		Version: t.Version, VersionID: t.VersionID, Size: t.BytesTotal, SHA256: t.SHA256, Force: t.IgnoreValidation, Chunk: chunkHint(0),
 	}
 	if dev != nil {
 		o.Chunk = chunkHint(dev.MaxChunk)
@@ -23,7 +23,10 @@ func offerOf(t *Tracked, dev *Device, dt *DeviceType) schemas.Offer {
 	if dt != nil {
 		e, _ := dt.enabled(t.ImageType)
 		o.Host = schemas.HostHint{
-			VersionProperty:  e.VersionProperty,
+			Dialect:          dt.Dialect,
+			VersionProperty:  e.Property(),
+			NumericType:      e.NumericType,
+			AttributeSize:    dt.AttributeSize,
 			AnswerTimeoutMS:  milliseconds(dt.AnswerTimeout),
 			VerdictTimeoutMS: milliseconds(dt.VerdictTimeout),
 			BootTimeoutMS:    milliseconds(dt.BootTimeout),

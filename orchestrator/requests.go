@@ -18,6 +18,9 @@ const (
 	// DefaultVersionProperty is the host MCU's property that reports its
 	// version, unless a device type names another (docs/wire.md section 4).
 	DefaultVersionProperty = "oem_host_version"
+	// DefaultAttributeSize is the size in bytes of the attribute that carries
+	// an image in the afero dialect, unless a device type names another.
+	DefaultAttributeSize = 253
 )
 
 // Page asks for a part of a listing: what comes after the cursor that the
@@ -70,7 +73,8 @@ type NewDeviceType struct {
 	ID             string             `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
 	Name           string             `json:"name,omitempty" doc:"For people; the id if left out"`
 	Description    string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
-	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU, for example ayla"`
+	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU: ayla or afero"`
+	AttributeSize  int                `json:"attribute_size,omitempty" doc:"In the afero dialect, the size in bytes of the attribute that carries an image, 5 to 2046; without it 253"`
 	ImageTypes     []EnabledImageType `json:"image_types,omitempty" doc:"What the type takes; an image fits a device type only if its image type stands here"`
 	HelloTimeout   Duration           `json:"hello_timeout,omitzero" doc:"How long a connected device may stay without a hello before it is shown as silent; without it 30m0s"`
 	AnswerTimeout  Duration           `json:"answer_timeout,omitzero" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
@@ -85,7 +89,8 @@ type DeviceTypePatch struct {
 	Precondition
 	Name           *string             `json:"name,omitempty" doc:"For people; the id if left out"`
 	Description    *string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
-	Dialect        *string             `json:"dialect,omitempty" doc:"The protocol spoken to the host MCU, for example ayla"`
+	Dialect        *string             `json:"dialect,omitempty" doc:"The protocol spoken to the host MCU: ayla or afero"`
+	AttributeSize  *int                `json:"attribute_size,omitempty" doc:"In the afero dialect, the size in bytes of the attribute that carries an image, 5 to 2046; 0 means 253"`
 	ImageTypes     *[]EnabledImageType `json:"image_types,omitempty" doc:"Replaces the whole list; an image type can be disabled only while no image associates it with this device type"`
 	HelloTimeout   *Duration           `json:"hello_timeout,omitempty" doc:"How long a connected device may stay without a hello before it is shown as silent"`
 	AnswerTimeout  *Duration           `json:"answer_timeout,omitempty" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
@@ -99,6 +104,7 @@ type NewImage struct {
 	ImageType   string   `json:"image_type" doc:"The category of firmware"`
 	DeviceTypes []string `json:"device_types" doc:"The device types that the image fits"`
 	Version     string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	VersionID   uint64   `json:"version_id,omitempty" doc:"The number that stands for the version with host MCUs that know versions by number (dialect afero), 1 to 2^53-1; without it the next one of the image type. For firmware that has its number compiled in, and for what devices run from the factory"`
 	Name        string   `json:"name,omitempty" doc:"What people call the firmware, without its version, at most 128 bytes; none means the image type"`
 	MinVersion  string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
 	Description string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`

@@ -17,9 +17,10 @@ const offlinePerPart = 256
 // sends chunks until ctx ends; it returns nil then. It may be called once.
 //
 // Recovery: every device is offline until its presence says otherwise; blobs
-// without an image are removed; started or canceled jobs are finished; every
-// offer topic in use is published again. The cost is O(online devices + blobs +
-// open offers).
+// without an image are removed; images of a store that is older than the numbers
+// of versions get them; started or canceled jobs are finished; every offer topic
+// in use is published again. The cost is O(online devices + blobs + images + open
+// offers).
 func (s *Service) Run(ctx context.Context) error {
 	if s.running.Swap(true) {
 		return errors.New("orchestrator: Run was called twice")
@@ -46,6 +47,9 @@ func (s *Service) recover(ctx context.Context) error {
 		return err
 	}
 	if err := s.sweepBlobs(ctx); err != nil {
+		return err
+	}
+	if err := s.numberImages(ctx); err != nil {
 		return err
 	}
 	return s.Republish(ctx)

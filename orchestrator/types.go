@@ -22,7 +22,8 @@ type DeviceType struct {
 	ID             string             `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`
 	Name           string             `json:"name" doc:"For people; the id if left out"`
 	Description    string             `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
-	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU, for example ayla"`
+	Dialect        string             `json:"dialect" doc:"The protocol spoken to the host MCU: ayla or afero"`
+	AttributeSize  int                `json:"attribute_size,omitempty" doc:"In the afero dialect, the size in bytes of the attribute that carries an image, 4 of them for the offset, as the host MCU's profile has it: 253, 510 or 2046; without it 253"`
 	ImageTypes     []EnabledImageType `json:"image_types" doc:"What the type takes; an image fits a device type only if its image type stands here"`
 	HelloTimeout   Duration           `json:"hello_timeout,omitzero" doc:"How long a connected device may stay without a hello before it is shown as silent; without it 30m0s"`
 	AnswerTimeout  Duration           `json:"answer_timeout,omitzero" doc:"How long the host MCU may take to answer an offer, for example 30s; without it the bridge's default holds"`
@@ -48,6 +49,7 @@ type Image struct {
 	ImageType    string   `json:"image_type" doc:"The category of firmware"`
 	DeviceTypes  []string `json:"device_types" doc:"The device types that the image fits"`
 	Version      string   `json:"version" doc:"The version that the host MCU reports when it runs the image"`
+	VersionID    uint64   `json:"version_id" doc:"The number that stands for this version of the image type, with host MCUs that know versions by number (dialect afero); it belongs to the version for ever"`
 	Name         string   `json:"name,omitempty" doc:"What people call the firmware, without its version; none means the image type"`
 	MinVersion   string   `json:"min_version,omitempty" doc:"The exact version that has to be running for the image to be deployed; none means any"`
 	Description  string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
@@ -164,6 +166,7 @@ type Execution struct {
 	Image       string        `json:"image" doc:"The image that is deployed"`
 	ImageType   string        `json:"image_type" doc:"The image's type"`
 	Version     string        `json:"version" doc:"The image's version"`
+	VersionID   uint64        `json:"version_id,omitempty" doc:"The number that stands for the version with host MCUs that know versions by number"`
 	Attempt     int           `json:"attempt" doc:"Counts the tries of this execution from 1"`
 	History     []Attempt     `json:"history,omitempty" doc:"Earlier attempts, the oldest first; at most the last 10"`
 	State       schemas.State `json:"state" doc:"queued, offered, accepted, downloading, downloaded, installing or booting; at the end succeeded, rejected, failed, timed_out or canceled"`

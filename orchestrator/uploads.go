@@ -199,7 +199,7 @@ func (s *Service) CreateImage(ctx context.Context, upload string, n NewImage) (I
 			return err
 		}
 		rec = u.image(n)
-		if err := t.addImage(&rec); err != nil {
+		if err := t.addImage(&rec, n.VersionID); err != nil {
 			return err
 		}
 		return remove(t, u)

@@ -42,12 +42,12 @@ func Dialects() []string { return []string{DialectAyla, DialectAfero} }
 
 // The numbers that the Afero dialect has for image types of the OEM's own.
 const (
-	MinNumericType = 101
-	MaxNumericType = 200
+	MinNumericType = schemas.MinNumericType
+	MaxNumericType = schemas.MaxNumericType
 )
 
-// FieldError is an ErrInvalid about one field of a request, or an ErrNotFound
-// about what the field names.
+// FieldError is an ErrInvalid or an ErrConflict about one field of a request,
+// or an ErrNotFound about what the field names.
 type FieldError struct {
 	// Field is the name of the field as it stands in JSON; elements of lists
 	// and members of objects follow after a slash: "image_types/2/id".
@@ -58,7 +58,7 @@ type FieldError struct {
 // Error implements error.
 func (e *FieldError) Error() string { return e.err.Error() }
 
-// Unwrap leads to ErrInvalid or ErrNotFound.
+// Unwrap leads to ErrInvalid, ErrConflict or ErrNotFound.
 func (e *FieldError) Unwrap() error { return e.err }
 
 // invalidField is invalid for one field, which the text does not have to name.
@@ -149,7 +149,24 @@ func (s *Service) checkDeviceType(t *DeviceType) error {
 			return invalidField(f.name, "%v; allowed are 0 to %v", time.Duration(f.d), maxHostTime)
 		}
 	}
+	if err := t.checkAttributeSize(); err != nil {
+		return err
+	}
 	return s.checkEnabled(t)
+}
+
+// checkAttributeSize checks the size of the attribute that carries an image,
+// which only the Afero dialect has.
+func (t *DeviceType) checkAttributeSize() error {
+	switch n := t.AttributeSize; {
+	case n == 0:
+		return nil
+	case t.Dialect != DialectAfero:
+		return invalidField("attribute_size", "only the %s dialect has an attribute that carries the image; leave it out, or set it to 0, for dialect %s", DialectAfero, t.Dialect)
+	case n < schemas.MinAttributeSize || n > schemas.MaxAttributeSize:
+		return invalidField("attribute_size", "%d bytes; allowed are %d to %d, and 0 for the 253 bytes that are usual", n, schemas.MinAttributeSize, schemas.MaxAttributeSize)
+	}
+	return nil
 }
 
 func (s *Service) checkEnabled(t *DeviceType) error {
@@ -228,6 +245,9 @@ func (n NewImage) validate() error {
 	if err := checkVersions(&n.Version, &n.MinVersion); err != nil {
 		return err
 	}
+	if n.VersionID > schemas.MaxVersionID {
+		return invalidField("version_id", "%d; allowed are 1 to %d, and 0 for the next number of the image type", n.VersionID, uint64(schemas.MaxVersionID))
+	}
 	if err := checkNames(&n.Name, &n.Description); err != nil {
 		return err
 	}
@@ -278,6 +298,9 @@ func checkVersions(version, minVersion *string) error {
 	if version != nil {
 		if err := schemas.ValidateVersion(*version); err != nil {
 			return invalidField("version", "%w", err)
+		}
+		if looksUnknown(*version) {
+			return invalidField("version", "%q is how a version is shown of which only the number is known; name another, and the number as version_id", *version)
 		}
 	}
 	if minVersion != nil && *minVersion != "" {

@@ -80,6 +80,7 @@ func deviceColumns() []column[orchestrator.Device] {
 	return []column[T]{
 		{"ID", func(d T) string { return d.ID }},
 		{"TYPE", func(d T) string { return d.Type }},
+		{"DIALECT", func(d T) string { return d.Dialect }},
 		{"ONLINE", func(d T) string { return yesNo(d.Online) }},
 		{"VERSIONS", func(d T) string { return pairs(d.Versions) }},
 		{"LAST SEEN", func(d T) string { return when(d.LastSeen) }},

@@ -45,11 +45,11 @@ func enabledTypes(t orchestrator.DeviceType) string {
 }
 
 func deviceTypeFields(w io.Writer, t orchestrator.DeviceType) {
-	all := []string{"id", t.ID, "name", t.Name, "description", t.Description, "dialect", t.Dialect}
+	all := []string{"id", t.ID, "name", t.Name, "description", t.Description, "dialect", t.Dialect, "attribute size", attributeSize(t)}
 	for _, e := range t.ImageTypes {
 		text := e.ID
 		if e.NumericType != 0 {
-			text += fmt.Sprintf(", number %d", e.NumericType)
+			text += fmt.Sprintf(", number %d, version in attribute %d", e.NumericType, e.Attribute())
 		}
 		if e.VersionProperty != "" {
 			text += ", version in " + e.VersionProperty
@@ -63,10 +63,23 @@ func deviceTypeFields(w io.Writer, t orchestrator.DeviceType) {
 		"boot timeout", duration(t.BootTimeout), "version timeout", duration(t.VersionTimeout), "revision", revision(t.Revision), "created", when(t.CreatedAt))...)
 }
 
+// attributeSize is the size of the attribute that carries an image, which only
+// one dialect has.
+func attributeSize(t orchestrator.DeviceType) string {
+	switch {
+	case t.Dialect != orchestrator.DialectAfero:
+		return ""
+	case t.AttributeSize == 0:
+		return fmt.Sprintf("%d bytes (default)", orchestrator.DefaultAttributeSize)
+	}
+	return fmt.Sprintf("%d bytes", t.AttributeSize)
+}
+
 // deviceTypeFlags are the flags in which create and change agree.
 type deviceTypeFlags struct {
 	name, description, dialect            string
 	types                                 []string
+	attributeSize                         int
 	hello, answer, verdict, boot, version time.Duration
 }
 
@@ -75,6 +88,7 @@ func (f *deviceTypeFlags) addTo(cmd *cobra.Command, dialect string) {
 	fs.StringVar(&f.name, "name", "", "name for people (default: the id)")
 	fs.StringVar(&f.description, "description", "", "what it is")
 	fs.StringVar(&f.dialect, "dialect", dialect, "protocol of the host MCU: ayla or afero")
+	fs.IntVar(&f.attributeSize, "attribute-size", 0, "bytes of the attribute that carries an image in the afero dialect, as the MCU's profile has it: 253, 510 or 2046 (default: 253)")
 	fs.StringArrayVar(&f.types, "image-type", nil, "image type that the devices take: "+app.EnabledTypeForm+"; repeatable")
 	fs.DurationVar(&f.hello, "hello-timeout", 0, "how long a connected device may stay without a hello before it is shown as silent (default: 30m)")
 	fs.DurationVar(&f.answer, "answer-timeout", 0, "how long the host MCU may leave offers unanswered (default: the bridge's)")
@@ -107,7 +121,7 @@ func (p *program) deviceTypeCreate() *cobra.Command {
 				return usagef("device-type create: name at least one --image-type that the devices take")
 			}
 			t, err := c.CreateDeviceType(cmd.Context(), orchestrator.NewDeviceType{
-				ID: args[0], Name: f.name, Description: f.description, Dialect: f.dialect, ImageTypes: enabled,
+				ID: args[0], Name: f.name, Description: f.description, Dialect: f.dialect, AttributeSize: f.attributeSize, ImageTypes: enabled,
 				HelloTimeout: orchestrator.Duration(f.hello), AnswerTimeout: orchestrator.Duration(f.answer), VerdictTimeout: orchestrator.Duration(f.verdict),
 				BootTimeout: orchestrator.Duration(f.boot), VersionTimeout: orchestrator.Duration(f.version),
 			})
@@ -127,7 +141,8 @@ func (p *program) deviceTypeChange() *cobra.Command {
 		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
 			patch := orchestrator.DeviceTypePatch{
 				Name: given(cmd, "name", &f.name), Description: given(cmd, "description", &f.description), Dialect: given(cmd, "dialect", &f.dialect),
-				HelloTimeout: givenTime(cmd, "hello-timeout", f.hello), AnswerTimeout: givenTime(cmd, "answer-timeout", f.answer),
+				AttributeSize: given(cmd, "attribute-size", &f.attributeSize),
+				HelloTimeout:  givenTime(cmd, "hello-timeout", f.hello), AnswerTimeout: givenTime(cmd, "answer-timeout", f.answer),
 				VerdictTimeout: givenTime(cmd, "verdict-timeout", f.verdict), BootTimeout: givenTime(cmd, "boot-timeout", f.boot), VersionTimeout: givenTime(cmd, "version-timeout", f.version),
 			}
 			enabled, err := f.enabled()
@@ -160,7 +175,7 @@ func (p *program) deviceTypeChange() *cobra.Command {
 	cmd.Flags().StringArrayVar(&disable, "disable-image-type", nil, "image type that the devices no longer take; repeatable")
 	cmd.Flags().Lookup("name").Usage = "name for people"
 	cmd.Flags().Lookup("image-type").Usage = "image type that the devices take from now on, or take in another way: " + app.EnabledTypeForm + "; repeatable"
-	cmd.Long = "Change what the flags name and leave the rest as it is. A timeout of 0 stands for the default again."
+	cmd.Long = "Change what the flags name and leave the rest as it is. A timeout or an attribute size of 0 stands for the default again."
 	return cmd
 }
 

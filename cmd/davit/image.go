@@ -29,6 +29,7 @@ func (p *program) imageList() *cobra.Command {
 		column[T]{"ID", func(i T) string { return i.ID }},
 		column[T]{"IMAGE TYPE", func(i T) string { return i.ImageType }},
 		column[T]{"VERSION", func(i T) string { return i.Version }},
+		column[T]{"VERSION ID", func(i T) string { return number(i.VersionID) }},
 		column[T]{"SIZE", func(i T) string { return size(i.Size) }},
 		column[T]{"DEVICE TYPES", func(i T) string { return strings.Join(i.DeviceTypes, " ") }},
 		column[T]{"TAGS", func(i T) string { return strings.Join(i.Tags, " ") }},
@@ -55,7 +56,7 @@ func (p *program) imageShow() *cobra.Command {
 
 func imageFields(w io.Writer, i orchestrator.Image) {
 	all := []string{"id", i.ID, "name", i.Name, "image type", i.ImageType, "device types", strings.Join(i.DeviceTypes, " "), "version", i.Version,
-		"min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", exactSize(i.Size),
+		"version id", number(i.VersionID), "min version", i.MinVersion, "description", i.Description, "tags", strings.Join(i.Tags, " "), "size", exactSize(i.Size),
 		"sha-256", i.SHA256, "format", i.Format, "start address", address(i.StartAddress), "entry address", address(i.EntryAddress),
 		"file", i.FileName}
 	all = append(all, sentences("left out", i.LeftOut)...)

@@ -51,11 +51,16 @@ something is wrong.
 
 The service reads what the file says of itself (MCUboot, ESP-IDF, the demo's header)
 and warns where that and what was typed disagree. Without --version the version is the
-one that the file names. With --check the file is only looked at: nothing is kept.`
+one that the file names. With --check the file is only looked at: nothing is kept.
+
+Every version of an image type gets a number, by which host MCUs of the afero dialect
+know it. Name it with --version-id only if the firmware has its number compiled in, or to
+tell which version it is that devices run from the factory.`
 	f := cmd.Flags()
 	f.StringVar(&in.ImageType, "image-type", "", "image type (required)")
 	f.StringArrayVar(&in.DeviceTypes, "device-type", nil, "device type that the image fits (required); repeatable")
 	f.StringVar(&in.Version, "version", "", "version that the host MCU reports when it runs the image (default: the one that the file names)")
+	f.Uint64Var(&in.VersionID, "version-id", 0, "the version's number, for host MCUs that know versions by number (default: the next one of the image type)")
 	f.StringVar(&in.Name, "name", "", "what people call the firmware, without its version (default: its image type)")
 	f.StringVar(&in.MinVersion, "min-version", "", "the exact version that must be running for the image to be deployed")
 	f.StringVar(&in.Description, "description", "", "what the image brings")

@@ -105,7 +105,7 @@ func (p *program) jobExecution() *cobra.Command {
 			return err
 		}
 		fields(p.out, "id", e.ID, "job", e.Job, "device", e.Device, "image", e.Image, "image type", e.ImageType, "version", e.Version,
-			"attempt", fmt.Sprint(e.Attempt), "state", string(e.State), "cause", string(e.Cause), "code", code(e.Code), "detail", e.Detail,
+			"version id", number(e.VersionID), "attempt", fmt.Sprint(e.Attempt), "state", string(e.State), "cause", string(e.Cause), "code", code(e.Code), "detail", e.Detail,
 			"bytes", fmt.Sprintf("%d/%d", e.BytesDone, e.BytesTotal), "host version", e.HostVersion,
 			"created", when(e.CreatedAt), "offered", when(e.OfferedAt), "updated", when(e.UpdatedAt), "ended", when(e.EndedAt))
 		if len(e.History) == 0 {

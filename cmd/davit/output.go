@@ -158,7 +158,10 @@ func tally[K ~string](m map[K]int) string {
 
 // revision prints how often a record was edited; 0 for records that are older
 // than the count.
-func revision(n uint64) string {
+func revision(n uint64) string { return number(n) }
+
+// number prints a number of which 0 means that there is none.
+func number(n uint64) string {
 	if n == 0 {
 		return ""
 	}

@@ -158,6 +158,8 @@ func labelText(labels map[string]string) string {
 type deviceView struct {
 	orchestrator.DeviceDetail
 	TypeName string
+	// TypeDialect is what the host MCU speaks, as the device's type says.
+	TypeDialect string
 	// Running is a row for each image type that the device's type takes or that
 	// the device reports.
 	Running []versionRow
@@ -168,6 +170,11 @@ type deviceView struct {
 type versionRow struct {
 	ImageType, Version string
 	Confirmed          bool
+	// Number is what the host MCU reports for the version; 0 if it reports texts, or
+	// a number that no image has.
+	Number uint64
+	// Stranger says that the number reported is one that no image has.
+	Stranger bool
 	// Enabled says whether the device's type takes the image type.
 	Enabled bool
 }
@@ -187,9 +194,15 @@ func (v *visit) showDevice(id string, f *form) error {
 		return err
 	}
 	if t.Name != "" {
-		data.TypeName = t.Name
+		data.TypeName, data.TypeDialect = t.Name, t.Dialect
 	}
-	data.Running = versionRows(t, d.Device)
+	var numbers map[string]uint64
+	if t.Dialect == orchestrator.DialectAfero {
+		if numbers, err = v.service.VersionIDs(v.ctx(), d.Versions); err != nil {
+			return err
+		}
+	}
+	data.Running = versionRows(t, d.Device, numbers)
 	history, next, err := v.service.DeviceExecutions(v.ctx(), id, orchestrator.Page{After: v.after(), Limit: 20})
 	if err != nil {
 		return err
@@ -207,16 +220,23 @@ func (v *visit) showDevice(id string, f *form) error {
 	})
 }
 
-func versionRows(t orchestrator.DeviceType, d orchestrator.Device) []versionRow {
+// versionRows are what a device reports; numbers are nil if its type does not
+// report versions by number.
+func versionRows(t orchestrator.DeviceType, d orchestrator.Device, numbers map[string]uint64) []versionRow {
 	var rows []versionRow
 	seen := map[string]bool{}
+	add := func(id string, enabled bool) {
+		seen[id] = true
+		row := versionRow{ImageType: id, Version: d.Versions[id], Confirmed: !slices.Contains(d.Unconfirmed, id), Number: numbers[id], Enabled: enabled}
+		row.Stranger = numbers != nil && row.Version != "" && row.Number == 0
+		rows = append(rows, row)
+	}
 	for _, e := range t.ImageTypes {
-		seen[e.ID] = true
-		rows = append(rows, versionRow{e.ID, d.Versions[e.ID], !slices.Contains(d.Unconfirmed, e.ID), true})
+		add(e.ID, true)
 	}
 	for _, id := range slices.Sorted(maps.Keys(d.Versions)) {
 		if !seen[id] {
-			rows = append(rows, versionRow{id, d.Versions[id], !slices.Contains(d.Unconfirmed, id), false})
+			add(id, false)
 		}
 	}
 	return rows

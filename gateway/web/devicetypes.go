@@ -14,6 +14,10 @@ const deviceTypesPath = "/device-types"
 // dialects are the protocols that the console offers; any other can be typed.
 func dialects() []string { return []string{"ayla", "afero"} }
 
+// attributeSizes are those of the modules that are documented; any other can be
+// typed.
+func attributeSizes() []int { return []int{orchestrator.DefaultAttributeSize, 510, 2046} }
+
 func (c *Console) deviceTypeRoutes() {
 	c.handle("GET /device-types", "list-device-types", (*visit).deviceTypeList)
 	c.handle("GET /new/device-type", "create-device-type", func(v *visit) error {
@@ -65,6 +69,8 @@ type imageTypeChoice struct {
 	Enabled                  bool
 	Property, Numeric, Limit string
 	Error                    string
+	// Attribute is what reports the version in the afero dialect, 0 in others.
+	Attribute int
 }
 
 // Names of the row's fields.
@@ -82,6 +88,9 @@ func (v *visit) deviceTypeForm(dt *orchestrator.DeviceType, f *form) error {
 		c := imageTypeChoice{ImageType: it, Enabled: f.Has("enable", it.ID)}
 		c.Property, c.Numeric, c.Limit = f.Get(c.PropertyName()), f.Get(c.NumericName()), f.Get(c.LimitName())
 		c.Error = f.Error("image_types/" + it.ID)
+		if n, err := strconv.Atoi(c.Numeric); err == nil {
+			c.Attribute = orchestrator.EnabledImageType{NumericType: n}.Attribute()
+		}
 		choices = append(choices, c)
 	}
 	p := page{Title: "New device type", Nav: deviceTypesPath, Form: f, Crumbs: []crumb{{"Device types", deviceTypesPath}}}
@@ -89,9 +98,10 @@ func (v *visit) deviceTypeForm(dt *orchestrator.DeviceType, f *form) error {
 		Record   *orchestrator.DeviceType
 		Choices  []imageTypeChoice
 		Dialects []string
+		Sizes    []int
 		Devices  int
 		Limits   []timeLimit
-	}{Record: dt, Choices: choices, Dialects: dialects(), Limits: timeLimits()}
+	}{Record: dt, Choices: choices, Dialects: dialects(), Sizes: attributeSizes(), Limits: timeLimits()}
 	if dt != nil {
 		p.Title = dt.Name
 		fleet, err := v.service.Fleet(v.ctx())
@@ -120,7 +130,7 @@ func timeLimits() []timeLimit {
 // typed reads a device type's form; what cannot be read is noted in the form.
 func (f *form) deviceType() orchestrator.NewDeviceType {
 	n := orchestrator.NewDeviceType{
-		ID: f.Get("id"), Name: f.Get("name"), Description: f.Get("description"), Dialect: f.Get("dialect"),
+		ID: f.Get("id"), Name: f.Get("name"), Description: f.Get("description"), Dialect: f.Get("dialect"), AttributeSize: f.attributeSize(),
 		HelloTimeout: f.limit("hello_timeout"), AnswerTimeout: f.limit("answer_timeout"), VerdictTimeout: f.limit("verdict_timeout"),
 		BootTimeout: f.limit("boot_timeout"), VersionTimeout: f.limit("version_timeout"),
 	}
@@ -141,6 +151,19 @@ func (f *form) deviceType() orchestrator.NewDeviceType {
 			e.SizeLimit = limit
 		}
 		n.ImageTypes = append(n.ImageTypes, e)
+	}
+	return n
+}
+
+// attributeSize reads the size of the attribute that carries an image; none is 0.
+func (f *form) attributeSize() int {
+	s := f.Get("attribute_size")
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		f.Reject("attribute_size", fmt.Sprintf("%q is not a number of bytes", s))
 	}
 	return n
 }
@@ -233,6 +256,9 @@ func (v *visit) deviceTypePage() error {
 			f.Values.Set(name, time.Duration(d).String())
 		}
 	}
+	if dt.AttributeSize != 0 {
+		f.Values.Set("attribute_size", strconv.Itoa(dt.AttributeSize))
+	}
 	for _, e := range dt.ImageTypes {
 		f.Values.Add("enable", e.ID)
 		f.Values.Set("property-"+e.ID, e.VersionProperty)
@@ -258,7 +284,7 @@ func (v *visit) changeDeviceType() error {
 			n.ImageTypes = []orchestrator.EnabledImageType{}
 		}
 		dt, err := v.service.UpdateDeviceType(v.ctx(), id, orchestrator.DeviceTypePatch{
-			Precondition: f.Precondition(), Name: &n.Name, Description: &n.Description, Dialect: &n.Dialect, ImageTypes: &n.ImageTypes,
+			Precondition: f.Precondition(), Name: &n.Name, Description: &n.Description, Dialect: &n.Dialect, AttributeSize: &n.AttributeSize, ImageTypes: &n.ImageTypes,
 			HelloTimeout: &n.HelloTimeout, AnswerTimeout: &n.AnswerTimeout, VerdictTimeout: &n.VerdictTimeout,
 			BootTimeout: &n.BootTimeout, VersionTimeout: &n.VersionTimeout,
 		})

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"davit/gateway"
 	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // The upload wizard has three steps: the file, what it is, and the device types.
@@ -60,10 +62,24 @@ func (v *visit) uploadWizard() error {
 	if f.Get("version") == "" {
 		f.Reject("version", "type the version that the host MCU reports when it runs the image")
 	}
+	f.versionID()
 	if f.Bad() {
 		return v.uploadDetails(u, f)
 	}
 	return v.uploadTypes(u, f)
+}
+
+// versionID reads the number of a version; none is 0.
+func (f *form) versionID() uint64 {
+	s := f.Get("version_id")
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n == 0 {
+		f.Reject("version_id", fmt.Sprintf("%q is not a number from 1 to %d", s, uint64(schemas.MaxVersionID)))
+	}
+	return n
 }
 
 // uploadFile is step 1.
@@ -282,7 +298,7 @@ func (v *visit) uploadTypes(u orchestrator.Upload, f *form) error {
 
 // carried are the fields of step 2 that step 3 sends along.
 func carried() []string {
-	return []string{"upload", "image_type", "name", "version", "min_version", "description", "tags"}
+	return []string{"upload", "image_type", "name", "version", "version_id", "min_version", "description", "tags"}
 }
 
 // differs says that the file names another version than was typed.
@@ -307,8 +323,12 @@ func (v *visit) createImage() error {
 		f.Reject("device_type", "choose at least one device type")
 		return v.uploadTypes(u, f)
 	}
+	id := f.versionID()
+	if f.Bad() {
+		return v.uploadDetails(u, f)
+	}
 	m, err := v.service.CreateImage(v.ctx(), u.ID, orchestrator.NewImage{
-		ImageType: f.Get("image_type"), DeviceTypes: types, Name: f.Get("name"), Version: f.Get("version"), MinVersion: f.Get("min_version"),
+		ImageType: f.Get("image_type"), DeviceTypes: types, Name: f.Get("name"), Version: f.Get("version"), VersionID: id, MinVersion: f.Get("min_version"),
 		Description: f.Get("description"), Tags: f.Words("tags"), FileName: u.FileName,
 	})
 	if err == nil {

@@ -24,4 +24,6 @@ func (silent) Forget(context.Context, string) error { return errSilent }
 
 func (silent) Ack(context.Context, string, schemas.Ack) error { return errSilent }
 
+func (silent) Profile(context.Context, string, schemas.Profile) error { return errSilent }
+
 func (silent) Chunk(context.Context, string, []byte) error { return errSilent }

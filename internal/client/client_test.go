@@ -35,11 +35,12 @@ const token = "token-of-the-test"
 // nowhere is a Publisher that publishes to nobody.
 type nowhere struct{}
 
-func (nowhere) Offer(context.Context, string, schemas.Offer) error { return nil }
-func (nowhere) Withdraw(context.Context, string) error             { return nil }
-func (nowhere) Forget(context.Context, string) error               { return nil }
-func (nowhere) Ack(context.Context, string, schemas.Ack) error     { return nil }
-func (nowhere) Chunk(context.Context, string, []byte) error        { return nil }
+func (nowhere) Offer(context.Context, string, schemas.Offer) error     { return nil }
+func (nowhere) Withdraw(context.Context, string) error                 { return nil }
+func (nowhere) Forget(context.Context, string) error                   { return nil }
+func (nowhere) Ack(context.Context, string, schemas.Ack) error         { return nil }
+func (nowhere) Profile(context.Context, string, schemas.Profile) error { return nil }
+func (nowhere) Chunk(context.Context, string, []byte) error            { return nil }
 
 // principals are credentials without passwords worth the name.
 type principals map[string]gateway.Principal

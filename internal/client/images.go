@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 
 	"davit/orchestrator"
 )
@@ -15,6 +16,9 @@ import (
 func (c *Client) UploadImage(ctx context.Context, n orchestrator.NewImage, r io.Reader, progress ...func(sent int64)) (orchestrator.Image, error) {
 	query := url.Values{"image_type": {n.ImageType}, "device_type": n.DeviceTypes, "version": {n.Version}, "tag": n.Tags}
 	set(query, "name", n.Name, "min_version", n.MinVersion, "description", n.Description, "file_name", n.FileName, "format", n.Format)
+	if n.VersionID != 0 {
+		query.Set("version_id", strconv.FormatUint(n.VersionID, 10))
+	}
 	return upload[orchestrator.Image](ctx, c, query, r, progress, "images")
 }
 
