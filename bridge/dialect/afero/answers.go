@@ -145,13 +145,14 @@ func (m *machine) mcuRestarted() {
 	}
 }
 
-// probe asks for the version now, and again after a while. What does not answer
-// GETs is led through the start-up instead: it may report the version then.
+// probe asks for the version now, and again after a while. An MCU that does not
+// tell it when it is asked is led through the start-up now and then: it may report
+// it after that.
 func (m *machine) probe() {
 	u := m.u
 	u.ProbeAt = m.now.Add(session.ProbeEvery)
 	m.asks.Of(u.VersionProperty).Want = true
-	if !m.answers && m.start.done() {
+	if (!m.answers || m.untold) && m.start.done() && m.now.Sub(m.greetedAt) >= restateWait {
 		m.greet()
 	}
 }
@@ -238,7 +239,7 @@ func (m *machine) due() {
 // unansweredChunk sends a chunk again whose answer does not come.
 func (m *machine) unansweredChunk() {
 	u := m.u
-	if due := m.t.talks(m.now, u.wait); m.now.Before(due) {
+	if due := session.Earliest(m.t.talks(m.now, u.wait), u.sentAt.Add(talkLimit*u.wait)); m.now.Before(due) {
 		u.answerDue = due // it is about to say something, if not this
 		return
 	}

@@ -29,8 +29,14 @@ const (
 	// askWait is how long an MCU that answers GETs has to do so. One that does
 	// not any more has restarted and waits for the start-up.
 	askWait = time.Second
+	// talkLimit is how many times as long it has if it says something else
+	// meanwhile, one thing after the other.
+	talkLimit = 4
 	// claimWait is how long a reported version waits to be said once more.
 	claimWait = 3 * time.Second
+	// restateWait is claimWait for an MCU that has to be led through the start-up
+	// to say it again.
+	restateWait = 10 * time.Second
 )
 
 // longestProduct is the longest value that a product's own attribute may have on
@@ -52,9 +58,13 @@ type machine struct {
 
 	asks    session.Asks // the version properties: attribute numbers in decimal
 	asking  string       // the one whose GET is not answered, "" for none
+	askedAt time.Time    // the MCU has the GET
 	askDue  time.Time
 	answers bool // the MCU has answered a GET in this session
+	untold  bool // and does not tell its version that way
 	claims  []claim
+
+	greetedAt time.Time // the start-up began
 
 	fail bool // FAIL waits to be sent
 	u    *update
@@ -66,6 +76,7 @@ type machine struct {
 type claim struct {
 	name, value string
 	due         time.Time
+	restated    bool // the start-up was begun to hear it again
 }
 
 func newMachine(cfg dialect.Config, events dialect.Events) *machine {
@@ -229,7 +240,7 @@ func (m *machine) delivered() {
 	case kindStart:
 		m.start.delivered(m.now)
 	case kindAsk:
-		m.askDue = m.now.Add(askWait)
+		m.askedAt, m.askDue = m.now, m.now.Add(askWait)
 	case kindOffer, kindChunk, kindApply:
 		if m.u != nil {
 			m.taken(k)
@@ -278,7 +289,7 @@ func (m *machine) silent() {
 // greet begins the start-up: when the session begins, and whenever the MCU may
 // have restarted, since it then lets no traffic through.
 func (m *machine) greet() {
-	m.lost = false
+	m.lost, m.greetedAt = false, m.now
 	m.start.begin()
 	m.asking, m.askDue = "", time.Time{}
 	m.asks.All(m.now)
@@ -307,7 +318,7 @@ func (m *machine) disbelieve() {
 // unanswered takes note that a GET was not answered. An MCU that answers GETs
 // has restarted; another may not know them.
 func (m *machine) unanswered() {
-	if due := m.t.talks(m.now, askWait); m.now.Before(due) {
+	if due := session.Earliest(m.t.talks(m.now, askWait), m.askedAt.Add(talkLimit*askWait)); m.now.Before(due) {
 		m.askDue = due // it is about to say something, if not this
 		return
 	}

@@ -105,7 +105,7 @@ func (m *machine) claim(name, value string) {
 		m.reported(name, value)
 		return
 	}
-	c := claim{name, value, m.now.Add(claimWait)}
+	c := claim{name: name, value: value, due: m.now.Add(claimWait)}
 	if i >= 0 {
 		m.claims[i] = c
 	} else {
@@ -114,15 +114,14 @@ func (m *machine) claim(name, value string) {
 	ask.Want = true
 }
 
-// cannotTell takes note that the MCU does not answer GETs of the attribute: what
-// it reported by itself is all that there will be.
+// cannotTell takes note that the MCU does not answer GETs of the attribute. Led
+// through the start-up it may report once more what it has reported by itself.
 func (m *machine) cannotTell(name string) {
-	m.asks.Of(name).Want = false
-	for _, c := range m.claims {
-		if c.name == name {
-			m.reported(name, c.value)
-			return
-		}
+	m.asks.Of(name).Want, m.untold = false, true
+	i := slices.IndexFunc(m.claims, func(c claim) bool { return c.name == name })
+	if i >= 0 && !m.claims[i].restated {
+		m.claims[i].restated, m.claims[i].due = true, m.now.Add(restateWait)
+		m.greet()
 	}
 }
 

@@ -63,16 +63,21 @@ func onRig(t *testing.T, line sim.LineConfig, mcu sim.AferoConfig, size int, f f
 
 func run(t *testing.T, d dialect.Dialect, line sim.LineConfig, mcu sim.AferoConfig, size int, f func(r *dialecttest.Rig)) {
 	t.Helper()
+	if mcu.VersionID == 0 {
+		mcu.VersionID = oldID
+	}
+	runHost(t, d, line, mcu, func() sim.Host { return sim.NewAferoMCU(mcu) }, size, f)
+}
+
+func runHost(t *testing.T, d dialect.Dialect, line sim.LineConfig, mcu sim.AferoConfig, host func() sim.Host, size int, f func(r *dialecttest.Rig)) {
+	t.Helper()
 	if line.Baud == 0 {
 		line.Baud = 9600
 	}
 	line.BitsPerByte, line.NoFlowControl = 10, true
-	if mcu.VersionID == 0 {
-		mcu.VersionID = oldID
-	}
 	dialecttest.Run(t, dialecttest.Setup{
 		Dialect: d, Config: dialect.Config{Baud: line.Baud, VersionProperties: []string{property}},
-		Line: line, MCU: func() sim.Host { return sim.NewAferoMCU(mcu) },
+		Line: line, MCU: host,
 		Size: size, Seed: mcu.Seed + 1, Reports: strconv.Itoa(newID),
 		Update: dialect.Update{
 			VersionID: newID, NumericType: firmwareType, AttributeSize: mcu.AttributeSize, BootTimeout: 90 * time.Second,

@@ -39,6 +39,7 @@ const (
 // startup is the handshake after either side has restarted.
 type startup struct {
 	step     startStep
+	sent     startStep // whose message is on its way
 	due      time.Time // startAwait ends
 	protocol uint16    // the MCU's, to be echoed
 	value    [8]byte
@@ -49,9 +50,11 @@ func (s *startup) begin() { s.step, s.due = startProtocol, time.Time{} }
 
 func (s *startup) done() bool { return s.step == startDone }
 
-// message is the next message of the start-up, if one is due.
+// message is the next message of the start-up, if one is due. Its delivery says
+// how to go on.
 func (s *startup) message() (afpro.Message, bool) {
 	u := afpro.Message{Type: afpro.Update, Reason: afpro.ReasonRebooted}
+	s.sent = s.step
 	switch s.step {
 	case startProtocol:
 		u.Attribute, u.Value = afpro.ASRProtocol, binary.LittleEndian.AppendUint16(s.value[:0], asrProtocol)
@@ -69,8 +72,12 @@ func (s *startup) message() (afpro.Message, bool) {
 	return u, true
 }
 
-// delivered takes note that the MCU has the message.
+// delivered takes note that the MCU has the message. If the start-up is
+// elsewhere by now, because the MCU spoke meanwhile, it means nothing.
 func (s *startup) delivered(now time.Time) {
+	if s.sent != s.step {
+		return
+	}
 	switch s.step {
 	case startProtocol:
 		s.step, s.due = startAwait, now.Add(protocolWait)

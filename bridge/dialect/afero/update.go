@@ -30,7 +30,7 @@ const (
 	bootProbe = time.Second
 	// maxMismatches is how often the MCU may say another SHA-256 on a line on
 	// which nothing was seen to go wrong.
-	maxMismatches = 2
+	maxMismatches = 3
 	// maxOversized is how many messages longer than any attribute a leg may have.
 	maxOversized = 3
 	// largestAttribute is the size of the transfer attribute of the largest
@@ -78,7 +78,15 @@ type update struct {
 
 // busy says whether the update wants the line for itself: questions wait.
 func (u *update) busy() bool {
-	return u.phase == phaseLoad || u.phase == phaseVerify || u.apply || u.offer
+	switch u.phase {
+	case phaseOffer:
+		return u.offer
+	case phaseLoad, phaseVerify:
+		return true
+	case phaseBoot:
+		return u.apply
+	}
+	return false
 }
 
 // Order implements session.Machine.
