@@ -18,8 +18,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +54,8 @@ type Config struct {
 	DataDir string
 	// Ports with their devices, 1 to MaxPorts.
 	Ports []PortConfig
-	// Dialects by name. Every port's has to be there.
+	// Dialects by name. Every port's has to be there, and so do those of device
+	// types whose devices are on ports that name none.
 	Dialects map[string]dialect.Dialect
 	// MQTT says how to reach the broker; Transport, if set, stands in its place.
 	MQTT      MQTTConfig
@@ -149,7 +153,7 @@ func complete(cfg Config) (Config, error) {
 	return cfg, err
 }
 
-// checkPorts completes the ports and refuses doubles and unknown dialects.
+// checkPorts refuses doubles and unknown dialects.
 func checkPorts(cfg Config) ([]PortConfig, error) {
 	devices, paths := map[string]bool{}, map[string]string{}
 	ports := make([]PortConfig, 0, len(cfg.Ports))
@@ -164,14 +168,11 @@ func checkPorts(cfg Config) ([]PortConfig, error) {
 			return nil, fmt.Errorf("port %s is given to both %s and %s", p.Path, other, p.Device)
 		}
 		devices[p.Device], paths[p.Path] = true, p.Device
-		if p.Dialect == "" {
-			p.Dialect = DefaultDialect
+		if p.Dialect != "" && cfg.Dialects[p.Dialect] == nil {
+			known := slices.Sorted(maps.Keys(cfg.Dialects))
+			return nil, fmt.Errorf("device %s: dialect %q is not known; there are %s", p.Device, p.Dialect, strings.Join(known, ", "))
 		}
-		kind := cfg.Dialects[p.Dialect]
-		if kind == nil {
-			return nil, fmt.Errorf("device %s: dialect %q is not known", p.Device, p.Dialect)
-		}
-		ports = append(ports, p.complete(kind.Line()))
+		ports = append(ports, p)
 	}
 	return ports, nil
 }
@@ -202,7 +203,7 @@ func (b *Bridge) open() error {
 		if err != nil {
 			return err
 		}
-		l := newLine(newDevice(b, p, b.cfg.Dialects[p.Dialect], rec))
+		l := newLine(newDevice(b, p, rec))
 		b.devices[p.Device] = l
 		b.order = append(b.order, l)
 	}
@@ -329,6 +330,8 @@ func (b *Bridge) received(topic string, payload []byte) {
 	switch t.Kind {
 	case schemas.KindOffer:
 		m.update(func() { m.offer, m.hasOffer = payload, true })
+	case schemas.KindProfile:
+		m.update(func() { m.profile, m.hasProfile = payload, true })
 	case schemas.KindChunk:
 		if dl := l.route.Load(); dl != nil {
 			dl.take(payload)

@@ -44,7 +44,6 @@ type device struct {
 	b    *Bridge
 	id   string
 	port PortConfig
-	kind dialect.Dialect
 	log  *slog.Logger
 
 	mail  mailbox
@@ -52,6 +51,8 @@ type device struct {
 	gone  chan struct{} // closed when run has ended
 
 	rec       record
+	kind      dialect.Dialect // how the MCU is spoken to; nil while that is not known
+	over      chan struct{}   // closed when that changes
 	session   dialect.Session // nil while the port is down
 	downSince time.Time
 	connected bool
@@ -81,17 +82,19 @@ type repeat struct {
 	wait   time.Duration
 }
 
-// mailbox holds what the service said, in bounded space: of offers only the
-// newest counts.
+// mailbox holds what the service said, in bounded space: of offers and profiles
+// only the newest counts.
 type mailbox struct {
-	mu        sync.Mutex
-	offer     []byte
-	hasOffer  bool
-	acks      []schemas.Ack
-	connected bool
-	changed   bool
-	failed    bool // an announcement was not taken
-	wake      chan struct{}
+	mu         sync.Mutex
+	offer      []byte
+	hasOffer   bool
+	profile    []byte
+	hasProfile bool
+	acks       []schemas.Ack
+	connected  bool
+	changed    bool
+	failed     bool // an announcement was not taken
+	wake       chan struct{}
 }
 
 // maxAcks is how many acks may wait; a status whose ack is lost is sent again.
@@ -107,11 +110,17 @@ func (m *mailbox) update(f func()) {
 	}
 }
 
-func newDevice(b *Bridge, port PortConfig, kind dialect.Dialect, rec record) *device {
+func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
-		b: b, id: port.Device, port: port, kind: kind, log: b.log.With("device", port.Device), rec: rec,
+		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
 		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, believed: map[string]bool{},
 	}
+	// The port's configuration counts, or else what the service has said before.
+	name := port.Dialect
+	if name == "" {
+		name = rec.Dialect
+	}
+	d.kind = b.cfg.Dialects[name]
 	d.mail.wake = make(chan struct{}, 1)
 	return d
 }
@@ -179,8 +188,10 @@ func (d *device) stop() {
 func (d *device) read() {
 	d.mail.mu.Lock()
 	offer, hasOffer, acks := d.mail.offer, d.mail.hasOffer, d.mail.acks
+	profile, hasProfile := d.mail.profile, d.mail.hasProfile
 	connected, changed, failed := d.mail.connected, d.mail.changed, d.mail.failed
 	d.mail.offer, d.mail.hasOffer, d.mail.acks, d.mail.changed, d.mail.failed = nil, false, nil, false, false
+	d.mail.profile, d.mail.hasProfile = nil, false
 	d.mail.mu.Unlock()
 	now := time.Now()
 	if changed {
@@ -194,6 +205,9 @@ func (d *device) read() {
 	}
 	for _, a := range acks {
 		d.acked(a)
+	}
+	if hasProfile {
+		d.profiled(profile)
 	}
 	if hasOffer {
 		d.offered(offer)

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -122,6 +124,10 @@ func (d *device) withdrawn() {
 // begin takes up an offer.
 func (d *device) begin(o schemas.Offer) {
 	d.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
+	problem := ""
+	if o.Host.Dialect != "" { // before anything goes down the line
+		problem = d.adopt(o.Host.Dialect)
+	}
 	d.rec.name(o.Host.VersionProperty)
 	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered}
 	if err := d.save(); err != nil {
@@ -130,6 +136,10 @@ func (d *device) begin(o schemas.Offer) {
 		return
 	}
 	d.resume()
+	if problem != "" {
+		d.finish(dialect.Result{State: schemas.StateFailed, Cause: schemas.CauseProtocol, Detail: problem})
+		return
+	}
 	d.hello()
 }
 
@@ -153,11 +163,18 @@ func (d *device) startLeg() {
 	}
 	h := ex.offer.Host
 	d.session.Start(dialect.Update{
-		Version: ex.offer.Version, Size: ex.offer.Size, Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready,
-		Force: ex.offer.Force, ResumeAt: ex.state, Before: d.rec.Open.Before, VersionProperty: d.property(ex),
+		Version: ex.offer.Version, VersionID: ex.offer.VersionID, NumericType: h.NumericType, AttributeSize: h.AttributeSize,
+		Size: ex.offer.Size, SHA256: sumOf(ex.offer.SHA256), Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready,
+		Force: ex.offer.Force, ResumeAt: ex.state, Loaded: ex.loaded.Load(), Before: d.rec.Open.Before, VersionProperty: d.property(ex),
 		AnswerTimeout: milliseconds(h.AnswerTimeoutMS), VerdictTimeout: milliseconds(h.VerdictTimeoutMS),
 		BootTimeout: milliseconds(h.BootTimeoutMS), VersionTimeout: milliseconds(h.VersionTimeoutMS),
 	})
+}
+
+// sumOf is a SHA-256 in hex, which the offer's validation has seen, as bytes.
+func sumOf(text string) (sum [sha256.Size]byte) {
+	_, _ = hex.Decode(sum[:], []byte(text))
+	return sum
 }
 
 // property is the version property whose report is the proof, "" for the

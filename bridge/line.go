@@ -23,8 +23,12 @@ func (l *line) run(ctx context.Context) {
 	d.b.metrics.port(d.id, false)
 	wait, complaint := firstReopen, ""
 	for ctx.Err() == nil {
+		s, ok := l.listen(ctx)
+		if !ok {
+			return
+		}
 		began := time.Now()
-		err := l.session(ctx)
+		err := l.session(ctx, s)
 		if ctx.Err() != nil {
 			return
 		}
@@ -44,21 +48,19 @@ func (l *line) run(ctx context.Context) {
 	}
 }
 
-// session opens the port and runs one session until it dies.
-func (l *line) session(ctx context.Context) error {
+// session opens the port and runs one session until it dies, or is over.
+func (l *line) session(ctx context.Context, how speech) error {
 	d := l.dev
-	port, err := d.b.cfg.OpenPort(d.port)
+	port, err := d.b.cfg.OpenPort(how.port)
 	if err != nil {
 		return err
 	}
-	var properties []string
-	if !d.do(func() { properties = d.properties() }) {
-		return port.Close()
-	}
-	s := d.kind.NewSession(port, dialect.Config{
-		Baud: d.port.Baud, VersionProperties: properties, OfferInterval: d.b.cfg.OfferInterval,
+	s := how.kind.NewSession(port, dialect.Config{
+		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize,
 	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
-	d.log.Info("serial port is open", "path", d.port.Path, "baud", d.port.Baud)
+	ctx, cancel := until(ctx, how.over)
+	defer cancel()
+	d.log.Info("serial port is open", "path", how.port.Path, "baud", how.port.Baud, "dialect", how.kind.Name())
 	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
 	d.do(d.lineDown)

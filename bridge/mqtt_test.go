@@ -199,7 +199,7 @@ func TestUpdateOverMQTTAndPTY(t *testing.T) {
 	s.service.images["img-1"] = image
 	registry := prometheus.NewRegistry()
 	m := NewMetrics(registry)
-	stop := s.bridge(password, m, PortConfig{Device: pump, Path: pty.Path(), Baud: 921_600}, PortConfig{Device: "idle", Path: other.Path(), Baud: 921_600})
+	stop := s.bridge(password, m, PortConfig{Device: pump, Path: pty.Path(), Baud: 921_600, Dialect: ayla.Name}, PortConfig{Device: "idle", Path: other.Path(), Baud: 921_600, Dialect: ayla.Name})
 	defer stop()
 	s.await("hello", func() bool {
 		return s.service.hello(pump).HostVersions["oem_host_version"] == oldVersion && s.service.isOnline("idle")
@@ -242,7 +242,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	pty, _ := s.station()
-	stop := s.bridge(password, nil, PortConfig{Device: pump, Path: pty.Path()}, PortConfig{Device: "foreign", Path: "/dev/null"})
+	stop := s.bridge(password, nil, PortConfig{Device: pump, Path: pty.Path(), Dialect: ayla.Name}, PortConfig{Device: "foreign", Path: "/dev/null", Dialect: ayla.Name})
 	defer stop()
 	s.await("hello", func() bool { return s.service.isOnline(pump) })
 	s.await("the complaint", func() bool {

@@ -19,7 +19,8 @@ type PortConfig struct {
 	Device string
 	// Path of the port, for example /dev/ttyUSB0.
 	Path string
-	// Dialect names the protocol of the host MCU; empty means "ayla".
+	// Dialect names the protocol of the host MCU; empty means that of the device
+	// type, as the service says it.
 	Dialect string
 	// Baud is the speed in bit/s.
 	Baud int
@@ -29,17 +30,17 @@ type PortConfig struct {
 	RTSCTS *bool
 	// VersionProperty is the property by which the host MCU reports its version.
 	VersionProperty string
+	// AttributeSize is the size in bytes of the attribute that carries the image,
+	// in the afero dialect; 0 leaves it to the device type.
+	AttributeSize int
 }
 
-// DefaultDialect is the dialect of a port that names none.
-const DefaultDialect = "ayla"
-
 // portForm is shown with every error about a port specification.
-const portForm = "DEVICE_ID=PATH[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla][,version-property=NAME]"
+const portForm = "DEVICE_ID=PATH[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253]"
 
 // ParsePort reads a port specification of the form
 //
-//	DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME]
+//	DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253]
 //
 // An error says which part is wrong and shows the form.
 func ParsePort(spec string) (PortConfig, error) {
@@ -109,6 +110,12 @@ func (p *PortConfig) set(name, value string) error {
 			return fmt.Errorf("version-property: %w", err)
 		}
 		p.VersionProperty = value
+	case "attribute-size":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < schemas.MinAttributeSize || n > schemas.MaxAttributeSize {
+			return fmt.Errorf("attribute-size is %q, allowed are %d to %d", value, schemas.MinAttributeSize, schemas.MaxAttributeSize)
+		}
+		p.AttributeSize = n
 	default:
 		return fmt.Errorf("unknown option %q", name)
 	}

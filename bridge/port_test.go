@@ -19,11 +19,12 @@ func TestParsePort(t *testing.T) {
 		{"pump-7=/dev/ttyUSB0", PortConfig{Device: "pump-7", Path: "/dev/ttyUSB0"}},
 		{"p=/dev/serial/by-id/usb-FTDI=x", PortConfig{Device: "p", Path: "/dev/serial/by-id/usb-FTDI=x"}},
 		{"p=/dev/ttyS1,baud=9600,parity=none,rtscts=off", PortConfig{Device: "p", Path: "/dev/ttyS1", Baud: 9600, Parity: dialect.ParityNone, RTSCTS: &off}},
+		{"p=x,dialect=afero,attribute-size=510", PortConfig{Device: "p", Path: "x", Dialect: "afero", AttributeSize: 510}},
 		{"p=x,rtscts=on,dialect=ayla,version-property=version,parity=even", PortConfig{Device: "p", Path: "x", Parity: dialect.ParityEven, RTSCTS: &on, Dialect: "ayla", VersionProperty: "version"}},
 	} {
 		got, err := ParsePort(c.spec)
 		if err != nil || got.Device != c.want.Device || got.Path != c.want.Path || got.Baud != c.want.Baud || got.Parity != c.want.Parity ||
-			got.Dialect != c.want.Dialect || got.VersionProperty != c.want.VersionProperty ||
+			got.Dialect != c.want.Dialect || got.VersionProperty != c.want.VersionProperty || got.AttributeSize != c.want.AttributeSize ||
 			(got.RTSCTS == nil) != (c.want.RTSCTS == nil) || got.RTSCTS != nil && *got.RTSCTS != *c.want.RTSCTS {
 			t.Errorf("%s: %+v, error %v", c.spec, got, err)
 		}
@@ -43,6 +44,8 @@ func TestParsePort(t *testing.T) {
 		"p=x,parity=mark":           "odd, even and none",
 		"p=x,rtscts=yes":            "on and off",
 		"p=x,speed=1":               `unknown option "speed"`,
+		"p=x,attribute-size=4":      "5 to 2046",
+		"p=x,attribute-size=big":    "5 to 2046",
 		"p=x,version-property=a\nb": "control character",
 	} {
 		_, err := ParsePort(spec)

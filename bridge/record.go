@@ -19,6 +19,9 @@ import (
 type record struct {
 	V      int    `json:"v"`
 	Device string `json:"device"`
+	// Dialect is the protocol of the host MCU as the service has said it, for a
+	// port that is not configured for one.
+	Dialect string `json:"dialect,omitempty"`
 	// Versions maps version properties to what was reported last.
 	Versions map[string]string `json:"versions,omitempty"`
 	// Properties are the version properties that offers have named.
@@ -158,7 +161,7 @@ func (rec *record) name(property string) {
 	if property == "" || slices.Contains(rec.Properties, property) {
 		return
 	}
-	if len(rec.Properties) >= schemas.MaxHostVersions/2 {
+	if len(rec.Properties) >= schemas.MaxHostVersions {
 		rec.Properties = slices.Delete(rec.Properties, 0, 1)
 	}
 	rec.Properties = append(rec.Properties, property)

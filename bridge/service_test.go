@@ -26,6 +26,8 @@ type service struct {
 	chunk func(n int, b []byte) []byte
 	// acks says whether statuses are acknowledged.
 	acks bool
+	// profiles are what it says of a device whose hello does not fit its type.
+	profiles map[string]schemas.Profile
 
 	mu       sync.Mutex
 	client   *Client
@@ -191,6 +193,7 @@ func (s *service) take(t schemas.Topic, b []byte) {
 		decode(&h)
 		s.hellos[t.Device] = h
 		s.heard[t.Device]++
+		s.profile(t.Device, h)
 	case schemas.KindPresence:
 		var p schemas.Presence
 		decode(&p)
@@ -207,6 +210,23 @@ func (s *service) take(t schemas.Topic, b []byte) {
 	default:
 		s.t.Errorf("a bridge has no business on %s", t)
 	}
+}
+
+// profile answers a hello that lacks what the device's type says; mu is held.
+func (s *service) profile(device string, h schemas.Hello) {
+	p, ok := s.profiles[device]
+	if !ok || h.Dialect == p.Dialect && !slices.ContainsFunc(p.VersionProperties, func(v string) bool { _, told := h.HostVersions[v]; return !told }) {
+		return
+	}
+	b, err := schemas.Encode(&p)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	s.busy.Go(func() {
+		time.Sleep(s.delay) // virtual
+		s.send(topicOf(device, schemas.KindProfile), b)
+	})
 }
 
 // record applies the contract's rule: only forward, only with new numbers.

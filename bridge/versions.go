@@ -17,7 +17,10 @@ func (d *device) hello() {
 	}
 	d.helloDue = time.Now().Add(helloInterval(d.id))
 	h := &schemas.Hello{
-		V: schemas.Version, Module: d.b.cfg.Module, Dialect: d.kind.Name(), HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk,
+		V: schemas.Version, Module: d.b.cfg.Module, HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk,
+	}
+	if d.kind != nil {
+		h.Dialect = d.kind.Name()
 	}
 	if d.ex != nil {
 		h.Execution, h.Attempt = d.ex.offer.Execution, d.ex.offer.Attempt

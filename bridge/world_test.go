@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
 	"davit/internal/sim" // plays lines and host MCUs from outside
 	"davit/schemas"
@@ -47,6 +48,20 @@ const (
 // device.
 func inWorld(t *testing.T, mcu sim.MCUConfig, size int, devices []string, f func(w *world)) {
 	t.Helper()
+	inBareWorld(t, size, func(w *world) {
+		for i, id := range devices {
+			mcu.Seed = uint64(i)
+			w.lines[id] = sim.NewLine(sim.LineConfig{Seed: uint64(i)})
+			w.cfg.Ports = append(w.cfg.Ports, PortConfig{Device: id, Path: id, Dialect: ayla.Name})
+			w.power(id, mcu)
+		}
+	}, f)
+}
+
+// inBareWorld runs f in virtual time with a bridge and whatever furnish adds to
+// its ports, lines and MCUs.
+func inBareWorld(t *testing.T, size int, furnish, f func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			T: t, service: newService(t), dir: t.TempDir(), lines: map[string]*sim.Line{}, mcus: map[string]*sim.MCU{}, halt: map[string]func(){},
@@ -54,14 +69,9 @@ func inWorld(t *testing.T, mcu sim.MCUConfig, size int, devices []string, f func
 		}
 		w.service.images["img-1"] = w.image
 		w.cfg = Config{
-			Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Transport: w.service, OpenPort: w.open, Module: "davit test",
+			Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}, afero.Name: afero.Dialect{}}, Transport: w.service, OpenPort: w.open, Module: "davit test",
 		}
-		for i, id := range devices {
-			mcu.Seed = uint64(i)
-			w.lines[id] = sim.NewLine(sim.LineConfig{Seed: uint64(i)})
-			w.cfg.Ports = append(w.cfg.Ports, PortConfig{Device: id, Path: id})
-			w.power(id, mcu)
-		}
+		furnish(w)
 		w.start()
 		f(w)
 		w.stop()
@@ -73,11 +83,16 @@ func inWorld(t *testing.T, mcu sim.MCUConfig, size int, devices []string, f func
 
 // power puts an MCU on a device's line and switches it on.
 func (w *world) power(device string, cfg sim.MCUConfig) {
-	m, end := sim.NewMCU(cfg), w.lines[device].MCU()
+	w.mcus[device] = sim.NewMCU(cfg)
+	w.run(device, w.mcus[device])
+}
+
+// run switches an MCU on a device's line on.
+func (w *world) run(device string, m sim.Host) {
+	end := w.lines[device].MCU()
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx, end) }()
-	w.mcus[device] = m
 	w.halt[device] = func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -21,6 +21,9 @@ import (
 type Dialect interface {
 	// Name is what device types and hello payloads call it, for example "ayla".
 	Name() string
+	// VersionProperty is the property that a session asks an MCU for when it is
+	// told of none, "" if the family has no usual one.
+	VersionProperty() string
 	// Line is how the family's ports are set unless configured otherwise.
 	Line() LineSettings
 	// NewSession prepares a session on an open line. Nothing is read or

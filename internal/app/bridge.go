@@ -16,6 +16,7 @@ import (
 
 	"davit/bridge"
 	"davit/bridge/dialect"
+	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
 	"davit/gateway"
 )
@@ -43,7 +44,7 @@ func NewBridge(o BridgeOptions) (*Bridge, error) {
 // dialects are the protocol families that this program speaks.
 func dialects() map[string]dialect.Dialect {
 	all := map[string]dialect.Dialect{}
-	for _, d := range []dialect.Dialect{ayla.Dialect{}} {
+	for _, d := range []dialect.Dialect{ayla.Dialect{}, afero.Dialect{}} {
 		all[d.Name()] = d
 	}
 	return all

@@ -147,7 +147,7 @@ func (r *rig) fillRecords(ctx context.Context) error {
 		return err
 	}
 	_, err := r.client.CreateDeviceType(ctx, orchestrator.NewDeviceType{
-		ID: deviceType, Description: "simulated board of the demo", Dialect: bridge.DefaultDialect,
+		ID: deviceType, Description: "simulated board of the demo", Dialect: orchestrator.DialectAyla,
 		ImageTypes:    []orchestrator.EnabledImageType{{ID: imageType}},
 		AnswerTimeout: orchestrator.Duration(r.options.pace.answer), VerdictTimeout: orchestrator.Duration(verdictTimeout),
 		BootTimeout: orchestrator.Duration(bootTimeout), VersionTimeout: orchestrator.Duration(versionTimeout),

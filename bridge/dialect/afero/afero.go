@@ -45,6 +45,10 @@ type Dialect struct{}
 // Name returns "afero".
 func (Dialect) Name() string { return Name }
 
+// VersionProperty returns "": which attribute reports the version depends on the
+// image type's number.
+func (Dialect) VersionProperty() string { return "" }
+
 // Line returns 9600 bit/s, no parity, no flow control (docs/afero-wire.md
 // section 1).
 func (Dialect) Line() dialect.LineSettings {

@@ -41,6 +41,9 @@ type Dialect struct{}
 // Name returns "ayla".
 func (Dialect) Name() string { return Name }
 
+// VersionProperty returns DefaultVersionProperty.
+func (Dialect) VersionProperty() string { return DefaultVersionProperty }
+
 // Line returns 115,200 bit/s, odd parity, RTS/CTS (docs/wire.md section 1).
 func (Dialect) Line() dialect.LineSettings {
 	return dialect.LineSettings{Baud: 115_200, Parity: dialect.ParityOdd, RTSCTS: true}
@@ -55,7 +58,7 @@ func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events 
 		cfg.OfferInterval = DefaultOfferInterval
 	}
 	if len(cfg.VersionProperties) == 0 {
-		cfg.VersionProperties = []string{DefaultVersionProperty}
+		cfg.VersionProperties = []string{d.VersionProperty()}
 	}
 	return session.New(line, newMachine(cfg, events))
 }
