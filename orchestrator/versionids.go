@@ -152,10 +152,10 @@ func unnumbered(r Reader) ([]*Image, error) {
 }
 
 // numberImage allots the number of an image's version, unless the image was
-// deleted or got it meanwhile.
+// deleted meanwhile.
 func (t *txn) numberImage(id string) error {
 	old, err := find[Image](t, id)
-	if err != nil || old == nil || old.VersionID != 0 {
+	if err != nil || old == nil {
 		return err
 	}
 	rec := *old
