@@ -133,8 +133,8 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 }
 
 // hostVersion is the version that a report says is running, in the words of its
-// execution's image. Reports of executions that the device does not have are
-// left as they are: they change nothing.
+// execution's image. Reports of executions that do not exist are left as they
+// are: they change nothing.
 func (t *txn) hostVersion(dev *Device, st schemas.Status) (string, error) {
 	if dev == nil || st.HostVersion == "" {
 		return st.HostVersion, nil
@@ -144,7 +144,7 @@ func (t *txn) hostVersion(dev *Device, st schemas.Status) (string, error) {
 		return st.HostVersion, err
 	}
 	e, err := find[executionRecord](t, st.Execution)
-	if err != nil || e == nil || e.Device != dev.ID {
+	if err != nil || e == nil {
 		return st.HostVersion, err
 	}
 	version, _, err := versionReported(t, e.ImageType, st.HostVersion)

@@ -35,11 +35,11 @@ func versionKey(imageType, version string) string { return string(keyOf(imageTyp
 // number is known.
 const unknownMark = "#"
 
-// UnknownVersion is what is shown for a version of which a host MCU reported
+// unknownVersion is what is shown for a version of which a host MCU reported
 // the number and that no image has had: "#7". No image can have such a version.
-func UnknownVersion(id uint64) string { return unknownMark + strconv.FormatUint(id, 10) }
+func unknownVersion(id uint64) string { return unknownMark + strconv.FormatUint(id, 10) }
 
-// looksUnknown says whether a version could be taken for an UnknownVersion.
+// looksUnknown says whether a version could be taken for an unknownVersion.
 func looksUnknown(version string) bool {
 	digits, ok := strings.CutPrefix(version, unknownMark)
 	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
@@ -79,7 +79,7 @@ func nextVersionID(r Reader, imageType string) (uint64, error) {
 		return 0, err
 	}
 	for id := highest + 1; id <= schemas.MaxVersionID; id++ {
-		device, err := anyUnder(r, indexDeviceByVersion, versionKey(imageType, UnknownVersion(id)))
+		device, err := anyUnder(r, indexDeviceByVersion, versionKey(imageType, unknownVersion(id)))
 		if err != nil || device == "" {
 			return id, err
 		}
@@ -152,10 +152,10 @@ func unnumbered(r Reader) ([]*Image, error) {
 }
 
 // numberImage allots the number of an image's version, unless the image was
-// deleted or got it meanwhile.
+// deleted meanwhile.
 func (t *txn) numberImage(id string) error {
 	old, err := find[Image](t, id)
-	if err != nil || old == nil || old.VersionID != 0 {
+	if err != nil || old == nil {
 		return err
 	}
 	rec := *old
@@ -196,7 +196,7 @@ func versionReported(r Reader, imageType, number string) (version string, ok boo
 		return "", false, nil
 	}
 	if version, err = versionByID(r, imageType, id); err == nil && version == "" {
-		version = UnknownVersion(id)
+		version = unknownVersion(id)
 	}
 	return version, true, err
 }
