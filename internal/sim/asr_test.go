@@ -109,8 +109,7 @@ func (a *asr) insist() (afpro.Event, error) {
 // sent if the MCU has nothing to say. It returns whether own was taken.
 func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 	a.requests++
-	if s.Type == afpro.SyncAck { // of a transaction that is over for us
-		a.write(afpro.Ready)
+	if s.Type == afpro.SyncAck { // of a transaction that is over for us, or once more
 		return false, errConfused
 	}
 	mine := uint16(0)
@@ -126,8 +125,8 @@ func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 	counts := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU, ASR: mine}
 	a.write(append(afpro.AppendSync(nil, counts), afpro.Ready)...)
 	e, err := a.insist()
-	for err == nil && e.Kind == afpro.EventSync && e.Sync == s {
-		e, err = a.insist() // the Request once more
+	if err == nil && e.Kind == afpro.EventSync && e.Sync == s {
+		e, err = a.insist() // that was the Request once more
 	}
 	if err != nil {
 		return false, err

@@ -100,7 +100,7 @@ func (a *asr) transfer(image []byte, from uint32) (int, error) {
 		case err != nil:
 			lost++
 		case next == afpro.StopOffset && end < len(image):
-			return n, errStopped
+			return n + 1, errStopped // early, or it has the rest
 		case next == afpro.StopOffset:
 			return n + 1, nil
 		default:
@@ -172,10 +172,14 @@ func (a *asr) load(id uint64, image []byte) error {
 	if err := a.begin(i); err != nil {
 		return err
 	}
-	if _, err := a.transfer(image, 0); err != nil {
+	_, err := a.transfer(image, 0)
+	if err != nil && !errors.Is(err, errStopped) {
 		return err
 	}
-	return a.finish(id, image)
+	if end := a.finish(id, image); end != nil {
+		return errors.Join(err, end)
+	}
+	return nil // it had the rest, if it stopped early
 }
 
 // update carries an image through the whole flow, from the start-up on, and
