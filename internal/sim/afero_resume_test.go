@@ -176,6 +176,28 @@ func TestAferoMCUFallsBackUnlessConfirmed(t *testing.T) {
 	}
 }
 
+// TestAferoMCUResetsMidway: once for each fault that wants it.
+func TestAferoMCUResetsMidway(t *testing.T) {
+	for name, fault := range map[string]Fault{"at a message": {ResetAtFrame: 20}, "at a byte": {ResetAtByte: 2000}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newAferoRig(t, AferoConfig{MCUConfig: MCUConfig{Fault: fault}}, aferoLine())
+				defer r.close()
+				image := BuildDemoImage("2.0.0", 9000, 1)
+				if _, err := r.update(7, image); err == nil {
+					t.Fatal("the update went through a reset")
+				}
+				if s := r.mcu.Stats(); r.mcu.Resets() != 1 || s.PagesWritten == 0 || s.PagesWritten > 8 {
+					t.Errorf("%d resets, %+v", r.mcu.Resets(), s)
+				}
+				if id, err := r.update(7, image); err != nil || id != 7 || r.mcu.Resets() != 1 {
+					t.Errorf("once more: %d, %v, %d resets", id, err, r.mcu.Resets())
+				}
+			})
+		})
+	}
+}
+
 // TestAferoMCUResetsAtEveryStep: wherever a reset falls, the MCU runs one of
 // the two images, and the module gets its update through in the end.
 func TestAferoMCUResetsAtEveryStep(t *testing.T) {

@@ -250,3 +250,35 @@ func TestAferoMCUDropsLongChunks(t *testing.T) {
 		}
 	})
 }
+
+// TestAferoMCUFaultsOnTheWire: what each fault of the syncs looks like.
+func TestAferoMCUFaultsOnTheWire(t *testing.T) {
+	const zero, ack = "30 00 00 00 00 30", "31 00 00 00 00 31"
+	for _, tc := range []struct {
+		name     string
+		fault    Fault
+		request  string // at a ready byte
+		ack      string // at Response and ready byte
+		slowness time.Duration
+	}{
+		{name: "none", request: zero, ack: ack},
+		{name: "twice", fault: Fault{DoubleAcks: true}, request: zero + zero, ack: ack + ack},
+		{name: "bad", fault: Fault{Afero: AferoFault{BadSyncs: true}}, request: "30 00 00 00 00 65", ack: "31 00 00 00 00 64"},
+		{name: "late", fault: Fault{AckDelay: 3 * time.Second}, request: zero, ack: ack, slowness: 3 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				say, hear, done := onTheWire(t, NewAferoMCU(AferoConfig{MCUConfig: MCUConfig{Fault: tc.fault}}))
+				defer done()
+				begin := time.Now()
+				say("32")
+				hear(tc.request)
+				say(zero + "32")
+				hear(tc.ack)
+				if took := time.Since(begin); took != 2*tc.slowness {
+					t.Errorf("two steps took %v", took)
+				}
+			})
+		})
+	}
+}

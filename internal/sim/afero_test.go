@@ -12,6 +12,7 @@ import (
 
 func TestAferoMCUUpdatesItself(t *testing.T) {
 	raw := randomBytes(5, 10_001)
+	losing := AferoConfig{MCUConfig: MCUConfig{Seed: 4, Fault: Fault{LoseAcks: 0.05}}}
 	for _, tc := range []struct {
 		name  string
 		cfg   AferoConfig
@@ -35,7 +36,7 @@ func TestAferoMCUUpdatesItself(t *testing.T) {
 		{name: "traffic and collisions", cfg: AferoConfig{MCUConfig: MCUConfig{Traffic: 20 * time.Millisecond}}, asr: func(a *asr) { a.collide = true }},
 		{name: "late", cfg: AferoConfig{MCUConfig: MCUConfig{Fault: Fault{AckDelay: 50 * time.Millisecond}}}},
 		{name: "syncs twice", cfg: AferoConfig{MCUConfig: MCUConfig{Fault: Fault{DoubleAcks: true}}}},
-		{name: "loses ready bytes", cfg: AferoConfig{MCUConfig: MCUConfig{Seed: 4, Fault: Fault{LoseAcks: 0.05}}}},
+		{name: "loses ready bytes", cfg: losing},
 		{name: "latency", line: LineConfig{Latency: 5 * time.Millisecond, Jitter: time.Millisecond}},
 		{name: "slow line", line: LineConfig{Baud: 9600}, image: raw[:2000]},
 		{name: "bytes lost", line: LineConfig{Seed: 3, ToMCU: LineFaults{DropRate: 1e-4}, FromMCU: LineFaults{DropRate: 1e-3}}, image: raw[:3000]},
@@ -63,6 +64,9 @@ func TestAferoMCUUpdatesItself(t *testing.T) {
 				}
 				if r.mcu.Boots() != 2 || r.mcu.Resets() != 0 {
 					t.Errorf("%d boots and %d resets", r.mcu.Boots(), r.mcu.Resets())
+				}
+				if lost := r.mcu.Stats().LostReadies > 5; lost != (tc.cfg.Fault.LoseAcks > 0) {
+					t.Errorf("%d ready bytes lost", r.mcu.Stats().LostReadies)
 				}
 				time.Sleep(time.Second)
 				if !r.mcu.Confirmed() {
