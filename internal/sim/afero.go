@@ -73,13 +73,13 @@ func (c *AferoConfig) setDefaults() {
 
 // AferoFault is what can be wrong with an MCU on the Afero wire only.
 type AferoFault struct {
-	NeverAcks    bool   // never sends a Sync Ack
-	BadSyncs     bool   // the checksums of its sync messages are wrong
-	HugeCounts   bool   // announces more bytes than any attribute has, for what it sends
-	OffsetBeyond bool   // answers every chunk with an offset beyond the image
-	Backwards    bool   // answers every chunk with a smaller offset, for ever
-	ResetAtStep  int    // resets, once, at the n-th step of its transport
-	WrongVersion uint64 // id that the new image reports instead of its own
+	NeverAcks      bool   // never sends a Sync Ack
+	BadSyncs       bool   // the checksums of its sync messages are wrong
+	HugeCounts     bool   // announces more bytes than any attribute has, for what it sends
+	OffsetBeyond   bool   // answers every chunk with an offset beyond the image
+	Backwards      bool   // answers every chunk with a smaller offset, for ever
+	ResetAtStep    int    // resets, once, at the n-th step of its transport
+	WrongVersionID uint64 // id that the new image reports instead of its own
 }
 
 // AferoStats counts what an MCU on the Afero wire saw and did.

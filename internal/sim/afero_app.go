@@ -217,7 +217,7 @@ func (m *AferoMCU) reportVersion(now time.Time) {
 
 func (m *AferoMCU) versionValue() []byte {
 	id := m.slots[m.active].id
-	if w := m.cfg.Fault.Afero.WrongVersion; w != 0 && m.active != 0 {
+	if w := m.cfg.Fault.Afero.WrongVersionID; w != 0 && m.active != 0 {
 		id = w
 	}
 	return binary.LittleEndian.AppendUint64(nil, id)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -20,6 +21,7 @@ type asr struct {
 	pieces  chan []byte
 	in      *afpro.Scanner
 	collide bool // answers the MCU's Request with counts of its own once
+	mute    bool // answers no SET or GET
 	chunk   int
 	inbox   []afpro.Message
 	told    map[afpro.Attribute][]byte // what the MCU said last
@@ -27,6 +29,7 @@ type asr struct {
 
 	requests int // Sync Requests seen
 	updates  int // messages of the MCU
+	bad      int // and those that could not be read
 }
 
 func newASR(t *testing.T, rw io.ReadWriteCloser) *asr {
@@ -106,8 +109,7 @@ func (a *asr) insist() (afpro.Event, error) {
 // sent if the MCU has nothing to say. It returns whether own was taken.
 func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 	a.requests++
-	if s.Type == afpro.SyncAck { // of a transaction that is over for us
-		a.write(afpro.Ready)
+	if s.Type == afpro.SyncAck { // of a transaction that is over for us, or once more
 		return false, errConfused
 	}
 	mine := uint16(0)
@@ -123,6 +125,9 @@ func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 	counts := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU, ASR: mine}
 	a.write(append(afpro.AppendSync(nil, counts), afpro.Ready)...)
 	e, err := a.insist()
+	if err == nil && e.Kind == afpro.EventSync && e.Sync == s {
+		e, err = a.insist() // that was the Request once more
+	}
 	if err != nil {
 		return false, err
 	}
@@ -130,12 +135,15 @@ func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 		return false, errConfused
 	}
 	a.write(afpro.Ready)
-	if s.MCU > 0 {
+	switch {
+	case s.MCU > 0:
 		if err := a.receive(int(s.MCU)); err != nil {
 			return false, err
 		}
-	} else {
+	case mine > 0:
 		a.write(own...)
+	default:
+		return false, nil // a zero sync ends here
 	}
 	a.write(afpro.Ready)
 	return mine > 0, nil
@@ -143,22 +151,37 @@ func (a *asr) transact(s afpro.Sync, own []byte) (bool, error) {
 
 // receive reads the MCU's message and keeps it.
 func (a *asr) receive(n int) error {
+	b, err := a.take(n)
+	if err == nil && len(b) >= afpro.SyncSize {
+		if _, doubled := afpro.ParseSync(b[:afpro.SyncSize]); doubled == nil {
+			var rest []byte
+			rest, err = a.take(afpro.SyncSize)
+			b = append(b[afpro.SyncSize:], rest...)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	m, err := afpro.ParseMessage(b)
+	if err != nil {
+		a.bad++ // the MCU does not know
+		return nil
+	}
+	a.updates++
+	a.inbox = append(a.inbox, m)
+	return nil
+}
+
+func (a *asr) take(n int) ([]byte, error) {
 	if !a.in.Expect(n) {
-		return errConfused
+		return nil, errConfused
 	}
 	e, err := a.insist()
 	if err != nil || e.Kind != afpro.EventMessage {
 		a.in.Hunt()
-		return errors.Join(err, errConfused)
+		return nil, errors.Join(err, errConfused)
 	}
-	m, err := afpro.ParseMessage(e.Message)
-	if err != nil {
-		return nil // noise: the MCU does not know
-	}
-	m.Value = append([]byte(nil), m.Value...)
-	a.updates++
-	a.inbox = append(a.inbox, m)
-	return nil
+	return bytes.Clone(e.Message), nil
 }
 
 // send sends a message and returns when the MCU has taken it.
@@ -167,7 +190,8 @@ func (a *asr) send(b []byte, err error) error {
 		return err
 	}
 	a.write(afpro.Ready)
-	for tries := 0; tries < 6; {
+	tries := 0
+	for turns := 0; tries < 6 && turns < 200; turns++ {
 		e, err := a.event(2 * nudgeAfter)
 		switch {
 		case errors.Is(err, errSilence):
@@ -199,10 +223,12 @@ func (a *asr) settle() error {
 	for i := 0; i < len(a.inbox); i++ {
 		m := a.inbox[i]
 		reply := afpro.Message{Type: afpro.Update, Request: m.Request, Attribute: m.Attribute, Value: m.Value}
-		switch m.Type {
-		case afpro.Get:
+		switch {
+		case a.mute:
+			continue
+		case m.Type == afpro.Get:
 			reply.Reason, reply.Value = afpro.ReasonGet, []byte{afpro.CapabilityOTA}
-		case afpro.Set:
+		case m.Type == afpro.Set:
 			reply.Reason = afpro.ReasonMCUSet
 			a.told[m.Attribute] = m.Value
 		default:

@@ -22,8 +22,19 @@ const (
 	otaPatience    = 8 * time.Second
 )
 
-// boot starts up as a new module does.
-func (a *asr) boot() error { return a.startUp(2, newApplication, afpro.ASRInitialized) }
+// boot starts up as a new module does, until the MCU has noticed.
+func (a *asr) boot() error {
+	var err error
+	for range 4 {
+		if err = a.startUp(2, newApplication, afpro.ASRInitialized); err == nil {
+			_, err = a.await(3*time.Second, afpro.MCUCapabilities)
+		}
+		if err == nil || !errors.Is(err, errSilence) {
+			return err
+		}
+	}
+	return err
+}
 
 // tunnelled waits for a tunnelled attribute.
 func (a *asr) tunnelled(limit time.Duration, of afpro.Attribute) ([]byte, error) {
@@ -53,10 +64,7 @@ func (a *asr) info(limit time.Duration) (afpro.Info, error) {
 // begin offers an image and wants the same bytes back.
 func (a *asr) begin(i afpro.Info) error {
 	i.State = afpro.InfoBegin
-	if err := a.send(afpro.AppendInfo(nil, afpro.ChannelToMCU, i)); err != nil {
-		return err
-	}
-	got, err := a.info(2 * time.Minute)
+	got, err := a.ask(i, otaPatience)
 	switch {
 	case err != nil:
 		return err
@@ -92,7 +100,7 @@ func (a *asr) transfer(image []byte, from uint32) (int, error) {
 		case err != nil:
 			lost++
 		case next == afpro.StopOffset && end < len(image):
-			return n, errStopped
+			return n + 1, errStopped // early, or it has the rest
 		case next == afpro.StopOffset:
 			return n + 1, nil
 		default:
@@ -118,14 +126,23 @@ func (a *asr) finish(id uint64, image []byte) error {
 }
 
 func (a *asr) apply(id uint64) error {
-	if err := a.send(afpro.AppendInfo(nil, afpro.ChannelToMCU, afpro.Info{State: afpro.InfoApply, Version: id})); err != nil {
-		return err
-	}
-	got, err := a.info(otaPatience)
+	got, err := a.ask(afpro.Info{State: afpro.InfoApply, Version: id}, otaPatience)
 	if err != nil || got.State != afpro.InfoIdle {
 		return errors.Join(err, errConfused)
 	}
 	return nil
+}
+
+// ask sends an info and returns the MCU's answer.
+func (a *asr) ask(i afpro.Info, limit time.Duration) (afpro.Info, error) {
+	var got afpro.Info
+	err := errSilence
+	for try := 0; try < 3 && errors.Is(err, errSilence); try++ {
+		if err = a.send(afpro.AppendInfo(nil, afpro.ChannelToMCU, i)); err == nil {
+			got, err = a.info(limit)
+		}
+	}
+	return got, err
 }
 
 // version starts up and learns the version that the MCU reports, or asks for it.
@@ -135,18 +152,18 @@ func (a *asr) version(firmwareType uint16) (uint64, error) {
 	if err := a.boot(); err != nil {
 		return 0, err
 	}
-	m, err := a.await(5*time.Second, of)
-	if errors.Is(err, errSilence) {
+	_, err := a.await(5*time.Second, of)
+	for try := 0; errors.Is(err, errSilence) && a.told[of] == nil && try < 3; try++ {
 		a.request++
 		if err := a.message(afpro.Message{Type: afpro.Get, Request: a.request, Attribute: of}); err != nil {
 			return 0, err
 		}
-		m, err = a.await(5*time.Second, of)
+		_, err = a.await(5*time.Second, of)
 	}
-	if err != nil {
+	if a.told[of] == nil {
 		return 0, err
 	}
-	return afpro.ParseUint64(m.Value)
+	return afpro.ParseUint64(a.told[of])
 }
 
 // load carries an image up to APPLY.
@@ -155,10 +172,14 @@ func (a *asr) load(id uint64, image []byte) error {
 	if err := a.begin(i); err != nil {
 		return err
 	}
-	if _, err := a.transfer(image, 0); err != nil {
+	_, err := a.transfer(image, 0)
+	if err != nil && !errors.Is(err, errStopped) {
 		return err
 	}
-	return a.finish(id, image)
+	if end := a.finish(id, image); end != nil {
+		return errors.Join(err, end)
+	}
+	return nil // it had the rest, if it stopped early
 }
 
 // update carries an image through the whole flow, from the start-up on, and

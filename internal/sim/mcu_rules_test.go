@@ -147,3 +147,25 @@ func TestMCUForgetsWhatIsInFlightWhenItsPeerRestarts(t *testing.T) {
 		}
 	})
 }
+
+// TestMCUReportsAfterUpdates: in that mode a plain start says nothing.
+func TestMCUReportsAfterUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, MCUConfig{Report: ReportAfterUpdate}, LineConfig{})
+		defer r.close()
+		if p, err := r.await(time.Minute, tlv.OpSendTLV); err == nil {
+			t.Errorf("after a plain start: %v", p)
+		}
+		image := BuildDemoImage("2.0.0", 3000, 1)
+		if err := errors.Join(r.offer("2.0.0", len(image)), r.load(image)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.await(time.Second, tlv.OpOTAStat); err != nil {
+			t.Fatal(err)
+		}
+		r.mustSend(tlv.AppendBoot(nil, r.nextReq(), "2.0.0"))
+		if _, err := r.await(10*time.Second, tlv.OpSendTLV); err != nil || r.props[DefaultVersionProperty] != "2.0.0" {
+			t.Errorf("after an update: %q, %v", r.props[DefaultVersionProperty], err)
+		}
+	})
+}

@@ -331,22 +331,31 @@ func TestMCUTimes(t *testing.T) {
 	})
 }
 
-func TestMCUEndsWithItsLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := NewLine(LineConfig{})
-		m := NewMCU(MCUConfig{})
-		end := l.MCU()
-		ended := make(chan error, 1)
-		go func() { ended <- m.Run(context.Background(), end) }()
-		synctest.Wait()
-		if err := m.Run(context.Background(), end); err == nil {
-			t.Error("an MCU ran twice at a time")
-		}
-		_ = end.Close()
-		if err := <-ended; !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("Run ended with %v", err)
-		}
-	})
+// hosts are healthy MCUs of every wire.
+func hosts() map[string]Host {
+	return map[string]Host{"MCU": NewMCU(MCUConfig{}), "AferoMCU": NewAferoMCU(AferoConfig{})}
+}
+
+func TestHostEndsWithItsLine(t *testing.T) {
+	for name := range hosts() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := NewLine(LineConfig{})
+				m := hosts()[name]
+				end := l.MCU()
+				ended := make(chan error, 1)
+				go func() { ended <- m.Run(context.Background(), end) }()
+				synctest.Wait()
+				if err := m.Run(context.Background(), end); err == nil {
+					t.Error("an MCU ran twice at a time")
+				}
+				_ = end.Close()
+				if err := <-ended; !errors.Is(err, io.ErrClosedPipe) {
+					t.Errorf("Run ended with %v", err)
+				}
+			})
+		})
+	}
 }
 
 // TestMCUEndsWhileItsWriteIsStuck: the module holds RTS low and ctx ends.

@@ -26,7 +26,7 @@ func TestMCUSpeaksTheDocumentedFrames(t *testing.T) {
 		sendProp = "7e 01 03 01 06 00 04 01 10 6f 65 6d 5f 68 6f 73 74 5f 76 65 72 73 69 6f 6e ab f6 7e"
 	)
 	synctest.Test(t, func(t *testing.T) {
-		say, hear, done := onTheWire(t, MCUConfig{Report: ReportOnRequest})
+		say, hear, done := onTheWire(t, NewMCU(MCUConfig{Report: ReportOnRequest}))
 		defer done()
 		say(offer)
 		hear(ack0)
@@ -61,11 +61,11 @@ func TestMCUSpeaksTheDocumentedFrames(t *testing.T) {
 
 // onTheWire runs an MCU at the other end of a pipe. say writes bytes in hex to
 // it, hear wants exactly these bytes from it.
-func onTheWire(t *testing.T, cfg MCUConfig) (say, hear func(string), done func()) {
+func onTheWire(t *testing.T, mcu Host) (say, hear func(string), done func()) {
 	module, far := net.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewMCU(cfg).Run(ctx, far) }()
+	go func() { ended <- mcu.Run(ctx, far) }()
 	say = func(s string) {
 		t.Helper()
 		if _, err := module.Write(unhex(t, s)); err != nil {
