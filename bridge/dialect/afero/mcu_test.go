@@ -105,7 +105,7 @@ func TestOnlyTheVersionIsProof(t *testing.T) {
 		cause schemas.Cause
 	}{
 		{"no version", sim.Fault{NoVersion: true}, schemas.StateTimedOut, schemas.CauseTimeout},
-		{"another version", sim.Fault{Afero: sim.AferoFault{WrongVersion: 9}}, schemas.StateFailed, schemas.CauseBoot},
+		{"another version", sim.Fault{Afero: sim.AferoFault{WrongVersionID: 9}}, schemas.StateFailed, schemas.CauseBoot},
 		{"never returns", sim.Fault{NeverReturns: true}, schemas.StateTimedOut, schemas.CauseTimeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
