@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -193,6 +194,23 @@ func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// clickOn carries out a click on what it finds. A fragment that the page fetches anew may take
+// that away between the two; then it is found again, as a person would.
+func (b *tab) clickOn(click chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, click)
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "Could not find node with given id") {
+			b.t.Fatalf("%v; %s", err, b.state())
+		}
+	}
+}
+
 // state is where the tab is, for the message of a failure.
 func (b *tab) state() string {
 	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Second)
@@ -259,13 +277,13 @@ func (b *tab) has(selector string) bool {
 // click clicks what matches, when it is there.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	b.run(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	b.clickOn(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
 // press clicks the button or link with these words.
 func (b *tab) press(words string) {
 	b.t.Helper()
-	b.run(chromedp.Click(fmt.Sprintf(`//main//*[(self::a or self::button) and contains(normalize-space(.), %q)] | //dialog[@open]//button[contains(normalize-space(.), %q)]`, words, words),
+	b.clickOn(chromedp.Click(fmt.Sprintf(`//main//*[(self::a or self::button) and contains(normalize-space(.), %q)] | //dialog[@open]//button[contains(normalize-space(.), %q)]`, words, words),
 		chromedp.NodeVisible))
 }
 
