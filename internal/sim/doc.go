@@ -5,9 +5,9 @@
 // (BuildDemoImage), and a small foreign module that speaks the MQTT contract
 // itself (Module).
 //
-// It knows the contract (schemas, schemas/tlv, schemas/afpro) and client libraries, and must
-// never import broker, gateway, orchestrator or bridge: a simulator that
-// shares code with what it tests would share its mistakes.
+// It knows the contract (schemas, schemas/tlv, schemas/afpro) and client
+// libraries, and must never import broker, gateway, orchestrator or bridge: a
+// simulator that shares code with what it tests would share its mistakes.
 //
 // A Line has no goroutine: its state is guarded by a mutex and worked out
 // from the clock when an end reads or writes. An MCU's state belongs to the
