@@ -170,7 +170,8 @@ func (m *AferoMCU) onUpdate(msg afpro.Message, now time.Time) {
 	}
 }
 
-// onProtocol opens the gate for as long as the exchange of versions lasts.
+// onProtocol opens the gate for as long as the exchange of versions lasts; what
+// waits in the queue already goes out with it, as from afLib.
 func (m *AferoMCU) onProtocol(value []byte, now time.Time) {
 	v, err := afpro.ParseUint16(value)
 	if err != nil || m.cfg.Protocol < 2 {

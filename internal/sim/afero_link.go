@@ -278,15 +278,11 @@ func (m *AferoMCU) complete(now time.Time) {
 	m.stats.Transactions++
 	l.state = stateIdle
 	sent, message := l.sending, l.message
-	if l.toSend == 0 {
-		sent = nil // the message waits for a transaction of its own
-	}
+	l.sending, l.message = nil, nil
 	if sent != nil {
-		l.sending = nil
 		m.stats.MessagesOut++
 	}
 	if message != nil {
-		l.message = nil
 		m.stats.MessagesIn++
 	}
 	if n := m.cfg.Fault.ResetAtFrame; n > 0 && m.stats.MessagesIn+m.stats.MessagesOut >= n && !m.resetDone {

@@ -127,7 +127,6 @@ func (m *AferoMCU) onBegin(i afpro.Info, value []byte, now time.Time) {
 		return
 	}
 	m.stopTimer("ota")
-	m.stopTimer("apply")
 	goAhead := func(now time.Time) {
 		m.kept.begin, m.kept.ok = i, true
 		m.event(Event{Kind: EventAccepted, Version: idText(i.Version), Size: i.Size})
@@ -248,10 +247,10 @@ func (m *AferoMCU) onApply(i afpro.Info, value []byte, now time.Time) {
 	m.event(Event{Kind: EventBoot, Version: spare.version, Size: o.size})
 	m.drop()
 	boot := func(now time.Time) {
-		if spare.state == slotTrial {
+		if spare.state == slotTrial { // unless another image was offered since
 			m.restart(now)
 		}
 	}
-	m.after(now, applyTimeout, "apply", boot)
+	m.after(now, applyTimeout, "", boot)
 	m.info(afpro.InfoIdle, value, now, boot)
 }

@@ -95,7 +95,8 @@ func TestAferoMCUStartsAnewForAnotherImage(t *testing.T) {
 		if err := errors.Join(r.boot(), r.half(7, image, 20)); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.load(8, other); err != nil {
+		offer := afpro.Info{Type: DefaultFirmwareType, Size: uint32(len(other)), Version: 8}
+		if err := errors.Join(r.begin(offer), r.load(8, other)); err != nil {
 			t.Fatal(err)
 		}
 		if id, err := r.version(DefaultFirmwareType); err != nil || id != 8 || !r.runs(8, other) {
@@ -136,6 +137,40 @@ func TestAferoMCUAppliesOnlyWhatIsWhole(t *testing.T) {
 					t.Errorf("a chunk that nobody offered: %v", err)
 				}
 			})
+		})
+	}
+}
+
+// TestAferoMCUBootsThoughNobodyListens: its last word is not taken, or waits
+// behind another, and in the second case a new offer comes before it boots.
+func TestAferoMCUBootsThoughNobodyListens(t *testing.T) {
+	image := BuildDemoImage("2.0.0", 1000, 1)
+	for _, offer := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newAferoRig(t, AferoConfig{Protocol: 1, SetVersion: true}, aferoLine())
+			defer r.close()
+			if err := errors.Join(r.boot(), r.half(7, image, 5)); err != nil {
+				t.Fatal(err)
+			}
+			r.mute = true // now its SETs stand before all else that it has to say
+			apply, begin := afpro.Info{State: afpro.InfoApply, Version: 7}, afpro.Info{
+				State: afpro.InfoBegin, Type: DefaultFirmwareType, Size: 1000, Version: 8,
+			}
+			err := errors.Join(r.startUp(2, newApplication, afpro.ASRInitialized), r.send(afpro.AppendInfo(nil, afpro.ChannelToMCU, apply)))
+			if offer {
+				err = errors.Join(err, r.send(afpro.AppendInfo(nil, afpro.ChannelToMCU, begin)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(applyTimeout + 5*time.Second)
+			if booted := r.mcu.Boots() == 2; booted == offer {
+				t.Errorf("another offer: %v, booted: %v", offer, booted)
+			}
+			_, _ = r.await(time.Minute, ownAttribute)
+			if booted := r.mcu.Boots() == 2; booted == offer || r.mcu.Resets() != 0 {
+				t.Errorf("another offer: %v, booted after the last word: %v", offer, booted)
+			}
 		})
 	}
 }

@@ -84,8 +84,14 @@ func TestAferoMCUWaitsForTheStartUp(t *testing.T) {
 						t.Fatal(err)
 					}
 					_, err := r.await(time.Second, afpro.MCUCapabilities)
-					if opens := err == nil; opens != tc.opens {
+					opens := err == nil
+					if opens != tc.opens {
 						t.Errorf("protocol %d: lets traffic out: %v", protocol, opens)
+					}
+					if n := r.updates; !opens {
+						if _, _ = r.await(20*time.Second, ownAttribute); r.updates != n {
+							t.Errorf("protocol %d: %d messages came before it was let", protocol, r.updates-n)
+						}
 					}
 					asked := r.told[afpro.MCUProtocol] != nil
 					if asked != (protocol == 2) {
@@ -97,11 +103,65 @@ func TestAferoMCUWaitsForTheStartUp(t *testing.T) {
 	}
 }
 
+// TestAferoMCUQueueIsSmall: what finds it full is lost.
+func TestAferoMCUQueueIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newAferoRig(t, AferoConfig{Protocol: 1, MCUConfig: MCUConfig{Report: ReportOnRequest}}, aferoLine())
+		defer r.close()
+		for range aferoQueue + 4 {
+			if err := r.message(afpro.Message{Type: afpro.Get, Attribute: ownAttribute}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if s := r.mcu.Stats(); s.Dropped != 4 || r.updates != 0 {
+			t.Errorf("before the start-up: %d messages came, %+v", r.updates, s)
+		}
+		if err := r.startUp(2, newApplication, afpro.ASRInitialized); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = r.await(5*time.Second, afpro.MCUCapabilities) // which found no room
+		if s := r.mcu.Stats(); s.Dropped != 6 || r.updates != aferoQueue {
+			t.Errorf("after the start-up: %d messages came, %+v", r.updates, s)
+		}
+	})
+}
+
+// TestAferoMCUReportsOnce: after an update, and not at the start-ups that
+// follow.
+func TestAferoMCUReportsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newAferoRig(t, AferoConfig{MCUConfig: MCUConfig{Report: ReportAfterUpdate}}, aferoLine())
+		defer r.close()
+		reports := func() bool {
+			t.Helper()
+			if err := r.boot(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := r.await(20*time.Second, afpro.VersionAttribute(DefaultFirmwareType))
+			return err == nil
+		}
+		if reports() {
+			t.Error("reports after a plain start")
+		}
+		if err := r.load(7, BuildDemoImage("2.0.0", 3000, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if !reports() {
+			t.Error("does not report after an update")
+		}
+		if reports() {
+			t.Error("reports at the module's next start-up too")
+		}
+	})
+}
+
 func TestAferoMCUAnswersQuestions(t *testing.T) {
 	version := afpro.VersionAttribute(DefaultFirmwareType)
 	for _, tc := range []struct {
 		name   string
 		cfg    AferoConfig
+		old    bool // a module of protocol version 1
 		ask    afpro.Message
 		state  afpro.State
 		reason afpro.Reason
@@ -111,6 +171,7 @@ func TestAferoMCUAnswersQuestions(t *testing.T) {
 		{name: "GET of its version, not supported", cfg: AferoConfig{NoGet: true}, ask: afpro.Message{Type: afpro.Get, Attribute: version}, state: afpro.StateUnknownAttribute, reason: afpro.ReasonGet, value: []byte{}},
 		{name: "GET of another type's version", cfg: AferoConfig{Type: 103}, ask: afpro.Message{Type: afpro.Get, Attribute: version}, state: afpro.StateUnknownAttribute, reason: afpro.ReasonGet, value: []byte{}},
 		{name: "GET of an attribute of the product", ask: afpro.Message{Type: afpro.Get, Attribute: ownAttribute}, reason: afpro.ReasonGet, value: []byte{17}},
+		{name: "GET by an old module", old: true, ask: afpro.Message{Type: afpro.Get, Attribute: ownAttribute}, reason: afpro.ReasonUnsolicited, value: []byte{17}},
 		{name: "SET", ask: afpro.Message{Type: afpro.Set, Attribute: ownAttribute, Value: []byte("on")}, reason: afpro.ReasonServiceSet, value: []byte("on")},
 		{name: "SET of what is not its own", ask: afpro.Message{Type: afpro.Set, Attribute: 1024, Value: []byte("on")}, state: afpro.StateUnknownAttribute, reason: afpro.ReasonServiceSet, value: []byte{}},
 	} {
@@ -119,7 +180,11 @@ func TestAferoMCUAnswersQuestions(t *testing.T) {
 				tc.cfg.Report = ReportOnRequest
 				r := newAferoRig(t, tc.cfg, aferoLine())
 				defer r.close()
-				if err := r.boot(); err != nil {
+				protocol := uint16(2)
+				if tc.old {
+					protocol = 1
+				}
+				if err := r.startUp(protocol, newApplication, afpro.ASRInitialized); err != nil {
 					t.Fatal(err)
 				}
 				tc.ask.Request = 99
@@ -157,9 +222,10 @@ func TestAferoMCUWaitsForAnswers(t *testing.T) {
 			if late := last >= 2*answerTimeout; late != mute || last > 2*answerTimeout+5*time.Second {
 				t.Errorf("the third message came after %v", last)
 			}
+			time.Sleep(time.Minute)
 			want := 0
 			if mute {
-				want = 2
+				want = 3
 			}
 			if n := r.mcu.Stats().Unanswered; n != want {
 				t.Errorf("%d went unanswered, want %d", n, want)
@@ -204,6 +270,54 @@ func TestAferoMCUGivesUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAferoMCUStepsAtReadyBytesOnly: once a Request that failed has been sent
+// again, the time for that is over.
+func TestAferoMCUStepsAtReadyBytesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newAferoRig(t, AferoConfig{MCUConfig: MCUConfig{Traffic: time.Minute}}, aferoLine())
+		defer r.close()
+		if err := r.boot(); err != nil {
+			t.Fatal(err)
+		}
+		e, err := r.event(time.Minute)
+		if err != nil || e.Sync.MCU == 0 {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		r.write(append(make([]byte, afpro.SyncSize), afpro.Ready)...)
+		if again, err := r.event(100 * time.Millisecond); err != nil || again.Sync != e.Sync {
+			t.Fatalf("after a damaged Response: %+v, %v", again, err)
+		}
+		r.write(afpro.AppendSync(nil, e.Sync)...)
+		if e, err := r.event(20 * time.Second); !errors.Is(err, errSilence) {
+			t.Errorf("without a ready byte: %+v, %v", e, err)
+		}
+		r.write(afpro.Ready)
+		if e, err := r.event(time.Second); err != nil || e.Sync.Type != afpro.SyncAck {
+			t.Errorf("at a ready byte: %+v, %v", e, err)
+		}
+	})
+}
+
+// TestAferoMCUKeepsAModuleThatAnswers: rubbish, ten times in no time, ends the
+// transaction but is no reason to reset the module.
+func TestAferoMCUKeepsAModuleThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newAferoRig(t, AferoConfig{}, aferoLine())
+		defer r.close()
+		for range DefaultSyncRetries {
+			r.write(afpro.Ready)
+			if _, err := r.event(100 * time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			r.write(make([]byte, afpro.SyncSize)...)
+		}
+		time.Sleep(time.Second)
+		if s := r.mcu.Stats(); s.BadSyncs != DefaultSyncRetries || s.GivenUp != 1 || s.ModuleResets != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 // TestAferoMCUGivesUpReading: bytes that do not come bring it back to where it

@@ -2,7 +2,8 @@ package sim
 
 import "time"
 
-// otaPhase is where the MCU stands in an update (docs/wire.md section 5).
+// otaPhase is where an MCU stands in an update (docs/wire.md section 5,
+// docs/afero-wire.md section 5).
 type otaPhase string
 
 const (

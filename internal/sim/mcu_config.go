@@ -95,7 +95,11 @@ type MCUConfig struct {
 	OnEvent func(Event)
 }
 
-// Fault is what is wrong with an MCU. Faults can be combined.
+// Fault is what is wrong with an MCU. Faults can be combined. The words are
+// those of the Ayla-compatible wire. On the Afero wire a refusal is IDLE
+// whatever the reason, a frame is a message of either side, an ack is what the
+// MCU does at a ready byte, or its sync message, and a failed write stops the
+// transfer early.
 type Fault struct {
 	RejectTooLarge bool // answers every offer with LEN_ERR
 	RejectAlready  bool // answers every offer with ALREADY, whatever it runs
@@ -105,7 +109,8 @@ type Fault struct {
 	NoBoot         bool // the new image does not start: it falls back
 	NeverReturns   bool // after BOOT nothing is heard any more
 	NoVersion      bool // never reports its version
-	// WrongVersion is what the new image reports instead of its version.
+	// WrongVersion is what the new image reports instead of its version; on the
+	// Afero wire see AferoFault.WrongVersionID.
 	WrongVersion string
 	// FlashErrorAt makes programming page n (from 1) of each transfer fail.
 	FlashErrorAt int
@@ -127,11 +132,11 @@ type EventKind string
 const (
 	EventStarted  EventKind = "started"  // an image runs; Version
 	EventOffer    EventKind = "offer"    // an offer arrived; Version, Size
-	EventAccepted EventKind = "accepted" // go was sent
+	EventAccepted EventKind = "accepted" // go was sent, or BEGIN sent back
 	EventRefused  EventKind = "refused"  // IDLE was sent (Afero only)
 	EventStat     EventKind = "stat"     // STAT was sent; Code
 	EventLoad     EventKind = "load"     // a piece was taken; Done of Size
-	EventBoot     EventKind = "boot"     // BOOT was obeyed, the reset follows
+	EventBoot     EventKind = "boot"     // BOOT or APPLY was obeyed, the reset follows
 	EventFallback EventKind = "fallback" // the boot loader went back to the old image
 	EventReset    EventKind = "reset"    // a reset that nobody asked for
 	EventConfirm  EventKind = "confirm"  // the running image confirmed itself
