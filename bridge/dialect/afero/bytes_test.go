@@ -97,9 +97,8 @@ var (
 		bytesOfStartUp,
 		[]string{
 			"32 | 30 1200 0600 48 32 | 30 1200 0000 42 32 | 32 | 32", // version 7, after a collision with
-			"32 | 30 0000 0600 36 32 | 32 0400 0c 03 3508 32",        // GET of the version,
-			"32 | 30 1200 0600 48 32 | 30 1200 0000 42 32 | 32 | 32", // version 7, after a collision with
-			"32", // GET of the version
+			"32 | 30 0000 0600 36 32 | 32 0400 0c 03 3508 32",        // GET of the version
+			"30 1200 0000 42 32 | 32 | 32",                           // version 7
 		},
 	)
 	bytesOfNoRestart = []string{
