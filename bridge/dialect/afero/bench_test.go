@@ -138,10 +138,13 @@ func (b *bench) answer(request byte, id uint64) {
 // unknown takes the GET of the version and answers that there is no such attribute.
 func (b *bench) unknown() {
 	b.Helper()
-	b.says(afpro.Message{
-		Type: afpro.Update, Request: b.asked(), Attribute: afpro.VersionAttribute(firmwareType),
-		State: afpro.StateUnknownAttribute, Reason: afpro.ReasonGet,
-	})
+	b.doesNotSay(afpro.Message{Request: b.asked(), Attribute: afpro.VersionAttribute(firmwareType)})
+}
+
+// doesNotSay answers a GET that there is no such attribute.
+func (b *bench) doesNotSay(get afpro.Message) {
+	b.Helper()
+	b.says(afpro.Message{Type: afpro.Update, Request: get.Request, Attribute: get.Attribute, State: afpro.StateUnknownAttribute, Reason: afpro.ReasonGet})
 }
 
 // reports says which version runs, of the MCU's own accord.
@@ -249,8 +252,7 @@ func (b *bench) reboots() {
 	}
 }
 
-// ends waits for the end of the update, and answers meanwhile as an MCU does that
-// has nothing to say.
+// ends waits for the end of the update, with an MCU that says nothing meanwhile.
 func (b *bench) ends(state schemas.State, cause schemas.Cause) dialect.Result {
 	b.Helper()
 	select {

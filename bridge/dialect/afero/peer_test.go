@@ -158,12 +158,26 @@ func (p *peer) send(b []byte) {
 	p.ready(time.Second)
 }
 
-// hear takes the bridge's next message, as an MCU does: it lets the bridge have
-// a transaction for each ready byte, and completes those in which nothing is said.
+// hear takes the bridge's next message, which has to come within limit.
 func (p *peer) hear(limit time.Duration) afpro.Message {
 	p.Helper()
+	m, ok := p.heardWithin(limit)
+	if !ok {
+		p.Fatalf("the bridge said nothing for %v", limit)
+	}
+	return m
+}
+
+// heardWithin takes the bridge's next message if one comes within limit. As an MCU
+// does, it lets the bridge have a transaction for each ready byte, and completes those
+// in which nothing is said.
+func (p *peer) heardWithin(limit time.Duration) (afpro.Message, bool) {
+	p.Helper()
 	for end := time.Now().Add(limit); ; {
-		p.ready(time.Until(end))
+		if _, ok := p.peek(time.Until(end)); !ok {
+			return afpro.Message{}, false
+		}
+		p.ready(0)
 		counts := p.open(0)
 		if counts.ASR == 0 {
 			continue
@@ -173,7 +187,7 @@ func (p *peer) hear(limit time.Duration) afpro.Message {
 			p.Fatal(err)
 		}
 		p.ready(time.Second)
-		return m
+		return m, true
 	}
 }
 
