@@ -118,6 +118,20 @@ func TestApplyIsToldAgain(t *testing.T) {
 	})
 }
 
+// An MCU that does not take APPLY is told when it is heard again.
+func TestApplyThatIsNotTaken(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.up(oldID)
+		b.loaded()
+		b.pass(patience + 5*time.Second)
+		b.startsUp()
+		b.wants(saysApply)
+		b.idle()
+		b.comesBack(newID)
+		b.ends(schemas.StateSucceeded, "")
+	})
+}
+
 // An MCU that says its SHA-256 once more has not heard APPLY.
 func TestVerifyOnceMore(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
@@ -212,6 +226,77 @@ func TestForcedSameVersion(t *testing.T) {
 				c.boot(b)
 				b.goesOn("more may follow")
 				c.then(b)
+			})
+		})
+	}
+}
+
+// It is not begun anew for ever for want of that.
+func TestForcedSameVersionThatIsNeverSure(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.update.Force = true
+		b.up(newID)
+		b.session.Start(b.update)
+		for i := range session.MaxReboots + 1 {
+			if !b.untilOffered(b.runs(newID)) {
+				t.Fatalf("the update ended: %+v", <-b.Done)
+			}
+			b.info(b.begin())
+			b.answers(newID)
+			if i == 0 {
+				b.loads(0, 20)
+			} else {
+				b.chunkAt(2 * chunk) // where it was
+				b.next(afpro.StopOffset)
+			}
+			b.verify()
+			b.wants(saysApply)
+			b.comesBack(newID)
+		}
+		if b.untilOffered(b.runs(newID)) {
+			t.Error("offered once more")
+		}
+		b.ends(schemas.StateFailed, schemas.CauseBoot)
+	})
+}
+
+// A report that comes when the time for it is nearly over is not waited upon for
+// others.
+func TestReportAtTheLastMoment(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		force  bool
+		before uint64
+		after  uint64
+		state  schemas.State
+		cause  schemas.Cause
+	}{
+		{"the old version", false, oldID, oldID, schemas.StateFailed, schemas.CauseBoot},
+		{"the same version, applied", true, newID, newID, schemas.StateSucceeded, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			virtual(t, 20, func(b *bench) {
+				b.update.VersionTimeout, b.update.Force = session.Grace/2, c.force
+				b.up(c.before)
+				b.session.Start(b.update)
+				b.offered()
+				b.info(b.begin())
+				if c.force {
+					b.answers(c.before)
+				}
+				b.loads(0, 20)
+				b.verify()
+				b.wants(saysApply)
+				b.idle()
+				b.reboots()
+				began := time.Now()
+				b.startsUp()
+				b.answers(c.after)
+				b.answers(c.after)
+				b.ends(c.state, c.cause)
+				if took := time.Since(began); took > b.update.VersionTimeout {
+					t.Errorf("waited for %v", took)
+				}
 			})
 		})
 	}

@@ -272,6 +272,67 @@ func TestMCUThatTalksInTheMiddle(t *testing.T) {
 	})
 }
 
+// Nor is one that is in the middle of a message longer than that takes.
+func TestMCUThatSaysSomethingLong(t *testing.T) {
+	long, err := afpro.AppendMessage(nil, afpro.Message{Type: afpro.Update, Attribute: 1, Value: make([]byte, 2000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		then func(b *bench)
+	}{
+		{"instead of an answer to a chunk", func(b *bench) {
+			b.accepts()
+			b.chunkAt(0)
+			b.sendSlowly(long)
+			b.loadsOn(chunk, 40)
+		}},
+		{"instead of an answer to GET", func(b *bench) {
+			b.reboots()
+			b.startsUp()
+			request := b.asked()
+			b.sendSlowly(long)
+			b.answer(request, oldID)
+			b.answers(oldID)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			virtual(t, 40, func(b *bench) {
+				b.up(oldID)
+				c.then(b)
+				if n := b.Count(dialect.FramesRetried); n != 0 {
+					t.Errorf("%d messages sent again", n)
+				}
+				if n := b.resets(); n > 1 {
+					t.Errorf("%d restarts noticed", n)
+				}
+			})
+		})
+	}
+}
+
+// sendSlowly is send for a message that takes a while on the line.
+func (b *bench) sendSlowly(message []byte) {
+	b.Helper()
+	b.open(len(message))
+	b.raw(message...)
+	b.ready(time.Minute)
+}
+
+// An MCU that wants something else before it has heard the chunk gets that.
+func TestWishBeforeTheChunkIsHeard(t *testing.T) {
+	virtual(t, 40, func(b *bench) {
+		b.up(oldID)
+		b.accepts()
+		b.loads(0, chunk) // the next chunk waits
+		b.next(24)
+		b.loads(24, 40)
+		b.verify()
+		b.wants(saysApply)
+	})
+}
+
 // An MCU that gives up, restarts or falls silent in the middle is offered the image
 // again, and goes on where it was.
 func TestLoadThatBeginsAnew(t *testing.T) {

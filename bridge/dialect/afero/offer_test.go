@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"davit/bridge/dialect/dialecttest"
@@ -166,6 +167,24 @@ func TestRestartWhileTheImageIsFetched(t *testing.T) {
 	})
 }
 
+// An MCU that restarts before it has answered has not heard the offer.
+func TestRestartDuringTheOffer(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.up(oldID)
+		b.session.Start(b.update)
+		b.offered()
+		b.idle()
+		b.reboots()
+		b.startsUp()
+		b.idle() // of before
+		b.goesOn("it was said once since the offer")
+		b.offered()
+		b.info(b.begin())
+		b.answers(oldID)
+		b.loads(0, 20)
+	})
+}
+
 // An MCU that turns out to run the image while it is offered needs no update.
 func TestVersionReportedDuringTheOffer(t *testing.T) {
 	for _, force := range []bool{false, true} {
@@ -213,6 +232,49 @@ func TestCancel(t *testing.T) {
 				if c.fail {
 					b.wants(saysFail)
 				}
+				b.saysNoMore()
+				if said := b.Said(); len(said) > 0 {
+					t.Errorf("told %q after the cancelation", said)
+				}
+			})
+		})
+	}
+}
+
+// What the MCU has been told the length of has to come, and is nothing to go on
+// from.
+func TestCancelOfWhatIsAnnounced(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		upTo func(b *bench)
+		more []string // what is said then
+	}{
+		{"the offer", func(b *bench) { b.session.Start(b.update) }, nil},
+		{"a chunk", func(b *bench) { b.accepts() }, []string{saysFail}},
+		{"APPLY", func(b *bench) { b.loaded() }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			virtual(t, 20, func(b *bench) {
+				b.up(oldID)
+				c.upTo(b)
+				b.ready(time.Second)
+				counts := b.sync(0)
+				b.ready(time.Second)
+				b.session.Cancel()
+				synctest.Wait()
+				b.Forget()
+				b.ack(counts)
+				b.ready(time.Second)
+				if m, err := afpro.ParseMessage(b.bytes(int(counts.ASR))); err != nil || m.Attribute != afpro.ChannelToMCU {
+					t.Errorf("said %q, %v", describe(m), err)
+				}
+				b.ready(time.Second)
+				for _, say := range c.more {
+					b.wants(say)
+				}
+				b.info(b.begin())
+				b.next(chunk)
+				b.idle()
 				b.saysNoMore()
 				if said := b.Said(); len(said) > 0 {
 					t.Errorf("told %q after the cancelation", said)

@@ -62,6 +62,14 @@ func TestLateAndUnaskedProtocolVersion(t *testing.T) {
 	}
 }
 
+// One that the MCU says before it is asked is asked for all the same.
+func TestProtocolVersionBeforeTheQuestion(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.tells(afpro.MCUProtocol, 2, 0)
+		b.startsUp()
+	})
+}
+
 // A protocol version that is none is no answer.
 func TestProtocolVersionOfAnotherLength(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
