@@ -82,7 +82,7 @@ func (m *machine) tunnelled(value []byte) {
 // known.
 func (m *machine) version(message afpro.Message) {
 	name := strconv.Itoa(int(message.Attribute))
-	if name == m.asking {
+	if name == m.asking && m.answersGet(message) {
 		m.asking, m.askDue, m.answers = "", time.Time{}, true
 	}
 	if message.Type == afpro.Update && message.State != afpro.StateUpdated {
@@ -95,6 +95,12 @@ func (m *machine) version(message afpro.Message) {
 		return
 	}
 	m.claim(name, strconv.FormatUint(id, 10))
+}
+
+// answersGet says whether a message is the answer to the GET that the MCU has: it
+// carries its request id, or says so. A report of the MCU's own accord is none.
+func (m *machine) answersGet(message afpro.Message) bool {
+	return !m.askDue.IsZero() && message.Type == afpro.Update && (message.Request == m.request || message.Reason == afpro.ReasonGet)
 }
 
 // claim takes a version that the MCU reports. It counts if it was said before.

@@ -248,7 +248,7 @@ func (t *transport) complete(now time.Time) {
 }
 
 // requested answers a Sync Request, which may come at any time and begins a
-// transaction anew.
+// transaction anew: what waits for the line belongs to one that the MCU has left.
 func (t *transport) requested(s afpro.Sync, now time.Time) {
 	if t.doubled(s, now) {
 		return
@@ -259,7 +259,7 @@ func (t *transport) requested(s afpro.Sync, now time.Time) {
 		answer.ASR = uint16(len(t.msg))
 	}
 	t.counts = answer
-	t.bufs[t.filling] = afpro.AppendSync(t.bufs[t.filling], answer)
+	t.bufs[t.filling] = afpro.AppendSync(t.bufs[t.filling][:0], answer)
 	t.ready(now)
 	if answer.Collision() {
 		t.yields = true
@@ -338,14 +338,24 @@ func (t *transport) tick(now time.Time) (h happening, lost bool) {
 		}
 		return mangled, false
 	case t.step == stepIdle:
-		t.ready(now)
+		t.again(now)
 		t.extra++
 	case now.Sub(t.since) >= patience:
 		return nothing, t.giveUp(now)
 	default:
-		t.ready(now)
+		t.again(now)
 	}
 	return nothing, false
+}
+
+// again repeats the ready byte. Where the line takes nothing, one that waits is
+// enough.
+func (t *transport) again(now time.Time) {
+	if len(t.bufs[t.filling]) > 0 {
+		t.readyAt = now
+		return
+	}
+	t.ready(now)
 }
 
 // hearing says whether a message of the MCU has begun to come in.
@@ -355,6 +365,7 @@ func (t *transport) hearing() bool { return t.step == stepReceiving && !t.heard.
 // our message was given up with it: one that was added later has its time yet.
 func (t *transport) giveUp(now time.Time) (lost bool) {
 	t.scan.Hunt()
+	t.bufs[t.filling] = t.bufs[t.filling][:0] // the line took none of it
 	lost = len(t.msg) > 0 && now.Sub(t.began) >= patience
 	if lost {
 		t.msg = t.msg[:0]
