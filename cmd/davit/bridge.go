@@ -48,6 +48,11 @@ func (p *program) bridgeCommand() *cobra.Command {
 serial port. Downloads and the state of each update are kept in the data folder, so
 that a restart goes on where it was.
 
+What a port leaves out is as the dialect has it: 115200 bit/s, odd parity and RTS/CTS for
+ayla, 9600 bit/s, no parity and no flow control for afero. The dialect is that of the
+device's type unless the port names it, and the port is opened once it is known. The
+attribute size, of afero only, is the device type's, too.
+
 When the bridge serves its ports, one line of JSON on standard output says so. A port
 that is missing or unplugged is tried again; it does not hold up the others.`
 	f := cmd.Flags()
@@ -55,7 +60,7 @@ that is missing or unplugged is tried again; it does not hold up the others.`
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required)")
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME]; repeatable (required)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PATH[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES]; repeatable (required)")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")

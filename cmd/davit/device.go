@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -107,13 +108,41 @@ func (p *program) deviceShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			versions := d.Versions
+			if d.Dialect == orchestrator.DialectAfero && !p.json {
+				if versions, err = numbered(cmd.Context(), c, d.Versions); err != nil {
+					return err
+				}
+			}
 			return p.show(d, func(w io.Writer) {
 				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "silent", yes(d.Silent, "no hello for longer than its type allows"),
-					"versions", pairs(d.Versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
+					"versions", pairs(versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
 					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt),
 					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))
 			})
 		})
+}
+
+// numbered puts behind each version, by image type, the number by which host MCUs of
+// the afero dialect know it: "1.1.0 (2)". The images of the version tell it; where
+// they are gone, there is none.
+func numbered(ctx context.Context, c *client.Client, versions map[string]string) (map[string]string, error) {
+	out := maps.Clone(versions)
+	for imageType, version := range versions {
+		for _, archived := range []bool{false, true} {
+			images := filtered(c, (*client.Client).Images, orchestrator.ImageFilter{ImageType: imageType, Text: version, Archived: archived})
+			for i, err := range client.All(ctx, images) {
+				if err != nil {
+					return nil, err
+				}
+				if i.Version == version {
+					out[imageType] = fmt.Sprintf("%s (%d)", version, i.VersionID)
+					break
+				}
+			}
+		}
+	}
+	return out, nil
 }
 
 // stateOf is where a device's execution stands, if one is under way.

@@ -55,7 +55,7 @@ func hostCause(c schemas.Cause) (causeHelp, bool) {
 	case schemas.CauseRejected:
 		return causeHelp{"Refused by the host MCU",
 			"The host MCU refused the offer.",
-			"The code says why; the product's documentation says what it means."}, true
+			"The code says why, if the protocol has codes; the product's documentation says what it means. Otherwise compare size and version with what the device runs."}, true
 	case schemas.CauseTimeout:
 		return causeHelp{"No answer in time",
 			"The host MCU, or the module, was silent for longer than the device type allows.",

@@ -26,16 +26,18 @@ const (
 // bench is a whole system on loopback: a service, a bridge and a simulated host
 // MCU on a real pseudo-terminal, each of which can be stopped and started.
 type bench struct {
-	t      *testing.T
-	dir    string
-	mqtt   string // address that the service keeps over restarts
-	http   string
-	client *client.Client
-	mcu    *sim.MCU
-	path   string // of the terminal
-	trust  string // file with the broker's certificate, if it has one
+	t       *testing.T
+	dialect string // of the device type; the bridge learns it from that
+	dir     string
+	mqtt    string // address that the service keeps over restarts
+	http    string
+	client  *client.Client
+	mcu     sim.Host
+	path    string // of the terminal
+	trust   string // file with the broker's certificate, if it has one
 
 	mu     sync.Mutex
+	offers int // that the MCU was made
 	loaded uint32
 	moved  chan struct{} // closed and replaced whenever loaded grows
 }
@@ -43,7 +45,9 @@ type bench struct {
 // benchBaud makes a small image take about as long as a restart.
 const benchBaud = 230400
 
-func newBench(t *testing.T) *bench { return &bench{t: t, dir: t.TempDir(), moved: make(chan struct{})} }
+func newBench(t *testing.T) *bench {
+	return &bench{t: t, dialect: orchestrator.DialectAyla, dir: t.TempDir(), moved: make(chan struct{})}
+}
 
 func (b *bench) log(name string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelError})).With("program", name)
@@ -68,6 +72,16 @@ func (b *bench) serve(external ExternalBroker) (stop func()) {
 	return stop
 }
 
+// serveKillable starts the service in a process of its own and returns what kills
+// it. It is the first one.
+func (b *bench) serveKillable() (kill func()) {
+	b.t.Helper()
+	a, kill := killable(b.t, b.serveData())
+	b.mqtt, b.http = a.MQTT, a.HTTP
+	b.client = clientFor(b.t, b.serveData(), b.http)
+	return kill
+}
+
 // records creates an image type, a device type, a device and its bridge.
 func (b *bench) records() (password string) {
 	b.t.Helper()
@@ -75,11 +89,18 @@ func (b *bench) records() (password string) {
 	if _, err := b.client.CreateImageType(ctx, orchestrator.NewImageType{ID: testImageType}); err != nil {
 		b.t.Fatal(err)
 	}
+	enabled := orchestrator.EnabledImageType{ID: testImageType}
+	if b.dialect == orchestrator.DialectAfero {
+		enabled.NumericType = sim.DefaultFirmwareType
+	}
 	_, err := b.client.CreateDeviceType(ctx, orchestrator.NewDeviceType{
-		ID: testDeviceType, Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: testImageType}},
+		ID: testDeviceType, Dialect: b.dialect, ImageTypes: []orchestrator.EnabledImageType{enabled},
 	})
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if enabled.NumericType != 0 { // what it runs from the factory, by its number
+		b.upload(sim.BuildDemoImage("1.0.0", sim.MinDemoImage, 1), "1.0.0", sim.DefaultVersionID)
 	}
 	if _, err := b.client.CreateDevice(ctx, orchestrator.NewDevice{ID: "pump", Type: testDeviceType}); err != nil {
 		b.t.Fatal(err)
@@ -99,9 +120,13 @@ func (b *bench) plug() {
 		b.t.Fatal(err)
 	}
 	b.path = pty.Path()
-	b.mcu = sim.NewMCU(sim.MCUConfig{
+	cfg := sim.MCUConfig{
 		Version: "1.0.0", BootTime: 50 * time.Millisecond, ConfirmAfter: 20 * time.Millisecond, EraseTime: time.Millisecond, OnEvent: b.event,
-	})
+	}
+	b.mcu = sim.NewMCU(cfg)
+	if b.dialect == orchestrator.DialectAfero {
+		b.mcu = sim.NewAferoMCU(sim.AferoConfig{MCUConfig: cfg})
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.mcu.Run(ctx, pty.MCU()) }()
@@ -115,14 +140,22 @@ func (b *bench) plug() {
 }
 
 func (b *bench) event(e sim.Event) {
-	if e.Kind != sim.EventLoad {
-		return
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.loaded = e.Done
-	close(b.moved)
-	b.moved = make(chan struct{})
+	switch e.Kind {
+	case sim.EventOffer:
+		b.offers++
+	case sim.EventLoad:
+		b.loaded = e.Done
+		close(b.moved)
+		b.moved = make(chan struct{})
+	}
+}
+
+func (b *bench) offered() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.offers
 }
 
 // awaitLoaded waits until the MCU has taken n bytes of the image.
@@ -161,14 +194,23 @@ func (b *bench) bridge(broker, username, password string) (stop func()) {
 	return runTask(b.t, br)
 }
 
+// upload sends an image to the service; id is the number of its version, 0 for the
+// next one.
+func (b *bench) upload(image []byte, version string, id uint64) orchestrator.Image {
+	b.t.Helper()
+	n := orchestrator.NewImage{ImageType: testImageType, DeviceTypes: []string{testDeviceType}, Version: version, VersionID: id}
+	i, err := b.client.UploadImage(b.t.Context(), n, bytes.NewReader(image))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return i
+}
+
 // roll uploads an image and starts a job for the device.
 func (b *bench) roll(image []byte, version string) {
 	b.t.Helper()
 	ctx := b.t.Context()
-	i, err := b.client.UploadImage(ctx, orchestrator.NewImage{ImageType: testImageType, DeviceTypes: []string{testDeviceType}, Version: version}, bytes.NewReader(image))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	i := b.upload(image, version, 0)
 	if _, err := b.client.CreateJob(ctx, orchestrator.NewJob{Name: "job", Image: i.ID, Devices: []string{"pump"}, Start: true}); err != nil {
 		b.t.Fatal(err)
 	}

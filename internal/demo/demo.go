@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"davit/internal/app"
@@ -21,6 +22,8 @@ const DefaultSize = 128 << 10
 
 // Options configure a demo.
 type Options struct {
+	// Dialect is what the host MCUs speak: one of Dialects, empty for ayla.
+	Dialect string
 	// Baud is the speed of the serial lines in bit/s.
 	Baud int
 	// Image is a file to send; empty means a made image of Size bytes.
@@ -64,6 +67,9 @@ const maxBaud = 12_000_000
 
 // Validate checks what can be checked without touching anything.
 func (o *Options) Validate() error {
+	if err := checkDialect(o.Dialect); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
 	if o.Baud < 1200 || o.Baud > maxBaud {
 		return fmt.Errorf("demo: --baud is %d; allowed are 1200 to %d", o.Baud, maxBaud)
 	}
@@ -97,7 +103,7 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	r := &rig{options: o, dir: dir, fault: injected}
+	r := &rig{options: o, scene: products(o.Dialect), dir: dir, fault: injected}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if !o.JSON {
 		o.Progress = o.Out
@@ -149,13 +155,33 @@ func (r *rig) introduce() {
 	for _, region := range r.image.LeftOut {
 		fmt.Fprintf(w, "  %s\n", region)
 	}
-	fmt.Fprintf(w, "job %q: %d devices, each behind a bridge on a serial line of its own (pseudo-terminal, %d bit/s, 8O1)\n", jobName, len(r.stations), r.options.Baud)
-	fmt.Fprintf(w, "at the line's ceiling of %.0f B/s the load takes %.1f s\n", r.ceiling, float64(r.image.Size)/r.ceiling)
+	r.introduceLines(w)
 	if r.password != "" {
 		fmt.Fprintf(w, "watch it in the console: http://%s, user %s, password %s\n", r.server.Addresses().HTTP, consoleUser, r.password)
 	}
 	if r.fault.name != "" {
-		fmt.Fprintf(w, "fault on %s: %s\n", r.stations[faulty].device, r.fault.injected)
+		s := r.stations[faulty]
+		fmt.Fprintf(w, "fault on %s: %s\n", s.device, r.fault.in(s.product.dialect))
+	}
+}
+
+// introduceLines says what the devices are connected by, and how fast that is.
+func (r *rig) introduceLines(w io.Writer) {
+	all := r.products()
+	scene := fmt.Sprintf("job %q: %d devices, each behind a bridge on a serial line of its own (pseudo-terminal, %d bit/s", jobName, len(r.stations), r.options.Baud)
+	load := func(p *product) string {
+		return fmt.Sprintf("at the line's ceiling of %.0f B/s the load takes %.1f s", p.ceiling, float64(r.image.Size)/p.ceiling)
+	}
+	if len(all) == 1 {
+		fmt.Fprintf(w, "%s, %s)\n%s\n", scene, all[0].line, load(all[0]))
+	} else {
+		fmt.Fprintf(w, "%s)\n", scene)
+		for _, s := range r.stations {
+			fmt.Fprintf(w, "  %s is a %s, %s, %s: %s\n", s.device, s.product.deviceType, s.product.dialect, s.product.line, load(s.product))
+		}
+	}
+	if slices.ContainsFunc(all, (*product).numbered) {
+		fmt.Fprintf(w, "host MCUs of the afero dialect know versions by number: %s is %d, %s is %d\n", oldVersion, factoryID, r.image.Version, r.image.VersionID)
 	}
 }
 
@@ -183,13 +209,16 @@ func (r *rig) report(outcomes []outcome) bool {
 		e := json.NewEncoder(o.Out)
 		for _, out := range outcomes {
 			// The writer is the caller's; a pipe that has ended is its own affair.
-			_ = e.Encode(out.public(r.ceiling))
+			_ = e.Encode(out.public())
 		}
 		return all
 	}
 	fmt.Fprintln(o.Out)
-	table(o.Out, outcomes, r.ceiling)
-	fmt.Fprintf(o.Out, "\nThe ceiling of a line of %d bit/s (8 data bits, odd parity, 1 stop bit) for this image is %.0f B/s.\n", o.Baud, r.ceiling)
+	table(o.Out, outcomes)
+	fmt.Fprintln(o.Out)
+	for _, p := range r.products() {
+		fmt.Fprintf(o.Out, "The ceiling of a line of %d bit/s (%s) for this image is %.0f B/s%s.\n", o.Baud, p.lineInWords, p.ceiling, p.counted)
+	}
 	fmt.Fprintf(o.Out, "%d of %d devices report version %s; on %d the running image is byte for byte the uploaded one (SHA-256 %s...).\n",
 		updated, len(outcomes), r.image.Version, identical, r.image.SHA256[:16])
 	for _, out := range outcomes {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -14,9 +15,13 @@ type meaning struct {
 	advice string
 }
 
-// meanings returns the text for each cause of the contract.
-func meanings() map[schemas.Cause]meaning {
+// meanings returns the text for each cause of the contract, as it is true of a
+// dialect.
+func meanings(dialect string) map[schemas.Cause]meaning {
 	all := hostMeanings()
+	if dialect == orchestrator.DialectAfero {
+		maps.Copy(all, aferoMeanings())
+	}
 	maps.Copy(all, serviceMeanings())
 	return all
 }
@@ -93,13 +98,32 @@ func hostMeanings() map[schemas.Cause]meaning {
 	}
 }
 
+// aferoMeanings are those of hostMeanings that are others in the afero dialect: no
+// code says why, and the SHA-256 is the only checksum of the image.
+func aferoMeanings() map[schemas.Cause]meaning {
+	return map[schemas.Cause]meaning{
+		schemas.CauseChecksum: {
+			"the host MCU computed another SHA-256 than the image's over what it received, each time that the image was sent; the bytes that left the module were right, their SHA-256 was verified before the first of them was sent",
+			"If one device fails, suspect its memory or flash and try again; if all do, suspect how this firmware stores what it receives or computes the SHA-256, and try in the lab first.",
+		},
+		schemas.CauseBoot: {
+			"the host MCU did not boot the new image, or fell back to the old one",
+			"The device is safe, it runs its old firmware. Stop the rollout: an image that arrived whole and does not start is a fault of the image or of its fit to this hardware.",
+		},
+		schemas.CauseRejected: {
+			"the host MCU refused the offer; it cannot say why in this protocol",
+			"See whether the image fits its flash, whether its version id is above that of the running version (many refuse the same and lower ones), and whether the product was busy.",
+		},
+	}
+}
+
 // explain tells the story of one device in sentences: what was done to it,
 // what came of it, what that means and what to do.
 func (o outcome) explain() []string {
 	var text []string
 	add := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
 	if o.fault.name != "" {
-		add("Injected on %s (--fail %s): %s.", o.device, o.fault.name, o.fault.injected)
+		add("Injected on %s (--fail %s): %s.", o.device, o.fault.name, o.fault.in(o.dialect))
 	}
 	e := o.execution
 	if e.State == schemas.StateSucceeded {
@@ -123,11 +147,11 @@ func (o outcome) explain() []string {
 	if e.Detail != "" {
 		add("Reported: %s.", strings.TrimRight(e.Detail, "."))
 	}
-	if m, ok := meanings()[e.Cause]; ok {
+	if m, ok := meanings(o.dialect)[e.Cause]; ok {
 		add("Cause %q means: %s.", e.Cause, m.means)
 		add("What an operator would do: %s", m.advice)
 	}
-	if o.after != "" {
+	if o.after.version != "" {
 		add("The host MCU runs %s.", o.after)
 	}
 	return text
@@ -135,18 +159,26 @@ func (o outcome) explain() []string {
 
 // recovery says what it took to succeed on a line with faults.
 func (o outcome) recovery() string {
+	anew := "offered the image anew from its spool"
+	dropped := times(o.line.bad, "frame was", "frames were") + " dropped by the bridge because the CRC did not agree"
+	again := times(o.line.retried, "frame was", "frames were") + " sent again"
+	if o.dialect == orchestrator.DialectAfero {
+		anew += ", and the host MCU said where to go on"
+		dropped = "the bridge passed over what meant nothing " + times(o.line.bad, "time", "times")
+		again = times(o.line.retried, "message was", "messages were") + " sent again"
+	}
 	var parts []string
 	if o.line.dropouts > 0 {
-		parts = append(parts, fmt.Sprintf("the bridge lost the port %s, opened it again and offered the image anew from its spool", times(o.line.dropouts, "time", "times")))
+		parts = append(parts, fmt.Sprintf("the bridge lost the port %s, opened it again and %s", times(o.line.dropouts, "time", "times"), anew))
 	}
 	if o.line.flipped > 0 {
 		parts = append(parts, fmt.Sprintf("%s arrived damaged", times(o.line.flipped, "byte", "bytes")))
 	}
 	if o.line.bad > 0 {
-		parts = append(parts, fmt.Sprintf("%s dropped by the bridge because the CRC did not agree", times(o.line.bad, "frame was", "frames were")))
+		parts = append(parts, dropped)
 	}
 	if o.line.retried > 0 {
-		parts = append(parts, fmt.Sprintf("%s sent again", times(o.line.retried, "frame was", "frames were")))
+		parts = append(parts, again)
 	}
 	if len(parts) == 0 {
 		return "the fault cost nothing that was counted."

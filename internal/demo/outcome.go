@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,16 +16,35 @@ import (
 // outcome is how it went on one device, from both ends of the line.
 type outcome struct {
 	device    string
+	dialect   string
 	fault     fault
 	execution orchestrator.Execution
 	// before and after are the versions that the service knows from the host
 	// MCU's own reports, before the job and after it.
-	before, after string
+	before, after running
 	// identical says that the MCU runs exactly the bytes that were uploaded.
 	identical bool
 	// loading is how long the bytes took over the line.
 	loading time.Duration
+	// ceiling is the highest goodput in B/s that the line allows.
+	ceiling float64
 	line    lineCounts
+}
+
+// running is a version that a host MCU reports.
+type running struct {
+	version string // empty for unknown
+	id      uint64 // its number, 0 in dialects that have none
+}
+
+func (r running) String() string {
+	switch {
+	case r.version == "":
+		return "?"
+	case r.id == 0:
+		return r.version
+	}
+	return fmt.Sprintf("%s (%d)", r.version, r.id)
 }
 
 // lineCounts is what happened on a serial line.
@@ -37,7 +57,7 @@ type lineCounts struct {
 
 // updated says whether the device reports the job's version.
 func (o outcome) updated() bool {
-	return o.execution.State == schemas.StateSucceeded && o.after == o.execution.Version
+	return o.execution.State == schemas.StateSucceeded && o.after.version == o.execution.Version
 }
 
 // goodput is the image's bytes per second of loading; 0 if it was not loaded
@@ -49,41 +69,18 @@ func (o outcome) goodput() float64 {
 	return float64(o.execution.BytesTotal) / o.loading.Seconds()
 }
 
-// bitsPerByte is what one byte takes on a line with 8 data bits, odd parity
-// and one stop bit.
-const bitsPerByte = 11
-
-// ceiling is the highest goodput in B/s that a line of baud bit/s allows for
-// this image: every piece of it as the frame that carries it, stuffing and
-// flags included, with nothing between the frames and acknowledgements that
-// cost nothing (docs/wire.md section 6).
-func ceiling(image []byte, baud int) (float64, error) {
-	var packet, frame []byte
-	wire := 0
-	seq := byte(0)
-	for off := 0; off < len(image); off += tlv.MaxLoad {
-		piece := image[off:min(off+tlv.MaxLoad, len(image))]
-		var err error
-		if packet, err = tlv.AppendLoad(packet[:0], uint16(off/tlv.MaxLoad), uint64(off), piece); err != nil {
-			return 0, err
-		}
-		seq = tlv.NextSeq(seq)
-		if frame, err = tlv.AppendFrameShared(frame[:0], tlv.Frame{Type: tlv.FrameData, Seq: seq, Payload: packet}); err != nil {
-			return 0, err
-		}
-		wire += len(frame)
-	}
-	if wire == 0 {
-		return 0, fmt.Errorf("an image of no bytes has no goodput")
-	}
-	seconds := float64(wire) * bitsPerByte / float64(baud)
-	return float64(len(image)) / seconds, nil
-}
-
-// table prints what came of each device.
-func table(w io.Writer, outcomes []outcome, ceiling float64) {
+// table prints what came of each device. What everybody takes for granted, ayla,
+// is not named.
+func table(w io.Writer, outcomes []outcome) {
+	named := slices.ContainsFunc(outcomes, func(o outcome) bool { return o.dialect != orchestrator.DialectAyla })
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, strings.Join([]string{"DEVICE", "STATE", "CAUSE", "VERSION", "BYTES", "TIME", "GOODPUT", "OF CEILING"}, "\t"))
+	row := func(dialect string, cells ...string) {
+		if named {
+			cells = slices.Insert(cells, 1, dialect)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	row("DIALECT", "DEVICE", "STATE", "CAUSE", "VERSION", "BYTES", "TIME", "GOODPUT", "OF CEILING")
 	for _, o := range outcomes {
 		cause := string(o.execution.Cause)
 		if cause == "" {
@@ -93,22 +90,13 @@ func table(w io.Writer, outcomes []outcome, ceiling float64) {
 			cause += " (" + errorCode(o.execution.Code) + ")"
 		}
 		rate, share := "-", "-"
-		if g := o.goodput(); g > 0 && ceiling > 0 {
-			rate, share = fmt.Sprintf("%.0f B/s", g), fmt.Sprintf("%.1f %%", 100*g/ceiling)
+		if g := o.goodput(); g > 0 && o.ceiling > 0 {
+			rate, share = fmt.Sprintf("%.0f B/s", g), fmt.Sprintf("%.1f %%", 100*g/o.ceiling)
 		}
-		fmt.Fprintln(t, strings.Join([]string{
-			o.device, string(o.execution.State), cause, unknown(o.before) + " -> " + unknown(o.after),
-			fmt.Sprintf("%d of %d", o.execution.BytesDone, o.execution.BytesTotal), took(o.execution), rate, share,
-		}, "\t"))
+		row(o.dialect, o.device, string(o.execution.State), cause, fmt.Sprintf("%s -> %s", o.before, o.after),
+			fmt.Sprintf("%d of %d", o.execution.BytesDone, o.execution.BytesTotal), took(o.execution), rate, share)
 	}
 	_ = t.Flush()
-}
-
-func unknown(version string) string {
-	if version == "" {
-		return "?"
-	}
-	return version
 }
 
 // took is the time from the offer to the end.
@@ -126,14 +114,18 @@ func errorCode(code int) string {
 // publicOutcome is an outcome as --json prints it.
 type publicOutcome struct {
 	Device        string        `json:"device"`
+	Dialect       string        `json:"dialect"`
 	State         schemas.State `json:"state"`
 	Cause         schemas.Cause `json:"cause"`
 	Code          int           `json:"code,omitempty"`
 	Detail        string        `json:"detail,omitempty"`
 	VersionBefore string        `json:"version_before"`
 	VersionAfter  string        `json:"version_after"`
-	BytesDone     uint64        `json:"bytes_done"`
-	BytesTotal    uint64        `json:"bytes_total"`
+	// The numbers of these versions, in dialects whose host MCUs know them by number.
+	VersionIDBefore uint64 `json:"version_id_before,omitempty"`
+	VersionIDAfter  uint64 `json:"version_id_after,omitempty"`
+	BytesDone       uint64 `json:"bytes_done"`
+	BytesTotal      uint64 `json:"bytes_total"`
 	// LoadSeconds is the time of the load over the line; Goodput is in B/s.
 	LoadSeconds    float64  `json:"load_seconds,omitempty"`
 	Goodput        float64  `json:"goodput,omitempty"`
@@ -146,16 +138,16 @@ type publicOutcome struct {
 	BytesCorrupted int64    `json:"bytes_corrupted"`
 }
 
-func (o outcome) public(ceiling float64) publicOutcome {
+func (o outcome) public() publicOutcome {
 	p := publicOutcome{
-		Device: o.device, State: o.execution.State, Cause: o.execution.Cause, Code: o.execution.Code, Detail: o.execution.Detail,
-		VersionBefore: o.before, VersionAfter: o.after, BytesDone: o.execution.BytesDone, BytesTotal: o.execution.BytesTotal,
+		Device: o.device, Dialect: o.dialect, State: o.execution.State, Cause: o.execution.Cause, Code: o.execution.Code, Detail: o.execution.Detail,
+		VersionBefore: o.before.version, VersionAfter: o.after.version, VersionIDBefore: o.before.id, VersionIDAfter: o.after.id, BytesDone: o.execution.BytesDone, BytesTotal: o.execution.BytesTotal,
 		Goodput: o.goodput(), Identical: o.identical, FramesBad: o.line.bad, FramesRetried: o.line.retried,
 		LineDropouts: o.line.dropouts, BytesCorrupted: o.line.flipped, Explanation: o.explain(),
 	}
 	if p.Goodput > 0 {
 		p.LoadSeconds = o.loading.Seconds()
-		p.OfCeiling = p.Goodput / ceiling
+		p.OfCeiling = p.Goodput / o.ceiling
 	}
 	return p
 }

@@ -19,9 +19,8 @@ import (
 
 // The names of the scene.
 const (
-	imageType  = "application"
-	deviceType = "lab-board"
-	jobName    = "demo"
+	imageType = "application"
+	jobName   = "demo"
 	// consoleUser signs in to the console of a demo that is left running.
 	consoleUser = "demo"
 	oldVersion  = "1.0.0"
@@ -45,6 +44,7 @@ const (
 // rig is everything that runs. It belongs to the goroutine that called Run.
 type rig struct {
 	options  Options
+	scene    []*product // by station
 	fault    fault
 	dir      string
 	undo     []func() error
@@ -52,13 +52,15 @@ type rig struct {
 	client   *client.Client
 	stations []*station
 	image    orchestrator.Image
-	ceiling  float64 // B/s of the line for the image
-	password string  // of the console's user, if everything is to be left running
+	password string // of the console's user, if everything is to be left running
 }
 
 func (r *rig) serverData() string { return filepath.Join(r.dir, "serve") }
 
 func (r *rig) devices() []string { return deviceNames() }
+
+// products are those of the scene, each once.
+func (r *rig) products() []*product { return distinct(r.scene) }
 
 // start brings everything up: the service with its records and the image, then
 // the stations, and waits until every device is online and has told its version.
@@ -73,7 +75,7 @@ func (r *rig) start(ctx context.Context) error {
 		return err
 	}
 	for i, device := range r.devices() {
-		s := &station{device: device, unplugged: r.options.pace.unplugged}
+		s := &station{device: device, product: r.scene[i], unplugged: r.options.pace.unplugged}
 		if i == faulty {
 			s.fault = r.fault
 		}
@@ -146,17 +148,13 @@ func (r *rig) fillRecords(ctx context.Context) error {
 	if _, err := r.client.CreateImageType(ctx, orchestrator.NewImageType{ID: imageType}); err != nil {
 		return err
 	}
-	_, err := r.client.CreateDeviceType(ctx, orchestrator.NewDeviceType{
-		ID: deviceType, Description: "simulated board of the demo", Dialect: orchestrator.DialectAyla,
-		ImageTypes:    []orchestrator.EnabledImageType{{ID: imageType}},
-		AnswerTimeout: orchestrator.Duration(r.options.pace.answer), VerdictTimeout: orchestrator.Duration(verdictTimeout),
-		BootTimeout: orchestrator.Duration(bootTimeout), VersionTimeout: orchestrator.Duration(versionTimeout),
-	})
-	if err != nil {
-		return err
+	for _, p := range r.products() {
+		if err := r.createType(ctx, p); err != nil {
+			return err
+		}
 	}
-	for _, device := range r.devices() {
-		if _, err := r.client.CreateDevice(ctx, orchestrator.NewDevice{ID: device, Type: deviceType}); err != nil {
+	for i, device := range r.devices() {
+		if _, err := r.client.CreateDevice(ctx, orchestrator.NewDevice{ID: device, Type: r.scene[i].deviceType}); err != nil {
 			return err
 		}
 	}
@@ -164,19 +162,35 @@ func (r *rig) fillRecords(ctx context.Context) error {
 		return nil
 	}
 	r.password = rand.Text()
-	_, err = r.client.CreateUser(ctx, client.NewUser{Name: consoleUser, Role: "admin", Password: r.password})
+	_, err := r.client.CreateUser(ctx, client.NewUser{Name: consoleUser, Role: "admin", Password: r.password})
 	return err
+}
+
+// createType creates a product's device type, and says what its devices run if
+// they tell only a number.
+func (r *rig) createType(ctx context.Context, p *product) error {
+	_, err := r.client.CreateDeviceType(ctx, orchestrator.NewDeviceType{
+		ID: p.deviceType, Description: "simulated board of the demo", Dialect: p.dialect, AttributeSize: p.attributeSize,
+		ImageTypes:    []orchestrator.EnabledImageType{{ID: imageType, NumericType: p.numericType}},
+		AnswerTimeout: orchestrator.Duration(r.options.pace.answer), VerdictTimeout: orchestrator.Duration(verdictTimeout),
+		BootTimeout: orchestrator.Duration(bootTimeout), VersionTimeout: orchestrator.Duration(versionTimeout),
+	})
+	if err != nil || !p.numbered() {
+		return err
+	}
+	return r.register(ctx, p)
 }
 
 // startStation brings up one bench: the MCU at its terminal, and a bridge.
 func (r *rig) startStation(ctx context.Context, s *station) error {
 	mcu := sim.MCUConfig{
-		Version: oldVersion, SlotSize: r.slotSize(), OnEvent: s.event, Seed: uint64(len(r.stations) + 1),
+		Version: oldVersion, Image: factoryImage(), SlotSize: r.slotSize(), OnEvent: s.event, Seed: uint64(len(r.stations) + 1),
 		BootTime: r.options.pace.boot, ConfirmAfter: r.options.pace.confirm,
 	}
-	line := sim.LineConfig{Baud: r.options.Baud, Seed: mcu.Seed}
+	line := sim.LineConfig{Baud: r.options.Baud, BitsPerByte: s.product.bitsPerByte, Seed: mcu.Seed}
 	if s.fault.name != "" {
-		mcu.Fault, line.ToMCU, line.FromMCU = s.fault.mcu.MCU, s.fault.noise, s.fault.noise
+		mcu.Fault = s.fault.mcu.MCU
+		line.ToMCU, line.FromMCU = s.fault.noiseIn(s.product.dialect)
 	}
 	link := filepath.Join(r.dir, s.device+".tty")
 	var err error
@@ -184,7 +198,7 @@ func (r *rig) startStation(ctx context.Context, s *station) error {
 		return err
 	}
 	r.undo = append(r.undo, s.close)
-	s.mcu = sim.NewMCU(mcu)
+	s.mcu = s.product.mcu(mcu)
 	r.run(ctx, func(ctx context.Context) error { return ignoreEnd(ctx, s.mcu.Run(ctx, s.pty.MCU())) })
 
 	name := "bridge-" + s.device
@@ -198,7 +212,7 @@ func (r *rig) startStation(ctx context.Context, s *station) error {
 	}
 	s.bridge, err = app.NewBridge(app.BridgeOptions{
 		Broker: "mqtt://" + r.server.Addresses().MQTT, Username: b.Username, PasswordFile: password,
-		Ports: []bridge.PortConfig{{Device: s.device, Path: link, Baud: r.options.Baud}},
+		Ports: []bridge.PortConfig{s.port(link, r.options.Baud)},
 		Data:  filepath.Join(r.dir, name), OfferInterval: offerInterval, Log: r.options.Log,
 	})
 	if err != nil {
@@ -231,7 +245,7 @@ func (r *rig) awaitDevices(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s does not come online with its version: %w", s.device, err)
 			}
-			if s.before = d.Versions[imageType]; d.Online && s.before != "" {
+			if s.before = r.running(s.product, d.Versions[imageType]); d.Online && s.before.version != "" {
 				break
 			}
 			select {

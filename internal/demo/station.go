@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"davit/bridge"
 	"davit/internal/app"
 	"davit/internal/sim"
 	"davit/orchestrator"
@@ -18,14 +19,15 @@ import (
 
 // station is one bench: a device with its host MCU, line and bridge.
 type station struct {
-	device string
-	fault  fault
-	pty    *sim.PTY
-	mcu    *sim.MCU
-	bridge *app.Bridge
+	device  string
+	product *product
+	fault   fault
+	pty     *sim.PTY
+	mcu     sim.Host
+	bridge  *app.Bridge
 	// unplugged is how long the hand at the cable keeps it off.
 	unplugged time.Duration
-	before    string // version that the service knew before the job
+	before    running // what the service knew before the job
 
 	handling sync.WaitGroup // the hand at the cable
 
@@ -38,7 +40,18 @@ type station struct {
 	plugErr error
 }
 
-// event receives what happens in the MCU; it runs on the MCU's goroutine.
+// port is how the bridge is configured for the station's line.
+func (s *station) port(path string, baud int) bridge.PortConfig {
+	c := bridge.PortConfig{Device: s.device, Path: path, Baud: baud}
+	if s.product.named {
+		c.Dialect = s.product.dialect
+	}
+	return c
+}
+
+// event receives what happens in the MCU; it runs on the MCU's goroutine. A load
+// that begins anew is measured anew; an afero MCU that was cut off goes on where
+// it was, and then the time of the cut is part of the load.
 func (s *station) event(e sim.Event) {
 	if e.Kind != sim.EventLoad {
 		return
@@ -98,8 +111,12 @@ func (r *rig) upload(ctx context.Context) error {
 		return err
 	}
 	defer content.Close()
+	var types []string
+	for _, p := range r.products() {
+		types = append(types, p.deviceType)
+	}
 	r.image, err = r.client.UploadImage(ctx, orchestrator.NewImage{
-		ImageType: imageType, DeviceTypes: []string{deviceType}, Version: version, FileName: name,
+		ImageType: imageType, DeviceTypes: types, Version: version, FileName: name,
 	}, content)
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", name, err)
@@ -108,8 +125,40 @@ func (r *rig) upload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.ceiling, err = ceiling(flat, r.options.Baud)
-	return err
+	for _, p := range r.products() {
+		if p.ceiling, err = p.limit(flat, r.options.Baud); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// register tells the service which number the firmware has that the devices of a
+// product run from the factory. Without that it would show the number alone.
+func (r *rig) register(ctx context.Context, p *product) error {
+	_, err := r.client.UploadImage(ctx, orchestrator.NewImage{
+		ImageType: imageType, DeviceTypes: []string{p.deviceType}, Version: oldVersion, VersionID: factoryID, FileName: "factory image",
+	}, bytes.NewReader(factoryImage()))
+	if err != nil {
+		return fmt.Errorf("upload the factory image: %w", err)
+	}
+	return nil
+}
+
+// factoryImage is what devices run before the job.
+func factoryImage() []byte { return sim.BuildDemoImage(oldVersion, sim.MinDemoImage, 1) }
+
+// running is what a device of the product reports, with its number if it has one.
+func (r *rig) running(p *product, version string) running {
+	v := running{version: version}
+	switch {
+	case !p.numbered():
+	case version == r.image.Version:
+		v.id = r.image.VersionID
+	case version == oldVersion:
+		v.id = factoryID
+	}
+	return v
 }
 
 // openImage returns the image's version, its name and its bytes as a file has
@@ -165,7 +214,10 @@ func (r *rig) outcomes(ctx context.Context) ([]outcome, error) {
 		if err != nil {
 			return nil, err
 		}
-		o := outcome{device: s.device, fault: s.fault, execution: byDevice[s.device], before: s.before, after: d.Versions[imageType]}
+		o := outcome{
+			device: s.device, dialect: s.product.dialect, fault: s.fault, execution: byDevice[s.device],
+			before: s.before, after: r.running(s.product, d.Versions[imageType]), ceiling: s.product.ceiling,
+		}
 		o.identical = bytes.Equal(s.mcu.RunningImage(), flat)
 		s.mu.Lock()
 		o.loading, o.line.dropouts = s.loading, s.pulls
