@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"reflect"
@@ -168,6 +169,46 @@ func TestMinVersionOnAferoDevices(t *testing.T) {
 	e.saysRunning("l1", map[string]string{"2101": "3"}) // flashed by other means
 	if x := e.execution("j", "l1"); x.State != schemas.StateSucceeded || x.HostVersion != "2.0" {
 		t.Errorf("l1: %+v", x)
+	}
+}
+
+// TestNumberThatIsNamedLater: what a device was flashed with may be registered
+// after its hello. A job decides by the name at once, and the device is shown with it.
+func TestNumberThatIsNamedLater(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.lamps(2)
+	e.saysRunning("l0", map[string]string{"2101": "7"})
+	e.saysRunning("l1", map[string]string{"2101": "8"})
+	e.numbered("app", "1.0", 7, 7)
+	m := e.numbered("app", "2.0", 0, 9)
+	must[orchestrator.Image](t)(e.UpdateImage(ctx, m.ID, orchestrator.ImagePatch{MinVersion: ptr("1.0")}))
+	e.job("j", m.ID, "l0", "l1")
+	for device, want := range map[string]schemas.State{"l0": schemas.StateOffered, "l1": schemas.StateRejected} {
+		if x := e.execution("j", device); x.State != want {
+			t.Errorf("%s: %s, %s, %s", device, x.State, x.Cause, x.Detail)
+		}
+	}
+}
+
+// TestTextThatLooksLikeANumber: where versions are texts, one that begins with
+// the mark is one of them.
+func TestTextThatLooksLikeANumber(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	e.lamps(0)
+	must[orchestrator.DeviceType](t)(e.CreateDeviceType(ctx, orchestrator.NewDeviceType{
+		ID: "board", Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: "app"}},
+	}))
+	must[orchestrator.Device](t)(e.CreateDevice(ctx, orchestrator.NewDevice{ID: "b0", Type: "board"}))
+	e.numbered("app", "1.0", 7, 7)
+	m, err := e.UploadImage(ctx, orchestrator.NewImage{ImageType: "app", DeviceTypes: []string{"board"}, Version: "2.0", MinVersion: "1.0", Format: "binary"},
+		bytes.NewReader(content(300, 9)))
+	e.ok(err)
+	e.ok(e.Hello(ctx, "b0", schemas.Hello{V: 1, Dialect: "ayla", HostVersions: map[string]string{orchestrator.DefaultVersionProperty: "#7"}}))
+	e.job("j", m.ID, "b0")
+	if x := e.execution("j", "b0"); x.State != schemas.StateRejected || x.Cause != schemas.CauseMinVersion {
+		t.Errorf("%s, %s: the text was taken for version 1.0", x.State, x.Cause)
 	}
 }
 

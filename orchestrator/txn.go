@@ -163,6 +163,9 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 	st := State{Device: device}
 	if dev != nil {
 		st.Versions = dev.confirmed()
+		if err := nameVersions(r, dev.Type, st.Versions); err != nil {
+			return st, nil, err
+		}
 	}
 	mark, err := r.Get(tableOffers, keyOf(device))
 	if err != nil {
@@ -254,7 +257,7 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 		}
 	}
 	next, effects := Step(st, ev, t.now)
-	if dev != nil && !maps.Equal(st.Versions, next.Versions) {
+	if dev != nil && !maps.Equal(dev.confirmed(), next.Versions) {
 		changed := dev.reporting(next.Versions)
 		if err := put(t, dev, &changed); err != nil {
 			return err

@@ -201,6 +201,29 @@ func versionReported(r Reader, imageType, number string) (version string, ok boo
 	return version, true, err
 }
 
+// nameVersions puts the version in the place of each number that had none when
+// the device reported it, and has one by now: what a device was flashed with may be
+// registered after its first hello. Other dialects report texts, whatever they look like.
+func nameVersions(r Reader, deviceType string, versions map[string]string) error {
+	for imageType, v := range versions {
+		if !looksUnknown(v) {
+			continue
+		}
+		dt, err := need[DeviceType](r, "device type", deviceType)
+		if err != nil || dt.Dialect != DialectAfero {
+			return err
+		}
+		named, ok, err := versionReported(r, imageType, strings.TrimPrefix(v, unknownMark))
+		if err != nil {
+			return err
+		}
+		if ok {
+			versions[imageType] = named
+		}
+	}
+	return nil
+}
+
 // versionsOf translates what a hello reports, by version property, to versions
 // by image type. It costs O(image types of the device type).
 func (t *DeviceType) versionsOf(r Reader, properties map[string]string) (map[string]string, error) {
