@@ -22,7 +22,7 @@ func (m *machine) info(i afpro.Info) {
 		switch {
 		case u.phase == phaseLoad || u.phase == phaseVerify:
 			m.verified(i.SHA256)
-		case u.phase == phaseBoot && !u.applied && i.SHA256 == u.SHA256:
+		case u.phase == phaseBoot && !u.Obeyed && i.SHA256 == u.SHA256:
 			m.applyAgain()
 		}
 	case afpro.InfoFail:
@@ -43,8 +43,8 @@ func (m *machine) idle() {
 		m.refusedOffer()
 	case u.phase == phaseLoad || u.phase == phaseVerify:
 		m.again("the host MCU gave up at byte " + strconv.FormatUint(u.high, 10))
-	case u.phase == phaseBoot && !u.applyAt.IsZero() && !u.applied:
-		u.applied = true
+	case u.phase == phaseBoot && !u.applyAt.IsZero() && !u.Obeyed:
+		u.Obeyed = true
 		u.ProbeAt = m.now.Add(bootProbe)
 	}
 }
@@ -60,15 +60,12 @@ func (m *machine) applyAgain() {
 // runs takes what the MCU says that it runs.
 func (m *machine) runs(id string) {
 	u := m.u
-	u.HostVersion = id
-	match := id == u.wanted
+	if u.Heard(id, m.now) {
+		m.succeed()
+		return
+	}
+	match := id == u.Wanted
 	switch u.phase {
-	case phaseCheck:
-		if match && u.Tells(u.wanted) {
-			m.succeed()
-		} else {
-			u.SawOld(m.now)
-		}
 	case phaseAsk:
 		if match {
 			m.succeed()
@@ -80,24 +77,9 @@ func (m *machine) runs(id string) {
 			m.succeed()
 		}
 	case phaseBoot:
-		m.booted(match)
-	}
-}
-
-// booted takes the version that is reported after APPLY.
-func (m *machine) booted(match bool) {
-	u := m.u
-	switch {
-	case match && u.Tells(u.wanted):
-		m.succeed()
-	case match && (u.Back || u.applied):
-		u.SawSame(m.now)
-	case match:
-		// The same version as before the update proves nothing until the MCU has taken the image.
-	case u.Back:
-		u.SawOld(m.now)
-	case !u.applied && !u.applyAt.IsZero() && m.now.Sub(u.applyAt) >= applyWait:
-		m.applyAgain()
+		if !match && !u.Back && !u.Obeyed && session.Passed(u.applyAt, m.now.Add(-applyWait)) {
+			m.applyAgain()
+		}
 	}
 }
 
@@ -105,11 +87,11 @@ func (m *machine) booted(match bool) {
 // before: what is left to know is that it has applied the image.
 func (m *machine) same() {
 	switch {
-	case m.u.applied:
+	case m.u.Obeyed:
 		m.succeed()
 	case !m.applyAnew():
 		m.end(session.Failed(schemas.CauseBoot,
-			"The host MCU ran version id %s before, restarted without having said that it applied the image, and reports the same.", m.u.wanted))
+			"The host MCU ran version id %s before, restarted without having said that it applied the image, and reports the same.", m.u.Wanted))
 	}
 }
 
@@ -117,7 +99,7 @@ func (m *machine) same() {
 // than APPLY.
 func (m *machine) applyAnew() bool {
 	u := m.u
-	if u.reboots >= session.MaxReboots || !u.doubt && u.applied {
+	if u.reboots >= session.MaxReboots || !u.doubt && u.Obeyed {
 		return false
 	}
 	u.reboots++
@@ -130,7 +112,7 @@ func (m *machine) mcuRestarted() {
 	u := m.u
 	switch u.phase {
 	case phaseCheck:
-		u.Clear()
+		u.Restarted(m.now)
 	case phaseOffer:
 		u.offer, u.offered, u.nextOffer = true, false, time.Time{}
 	case phaseAccepted:
@@ -138,9 +120,8 @@ func (m *machine) mcuRestarted() {
 	case phaseLoad, phaseVerify:
 		m.again("the host MCU restarted at byte " + strconv.FormatUint(u.high, 10))
 	case phaseBoot:
-		u.Restart(m.now)
-		// An image that starts over and over and says no version has no more than the boot's last word.
-		u.Deadline = session.Earliest(u.LastWord, m.now.Add(u.VersionTimeout))
+		u.apply = false
+		u.Restarted(m.now)
 		m.asks.Of(u.VersionProperty).Want = true
 	}
 }
@@ -166,7 +147,7 @@ func (m *machine) wakeAt() time.Time {
 	case u.phase == phaseLoad:
 		return u.answerDue
 	}
-	return session.Earliest(u.Deadline, u.nextOfferAt(), u.nextProbe(), u.verdictOnOld(), u.verdictOnSame())
+	return session.Earliest(u.Wake(), u.nextOfferAt())
 }
 
 func (u *update) nextOfferAt() time.Time {
@@ -176,40 +157,12 @@ func (u *update) nextOfferAt() time.Time {
 	return u.nextOffer
 }
 
-func (u *update) nextProbe() time.Time {
-	if u.phase == phaseCheck || u.phase == phaseBoot {
-		return u.ProbeAt
-	}
-	return time.Time{}
-}
-
-// verdictOnOld is when a report of another version is taken for good.
-func (u *update) verdictOnOld() time.Time {
-	switch u.phase {
-	case phaseCheck:
-		return u.OldAfter(session.Settle)
-	case phaseBoot:
-		return u.OldAfter(session.Grace)
-	}
-	return time.Time{}
-}
-
-// verdictOnSame is when a report of a version that may have run before is taken
-// for good.
-func (u *update) verdictOnSame() time.Time {
-	if u.phase != phaseBoot {
-		return time.Time{}
-	}
-	return u.SameAfter(session.Grace)
-}
-
 // due does what the clock asks for in the update.
 func (m *machine) due() {
 	u := m.u
-	passed := func(at time.Time) bool { return session.Passed(at, m.now) }
 	switch u.phase {
 	case phaseLoad:
-		if passed(u.answerDue) {
+		if session.Passed(u.answerDue, m.now) {
 			m.unansweredChunk()
 		}
 		return
@@ -219,19 +172,18 @@ func (m *machine) due() {
 		}
 		return
 	}
-	if passed(u.nextProbe()) {
-		m.probe()
-	}
-	if passed(u.nextOfferAt()) {
+	if session.Passed(u.nextOfferAt(), m.now) {
 		u.nextOffer, u.offer = time.Time{}, true
 		m.greet() // it may have restarted, and would let no answer out
 	}
-	switch {
-	case passed(u.verdictOnOld()):
+	switch u.Due(m.now) {
+	case session.DueProbe:
+		m.probe()
+	case session.DueOld:
 		m.oldForGood()
-	case passed(u.verdictOnSame()):
+	case session.DueSame:
 		m.same()
-	case passed(u.Deadline):
+	case session.DueLate:
 		m.late()
 	}
 }
@@ -253,12 +205,11 @@ func (m *machine) unansweredChunk() {
 }
 
 func (m *machine) oldForGood() {
-	u := m.u
 	switch {
-	case u.phase == phaseCheck:
+	case m.u.phase == phaseCheck:
 		m.startOffer()
 	case !m.applyAnew():
-		m.end(u.FellBack(u.wanted))
+		m.end(m.u.FellBack())
 	}
 }
 
@@ -271,7 +222,7 @@ func (m *machine) late() {
 			m.startOffer() // it is there and does not say what it runs
 			return
 		}
-		m.end(session.Silent("since the bridge restarted, after it had been told to apply the image"))
+		m.end(session.Silent("since the bridge restarted, after it had been told to boot"))
 	case phaseAsk:
 		m.startOffer() // its answer to that will tell
 	case phaseOffer:
@@ -279,25 +230,8 @@ func (m *machine) late() {
 	case phaseVerify:
 		m.unstopped()
 	case phaseBoot:
-		m.bootLate()
-	}
-}
-
-// bootLate ends the wait for the new version.
-func (m *machine) bootLate() {
-	u := m.u
-	switch {
-	case u.Same():
-		m.same()
-	case u.Old():
-		m.oldForGood()
-	case u.Back:
-		m.end(session.Silent("about its version after it restarted"))
-	case u.HostVersion != "" && u.HostVersion != u.wanted && u.Good > 0 && !m.lost:
-		if !m.applyAnew() {
-			m.end(session.Failed(schemas.CauseBoot, "The host MCU was told to apply version id %s, did not restart and still runs id %s.", u.wanted, u.HostVersion))
+		if !u.StillOld(m.lost) || !m.applyAnew() {
+			m.end(u.NoProof(m.lost))
 		}
-	default:
-		m.end(session.Silent("since it was told to apply the image"))
 	}
 }

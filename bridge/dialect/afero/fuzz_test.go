@@ -83,9 +83,10 @@ func FuzzMachine(f *testing.F) {
 			d.start.step = startDone
 		}
 		d.u.phase, d.u.offered, d.u.offer = phase(start)%(phaseBoot+1), true, false
-		d.u.Deadline = d.now.Add(time.Minute)
+		d.u.Enter(time.Minute, d.now)
 		if d.u.phase == phaseBoot && d.State(schemas.StateBooting, fuzzSize) == nil {
-			d.u.LastWord, d.u.apply = d.u.Deadline, true
+			d.u.Boot(d.now)
+			d.u.apply = true
 		}
 		d.u.send = d.u.phase == phaseLoad
 		d.settle()

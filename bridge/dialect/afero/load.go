@@ -203,7 +203,7 @@ func (m *machine) loaded(early bool) {
 	}
 	m.forget()
 	u.phase, u.stopped, u.send, u.answerDue = phaseVerify, early, false, time.Time{}
-	u.Deadline = m.now.Add(u.VerdictTimeout)
+	u.Enter(u.VerdictTimeout, m.now)
 }
 
 // verified takes the SHA-256 of what the MCU has received.

@@ -55,10 +55,9 @@ const (
 type update struct {
 	session.Leg
 	load
-	phase  phase
-	wanted string // the version id as the MCU reports it
-	begin  afpro.Info
-	doubt  bool // something came damaged since the offer
+	phase phase
+	begin afpro.Info
+	doubt bool // something came damaged since the offer
 
 	offer     bool // BEGIN waits to be sent
 	offered   bool // the MCU has an offer of this leg
@@ -72,7 +71,6 @@ type update struct {
 	apply   bool // APPLY waits to be sent
 	applies int
 	applyAt time.Time // the MCU has it
-	applied bool      // and said so
 	reboots int       // legs begun anew because APPLY may not have been heard as it was meant
 }
 
@@ -127,17 +125,19 @@ func (m *machine) beginUpdate(w dialect.Update) {
 		return
 	}
 	u.VersionProperty = strconv.Itoa(int(afpro.VersionAttribute(uint16(w.NumericType))))
-	u.wanted = strconv.FormatUint(w.VersionID, 10)
+	u.Wanted = strconv.FormatUint(w.VersionID, 10)
 	u.begin = afpro.Info{State: afpro.InfoBegin, Type: uint16(w.NumericType), Size: uint32(w.Size), Version: w.VersionID}
 	u.load = newLoad(m.attributeSize(), w.Size, w.Loaded)
 	a := m.asks.Of(u.VersionProperty)
 	switch {
 	case u.ResumeAt == schemas.StateBooting:
-		u.phase, u.Deadline = phaseCheck, m.now.Add(u.BootTimeout+u.VersionTimeout)
+		u.phase = phaseCheck
+		u.Check(m.now)
 		m.probe()
-	case a.Value == u.wanted && !u.Force:
+	case a.Value == u.Wanted && !u.Force:
 		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
-		u.phase, u.Deadline = phaseAsk, m.now.Add(min(u.VersionTimeout, alreadyWait))
+		u.phase = phaseAsk
+		u.Enter(min(u.VersionTimeout, alreadyWait), m.now)
 		a.Want = true
 	default:
 		a.Want = a.Want || a.Value == "" || u.Force
@@ -179,7 +179,8 @@ func (m *machine) succeed() { m.end(session.Succeeded()) }
 // startOffer begins the MCU leg, or begins it anew.
 func (m *machine) startOffer() {
 	u := m.u
-	u.phase, u.Deadline = phaseOffer, m.now.Add(u.AnswerTimeout)
+	u.phase = phaseOffer
+	u.Enter(u.AnswerTimeout, m.now)
 	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
 	u.idles, u.doubt, u.oversized, u.Good, u.Bad = 0, false, 0, 0, 0
 	u.apply, u.stopped = false, false
@@ -291,12 +292,9 @@ func (m *machine) ready() {
 func (m *machine) startApply() {
 	u := m.u
 	m.forget()
-	u.phase, u.Deadline = phaseBoot, m.now.Add(u.BootTimeout)
-	u.LastWord = u.Deadline.Add(u.VersionTimeout)
-	u.applies, u.applied, u.applyAt = 0, false, time.Time{}
-	u.Clear()
-	u.ProbeAt = time.Time{}
-	u.Tell()
+	u.phase = phaseBoot
+	u.Boot(m.now)
+	u.applies, u.applyAt = 0, time.Time{}
 	u.apply = m.report(schemas.StateBooting, u.Size)
 }
 

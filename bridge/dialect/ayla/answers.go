@@ -86,7 +86,7 @@ func (s *machine) refused(code tlv.Code) {
 		u.nextOffer = s.now.Add(min(pause, s.cfg.OfferInterval))
 	case tlv.CodeAlready:
 		u.phase, u.refusal = phaseAlready, code
-		u.Deadline = s.now.Add(min(u.VersionTimeout, alreadyWait))
+		u.Enter(min(u.VersionTimeout, alreadyWait), s.now)
 		s.asks.Of(u.VersionProperty).Want = true
 	default:
 		s.rejected(code)
@@ -112,15 +112,12 @@ func (s *machine) refusedPacket(req uint16, code tlv.Code) {
 // runs takes what the MCU says that it runs.
 func (s *machine) runs(version string) {
 	u := s.u
-	u.HostVersion = version
+	if u.Heard(version, s.now) {
+		s.succeed()
+		return
+	}
 	match := version == u.Version
 	switch u.phase {
-	case phaseCheck:
-		if match && u.Tells(u.Version) {
-			s.succeed()
-		} else {
-			u.SawOld(s.now)
-		}
 	case phaseAsk:
 		if match {
 			s.succeed()
@@ -138,7 +135,11 @@ func (s *machine) runs(version string) {
 		}
 		s.already()
 	case phaseBoot:
-		s.booted(match)
+		if !match && !u.Back && u.bootLost {
+			// The line is there, the MCU runs on, and BOOT was never acknowledged.
+			u.bootLost = false
+			u.boot = u.Again()
+		}
 	}
 }
 
@@ -151,25 +152,6 @@ func (s *machine) already() {
 	r := session.Rejected(schemas.CauseAlready, "The host MCU says that it runs version %q already, but %s.", u.Version, said)
 	r.Code = int(tlv.CodeAlready)
 	s.end(r)
-}
-
-// booted takes the version that is reported after BOOT.
-func (s *machine) booted(match bool) {
-	u := s.u
-	switch {
-	case match && u.Tells(u.Version):
-		s.succeed()
-	case match && u.Back:
-		u.SawSame(s.now)
-	case match:
-		// The same version as before the update proves nothing until the MCU has restarted.
-	case u.Back:
-		u.SawOld(s.now)
-	case u.bootLost:
-		// The line is there, the MCU runs on, and BOOT was never acknowledged.
-		u.bootLost = false
-		u.boot = u.Again()
-	}
 }
 
 // same ends an update after which the MCU restarted and runs a version that may
@@ -191,7 +173,7 @@ func (s *machine) mcuRestarted(p tlv.Packet) bool {
 	u := s.u
 	switch u.phase {
 	case phaseCheck:
-		u.Clear()
+		u.Restarted(s.now)
 	case phaseOffer:
 		if p.Op != tlv.OpOTA && p.Op != tlv.OpOTAStat {
 			u.offer = true // what was offered to the MCU before is forgotten
@@ -212,12 +194,9 @@ func (s *machine) mcuRestarted(p tlv.Packet) bool {
 
 // bootRestart takes note that the MCU restarted after it was told to boot.
 func (s *machine) bootRestart() {
-	u := s.u
-	u.boot, u.bootSent = false, true
-	u.Restart(s.now)
-	// An image that starts over and over and says no version has no more than the boot's last word.
-	u.Deadline = session.Earliest(u.LastWord, s.now.Add(u.VersionTimeout))
-	s.asks.Of(u.VersionProperty).Want = true
+	s.u.boot = false
+	s.u.Restarted(s.now)
+	s.asks.Of(s.u.VersionProperty).Want = true
 }
 
 // probe asks for the version now, and again after a while.
@@ -232,7 +211,7 @@ func (s *machine) wakeAt() time.Time {
 	if u == nil || u.phase == phaseLoad || u.phase == phaseAccepted {
 		return time.Time{}
 	}
-	return session.Earliest(u.Deadline, u.nextOfferAt(), u.nextProbe(), u.verdictOnOld(), u.verdictOnSame())
+	return session.Earliest(u.Wake(), u.nextOfferAt())
 }
 
 func (u *update) nextOfferAt() time.Time {
@@ -242,37 +221,9 @@ func (u *update) nextOfferAt() time.Time {
 	return u.nextOffer
 }
 
-func (u *update) nextProbe() time.Time {
-	if u.phase == phaseCheck || u.phase == phaseBoot && u.bootSent {
-		return u.ProbeAt
-	}
-	return time.Time{}
-}
-
-// verdictOnOld is when a report of the old version is taken for good.
-func (u *update) verdictOnOld() time.Time {
-	switch u.phase {
-	case phaseCheck:
-		return u.OldAfter(session.Settle)
-	case phaseBoot:
-		return u.OldAfter(session.Grace)
-	}
-	return time.Time{}
-}
-
-// verdictOnSame is when a report of a version that may have run before is
-// taken for good: an MCU that fell back says so after it.
-func (u *update) verdictOnSame() time.Time {
-	if u.phase != phaseBoot {
-		return time.Time{}
-	}
-	return u.SameAfter(session.Grace)
-}
-
 // due does what the clock asks for in the update.
 func (s *machine) due() {
 	u := s.u
-	passed := func(at time.Time) bool { return session.Passed(at, s.now) }
 	switch u.phase {
 	case phaseLoad:
 		return // the frame layer's patience limits it
@@ -282,29 +233,27 @@ func (s *machine) due() {
 		}
 		return
 	}
-	if passed(u.nextProbe()) {
-		s.probe()
-	}
-	if passed(u.nextOfferAt()) {
+	if session.Passed(u.nextOfferAt(), s.now) {
 		u.nextOffer, u.offer = time.Time{}, true
 	}
-	switch {
-	case passed(u.verdictOnOld()):
+	switch u.Due(s.now) {
+	case session.DueProbe:
+		s.probe()
+	case session.DueOld:
 		s.oldForGood()
-	case passed(u.verdictOnSame()):
+	case session.DueSame:
 		s.same()
-	case passed(u.Deadline):
+	case session.DueLate:
 		s.late()
 	}
 }
 
 func (s *machine) oldForGood() {
-	u := s.u
 	switch {
-	case u.phase == phaseCheck:
+	case s.u.phase == phaseCheck:
 		s.startOffer()
 	case !s.bootAgain(tlv.CodeOK):
-		s.end(u.FellBack(u.Version))
+		s.end(s.u.FellBack())
 	}
 }
 
@@ -335,24 +284,6 @@ func (s *machine) late() {
 	case phaseVerdict:
 		s.startBoot() // the flow chart's MCU, which says nothing
 	case phaseBoot:
-		s.bootLate()
-	}
-}
-
-// bootLate ends the wait for the booted version.
-func (s *machine) bootLate() {
-	u := s.u
-	switch {
-	case u.Same():
-		s.same()
-	case u.Old():
-		s.oldForGood()
-	case u.Back:
-		s.end(session.Silent("about its version after it restarted"))
-	case u.HostVersion != "" && u.HostVersion != u.Version && u.Good > 0 && !s.lost:
-		s.end(session.Failed(schemas.CauseBoot,
-			"The host MCU was told to boot version %q, did not restart and still runs %q.", u.Version, u.HostVersion))
-	default:
-		s.end(session.Silent("since it was told to boot"))
+		s.end(u.NoProof(s.lost))
 	}
 }

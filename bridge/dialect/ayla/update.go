@@ -63,7 +63,6 @@ type update struct {
 
 	boot     bool // BOOT waits to be sent
 	bootReq  uint16
-	bootSent bool // and was acknowledged, or given up
 	bootSure bool // the first BOOT was acknowledged: the MCU has it
 	bootLost bool
 	reboots  int // legs begun anew because BOOT may have been lost in a reset
@@ -98,11 +97,13 @@ func (s *machine) begin(w dialect.Update) {
 	a := s.asks.Of(u.VersionProperty)
 	switch {
 	case u.ResumeAt == schemas.StateBooting:
-		u.phase, u.Deadline = phaseCheck, s.now.Add(u.BootTimeout+u.VersionTimeout)
+		u.phase = phaseCheck
+		u.Check(s.now)
 		s.probe()
 	case a.Value == u.Version && !u.Force:
 		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
-		u.phase, u.Deadline = phaseAsk, s.now.Add(min(u.VersionTimeout, alreadyWait))
+		u.phase = phaseAsk
+		u.Enter(min(u.VersionTimeout, alreadyWait), s.now)
 		a.Want = true
 	default:
 		a.Want = a.Want || a.Value == "" || u.Force
@@ -148,7 +149,8 @@ func (s *machine) rejected(code tlv.Code) {
 // startOffer begins the MCU leg, or begins it anew: the MCU starts at offset 0.
 func (s *machine) startOffer() {
 	u := s.u
-	u.phase, u.Deadline = phaseOffer, s.now.Add(u.AnswerTimeout)
+	u.phase = phaseOffer
+	u.Enter(u.AnswerTimeout, s.now)
 	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
 	u.busy, u.refusal, u.doubt, u.Good, u.Bad = 0, 0, false, 0, 0
 	u.boot, u.verdict, u.sent, u.acked = false, false, 0, 0
@@ -235,7 +237,7 @@ func (s *machine) delivered(f flight) {
 			s.loaded()
 		}
 	case f.kind == kindBoot && u.phase == phaseBoot:
-		u.bootSent, u.bootSure, u.bootLost = true, f.tries == 1, false
+		u.bootSure, u.bootLost = f.tries == 1, false
 		u.ProbeAt = s.now.Add(session.ProbeEvery)
 	}
 }
@@ -250,7 +252,7 @@ func (s *machine) undelivered(f flight) {
 		s.again(tlv.CodeOK, fmt.Sprintf("the host MCU stopped acknowledging at byte %d", u.acked))
 	case f.kind == kindBoot && u.phase == phaseBoot:
 		// It may have been carried out all the same: the version will tell.
-		u.bootSent, u.bootLost = true, true
+		u.bootLost = true
 		u.ProbeAt = s.now
 	}
 }
@@ -302,15 +304,14 @@ func (s *machine) loaded() {
 		s.startBoot()
 		return
 	}
-	u.phase, u.Deadline = phaseVerdict, s.now.Add(u.VerdictTimeout)
+	u.phase = phaseVerdict
+	u.Enter(u.VerdictTimeout, s.now)
 }
 
 func (s *machine) startBoot() {
 	u := s.u
-	u.phase, u.Deadline = phaseBoot, s.now.Add(u.BootTimeout)
-	u.LastWord = u.Deadline.Add(u.VersionTimeout)
-	u.bootSent, u.bootSure, u.bootLost = false, false, false
-	u.Clear()
-	u.Tell()
+	u.phase = phaseBoot
+	u.Boot(s.now)
+	u.bootSure, u.bootLost = false, false
 	u.boot = s.report(schemas.StateBooting, u.Size)
 }

@@ -36,8 +36,9 @@ type Leg struct {
 	// Good and Bad count what came from the MCU since the offer, and what came
 	// damaged.
 	Good, Bad int
-	// HostVersion is what the MCU reported last in this update.
-	HostVersion string
+	// Wanted is what the MCU reports when it runs the image, HostVersion what it
+	// reported last in this update.
+	Wanted, HostVersion string
 
 	restarts int
 	told     bool   // the MCU has been told to boot in this update
@@ -54,7 +55,7 @@ func NewLeg(u dialect.Update, l Limits) Leg {
 	if u.VersionProperty == "" {
 		u.VersionProperty = l.VersionProperty
 	}
-	leg := Leg{Update: u}
+	leg := Leg{Update: u, Wanted: u.Version}
 	if u.ResumeAt == schemas.StateBooting {
 		leg.told, leg.before = true, u.Before
 	}
@@ -71,20 +72,6 @@ func orDefault(d *time.Duration, v time.Duration) {
 func (l *Leg) End(r dialect.Result) {
 	r.HostVersion = l.HostVersion
 	l.Reporter.Ended(r)
-}
-
-// Tell notes that the MCU is about to be told to boot.
-func (l *Leg) Tell() {
-	if !l.told {
-		l.told, l.before = true, l.HostVersion
-	}
-}
-
-// Tells says whether a report of the image's version, named wanted as the MCU
-// reports it, is proof by itself. For a forced update it is only if another version
-// ran before.
-func (l *Leg) Tells(wanted string) bool {
-	return !l.Force || l.before != "" && l.before != wanted
 }
 
 // HasImage says whether the image is there.
@@ -165,10 +152,4 @@ func (l *Leg) Unanswered(line string) dialect.Result {
 		State: schemas.StateTimedOut, Cause: schemas.CauseTimeout,
 		Detail: fmt.Sprintf("The host MCU did not answer the offer within %v.", l.AnswerTimeout),
 	}
-}
-
-// FellBack is the end of an update after which the MCU runs another version,
-// named as the MCU reports it.
-func (l *Leg) FellBack(wanted string) dialect.Result {
-	return Failed(schemas.CauseBoot, "The host MCU restarted and runs version %q, not %q: it refused the image or fell back.", l.HostVersion, wanted)
 }

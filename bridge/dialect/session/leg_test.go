@@ -46,43 +46,6 @@ func TestLegLimits(t *testing.T) {
 	}
 }
 
-// A report of the image's version is proof by itself, but for a forced update of an
-// MCU that ran it before.
-func TestLegTells(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		u      dialect.Update
-		hosts  []string // versions reported at each time that the MCU is told to boot
-		tells  bool
-		forced bool // what it is if the update is forced
-	}{
-		{"another version ran", dialect.Update{}, []string{"old"}, true, true},
-		{"it ran before", dialect.Update{}, []string{"new"}, true, false},
-		{"it is not known what ran", dialect.Update{}, []string{""}, true, false},
-		{"told twice: what ran first counts", dialect.Update{}, []string{"old", "new"}, true, true},
-		{"told twice, it ran before", dialect.Update{}, []string{"new", "old"}, true, false},
-		{"told by an earlier session, another version ran", dialect.Update{ResumeAt: schemas.StateBooting, Before: "old"}, []string{"new"}, true, true},
-		{"told by an earlier session, not known", dialect.Update{ResumeAt: schemas.StateBooting}, []string{"old"}, true, false},
-		{"an earlier session got less far", dialect.Update{ResumeAt: schemas.StateInstalling, Before: "new"}, []string{"old"}, true, true},
-	} {
-		for _, force := range []bool{false, true} {
-			c.u.Force = force
-			l := NewLeg(c.u, usual)
-			for _, host := range c.hosts {
-				l.HostVersion = host
-				l.Tell()
-			}
-			want := c.tells
-			if force {
-				want = c.forced
-			}
-			if got := l.Tells("new"); got != want {
-				t.Errorf("%s, forced %v: proof %v", c.name, force, got)
-			}
-		}
-	}
-}
-
 func TestLegGoStands(t *testing.T) {
 	for _, c := range []struct {
 		said, now time.Time
@@ -180,7 +143,7 @@ func TestLegRecord(t *testing.T) {
 func TestLegEnds(t *testing.T) {
 	deaf := Leg{Bad: 3}
 	heard := Leg{Good: 1}
-	old := Leg{HostVersion: "old"}
+	old := Leg{HostVersion: "old", Wanted: "new"}
 	for _, c := range []struct {
 		name  string
 		r     dialect.Result
@@ -194,7 +157,7 @@ func TestLegEnds(t *testing.T) {
 		{"silence", Silent("since noon"), schemas.StateTimedOut, schemas.CauseTimeout, "silent since noon."},
 		{"nothing was understood", deaf.Unanswered("colour"), schemas.StateFailed, schemas.CauseSerial, "colour"},
 		{"no answer", heard.Unanswered("colour"), schemas.StateTimedOut, schemas.CauseTimeout, "did not answer"},
-		{"fell back", old.FellBack("new"), schemas.StateFailed, schemas.CauseBoot, `"old", not "new"`},
+		{"fell back", old.FellBack(), schemas.StateFailed, schemas.CauseBoot, `"old", not "new"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var r teller
