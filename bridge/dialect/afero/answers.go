@@ -92,11 +92,10 @@ func (m *machine) booted(match bool) {
 		m.succeed()
 	case match && (u.Back || u.applied):
 		u.SawSame(m.now)
-	case match:
-		// The same version as before the update proves nothing until the MCU has taken the image.
 	case u.Back:
 		u.SawOld(m.now)
 	case !u.applied && !u.applyAt.IsZero() && m.now.Sub(u.applyAt) >= applyWait:
+		// It runs on. The same version as before proves nothing until the MCU has taken the image.
 		m.applyAgain()
 	}
 }
@@ -293,7 +292,7 @@ func (m *machine) bootLate() {
 		m.oldForGood()
 	case u.Back:
 		m.end(session.Silent("about its version after it restarted"))
-	case u.HostVersion != "" && u.HostVersion != u.wanted && u.Good > 0 && !m.lost:
+	case u.HostVersion != "" && u.Good > 0 && !m.lost:
 		if !m.applyAnew() {
 			m.end(session.Failed(schemas.CauseBoot, "The host MCU was told to apply version id %s, did not restart and still runs id %s.", u.wanted, u.HostVersion))
 		}
