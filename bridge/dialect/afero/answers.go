@@ -77,8 +77,8 @@ func (m *machine) runs(id string) {
 			m.succeed()
 		}
 	case phaseBoot:
-		if !match && !u.Back && !u.Obeyed && session.Passed(u.applyAt, m.now.Add(-applyWait)) {
-			m.applyAgain()
+		if !u.Back && !u.Obeyed && session.Passed(u.applyAt, m.now.Add(-applyWait)) {
+			m.applyAgain() // it runs on; the same version as before proves nothing until the MCU has taken the image
 		}
 	}
 }
@@ -230,7 +230,7 @@ func (m *machine) late() {
 	case phaseVerify:
 		m.unstopped()
 	case phaseBoot:
-		if !u.StillOld(m.lost) || !m.applyAnew() {
+		if !u.RunsOn(m.lost) || !m.applyAnew() {
 			m.end(u.NoProof(m.lost))
 		}
 	}

@@ -138,6 +138,7 @@ func TestVerifyOnceMore(t *testing.T) {
 		b.up(oldID)
 		b.applied()
 		b.info(afpro.Info{State: afpro.InfoVerify, SHA256: [32]byte{1}}) // spoilt, or of something else
+		b.quiet(time.Second, "that is not the image's")
 		b.verify()
 		b.wants(saysApply)
 		b.idle()
@@ -210,7 +211,14 @@ func TestForcedSameVersion(t *testing.T) {
 				b.Errorf("the update ended: %+v", <-b.Done)
 			}
 		}},
-		{"no restart", func(b *bench) { b.reports(newID); b.reports(newID) }, func(b *bench) { b.answers(newID); b.goesOn("nothing was applied") }},
+		{"no restart", func(b *bench) { b.reports(newID); b.reports(newID) }, func(b *bench) {
+			b.answers(newID)
+			b.goesOn("nothing was applied")
+			b.wants(saysApply) // it may have heard something else
+			b.idle()
+			b.answers(newID)
+			b.ends(schemas.StateSucceeded, "")
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			virtual(t, 20, func(b *bench) {
@@ -229,6 +237,28 @@ func TestForcedSameVersion(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An MCU that runs on and never says IDLE may have heard something else, too.
+func TestForcedSameVersionThatIsNeverApplied(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.update.Force, b.update.BootTimeout = true, time.Minute
+		b.up(newID)
+		b.session.Start(b.update)
+		legs := 0
+		for ; b.untilOffered(b.runs(newID)); legs++ {
+			b.info(b.begin())
+			b.answers(newID)
+			b.chunkAt(0)
+			b.next(afpro.StopOffset)
+			b.verify()
+			b.wants(saysApply)
+		}
+		b.ends(schemas.StateFailed, schemas.CauseBoot)
+		if legs != session.MaxReboots+1 {
+			t.Errorf("offered %d times", legs)
+		}
+	})
 }
 
 // It is not begun anew for ever for want of that.

@@ -204,7 +204,8 @@ func TestAnswerToARepeatedChunk(t *testing.T) {
 		b.up(oldID)
 		b.accepts()
 		b.chunkAt(0)
-		b.quiet(readyAgain-100*time.Millisecond, "the MCU may be writing its flash")
+		b.quiet(900*time.Millisecond, "the MCU may be writing its flash")
+		b.ready(200 * time.Millisecond) // in case it missed the last one: it is to say something
 		b.chunkAt(0)
 		b.next(chunk)
 		b.chunkAt(chunk)

@@ -167,6 +167,40 @@ func TestRestartWhileTheImageIsFetched(t *testing.T) {
 	})
 }
 
+// An acceptance that comes before the offer is one of an earlier offer.
+func TestAcceptanceBeforeTheOffer(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.up(oldID)
+		b.session.Start(b.update)
+		b.ready(time.Second)
+		b.info(b.begin())
+		b.offered()
+		b.toldStates()
+		b.info(b.begin())
+		b.loads(0, 20)
+	})
+}
+
+// A refusal of before the leg began anew does not count for the next offer.
+func TestRefusalOfBefore(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.up(oldID)
+		b.session.Start(b.update)
+		b.offered()
+		b.idle()
+		b.offered()
+		b.info(b.begin())
+		b.loads(0, chunk)
+		b.idle() // gives up
+		b.startsUp()
+		b.offered()
+		b.idle()
+		b.goesOn("it was said once since the leg began anew")
+		b.answers(oldID)
+		b.offered()
+	})
+}
+
 // An MCU that restarts before it has answered has not heard the offer.
 func TestRestartDuringTheOffer(t *testing.T) {
 	virtual(t, 20, func(b *bench) {

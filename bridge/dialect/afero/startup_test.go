@@ -30,7 +30,11 @@ func TestStartUpOfProtocol2(t *testing.T) {
 func TestStartUpOfProtocol1(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
 		b.wants(saysProtocol)
-		b.quiet(protocolWait-50*time.Millisecond, "the MCU has yet to answer")
+		began := time.Now()
+		b.ready(time.Minute)
+		if took := time.Since(began); took < 1900*time.Millisecond || took > 2*time.Second {
+			t.Errorf("the start-up went on after %v", took)
+		}
 		b.linked()
 		b.asked()
 	})
@@ -66,7 +70,11 @@ func TestLateAndUnaskedProtocolVersion(t *testing.T) {
 func TestProtocolVersionBeforeTheQuestion(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
 		b.tells(afpro.MCUProtocol, 2, 0)
-		b.startsUp()
+		b.wants(saysProtocol)
+		b.quiet(time.Second, "the MCU has yet to answer")
+		b.tells(afpro.MCUProtocol, 2, 0)
+		b.wants(saysEcho)
+		b.linked()
 	})
 }
 

@@ -128,6 +128,18 @@ func TestVersionThatNothingContradicts(t *testing.T) {
 	}
 }
 
+// One question at a time is under way, whatever looks like its answer before it
+// was heard.
+func TestOneQuestionAtATime(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.startsUp()
+		b.ready(time.Second) // the question waits
+		b.answer(1, oldID)
+		b.asked()
+		b.quiet(askWait-100*time.Millisecond, "a question is under way")
+	})
+}
+
 // What was reported before a restart is not what runs now.
 func TestVersionFromBeforeARestart(t *testing.T) {
 	for _, c := range []struct {

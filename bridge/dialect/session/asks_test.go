@@ -105,6 +105,7 @@ func TestAsksPoll(t *testing.T) {
 // A poll that finds a question waiting leaves it.
 func TestAsksPollTakesNothingBack(t *testing.T) {
 	var a Asks
+	a.All(start)
 	a.Reported("known", "1")
 	a.Of("known").Want = true
 	a.Poll(start.Add(pollVersion), false)

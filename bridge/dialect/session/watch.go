@@ -177,10 +177,10 @@ func (l *Leg) Due(now time.Time) Due {
 	return DueNothing
 }
 
-// StillOld says whether an MCU that was told to boot, and is not lost, did not
-// restart and still runs another version.
-func (l *Leg) StillOld(lost bool) bool {
-	return !l.Back && l.HostVersion != "" && l.HostVersion != l.Wanted && l.Good > 0 && !lost
+// RunsOn says whether an MCU that was told to boot, and is not lost, did not
+// restart and runs what it ran before.
+func (l *Leg) RunsOn(lost bool) bool {
+	return !l.Back && l.HostVersion != "" && l.Good > 0 && !lost
 }
 
 // NoProof is the end of an update whose MCU was told to boot and did not report
@@ -189,7 +189,7 @@ func (l *Leg) NoProof(lost bool) dialect.Result {
 	switch {
 	case l.Back:
 		return Silent("about its version after it restarted")
-	case l.StillOld(lost):
+	case l.RunsOn(lost):
 		return Failed(schemas.CauseBoot, "The host MCU was told to boot version %q, did not restart and still runs %q.", l.Wanted, l.HostVersion)
 	}
 	return Silent("since it was told to boot")
