@@ -30,23 +30,6 @@ func ceiling(size, attributeSize, baud int) time.Duration {
 	return time.Duration(n) * bitsPerByte * time.Second / time.Duration(baud)
 }
 
-// loadTime is how long the chunks of an update took.
-type loadTime struct {
-	*dialecttest.Recorder
-	began, ended time.Time
-	size         uint64
-}
-
-func (l *loadTime) State(s schemas.State, n uint64) error {
-	switch {
-	case s == schemas.StateInstalling && n == 0:
-		l.began = time.Now()
-	case s == schemas.StateInstalling && n == l.size:
-		l.ended = time.Now()
-	}
-	return l.Recorder.State(s, n)
-}
-
 // Goodput in virtual time: exact, and relative to the ceiling of the same bytes
 // on the same line.
 func TestGoodput(t *testing.T) {
@@ -69,10 +52,9 @@ func TestGoodput(t *testing.T) {
 				SlotSize: 1 << 20, EraseTime: sim.None, WriteTime: c.write, VerifyTime: sim.None,
 			}}
 			onRig(t, sim.LineConfig{Baud: c.baud}, mcu, 100_000, func(r *dialecttest.Rig) {
-				l := &loadTime{Recorder: r.Recorder, size: r.Update.Size}
-				r.Update.Reporter = l
+				l := r.TimeLoad()
 				r.Ends(schemas.StateSucceeded, "")
-				took := l.ended.Sub(l.began)
+				took := l.Took()
 				ratio := ceiling(len(r.Image), c.attribute, c.baud).Seconds() / took.Seconds()
 				t.Logf("%.1f B/s, %.4f of the ceiling, %d messages sent again", float64(len(r.Image))/took.Seconds(), ratio, r.Count(dialect.FramesRetried))
 				if ratio < c.want || math.IsNaN(ratio) {

@@ -33,23 +33,6 @@ func ceiling(image []byte, baud int, ack bool) time.Duration {
 	return time.Duration(n) * bitsPerByte * time.Second / time.Duration(baud)
 }
 
-// loadTime is how long the LOADs of an update took.
-type loadTime struct {
-	*dialecttest.Recorder
-	began, ended time.Time
-	size         uint64
-}
-
-func (l *loadTime) State(s schemas.State, n uint64) error {
-	switch {
-	case s == schemas.StateInstalling && n == 0:
-		l.began = time.Now()
-	case s == schemas.StateInstalling && n == l.size:
-		l.ended = time.Now()
-	}
-	return l.Recorder.State(s, n)
-}
-
 // Goodput in virtual time: exact, and relative to the ceiling of the same
 // bytes on the same line.
 func TestGoodput(t *testing.T) {
@@ -77,14 +60,13 @@ func TestGoodput(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.mcu.SlotSize = 1 << 20
 			onRig(t, c.line, c.mcu, 200_000, func(r *dialecttest.Rig) {
-				l := &loadTime{Recorder: r.Recorder, size: r.Update.Size}
-				r.Update.Reporter = l
+				l := r.TimeLoad()
 				r.Ends(schemas.StateSucceeded, "")
 				baud := c.line.Baud
 				if baud == 0 {
 					baud = sim.DefaultBaud
 				}
-				took := l.ended.Sub(l.began)
+				took := l.Took()
 				ratio := ceiling(r.Image, baud, true).Seconds() / took.Seconds()
 				bare := ceiling(r.Image, baud, false).Seconds() / took.Seconds()
 				t.Logf("%.0f B/s, %.4f of the ceiling (%.4f of one without acks), %d frames sent again",
