@@ -26,12 +26,31 @@ func (m *machine) info(i afpro.Info) {
 			m.applyAgain()
 		}
 	case afpro.InfoFail:
-		switch u.phase {
-		case phaseAccepted, phaseLoad, phaseVerify:
-			m.end(session.Failed(schemas.CauseFlash, "The host MCU reported FAIL at byte %d of %d.", u.high, u.size))
-		case phaseBoot:
-			m.end(session.Failed(schemas.CauseBoot, "The host MCU reported FAIL instead of applying the image."))
+		m.failed()
+	}
+}
+
+// failed takes FAIL, which in the description only the ASR says. It differs from
+// IDLE and APPLY in one bit or two, and so it counts when it is said twice.
+func (m *machine) failed() {
+	u := m.u
+	m.noise()
+	u.fails++
+	last := u.fails >= fails
+	switch {
+	case u.phase == phaseOffer && u.offered, u.phase == phaseLoad, u.phase == phaseVerify:
+		if last {
+			m.end(session.Failed(schemas.CauseFlash, "The host MCU reported FAIL at byte %d of %d, and that was not the first time.", u.high, u.size))
+			return
 		}
+		m.again("the host MCU reported FAIL at byte " + strconv.FormatUint(u.high, 10))
+	case u.phase == phaseAccepted:
+		u.GoAt = time.Time{} // it is asked again when the image is there
+	case u.phase == phaseBoot && last:
+		m.end(session.Failed(schemas.CauseBoot, "The host MCU reported FAIL when it was told to apply the image, and again when it was told so again."))
+	case u.phase == phaseBoot:
+		m.applyAgain()
+		u.ProbeAt = m.now.Add(bootProbe)
 	}
 }
 
@@ -41,6 +60,8 @@ func (m *machine) idle() {
 	switch {
 	case u.phase == phaseOffer && u.offered:
 		m.refusedOffer()
+	case u.phase == phaseAccepted:
+		u.GoAt = time.Time{} // it does not want it any more, or not now: it is asked again when the image is there
 	case u.phase == phaseLoad || u.phase == phaseVerify:
 		m.again("the host MCU gave up at byte " + strconv.FormatUint(u.high, 10))
 	case u.phase == phaseBoot && !u.applyAt.IsZero() && !u.Obeyed:

@@ -242,6 +242,8 @@ func (b *bench) verify() {
 
 func (b *bench) idle() { b.Helper(); b.info(afpro.Info{State: afpro.InfoIdle}) }
 
+func (b *bench) fail() { b.Helper(); b.info(afpro.Info{State: afpro.InfoFail}) }
+
 // reboots is an MCU that has restarted and has the ASR reboot too.
 func (b *bench) reboots() {
 	b.Helper()

@@ -37,6 +37,7 @@ func TestBoot(t *testing.T) {
 		{"IDLE, no restart", func(b *bench) { b.idle(); b.reports(newID); b.reports(newID) }},
 		{"no restart", func(b *bench) { b.reports(newID); b.reports(newID) }},
 		{"restart, the old version for a moment", func(b *bench) { b.idle(); b.comesBack(oldID); b.reports(newID); b.reports(newID) }},
+		{"FAIL, once", func(b *bench) { b.fail(); b.wants(saysApply); b.comesBack(newID) }},
 		{"the old version before the restart", func(b *bench) { b.idle(); b.answers(oldID); b.comesBack(newID) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -61,7 +62,7 @@ func TestNoBoot(t *testing.T) {
 		after, late time.Duration // it ends between these
 	}{
 		{"runs the old version", func(b *bench) { b.idle(); b.comesBack(oldID) }, schemas.StateFailed, schemas.CauseBoot, session.Grace, session.Grace + time.Second},
-		{"says FAIL", func(b *bench) { b.info(afpro.Info{State: afpro.InfoFail}) }, schemas.StateFailed, schemas.CauseBoot, 0, time.Second},
+		{"says FAIL", func(b *bench) { b.fail(); b.wants(saysApply); b.fail() }, schemas.StateFailed, schemas.CauseBoot, 0, time.Second},
 		{"is gone", func(b *bench) { b.idle() }, schemas.StateTimedOut, schemas.CauseTimeout, DefaultBootTimeout - time.Second, DefaultBootTimeout + time.Second},
 		{"is gone after a restart", func(b *bench) { b.idle(); b.reboots() }, schemas.StateTimedOut, schemas.CauseTimeout, DefaultVersionTimeout - time.Second, DefaultVersionTimeout + time.Second},
 		{"one report of another version", func(b *bench) { b.idle(); b.reboots(); b.startsUp(); b.reports(9) }, schemas.StateFailed, schemas.CauseBoot, 0, time.Minute},

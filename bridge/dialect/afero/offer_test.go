@@ -167,6 +167,21 @@ func TestRestartWhileTheImageIsFetched(t *testing.T) {
 	})
 }
 
+// An MCU that takes its word back while the image is fetched is asked again.
+func TestIdleWhileTheImageIsFetched(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		ready := make(chan struct{})
+		b.update.Ready = ready
+		b.up(oldID)
+		b.accepts()
+		b.idle()
+		close(ready)
+		b.offered()
+		b.info(b.begin())
+		b.loads(0, 20)
+	})
+}
+
 // An acceptance that comes before the offer is one of an earlier offer.
 func TestAcceptanceBeforeTheOffer(t *testing.T) {
 	virtual(t, 20, func(b *bench) {

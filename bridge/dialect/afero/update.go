@@ -18,6 +18,9 @@ const (
 	// refusals is how often in a row an MCU has to refuse: BEGIN and IDLE differ
 	// in one bit.
 	refusals = 2
+	// fails is how often an MCU has to report FAIL in an update, for the same
+	// reason.
+	fails = 2
 	// alreadyWait is how long to wait for the version of an MCU that reported
 	// the image's before the update.
 	alreadyWait = 10 * time.Second
@@ -63,6 +66,7 @@ type update struct {
 	offered   bool // the MCU has an offer of this leg
 	nextOffer time.Time
 	idles     int // refusals in a row
+	fails     int // FAIL, in all legs
 
 	oversized  int
 	mismatches int
