@@ -63,6 +63,7 @@ func smallUpdate(b *bench, restarts bool) {
 // value and value.
 var (
 	bytesOfStartUp = []string{
+		"32 | 30 0000 0000 30 32 | 32",                                                // zero sync
 		"32 | 30 0000 0c00 3c 32 | 32 0a00 0d 00 b804 00 07 0200 0200 32",             // ASR protocol version 2
 		"30 0c00 0000 3c 32 | 32 | 32",                                                // the MCU's is 2
 		"32 | 30 0000 0c00 3c 32 | 32 0a00 0d 00 b904 00 03 0200 0200 32",             // its echo
@@ -91,10 +92,11 @@ var (
 	}
 	bytesOfRestart = slices.Concat(
 		[]string{
-			"30 0c00 0000 3c 32 | 32 | 32",                                        // SET of the system command: reboot
+			"30 0c00 0000 3c 32 | 32 | 32", // SET of the system command: reboot
+			bytesOfStartUp[0],              // zero sync
 			"32 | 30 0000 0e00 3e 32 | 32 0c00 0d 04 f4fd 00 03 0400 01000000 32", // its answer
 		},
-		bytesOfStartUp,
+		bytesOfStartUp[1:],
 		[]string{
 			"32 | 30 1200 0600 48 32 | 30 1200 0000 42 32 | 32 | 32", // version 7, after a collision with
 			"32 | 30 0000 0600 36 32 | 32 0400 0c 03 3508 32",        // GET of the version

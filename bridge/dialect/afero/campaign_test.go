@@ -96,6 +96,9 @@ func newScenario(seed uint64) scenario {
 	}
 	if sometimes(3) {
 		s.mcu.Traffic = time.Duration(200+r.IntN(2000)) * time.Millisecond
+		if s.line.Baud == 9600 {
+			s.mcu.Traffic *= time.Duration(s.mcu.AttributeSize / 253) // or it would fill the line by itself
+		}
 	}
 	switch r.IntN(5) {
 	case 0:

@@ -280,6 +280,7 @@ func (m *machine) silent() {
 	m.lost = true
 	m.disbelieve()
 	m.asks.None()
+	m.t.begin()
 	m.start.begin() // the next attempt is the start-up's first message
 	if m.u != nil {
 		m.undelivered(k)
@@ -290,6 +291,7 @@ func (m *machine) silent() {
 // have restarted, since it then lets no traffic through.
 func (m *machine) greet() {
 	m.lost, m.greetedAt = false, m.now
+	m.t.begin()
 	m.start.begin()
 	m.asking, m.askDue = "", time.Time{}
 	m.asks.All(m.now)

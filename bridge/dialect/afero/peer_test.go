@@ -148,6 +148,15 @@ func (p *peer) open(n int) afpro.Sync {
 	return counts
 }
 
+// zero is the zero sync that comes first.
+func (p *peer) zero() {
+	p.Helper()
+	p.ready(time.Second)
+	if c := p.open(0); c.MCU != 0 || c.ASR != 0 {
+		p.Fatalf("counts %+v in the first transaction", c)
+	}
+}
+
 // send sends a message in a transaction of its own.
 func (p *peer) send(b []byte) {
 	p.Helper()

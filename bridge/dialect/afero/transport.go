@@ -17,6 +17,9 @@ const (
 	// patience is how long the MCU may do nothing in a transaction before it is
 	// given up: the 10 s after which an MCU resets a silent ASR.
 	patience = 10 * time.Second
+	// starving is how long our message may wait for an MCU that speaks all the
+	// time, and wins each time.
+	starving = time.Minute
 	// gapMargin is, beside the time of gapBytes on the line, how long a message
 	// may pause before its rest is taken for lost.
 	gapMargin = 100 * time.Millisecond
@@ -62,6 +65,7 @@ type transport struct {
 	limit int // bytes of the longest message taken
 
 	step    step
+	zero    bool // the next transaction in which the MCU has nothing to say is a zero sync
 	yields  bool // after a collision: the next Request is answered without our message
 	counts  afpro.Sync
 	since   time.Time // the step began
@@ -103,6 +107,10 @@ func (t *transport) send(msg []byte, now time.Time) {
 		t.ask(now)
 	}
 }
+
+// begin has the next transaction be a zero sync, as the first one after a reset
+// has to be: our messages come behind it.
+func (t *transport) begin() { t.zero = true }
 
 // drop takes back the message that waits. It says whether it could: a message
 // whose length the MCU has been told has to come.
@@ -255,7 +263,7 @@ func (t *transport) requested(s afpro.Sync, now time.Time) {
 	}
 	t.extra = 0
 	answer := afpro.Sync{Type: afpro.SyncCounts, MCU: s.MCU}
-	if len(t.msg) > 0 && !(t.yields && s.MCU > 0) {
+	if len(t.msg) > 0 && !(t.zero && s.MCU == 0) && !(t.yields && s.MCU > 0) {
 		answer.ASR = uint16(len(t.msg))
 	}
 	t.counts = answer
@@ -315,6 +323,7 @@ func (t *transport) acked(s afpro.Sync, now time.Time) happening {
 		t.ready(now)
 		t.enter(stepSending, now)
 	default:
+		t.zero = false
 		t.ready(now)
 		t.rest(now)
 		return zeroSync
@@ -328,7 +337,13 @@ func (t *transport) tick(now time.Time) (h happening, lost bool) {
 	if !session.Passed(t.wake(), now) {
 		return nothing, false
 	}
+	if session.Passed(t.starvesAt(), now) && t.drop() {
+		t.count(dialect.FramesLost, 1)
+		return nothing, true
+	}
 	switch {
+	case !session.Passed(t.stepEnds(), now):
+		return nothing, false
 	case t.hearing():
 		t.scan.Hunt()
 		t.count(dialect.FramesBad, 1)
@@ -346,6 +361,15 @@ func (t *transport) tick(now time.Time) (h happening, lost bool) {
 		t.again(now)
 	}
 	return nothing, false
+}
+
+// starvesAt is when our message has waited for too long, the zero time if there
+// is none, or if it is on its way at last.
+func (t *transport) starvesAt() time.Time {
+	if len(t.msg) == 0 || t.step == stepSending || t.step == stepAnswered && t.counts.ASR > 0 {
+		return time.Time{}
+	}
+	return t.began.Add(starving)
 }
 
 // again repeats the ready byte. Where the line takes nothing, one that waits is
@@ -378,6 +402,15 @@ func (t *transport) giveUp(now time.Time) (lost bool) {
 // wake is when tick has something to do, the zero time for not before
 // something arrives.
 func (t *transport) wake() time.Time {
+	at, starves := t.stepEnds(), t.starvesAt()
+	if at.IsZero() {
+		return starves
+	}
+	return session.Earliest(at, starves)
+}
+
+// stepEnds is when the MCU has had its time for the step.
+func (t *transport) stepEnds() time.Time {
 	switch {
 	case t.hearing():
 		return t.heard.Add(gapMargin + t.turn.LineTime(gapBytes))

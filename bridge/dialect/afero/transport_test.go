@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/schemas"
 	"davit/schemas/afpro"
 )
 
@@ -89,6 +90,25 @@ func TestReadyIsRepeated(t *testing.T) {
 	}
 }
 
+// An MCU that speaks all the time wins every transaction; what the bridge has to
+// say is given up after a minute, and an update ends with a cause.
+func TestMCUThatSpeaksAllTheTime(t *testing.T) {
+	virtual(t, 20, func(b *bench) {
+		b.up(oldID)
+		b.update.AnswerTimeout = 5 * time.Minute
+		b.session.Start(b.update)
+		began := time.Now()
+		for len(b.Done) == 0 && time.Since(began) < time.Hour {
+			b.send(message)
+			synctest.Wait()
+		}
+		if n := b.gone(); n < 4 || n > 6 {
+			t.Errorf("%d messages given up in five minutes", n)
+		}
+		b.ends(schemas.StateTimedOut, schemas.CauseTimeout)
+	})
+}
+
 // An MCU that is silent for a minute is led through the start-up when it is
 // heard again, however often that was tried meanwhile.
 func TestSilenceOfAMinute(t *testing.T) {
@@ -135,6 +155,7 @@ func TestRequestBeginsAnew(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			virtual(t, 20, func(b *bench) {
+				b.zero()
 				c.upTo(b)
 				if counts := b.open(0); counts.ASR != 12 || counts.MCU != 0 {
 					t.Fatalf("counts %+v, want 0 and 12", counts)
@@ -215,6 +236,7 @@ func TestDoubledSyncs(t *testing.T) {
 				if c.bytes > 0 {
 					b.up(oldID)
 				} else {
+					b.zero()
 					b.ready(time.Second)
 				}
 				bad := b.bad()
@@ -278,6 +300,7 @@ func TestBadSyncs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			virtual(t, 20, func(b *bench) {
+				b.zero()
 				b.ready(time.Second)
 				if c.answered {
 					b.sync(0)
