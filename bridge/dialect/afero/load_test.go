@@ -388,7 +388,14 @@ func TestMCUThatReportsFAIL(t *testing.T) {
 		name string
 		upTo func(b *bench)
 	}{
-		{"offered", func(b *bench) { b.session.Start(b.update); b.offered(); b.fail(); b.startsUp(); b.offered(); b.answers(oldID) }},
+		{"offered", func(b *bench) {
+			b.session.Start(b.update)
+			b.offered()
+			b.fail()
+			b.startsUp()
+			b.offered()
+			b.answers(oldID)
+		}},
 		{"accepted", func(b *bench) {
 			ready := make(chan struct{})
 			b.update.Ready = ready
