@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
+	"davit/bridge/portname"
 	"davit/bridge/spool"
 	"davit/internal/durable"
 	"davit/internal/logonce"
@@ -148,33 +149,40 @@ func complete(cfg Config) (Config, error) {
 	if err := (&schemas.Hello{V: schemas.Version, Module: cfg.Module}).Validate(); err != nil {
 		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent
 	}
-	ports, err := checkPorts(cfg)
-	cfg.Ports = ports
-	return cfg, err
+	cfg.Ports = slices.Clone(cfg.Ports)
+	return cfg, checkPorts(cfg)
 }
 
-// checkPorts refuses doubles and unknown dialects.
-func checkPorts(cfg Config) ([]PortConfig, error) {
-	devices, paths := map[string]bool{}, map[string]string{}
-	ports := make([]PortConfig, 0, len(cfg.Ports))
+// checkPorts refuses doubles, names that nothing can have and unknown dialects.
+// Different names of one port cannot be told here, as adapters come and go: the
+// second to be opened is told that it is in use.
+func checkPorts(cfg Config) error {
+	devices, ports := map[string]bool{}, map[string]string{}
 	for _, p := range cfg.Ports {
 		if err := schemas.ValidateID(p.Device); err != nil {
-			return nil, fmt.Errorf("port %s: device id: %w", p.Path, err)
+			return fmt.Errorf("port %s: device id: %w", p.Path, err)
 		}
 		if devices[p.Device] {
-			return nil, fmt.Errorf("device %s has two ports", p.Device)
+			return fmt.Errorf("device %s has two ports", p.Device)
 		}
-		if other, taken := paths[p.Path]; taken {
-			return nil, fmt.Errorf("port %s is given to both %s and %s", p.Path, other, p.Device)
+		name, err := portname.Parse(p.Path)
+		if err != nil {
+			return fmt.Errorf("device %s: port %q: %w", p.Device, p.Path, err)
 		}
-		devices[p.Device], paths[p.Path] = true, p.Device
+		key := name.String()
+		if name.IsPath() {
+			key = filepath.Clean(key)
+		}
+		if other, taken := ports[key]; taken {
+			return fmt.Errorf("port %s is given to both %s and %s", p.Path, other, p.Device)
+		}
+		devices[p.Device], ports[key] = true, p.Device
 		if p.Dialect != "" && cfg.Dialects[p.Dialect] == nil {
 			known := slices.Sorted(maps.Keys(cfg.Dialects))
-			return nil, fmt.Errorf("device %s: dialect %q is not known; there are %s", p.Device, p.Dialect, strings.Join(known, ", "))
+			return fmt.Errorf("device %s: dialect %q is not known; there are %s", p.Device, p.Dialect, strings.Join(known, ", "))
 		}
-		ports = append(ports, p)
 	}
-	return ports, nil
+	return nil
 }
 
 // open takes the folder and everything in it.

@@ -60,11 +60,20 @@ func (l *line) session(ctx context.Context, how speech) error {
 	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()
-	d.log.Info("serial port is open", "path", how.port.Path, "baud", how.port.Baud, "dialect", how.kind.Name())
+	d.log.Info("serial port is open", "path", how.port.Path, "tty", terminal(port, how.port.Path), "baud", how.port.Baud, "dialect", how.kind.Name())
 	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
 	d.do(d.lineDown)
 	return err
+}
+
+// terminal is the path that a port was opened by, which its name did not say
+// if it is not a path.
+func terminal(port any, name string) string {
+	if p, ok := port.(interface{ Path() string }); ok {
+		return p.Path()
+	}
+	return name
 }
 
 // lineEvents takes what happens on a line to its device.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"davit/bridge/dialect"
+	"davit/bridge/portname"
 	"davit/bridge/serialport"
 	"davit/schemas"
 )
@@ -17,7 +18,9 @@ import (
 type PortConfig struct {
 	// Device is the id of the device at the port.
 	Device string
-	// Path of the port, for example /dev/ttyUSB0.
+	// Path names the port: a path, for example /dev/ttyUSB0, or a usb: or
+	// by-path: name as package portname has them, which is looked up anew each
+	// time that the port is opened.
 	Path string
 	// Dialect names the protocol of the host MCU; empty means that of the device
 	// type, as the service says it.
@@ -36,13 +39,14 @@ type PortConfig struct {
 }
 
 // portForm is shown with every error about a port specification.
-const portForm = "DEVICE_ID=PATH[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253]"
+const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
 
 // ParsePort reads a port specification of the form
 //
-//	DEVICE_ID=PATH[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253]
+//	DEVICE_ID=PORT[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253]
 //
-// An error says which part is wrong and shows the form.
+// where PORT is a path or a name (portname.Parse) and ends at the first comma. An
+// error says which part is wrong and shows the form.
 func ParsePort(spec string) (PortConfig, error) {
 	p, err := parsePort(spec)
 	if err != nil {
@@ -54,14 +58,14 @@ func ParsePort(spec string) (PortConfig, error) {
 func parsePort(spec string) (PortConfig, error) {
 	device, rest, ok := strings.Cut(spec, "=")
 	if !ok {
-		return PortConfig{}, errors.New("no = between device id and path")
+		return PortConfig{}, errors.New("no = between device id and port")
 	}
 	if err := schemas.ValidateID(device); err != nil {
 		return PortConfig{}, fmt.Errorf("device id: %w", err)
 	}
 	path, options, more := strings.Cut(rest, ",")
-	if path == "" {
-		return PortConfig{}, errors.New("the path is empty")
+	if _, err := portname.Parse(path); err != nil {
+		return PortConfig{}, err
 	}
 	p := PortConfig{Device: device, Path: path}
 	seen := map[string]bool{}
@@ -136,14 +140,34 @@ func (p PortConfig) complete(line dialect.LineSettings) PortConfig {
 	return p
 }
 
-// OpenSerial opens a real serial port or pseudo-terminal. It is what a Config
-// without OpenPort uses; every setting of p has to be there.
+// OpenSerial opens a real serial port or pseudo-terminal, after it has looked
+// up which one p.Path means now. It is what a Config without OpenPort uses;
+// every setting of p has to be there.
 func OpenSerial(p PortConfig) (io.ReadWriteCloser, error) {
-	port, err := serialport.Open(p.Path, serialport.Settings{
+	path, err := resolve(p, portname.Machine())
+	if err != nil {
+		return nil, err
+	}
+	port, err := serialport.Open(path, serialport.Settings{
 		Baud: p.Baud, Parity: serialport.Parity(p.Parity), RTSCTS: p.RTSCTS != nil && *p.RTSCTS,
 	})
-	if err != nil {
-		return nil, err // not port: a nil *Port is not a nil interface
+	if err == nil {
+		return port, nil
 	}
-	return port, nil
+	if errors.Is(err, serialport.ErrInUse) {
+		err = fmt.Errorf("%w; if that is this bridge, two of its ports are the same adapter", err)
+	}
+	if path != p.Path {
+		err = fmt.Errorf("%s: %w", p.Path, err)
+	}
+	return nil, err // not port: a nil *Port is not a nil interface
+}
+
+// resolve says which path the name of a port means now.
+func resolve(p PortConfig, ports portname.System) (string, error) {
+	name, err := portname.Parse(p.Path)
+	if err != nil {
+		return "", fmt.Errorf("port %q: %w", p.Path, err)
+	}
+	return ports.Resolve(name)
 }

@@ -2,12 +2,16 @@ package bridge
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/ayla"
+	"davit/bridge/portname"
 	"davit/bridge/serialport"
+	"davit/internal/sim"
 )
 
 func TestParsePort(t *testing.T) {
@@ -18,6 +22,9 @@ func TestParsePort(t *testing.T) {
 	}{
 		{"pump-7=/dev/ttyUSB0", PortConfig{Device: "pump-7", Path: "/dev/ttyUSB0"}},
 		{"p=/dev/serial/by-id/usb-FTDI=x", PortConfig{Device: "p", Path: "/dev/serial/by-id/usb-FTDI=x"}},
+		{"p=usb:0403:6001:A=5:02/85,baud=9600", PortConfig{Device: "p", Path: "usb:0403:6001:A=5:02/85", Baud: 9600}},
+		{"p=usb:0403:6011:FT4A:if02", PortConfig{Device: "p", Path: "usb:0403:6011:FT4A:if02"}},
+		{"p=by-path:1-1.4:1.0,baud=300", PortConfig{Device: "p", Path: "by-path:1-1.4:1.0", Baud: 300}},
 		{"p=/dev/ttyS1,baud=9600,parity=none,rtscts=off", PortConfig{Device: "p", Path: "/dev/ttyS1", Baud: 9600, Parity: dialect.ParityNone, RTSCTS: &off}},
 		{"p=x,dialect=afero,attribute-size=510", PortConfig{Device: "p", Path: "x", Dialect: "afero", AttributeSize: 510}},
 		{"p=x,rtscts=on,dialect=ayla,version-property=version,parity=even", PortConfig{Device: "p", Path: "x", Parity: dialect.ParityEven, RTSCTS: &on, Dialect: "ayla", VersionProperty: "version"}},
@@ -36,6 +43,10 @@ func TestParsePort(t *testing.T) {
 		"a/b=/dev/ttyUSB0":          "device id",
 		"p=":                        "path is empty",
 		"p=,baud=9600":              "path is empty",
+		"p=usb:0403":                "no product id",
+		"p=usb:ftdi:6001:A":         `USB id "ftdi"`,
+		"p=usb:0403:6001:,baud=300": "serial number is empty",
+		"p=by-path:/dev/x":          "not the name of a link",
 		"p=x,":                      "no value",
 		"p=x,baud":                  "no value",
 		"p=x,baud=":                 "no value",
@@ -49,9 +60,33 @@ func TestParsePort(t *testing.T) {
 		"p=x,version-property=a\nb": "control character",
 	} {
 		_, err := ParsePort(spec)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the form is DEVICE_ID=PATH") {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the form is DEVICE_ID=PORT") {
 			t.Errorf("%q: error %v, want one with %q and the form", spec, err, want)
 		}
+	}
+}
+
+func TestPortsOfTwoDevicesDiffer(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"/dev/ttyUSB0", "/dev/ttyUSB0", true},
+		{"/dev/ttyUSB0", "/dev//ttyUSB0", true},
+		{"usb:0403:6001:A", "usb:403:6001:A", true},
+		{"usb:1A86:7523", "usb:1a86:7523", true},
+		{"usb:0403:6001:A", "usb:0403:6001:a", false},
+		{"usb:0403:6001:A:if00", "usb:0403:6001:A:if01", false},
+		{"by-path:1-1:1.0", "by-path:1-1:1%2E0", true},
+		{"by-path:x", "/dev/serial/by-path/x", false}, // told when the second is opened
+	} {
+		err := checkPorts(Config{Ports: []PortConfig{{Device: "a", Path: c.a}, {Device: "b", Path: c.b}}})
+		if (err != nil) != c.same || err != nil && !strings.Contains(err.Error(), "is given to both a and b") {
+			t.Errorf("%s and %s: %v", c.a, c.b, err)
+		}
+	}
+	if err := checkPorts(Config{Ports: []PortConfig{{Device: "a", Path: "usb:x"}}}); err == nil || !strings.Contains(err.Error(), "device a") {
+		t.Errorf("a name that is none: %v", err)
 	}
 }
 
@@ -67,5 +102,40 @@ func TestOpenSerialThatIsNotThere(t *testing.T) {
 	port, err := OpenSerial(p)
 	if port != nil || !errors.Is(err, serialport.ErrMissing) {
 		t.Errorf("port %v, error %v", port, err)
+	}
+}
+
+func TestOpenSerialOfAnAdapterThatIsNotThere(t *testing.T) {
+	if ports, err := portname.Machine().List(); err != nil {
+		t.Skipf("this machine's ports cannot be listed: %v, %v", ports, err)
+	}
+	p := PortConfig{Device: "p", Path: "usb:ffff:ffff:none"}.complete(ayla.Dialect{}.Line())
+	port, err := OpenSerial(p)
+	if port != nil || !errors.Is(err, serialport.ErrMissing) || !strings.Contains(err.Error(), p.Path) {
+		t.Errorf("port %v, error %v", port, err)
+	}
+}
+
+// Two names of one terminal cannot be told at the start: the second to be
+// opened says what to look for.
+func TestOpenSerialThatIsTaken(t *testing.T) {
+	pty, err := sim.OpenPTY(sim.LineConfig{})
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	defer pty.Close()
+	p := PortConfig{Device: "p", Path: pty.Path()}.complete(ayla.Dialect{}.Line())
+	first, err := OpenSerial(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(p.Path, link); err != nil {
+		t.Fatal(err)
+	}
+	p.Path = link
+	if _, err := OpenSerial(p); !errors.Is(err, serialport.ErrInUse) || !strings.Contains(err.Error(), "two of its ports are the same adapter") {
+		t.Errorf("the second: %v", err)
 	}
 }

@@ -47,6 +47,9 @@ func setUp(fd int, path string, s Settings) (*Port, error) {
 		return nil, fmt.Errorf("take %s for this process alone: %w", path, err)
 	}
 	pty, err := isPTY(fd)
+	if err == nil && !pty {
+		lowLatency(device{fd}) // before configure, which has the last word on the settings
+	}
 	if err == nil {
 		err = configure(device{fd}, s, pty)
 	}

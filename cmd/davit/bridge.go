@@ -24,7 +24,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	var opts app.BridgeOptions
 	var level string
 	var ports []string
-	cmd := p.command("bridge --broker URL --username U --password-file FILE --port DEVICE=PATH --data DIR",
+	cmd := p.command("bridge --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
 			log, err := app.NewLogger(p.err, level)
@@ -48,6 +48,10 @@ func (p *program) bridgeCommand() *cobra.Command {
 serial port. Downloads and the state of each update are kept in the data folder, so
 that a restart goes on where it was.
 
+A port is named by its path, as usb:VID:PID:SERIAL or as by-path:NAME; davit bridge ports
+lists those of this machine. By the last two, an adapter that was unplugged is found again
+whatever path it is back under.
+
 What a port leaves out is as the dialect has it: 115200 bit/s, odd parity and RTS/CTS for
 ayla, 9600 bit/s, no parity and no flow control for afero. The dialect is that of the
 device's type unless the port names it, and the port is opened once it is known. The
@@ -60,12 +64,12 @@ that is missing or unplugged is tried again; it does not hold up the others.`
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required)")
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PATH[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES]; repeatable (required)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES]; repeatable (required)")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(),
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }

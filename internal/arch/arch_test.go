@@ -33,9 +33,12 @@ var allowed = map[string][]string{
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
-	"bridge/spool":               {"schemas", "internal/durable", "internal/logonce"},
-	"orchestrator":               {"schemas", "internal/durable", "internal/logonce"},
-	"orchestrator/firmware":      {},
+	// Which port a name means is told with the errors of opening one.
+	"bridge/portname":          {"bridge/serialport"},
+	"bridge/portname/porttest": {},
+	"bridge/spool":             {"schemas", "internal/durable", "internal/logonce"},
+	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
+	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
 	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
