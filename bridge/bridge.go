@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
+	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
 	"davit/internal/logonce"
@@ -78,6 +79,9 @@ type Config struct {
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// leaves it to the dialect.
 	OfferInterval time.Duration
+	// RecordDir is a folder for recordings of what passes on the ports; empty for
+	// none. Recording never holds up an update.
+	RecordDir string
 
 	Logger  *slog.Logger // nil discards
 	Metrics *Metrics     // nil counts nothing
@@ -91,6 +95,7 @@ type Bridge struct {
 	transport Transport
 	lock      *durable.DirLock
 	spool     *spool.Spool
+	recorded  *recording.Folder // nil for none
 	records   records
 	downloads *downloads
 	devices   map[string]*line
@@ -193,6 +198,11 @@ func (b *Bridge) open() error {
 	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
 		return err
 	}
+	if b.cfg.RecordDir != "" {
+		if b.recorded, err = recording.Open(b.cfg.RecordDir, b.log); err != nil {
+			return err
+		}
+	}
 	b.records = records{dir}
 	b.downloads = &downloads{
 		publish: b.fetch, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
@@ -264,6 +274,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	b.farewell(network)
 	stopNetwork()
 	err = link.Wait()
+	b.recorded.Wait()
 	b.metrics.broker(false)
 	return err
 }

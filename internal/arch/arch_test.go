@@ -33,6 +33,8 @@ var allowed = map[string][]string{
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
+	"bridge/recording":           {"schemas"},
+	"bridge/sniff":               {"schemas", "bridge/recording"},
 	"bridge/spool":               {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator":               {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware":      {},
