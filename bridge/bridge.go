@@ -31,6 +31,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/portname"
+	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
 	"davit/internal/logonce"
@@ -79,6 +80,9 @@ type Config struct {
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// leaves it to the dialect.
 	OfferInterval time.Duration
+	// RecordDir is a folder for recordings of what passes on the ports; empty for
+	// none. Recording never holds up an update.
+	RecordDir string
 
 	Logger  *slog.Logger // nil discards
 	Metrics *Metrics     // nil counts nothing
@@ -92,6 +96,7 @@ type Bridge struct {
 	transport Transport
 	lock      *durable.DirLock
 	spool     *spool.Spool
+	recorded  *recording.Folder // nil for none
 	records   records
 	downloads *downloads
 	devices   map[string]*line
@@ -201,6 +206,11 @@ func (b *Bridge) open() error {
 	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
 		return err
 	}
+	if b.cfg.RecordDir != "" {
+		if b.recorded, err = recording.Open(b.cfg.RecordDir, b.log); err != nil {
+			return err
+		}
+	}
 	b.records = records{dir}
 	b.downloads = &downloads{
 		publish: b.fetch, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
@@ -272,6 +282,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	b.farewell(network)
 	stopNetwork()
 	err = link.Wait()
+	b.recorded.Wait()
 	b.metrics.broker(false)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/recording"
 	"davit/schemas"
 )
 
@@ -55,7 +56,7 @@ func (l *line) session(ctx context.Context, how speech) error {
 	if err != nil {
 		return err
 	}
-	s := how.kind.NewSession(port, dialect.Config{
+	s := how.kind.NewSession(recording.Tap(port, d.record(how)), dialect.Config{
 		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize,
 	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
 	ctx, cancel := until(ctx, how.over)
@@ -74,6 +75,14 @@ func terminal(port any, name string) string {
 		return p.Path()
 	}
 	return name
+}
+
+// record begins a recording of the port that was opened just now, if there are
+// to be any.
+func (d *device) record(how speech) *recording.Recorder {
+	return d.b.recorded.Start(recording.Header{
+		Dialect: how.kind.Name(), Device: d.id, Baud: how.port.Baud, Parity: string(how.port.Parity), RTSCTS: *how.port.RTSCTS,
+	})
 }
 
 // lineEvents takes what happens on a line to its device.

@@ -58,7 +58,11 @@ device's type unless the port names it, and the port is opened once it is known.
 attribute size, of afero only, is the device type's, too.
 
 When the bridge serves its ports, one line of JSON on standard output says so. A port
-that is missing or unplugged is tried again; it does not hold up the others.`
+that is missing or unplugged is tried again; it does not hold up the others.
+
+With --record, what passes on the ports is recorded, a file for each opening, firmware
+included; davit sniff shows it. A disk that is full or too slow costs the recording
+and never the update. Nothing removes old recordings.`
 	f := cmd.Flags()
 	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required)")
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
@@ -67,6 +71,7 @@ that is missing or unplugged is tried again; it does not hold up the others.`
 	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES]; repeatable (required)")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
+	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(),

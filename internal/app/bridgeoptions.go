@@ -24,6 +24,8 @@ type BridgeOptions struct {
 	// OfferInterval is how long after an unanswered offer the host MCU is
 	// offered the image again; 0 means the dialect's default.
 	OfferInterval time.Duration
+	// Record is a folder for recordings of what passes on the ports; empty for none.
+	Record string
 	// Metrics is the address of a listener for /metrics; empty for none.
 	Metrics string
 	Log     *slog.Logger

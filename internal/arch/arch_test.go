@@ -36,6 +36,8 @@ var allowed = map[string][]string{
 	// Which port a name means is told with the errors of opening one.
 	"bridge/portname":          {"bridge/serialport"},
 	"bridge/portname/porttest": {},
+	"bridge/recording":         {"schemas"},
+	"bridge/sniff":             {"schemas", "bridge/recording"},
 	"bridge/spool":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware":    {},
