@@ -2,6 +2,7 @@ package afero
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -155,9 +156,15 @@ func TestMCUResetsAtEveryStep(t *testing.T) {
 	}
 }
 
-// The bridge is killed at any moment and another one takes the update up.
+// The bridge is killed at any moment and another one takes the update up. With
+// DAVIT_CAMPAIGN, the moments are as dense as the steps of the transport are: a
+// sync message takes 7 ms.
 func TestBridgeRestartsAtAnyMoment(t *testing.T) {
-	for at := 100 * time.Millisecond; at < 8*time.Second; at += 170 * time.Millisecond {
+	every := 35 * time.Millisecond
+	if os.Getenv("DAVIT_CAMPAIGN") != "" {
+		every = 7 * time.Millisecond
+	}
+	for at := 100 * time.Millisecond; at < 8*time.Second; at += every {
 		t.Run(at.String(), func(t *testing.T) {
 			onRig(t, sim.LineConfig{}, sim.AferoConfig{}, 2500, func(r *dialecttest.Rig) {
 				r.Session.Start(r.Update)
