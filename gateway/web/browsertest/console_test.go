@@ -210,12 +210,25 @@ func (f *fleet) testDeploy(t *testing.T) {
 	b.goTo("/images/" + f.images["lab-board application 2.0.0"].ID)
 	b.press("Deploy")
 	b.at("/new/job")
-	b.fill("#f-find", "lab-")
-	b.until("the picker finds them", `document.querySelectorAll("#picker input").length === 2`)
+	b.fill("#f-find", "lab-1")
+	b.until("the picker finds lab-1 only", `document.querySelectorAll("#picker input").length === 1`)
 	b.click("#pick-lab-1")
-	b.until("the preview counts", `document.querySelector("#preview-now").innerText.includes("1")`)
-	b.click("#pick-lab-2")
+	b.until("the preview counts", `document.querySelector("#preview-now .big-number")?.innerText === "1"`)
+	// Whoever ticks while the answer is being put in place has ticked.
+	eval[bool](b, `(document.addEventListener("htmx:afterSwap", (ev) => {
+		const box = document.querySelector("#pick-lab-2");
+		if (ev.target.id === "picker" && box && !window.ticked) { window.ticked = true; box.click(); }
+	}), true)`)
+	b.fill("#f-find", "lab-2")
+	b.until("the picker keeps lab-1 and finds lab-2", `document.querySelectorAll("#picker input:checked").length === 2 && !document.querySelector(".htmx-settling")`)
 	b.until("the preview counts on", `document.querySelector("#preview-now .big-number")?.innerText === "2"`)
+	// The same devices again leave the boxes where they are.
+	eval[bool](b, `(window.samePick = document.querySelector("#pick-lab-2"), document.addEventListener("htmx:afterRequest", () => window.answered = true), true)`)
+	b.fill("#f-find", "lab-")
+	b.until("the answer", `window.answered && !document.querySelector(".htmx-settling")`)
+	if !eval[bool](b, `document.querySelector("#pick-lab-2") === window.samePick && window.samePick.checked`) {
+		t.Error("the picker was replaced by the same one")
+	}
 	b.fill("input[name=name]", "lab-first")
 	b.press("Push now")
 	b.at("/jobs/lab-first")

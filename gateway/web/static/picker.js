@@ -2,14 +2,20 @@
 // all that is shown can be ticked at once.
 "use strict";
 
-const boxes = () => [...document.querySelectorAll("#picker input[type=checkbox]")];
+const boxes = (root = document) => [...root.querySelectorAll("#picker input[type=checkbox]")];
+const shown = (root = document) => boxes(root).map((box) => box.value).join("\n") + root.querySelector("#picker")?.textContent;
 let ticks = new Map();
 
-// An answer may be on its way while somebody ticks a box.
+// An answer may be on its way while somebody ticks a box. One with the devices that are
+// shown already is left out: it would take away the box under a pressed button.
 document.addEventListener("htmx:beforeSwap", (ev) => {
-  if (ev.target.id === "picker") ticks = new Map(boxes().map((box) => [box.value, box.checked]));
+  if (ev.target.id !== "picker") return;
+  const answer = new DOMParser().parseFromString(ev.detail.serverResponse, "text/html");
+  if (shown(answer) === shown()) ev.detail.shouldSwap = false;
+  else ticks = new Map(boxes().map((box) => [box.value, box.checked]));
 });
-document.addEventListener("htmx:afterSettle", () => {
+// At the swap itself: what is ticked from here on is somebody's newer wish.
+document.addEventListener("htmx:afterSwap", () => {
   for (const box of boxes()) if (ticks.has(box.value)) box.checked = ticks.get(box.value);
   ticks = new Map();
 });
