@@ -15,7 +15,7 @@ import (
 // ceiling is how long loading image takes on a line that never rests, with an
 // MCU that answers at once: every LOAD as it stands on the line, stuffing
 // included, followed by an ack (docs/wire.md section 6). With ack false the
-// acks cost nothing.
+// acks cost nothing. A session that shares flags saves one of the two of a LOAD.
 func ceiling(image []byte, baud int, ack bool) time.Duration {
 	n, seq := 0, byte(3)
 	var frame, packet []byte
@@ -55,6 +55,7 @@ func TestGoodput(t *testing.T) {
 		{"115200 turn-around 1 ms", sim.LineConfig{}, after(time.Millisecond), 0.95},
 		{"115200 bit errors 1e-5", noise(1e-5), instant, 0.92},
 		{"115200 bit errors 1e-4", noise(1e-4), instant, 0.5},
+		{"115200 bit errors 1e-3", noise(1e-3), instant, 0.05},
 		{"921600 turn-around 100 us", sim.LineConfig{Baud: 921_600}, after(100 * time.Microsecond), 0.9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,8 +72,8 @@ func TestGoodput(t *testing.T) {
 				bare := ceiling(r.Image, baud, false).Seconds() / took.Seconds()
 				t.Logf("%.0f B/s, %.4f of the ceiling (%.4f of one without acks), %d frames sent again",
 					float64(len(r.Image))/took.Seconds(), ratio, bare, r.Count(dialect.FramesRetried))
-				if ratio < c.want || ratio > 1.0001 || math.IsNaN(ratio) {
-					t.Errorf("ratio %.4f, want at least %.2f and at most 1", ratio, c.want)
+				if most := 1 + 1.0/270; ratio < c.want || ratio > most || math.IsNaN(ratio) {
+					t.Errorf("ratio %.4f, want at least %.2f and at most %.4f", ratio, c.want, most)
 				}
 			})
 		})

@@ -44,9 +44,11 @@ type flight struct {
 	seq   byte
 	frame []byte
 	tries int
-	sent  time.Time // first handed to the line
-	since time.Time // patience runs from here
-	due   time.Time // send again
+	// shared: the first time it was sent without its opening flag.
+	shared bool
+	sent   time.Time // first handed to the line
+	since  time.Time // patience runs from here
+	due    time.Time // send again
 }
 
 // none stands for no flight and no write.
@@ -89,6 +91,9 @@ type link struct {
 	last     lastAck
 	doubles  bool
 
+	sharing sharing
+	noise   noise
+
 	rx       tlv.Receiver
 	first    [tlv.MaxPayload]byte // the last data frame, if it had seq 0
 	firstLen int
@@ -96,7 +101,10 @@ type link struct {
 }
 
 func newLink(baud int, count func(dialect.Counter, int)) *link {
-	l := &link{count: count, timer: session.NewTurnaround(baud, bitsPerByte, ackLength), cur: none, next: none, writing: none, firstLen: none}
+	l := &link{
+		count: count, timer: session.NewTurnaround(baud, bitsPerByte, ackLength), cur: none, next: none, writing: none, firstLen: none,
+		noise: noise{piece: tlv.MaxLoad},
+	}
 	l.ackBuf = make([]byte, 0, ackLength)
 	for i := range l.flights {
 		l.flights[i].frame = make([]byte, 0, tlv.MaxFrame)
@@ -137,6 +145,12 @@ func (l *link) encode(k kind, req uint16, end uint64, payload []byte) {
 
 // forget drops what is in flight and what waits behind it.
 func (l *link) forget() { l.cur, l.next = none, none }
+
+// restarted forgets what is in flight, because the peer begins anew.
+func (l *link) restarted() {
+	l.forget()
+	l.sharing.restarted()
+}
 
 // forgetNext drops the frame that waits if it belongs to an update; the one
 // which takes its place gets its sequence number.
@@ -188,6 +202,10 @@ func (l *link) write(now time.Time) []byte {
 	}
 	f.due = now.Add(l.timer.Wait(len(f.frame), f.tries))
 	l.writing = l.cur
+	if f.tries == 1 && f.kind == kindLoad && l.sharing.wanted() {
+		f.shared = true
+		return f.frame[1:] // whatever we wrote before ended with a flag
+	}
 	return f.frame
 }
 
@@ -223,6 +241,9 @@ func (l *link) expired(now time.Time) (flight, bool) {
 		return flight{}, false
 	}
 	l.cur = none
+	if f.kind == kindLoad {
+		l.noise.lost(len(f.frame), f.tries)
+	}
 	if f.seq == 0 {
 		// The peer may still hold the number of a frame that our last life sent: until it has heard a 0 from us,
 		// any other number may be that one, and be acknowledged as a repetition without being looked at.
@@ -241,6 +262,10 @@ func (l *link) acked(seq byte, now time.Time) (flight, bool) {
 	}
 	f := l.flights[l.cur]
 	l.cur = none
+	if f.kind == kindLoad {
+		l.sharing.acked(f.shared, f.tries)
+		l.noise.acked(len(f.frame), f.tries)
+	}
 	took := now.Sub(f.sent)
 	l.lastSeq, l.lastLen, l.lastTook, l.last = seq, len(f.frame), took, lastAgain
 	if f.tries == 1 {
@@ -261,6 +286,7 @@ func (l *link) ackedTwice(seq byte) {
 	case lastAgain:
 		if !l.doubles {
 			l.timer.Observe(l.lastLen, l.lastTook)
+			l.noise.early()
 		}
 	}
 	l.last = lastNone

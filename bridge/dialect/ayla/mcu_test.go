@@ -131,7 +131,7 @@ func TestNoise(t *testing.T) {
 	for _, c := range []struct {
 		rate  float64
 		seeds uint64
-	}{{1e-5, 10}, {1e-4, 10}, {5e-4, 5}} {
+	}{{1e-5, 10}, {1e-4, 10}, {5e-4, 10}, {1e-3, 5}} {
 		for seed := range c.seeds {
 			t.Run(fmt.Sprintf("%g/%d", c.rate, seed), func(t *testing.T) {
 				faults := sim.LineFaults{BitErrorRate: c.rate, DropRate: c.rate / 4, DoubleRate: c.rate / 4}

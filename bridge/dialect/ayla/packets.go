@@ -39,7 +39,7 @@ func (s *machine) restarted(p tlv.Packet, again bool) bool {
 	}
 	s.events.Counted(dialect.MCUResets, 1)
 	s.disbelieve()
-	s.link.forget()
+	s.link.restarted()
 	s.parts.Reset()
 	s.features = 0
 	s.greet()

@@ -196,7 +196,8 @@ func (s *machine) fillUpdate() {
 
 func (s *machine) fillLoad() {
 	u := s.u
-	if u.sent >= u.bufAt+uint64(u.bufLen) || u.sent < u.bufAt {
+	piece := uint64(s.link.noise.choose(&s.link.timer))
+	if end := u.bufAt + uint64(u.bufLen); u.sent < u.bufAt || u.sent >= end || u.sent+piece > end && end < u.Size {
 		n := min(uint64(len(u.buf)), u.Size-u.sent)
 		if r, err := u.Load(u.buf[:n], u.sent); err != nil {
 			s.end(r)
@@ -205,7 +206,7 @@ func (s *machine) fillLoad() {
 		u.bufAt, u.bufLen = u.sent, int(n)
 	}
 	at := int(u.sent - u.bufAt)
-	data := u.buf[at:min(at+tlv.MaxLoad, u.bufLen)]
+	data := u.buf[at:min(at+int(piece), u.bufLen)]
 	b, err := tlv.AppendLoad(s.scratch[:0], s.nextReq(), u.sent, data)
 	u.sent += uint64(len(data))
 	s.encode(kindLoad, u.sent, b, err)
