@@ -52,6 +52,7 @@ var allowed = map[string][]string{
 	"gateway/web":     {"schemas", "orchestrator", "gateway"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
+	"internal/rack":   {},
 	"internal/demo":   {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
 	"cmd/davit":       {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/sim", "internal/durable", "internal/logonce"},
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"errors"
 
+	"davit/internal/sim"
 	"davit/schemas/afpro"
 	"davit/schemas/tlv"
 )
@@ -18,22 +19,9 @@ const (
 // flags included, with nothing between the frames and acknowledgements that
 // cost nothing (docs/wire.md section 6).
 func aylaCeiling(image []byte, baud int) (float64, error) {
-	var packet, frame []byte
-	wire := 0
-	seq := byte(0)
-	for off := 0; off < len(image); off += tlv.MaxLoad {
-		piece := image[off:min(off+tlv.MaxLoad, len(image))]
-		var err error
-		if packet, err = tlv.AppendLoad(packet[:0], uint16(off/tlv.MaxLoad), uint64(off), piece); err != nil {
-			return 0, err
-		}
-		seq = tlv.NextSeq(seq)
-		if frame, err = tlv.AppendFrameShared(frame[:0], tlv.Frame{Type: tlv.FrameData, Seq: seq, Payload: packet}); err != nil {
-			return 0, err
-		}
-		wire += len(frame)
-	}
-	return goodput(len(image), wire*aylaBits, baud)
+	loads, _ := sim.LoadBytes(image)
+	pieces := (len(image) + tlv.MaxLoad - 1) / tlv.MaxLoad
+	return goodput(len(image), (loads-pieces)*aylaBits, baud) // the flag between two frames is one
 }
 
 // aferoCeiling is that of the afero wire, where one side speaks at a time: both

@@ -2,6 +2,9 @@ package sim
 
 import "time"
 
+// maxLate is the most that is taken for the lateness of this program.
+const maxLate = 5 * time.Millisecond
+
 // wakeChars is how much room a driver wants in its transmit buffer before it
 // wakes a blocked writer (WAKEUP_CHARS of the Linux serial core).
 const wakeChars = 256
@@ -23,6 +26,9 @@ type half struct {
 	sent    int64     // bytes since the anchor
 	stalled bool      // RTS held low from outside
 	blocked bool      // the line stands still; the anchor is void
+
+	// late is by how much the last Read came after the last byte that it got, on a line whose time is real.
+	late time.Duration
 
 	pipe  []packet // sent, not yet visible at the far end (latency)
 	rx    []byte   // visible at the far end
@@ -190,6 +196,7 @@ func (h *half) takeLocked(p []byte, now time.Time) int {
 		return 0
 	}
 	h.rx = h.rx[:copy(h.rx, h.rx[n:])]
+	h.late = min(max(0, now.Sub(h.endLocked())), maxLate)
 	if h.blocked && len(h.tx) > 0 {
 		h.resumeLocked(now)
 		notify(h.writable)
@@ -212,6 +219,9 @@ func (h *half) putLocked(p []byte, now time.Time) int {
 	notify(h.readable)
 	return n
 }
+
+// endLocked is when the last byte that went out was wholly on the line.
+func (h *half) endLocked() time.Time { return h.anchor.Add(h.span(h.sent)) }
 
 // markLocked notes that a Write ends with the bytes taken so far.
 func (h *half) markLocked() {

@@ -93,6 +93,7 @@ type Line struct {
 	module    *End // open handles, nil if closed
 	mcu       *End
 	unplugged bool
+	exact     bool // the time is real, and a program measures it
 }
 
 // NewLine makes a line; in a testing/synctest bubble it must be made and used
@@ -265,10 +266,15 @@ type End struct {
 	out, in *half
 	done    chan struct{} // closed with err set
 	err     error         // guarded by line.mu
+	reading alarm         // of Read, if the line is exact
 }
 
 func newEnd(l *Line, out, in *half) *End {
-	return &End{line: l, out: out, in: in, done: make(chan struct{})}
+	e := &End{line: l, out: out, in: in, done: make(chan struct{})}
+	if l.exact {
+		e.reading = newExact()
+	}
+	return e
 }
 
 // endLocked makes every present and later call on e return err.
@@ -278,6 +284,9 @@ func (e *End) endLocked(err error) {
 	}
 	e.err = err
 	close(e.done)
+	if e.reading != nil {
+		e.reading.Close()
+	}
 	e.in.rx = e.in.rx[:0]
 	e.in.pipe = e.in.pipe[:0]
 	if e.line.module == e {
@@ -303,8 +312,11 @@ func (e *End) Close() error {
 // Read waits for at least one byte and returns what has arrived. It returns
 // ErrUnplugged or io.ErrClosedPipe when the end has died.
 func (e *End) Read(p []byte) (int, error) {
-	var timer *time.Timer
-	defer func() { stopTimer(timer) }()
+	alarm := e.reading
+	if alarm == nil {
+		alarm = &usual{}
+	}
+	defer alarm.Stop()
 	for {
 		e.line.mu.Lock()
 		now := time.Now()
@@ -325,15 +337,15 @@ func (e *End) Read(p []byte) (int, error) {
 		}
 		wake, ok := e.in.nextArrivalLocked()
 		e.line.mu.Unlock()
-		timer = e.wait(timer, e.in.readable, wake.Sub(now), ok)
+		e.wait(alarm, e.in.readable, wake.Sub(now), ok)
 	}
 }
 
 // Write hands p to the driver and returns when it has taken all of it, which
 // may be up to TxBuffer bytes before the last one is on the line.
 func (e *End) Write(p []byte) (int, error) {
-	var timer *time.Timer
-	defer func() { stopTimer(timer) }()
+	alarm := &usual{}
+	defer alarm.Stop()
 	taken := 0
 	for {
 		e.line.mu.Lock()
@@ -345,7 +357,7 @@ func (e *End) Write(p []byte) (int, error) {
 			e.line.mu.Unlock()
 			return taken, e.err
 		}
-		taken += e.out.putLocked(p[taken:], now)
+		taken += e.out.putLocked(p[taken:], e.beginLocked(now))
 		if taken == len(p) {
 			e.out.markLocked()
 			e.line.mu.Unlock()
@@ -353,36 +365,35 @@ func (e *End) Write(p []byte) (int, error) {
 		}
 		wake, ok := e.out.nextRoomLocked(len(p) - taken)
 		e.line.mu.Unlock()
-		timer = e.wait(timer, e.out.writable, wake.Sub(now), ok)
+		e.wait(alarm, e.out.writable, wake.Sub(now), ok)
 	}
 }
 
-// wait blocks until the direction changes, the end dies or, if timed, d has
-// passed. It makes or reuses timer and returns it stopped.
-func (e *End) wait(timer *time.Timer, changed <-chan struct{}, d time.Duration, timed bool) *time.Timer {
-	if !timed {
-		select {
-		case <-changed:
-		case <-e.done:
-		}
-		return timer
+// beginLocked is when what is written now begins to go out. On a line whose time is real, what it answers was read
+// late because the machine had something else to do; the hardware that the line stands for would not have been.
+func (e *End) beginLocked(now time.Time) time.Time {
+	if !e.line.exact || e.in.late == 0 {
+		return now
 	}
-	if timer == nil {
-		timer = time.NewTimer(d)
-	} else {
-		timer.Reset(d)
+	begin := now.Add(-e.in.late)
+	e.in.late = 0
+	if free := e.out.endLocked(); free.After(begin) {
+		return free
+	}
+	return begin
+}
+
+// wait blocks until the direction changes, the end dies or, if timed, d has
+// passed.
+func (e *End) wait(a alarm, changed <-chan struct{}, d time.Duration, timed bool) {
+	var rings <-chan time.Time
+	if timed {
+		a.Set(d)
+		rings = a.Rings()
 	}
 	select {
 	case <-changed:
 	case <-e.done:
-	case <-timer.C:
-	}
-	timer.Stop()
-	return timer
-}
-
-func stopTimer(t *time.Timer) {
-	if t != nil {
-		t.Stop()
+	case <-rings:
 	}
 }

@@ -42,6 +42,7 @@ func OpenPTY(cfg LineConfig) (*PTY, error) { return OpenPTYAt(cfg, "") }
 // gives a replugged terminal another name; the link's stays.
 func OpenPTYAt(cfg LineConfig, link string) (*PTY, error) {
 	p := &PTY{line: NewLine(cfg), link: link}
+	p.line.exact = true
 	if err := p.Replug(); err != nil {
 		return nil, err
 	}

@@ -17,18 +17,9 @@ import (
 // included, followed by an ack (docs/wire.md section 6). With ack false the
 // acks cost nothing. A session that shares flags saves one of the two of a LOAD.
 func ceiling(image []byte, baud int, ack bool) time.Duration {
-	n, seq := 0, byte(3)
-	var frame, packet []byte
-	for at := 0; at < len(image); at += tlv.MaxLoad {
-		data := image[at:min(at+tlv.MaxLoad, len(image))]
-		packet, _ = tlv.AppendLoad(packet[:0], uint16(at/tlv.MaxLoad+5), uint64(at), data)
-		frame, _ = tlv.AppendFrame(frame[:0], tlv.Frame{Type: tlv.FrameData, Seq: seq, Payload: packet})
-		n += len(frame)
-		if ack {
-			frame, _ = tlv.AppendFrame(frame[:0], tlv.Frame{Type: tlv.FrameAck, Seq: seq})
-			n += len(frame)
-		}
-		seq = tlv.NextSeq(seq)
+	n, acks := sim.LoadBytes(image)
+	if ack {
+		n += acks
 	}
 	return time.Duration(n) * bitsPerByte * time.Second / time.Duration(baud)
 }
