@@ -56,7 +56,7 @@ func aferoProduct() *product {
 		dialect: orchestrator.DialectAfero, deviceType: "lab-lamp",
 		line: "8N1", lineInWords: "8 data bits, no parity, 1 stop bit", bitsPerByte: aferoBits, limit: aferoCeiling,
 		counted: " in the afero dialect, both transactions of each chunk counted whole;" +
-			" they turn the line around ten times, and each turn costs a simulated line up to a millisecond more",
+			" they turn the line around ten times, and each turn takes the simulated line a little longer than a real one",
 		numericType: sim.DefaultFirmwareType, attributeSize: afpro.DefaultAttributeSize,
 	}
 	p.mcu = func(c sim.MCUConfig) sim.Host {
