@@ -26,6 +26,13 @@ func (b *bench) comesBack(id uint64) {
 	b.answers(id)
 }
 
+// succeeds restarts the MCU into the image.
+func (b *bench) succeeds() {
+	b.Helper()
+	b.comesBack(newID)
+	b.ends(schemas.StateSucceeded, "")
+}
+
 // The version is the proof: with a restart or without, with IDLE or without.
 func TestBoot(t *testing.T) {
 	for _, c := range []struct {
@@ -114,8 +121,7 @@ func TestApplyIsToldAgain(t *testing.T) {
 		b.answers(oldID)
 		b.answers(oldID) // and no APPLY
 		b.idle()
-		b.comesBack(newID)
-		b.ends(schemas.StateSucceeded, "")
+		b.succeeds()
 	})
 }
 
@@ -128,8 +134,7 @@ func TestApplyThatIsNotTaken(t *testing.T) {
 		b.startsUp()
 		b.wants(saysApply)
 		b.idle()
-		b.comesBack(newID)
-		b.ends(schemas.StateSucceeded, "")
+		b.succeeds()
 	})
 }
 
@@ -144,8 +149,7 @@ func TestVerifyOnceMore(t *testing.T) {
 		b.wants(saysApply)
 		b.idle()
 		b.verify() // on its way for long
-		b.comesBack(newID)
-		b.ends(schemas.StateSucceeded, "")
+		b.succeeds()
 	})
 }
 
@@ -345,8 +349,7 @@ func TestForcedOtherVersion(t *testing.T) {
 		b.loads(0, 20)
 		b.verify()
 		b.wants(saysApply)
-		b.comesBack(newID)
-		b.ends(schemas.StateSucceeded, "")
+		b.succeeds()
 	})
 }
 

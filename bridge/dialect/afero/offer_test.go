@@ -108,16 +108,32 @@ func TestUnansweredOffer(t *testing.T) {
 	})
 }
 
+// acceptsBeforeTheImage has the MCU accept an image that is being fetched; what it
+// returns ends that.
+func (b *bench) acceptsBeforeTheImage() (fetched func()) {
+	b.Helper()
+	ready := make(chan struct{})
+	b.update.Ready = ready
+	b.up(oldID)
+	b.accepts()
+	return func() { close(ready) }
+}
+
+// acceptsAnew has the MCU accept an offer once more and take the image.
+func (b *bench) acceptsAnew() {
+	b.Helper()
+	b.offered()
+	b.info(b.begin())
+	b.loads(0, 20)
+}
+
 // A second acceptance changes nothing, neither before the image is there nor in
 // the middle of it.
 func TestAcceptedTwice(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
-		ready := make(chan struct{})
-		b.update.Ready = ready
-		b.up(oldID)
-		b.accepts()
+		fetched := b.acceptsBeforeTheImage()
 		b.info(b.begin())
-		close(ready)
+		fetched()
 		b.chunkAt(0)
 		b.info(b.begin())
 		b.next(chunk)
@@ -133,17 +149,14 @@ func TestImageThatIsReadyLate(t *testing.T) {
 	}{{session.GoStale - time.Second, false}, {session.GoStale + time.Second, true}} {
 		t.Run(c.late.String(), func(t *testing.T) {
 			virtual(t, 20, func(b *bench) {
-				ready := make(chan struct{})
-				b.update.Ready = ready
-				b.up(oldID)
-				b.accepts()
+				fetched := b.acceptsBeforeTheImage()
 				b.pass(c.late)
-				close(ready)
+				fetched()
 				if c.again {
-					b.offered()
-					b.info(b.begin())
+					b.acceptsAnew()
+				} else {
+					b.loads(0, 20)
 				}
-				b.loads(0, 20)
 			})
 		})
 	}
@@ -152,33 +165,23 @@ func TestImageThatIsReadyLate(t *testing.T) {
 // An MCU that restarts while the image is fetched has forgotten what it accepted.
 func TestRestartWhileTheImageIsFetched(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
-		ready := make(chan struct{})
-		b.update.Ready = ready
-		b.up(oldID)
-		b.accepts()
+		fetched := b.acceptsBeforeTheImage()
 		b.reboots()
 		b.startsUp()
 		b.answers(oldID)
 		b.answers(oldID)
-		close(ready)
-		b.offered()
-		b.info(b.begin())
-		b.loads(0, 20)
+		fetched()
+		b.acceptsAnew()
 	})
 }
 
 // An MCU that takes its word back while the image is fetched is asked again.
 func TestIdleWhileTheImageIsFetched(t *testing.T) {
 	virtual(t, 20, func(b *bench) {
-		ready := make(chan struct{})
-		b.update.Ready = ready
-		b.up(oldID)
-		b.accepts()
+		fetched := b.acceptsBeforeTheImage()
 		b.idle()
-		close(ready)
-		b.offered()
-		b.info(b.begin())
-		b.loads(0, 20)
+		fetched()
+		b.acceptsAnew()
 	})
 }
 
