@@ -21,6 +21,11 @@ type Operation struct {
 
 // Operations are all operations, by kind of record.
 func Operations() []Operation {
+	return slices.Concat(imageOperations(), fleetOperations(), jobOperations(), peopleOperations())
+}
+
+// imageOperations are those on what is deployed and what it fits, behind the overview.
+func imageOperations() []Operation {
 	return []Operation{
 		{"get-fleet", ScopeRead, "/", "davit fleet"},
 		{"watch-events", ScopeRead, "/", "davit events"},
@@ -47,7 +52,12 @@ func Operations() []Operation {
 		{"create-image", ScopeImages, "/new/image", "davit image push"},
 		{"change-image", ScopeImages, "/images/{id}", "davit image change"},
 		{"delete-image", ScopeImages, "/images/{id}", "davit image remove"},
+	}
+}
 
+// fleetOperations are those on what images are deployed to.
+func fleetOperations() []Operation {
+	return []Operation{
 		{"list-devices", ScopeRead, "/devices", "davit device list"},
 		{"get-device", ScopeRead, "/devices/{id}", "davit device show"},
 		{"list-device-executions", ScopeRead, "/devices/{id}", "davit device executions"},
@@ -71,7 +81,12 @@ func Operations() []Operation {
 		{"create-group", ScopeGroups, "/new/group", "davit group create"},
 		{"replace-group", ScopeGroups, "/groups/{id}", "davit group change"},
 		{"delete-group", ScopeGroups, "/groups/{id}", "davit group remove"},
+	}
+}
 
+// jobOperations are those on jobs and their executions.
+func jobOperations() []Operation {
+	return []Operation{
 		{"list-jobs", ScopeRead, "/jobs", "davit job list"},
 		{"get-job", ScopeRead, "/jobs/{name}", "davit job show"},
 		{"list-job-executions", ScopeRead, "/jobs/{name}", "davit job show"},
@@ -86,7 +101,12 @@ func Operations() []Operation {
 		{"resume-job", ScopeRun, "/jobs/{name}", "davit job resume"},
 		{"cancel-job", ScopeRun, "/jobs/{name}", "davit job cancel"},
 		{"retry-job", ScopeRun, "/jobs/{name}", "davit job retry"},
+	}
+}
 
+// peopleOperations are those on who may do what, and who did.
+func peopleOperations() []Operation {
+	return []Operation{
 		{"get-me", ScopeAccount, "/account", "davit whoami"},
 		{"change-own-password", ScopeAccount, "/account", "davit user password"},
 		{"list-tokens", ScopeAccount, "/account", "davit token list"},
