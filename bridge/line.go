@@ -64,7 +64,10 @@ func (l *line) session(ctx context.Context, how speech) error {
 	d.log.Info("serial port is open", "path", how.port.Path, "tty", terminal(port, how.port.Path), "baud", how.port.Baud, "dialect", how.kind.Name())
 	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
-	d.do(d.lineDown)
+	d.do(func() {
+		d.lineDown()
+		d.gaveUp(err)
+	})
 	return err
 }
 

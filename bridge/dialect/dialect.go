@@ -11,6 +11,7 @@ package dialect
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"time"
 
@@ -65,11 +66,15 @@ type Config struct {
 	AttributeSize int
 }
 
+// ErrHeldBack is why a session ends whose line takes no bytes any more.
+var ErrHeldBack = errors.New("the line has taken nothing (the host MCU holds RTS low, or the adapter is stuck)")
+
 // Session drives one open line until it dies.
 type Session interface {
 	// Run talks to the host MCU until ctx ends (it then returns nil) or the
-	// line fails (it returns an error). A bad frame is not a failure. It
-	// closes the line and leaves no goroutine behind.
+	// line fails (it returns an error, which wraps ErrHeldBack if the line took
+	// nothing for too long). A bad frame is not a failure. It closes the line and
+	// leaves no goroutine behind.
 	Run(ctx context.Context) error
 	// Start asks for an update from another goroutine. It replaces the one
 	// under way, which then ends without a further event.
