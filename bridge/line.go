@@ -57,7 +57,7 @@ func (l *line) session(ctx context.Context, how speech) error {
 		return err
 	}
 	s := how.kind.NewSession(recording.Tap(port, d.record(how)), dialect.Config{
-		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize,
+		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
 	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()

@@ -64,6 +64,9 @@ type Config struct {
 	// AttributeSize is the size in bytes of the attribute that carries the image,
 	// in families that have one; 0 leaves it to the update.
 	AttributeSize int
+	// LoadSize is how many bytes of the image go into one piece at most, in
+	// families that leave that to the module; 0 means as many as the family allows.
+	LoadSize int
 }
 
 // ErrHeldBack is why a session ends whose line takes no bytes any more.

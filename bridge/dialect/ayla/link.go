@@ -135,6 +135,14 @@ func (l *link) encode(k kind, req uint16, end uint64, payload []byte) {
 	l.next = i
 }
 
+// inFlight is the frame on its way to the peer, nil for none.
+func (l *link) inFlight() *flight {
+	if l.cur == none {
+		return nil
+	}
+	return &l.flights[l.cur]
+}
+
 // forget drops what is in flight and what waits behind it.
 func (l *link) forget() { l.cur, l.next = none, none }
 

@@ -24,6 +24,7 @@ type machine struct {
 	req     uint16
 	scratch [tlv.MaxPayload]byte
 
+	loadSize int // bytes of the image in one LOAD, as configured or as learnt on this line
 	features tlv.Features
 	asks     session.Asks // the version properties
 	connect  bool         // CONNECT waits to be sent
@@ -35,7 +36,10 @@ type machine struct {
 }
 
 func newMachine(cfg dialect.Config, events dialect.Events) *machine {
-	s := &machine{cfg: cfg, events: events}
+	s := &machine{cfg: cfg, events: events, loadSize: tlv.MaxLoad}
+	if cfg.LoadSize > 0 {
+		s.loadSize = min(cfg.LoadSize, tlv.MaxLoad)
+	}
 	s.link = newLink(cfg.Baud, events.Counted)
 	s.parts = tlv.NewAssembler(4 * tlv.MaxValue)
 	for _, name := range cfg.VersionProperties {
