@@ -143,7 +143,10 @@ func (m *MCU) onPacket(payload []byte, now time.Time) {
 		if n, err = tlv.ParseConnect(p); err == nil {
 			m.onConnect(n, now)
 		}
-	case tlv.OpConfirm, tlv.OpNAK, tlv.OpControlNAK:
+	case tlv.OpConfirm:
+		m.stats.Confirms++
+	case tlv.OpNAK, tlv.OpControlNAK:
+		m.stats.NAKs++
 	default:
 		m.nak(p, tlv.CodeInvalidOp, now)
 	}

@@ -177,7 +177,9 @@ type MCUStats struct {
 	Dropped             int // data frames given up
 	AcksOut             int
 	Offers, Loads       int
-	PingsEchoed         int
+	PingsEchoed         int // its own pings that came back as they were
+	NAKs                int // refusals of the module
+	Confirms            int
 	PeerRestarts        int // frames with sequence number 0
 	PagesWritten        int
 	SectorsErased       int
