@@ -54,7 +54,9 @@ type device struct {
 	kind      dialect.Dialect // how the MCU is spoken to; nil while that is not known
 	over      chan struct{}   // closed when that changes
 	session   dialect.Session // nil while the port is down
+	upSince   time.Time
 	downSince time.Time
+	held      holdUp
 	connected bool
 	// believed are the version properties that the MCU reported since it was last seen to start: what it said
 	// before, or another MCU on the port, is remembered and told to nobody.
@@ -320,7 +322,7 @@ func (d *device) save() error {
 
 // lineUp takes a session on a port that was just opened.
 func (d *device) lineUp(s dialect.Session) {
-	d.session = s
+	d.session, d.upSince = s, time.Now()
 	d.b.metrics.port(d.id, true)
 	d.startLeg()
 }

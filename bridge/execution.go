@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -257,7 +256,7 @@ func (d *device) advance(s schemas.State) error {
 		*d.rec.Open = old
 		return err
 	}
-	ex.state = s
+	ex.state, d.held = s, holdUp{}
 	d.log.Info("update", "execution", ex.offer.Execution, "state", s)
 	d.report()
 	return nil
@@ -388,31 +387,6 @@ func failure(err error) dialect.Result {
 		r.Cause = schemas.CauseStorage
 	}
 	return r
-}
-
-// portLimit ends an execution whose port does not come back, and returns when
-// it will.
-func (d *device) portLimit(now time.Time) time.Time {
-	if d.session != nil {
-		return time.Time{}
-	}
-	patience := d.b.cfg.PortPatience
-	if ms := d.ex.offer.Host.AnswerTimeoutMS; ms > 0 {
-		patience = milliseconds(ms)
-	}
-	since := d.downSince
-	if d.ex.since.After(since) {
-		since = d.ex.since
-	}
-	limit := since.Add(patience)
-	if now.Before(limit) {
-		return limit
-	}
-	d.finish(dialect.Result{
-		State: schemas.StateFailed, Cause: schemas.CauseSerial,
-		Detail: fmt.Sprintf("The serial port %s has been gone for %v.", d.port.Path, patience),
-	})
-	return time.Time{}
 }
 
 // drop ends the execution without a report of our own.

@@ -57,14 +57,17 @@ func (l *line) session(ctx context.Context, how speech) error {
 		return err
 	}
 	s := how.kind.NewSession(recording.Tap(port, d.record(how)), dialect.Config{
-		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize,
+		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
 	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()
 	d.log.Info("serial port is open", "path", how.port.Path, "tty", terminal(port, how.port.Path), "baud", how.port.Baud, "dialect", how.kind.Name())
 	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
-	d.do(d.lineDown)
+	d.do(func() {
+		d.lineDown()
+		d.gaveUp(err)
+	})
 	return err
 }
 

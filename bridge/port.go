@@ -11,6 +11,7 @@ import (
 	"davit/bridge/portname"
 	"davit/bridge/serialport"
 	"davit/schemas"
+	"davit/schemas/tlv"
 )
 
 // PortConfig is one serial port and the device behind it. What is left zero is
@@ -36,14 +37,17 @@ type PortConfig struct {
 	// AttributeSize is the size in bytes of the attribute that carries the image,
 	// in the afero dialect; 0 leaves it to the device type.
 	AttributeSize int
+	// LoadSize is how many bytes of the image go into one LOAD at most, in the
+	// ayla dialect; 0 means as many as it allows.
+	LoadSize int
 }
 
 // portForm is shown with every error about a port specification.
-const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
+const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253][,load-size=255], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
 
 // ParsePort reads a port specification of the form
 //
-//	DEVICE_ID=PORT[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253]
+//	DEVICE_ID=PORT[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253][,load-size=255]
 //
 // where PORT is a path or a name (portname.Parse) and ends at the first comma. An
 // error says which part is wrong and shows the form.
@@ -120,6 +124,12 @@ func (p *PortConfig) set(name, value string) error {
 			return fmt.Errorf("attribute-size is %q, allowed are %d to %d", value, schemas.MinAttributeSize, schemas.MaxAttributeSize)
 		}
 		p.AttributeSize = n
+	case "load-size":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > tlv.MaxLoad {
+			return fmt.Errorf("load-size is %q, allowed are 1 to %d", value, tlv.MaxLoad)
+		}
+		p.LoadSize = n
 	default:
 		return fmt.Errorf("unknown option %q", name)
 	}

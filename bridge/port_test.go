@@ -26,6 +26,7 @@ func TestParsePort(t *testing.T) {
 		{"p=usb:0403:6011:FT4A:if02", PortConfig{Device: "p", Path: "usb:0403:6011:FT4A:if02"}},
 		{"p=by-path:1-1.4:1.0,baud=300", PortConfig{Device: "p", Path: "by-path:1-1.4:1.0", Baud: 300}},
 		{"p=/dev/ttyS1,baud=9600,parity=none,rtscts=off", PortConfig{Device: "p", Path: "/dev/ttyS1", Baud: 9600, Parity: dialect.ParityNone, RTSCTS: &off}},
+		{"p=x,load-size=128", PortConfig{Device: "p", Path: "x", LoadSize: 128}},
 		{"p=x,dialect=afero,attribute-size=510", PortConfig{Device: "p", Path: "x", Dialect: "afero", AttributeSize: 510}},
 		{"p=x,rtscts=on,dialect=ayla,version-property=version,parity=even", PortConfig{Device: "p", Path: "x", Parity: dialect.ParityEven, RTSCTS: &on, Dialect: "ayla", VersionProperty: "version"}},
 	} {

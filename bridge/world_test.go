@@ -88,8 +88,10 @@ func (w *world) power(device string, cfg sim.MCUConfig) {
 }
 
 // run switches an MCU on a device's line on.
-func (w *world) run(device string, m sim.Host) {
-	end := w.lines[device].MCU()
+func (w *world) run(device string, m sim.Host) { w.runOn(device, m, w.lines[device].MCU()) }
+
+// runOn is run with an end that the caller has something between.
+func (w *world) runOn(device string, m sim.Host, end io.ReadWriteCloser) {
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx, end) }()

@@ -11,6 +11,7 @@ package dialect
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"time"
 
@@ -63,13 +64,20 @@ type Config struct {
 	// AttributeSize is the size in bytes of the attribute that carries the image,
 	// in families that have one; 0 leaves it to the update.
 	AttributeSize int
+	// LoadSize is how many bytes of the image go into one piece at most, in
+	// families that leave that to the module; 0 means as many as the family allows.
+	LoadSize int
 }
+
+// ErrHeldBack is why a session ends whose line takes no bytes any more.
+var ErrHeldBack = errors.New("the line has taken nothing (the host MCU holds RTS low, or the adapter is stuck)")
 
 // Session drives one open line until it dies.
 type Session interface {
 	// Run talks to the host MCU until ctx ends (it then returns nil) or the
-	// line fails (it returns an error). A bad frame is not a failure. It
-	// closes the line and leaves no goroutine behind.
+	// line fails (it returns an error, which wraps ErrHeldBack if the line took
+	// nothing for too long). A bad frame is not a failure. It closes the line and
+	// leaves no goroutine behind.
 	Run(ctx context.Context) error
 	// Start asks for an update from another goroutine. It replaces the one
 	// under way, which then ends without a further event.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,13 +98,22 @@ func isPTY(fd int) (bool, error) {
 	return major >= firstPTYMajor && major <= lastPTYMajor, nil
 }
 
-// Close gives the port back and ends a Read or Write that waits.
+// Close gives the port back and ends a Read or Write that waits. What the line
+// has not taken by then is lost.
 func (p *Port) Close() error {
 	var release error
+	// A driver that still has output waits in close(2) until flow control lets it go, for 30 s (closing_wait),
+	// unless it is dropped; and a Write that waits must not fill the room up again.
+	_ = p.file.SetWriteDeadline(time.Unix(0, 1)) // fails on a port that is closed: Close below says so
+	p.writing.Lock()                             // for a Write that was waiting until just now
+	defer p.writing.Unlock()
 	if raw, err := p.file.SyscallConn(); err == nil {
 		// The exclusive flag belongs to the terminal, not to our descriptor: a pseudo-terminal whose other end
 		// keeps it open would stay closed to the next program.
-		err = raw.Control(func(fd uintptr) { release = unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0) })
+		err = raw.Control(func(fd uintptr) {
+			_ = unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCOFLUSH) // fails if the other end is gone: so does TIOCNXCL
+			release = unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0)
+		})
 		if err != nil {
 			release = nil // closed already: Close below says so
 		}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -63,6 +64,8 @@ type Port struct {
 	file *os.File
 	path string
 	pty  bool
+	// writing is held by Write, so that Close can drop what is left of it.
+	writing sync.Mutex
 }
 
 // Validate returns an error that says which setting is out of its range.
@@ -94,6 +97,14 @@ func (p *Port) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write returns when the kernel has all of b, which flow control may delay; Close
-// ends the wait.
-func (p *Port) Write(b []byte) (int, error) { return p.file.Write(b) }
+// Write returns when the kernel has all of b, which flow control may delay. Close
+// ends the wait: the error then wraps os.ErrClosed.
+func (p *Port) Write(b []byte) (int, error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	n, err := p.file.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) { // which only Close sets
+		err = fmt.Errorf("write %s: %w", p.path, os.ErrClosed)
+	}
+	return n, err
+}

@@ -335,3 +335,40 @@ func wait(t *testing.T, ended <-chan error, want error) {
 		t.Fatal("still waiting after Close")
 	}
 }
+
+// A line that takes nothing, as with RTS held low, holds up neither Write after
+// Close nor Close itself, and what waited is not sent after it.
+func TestCloseDropsWhatTheLineDoesNotTake(t *testing.T) {
+	master, path := pty(t)
+	p := open(t, path, line8O1)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := p.Write(make([]byte, 1<<20)) // more than any buffer of the kernel's holds
+		wrote <- err
+	}()
+	// The first bytes are there: the writer is in its Write, and will wait in it since nobody reads any more.
+	if _, err := io.ReadFull(master, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	limit := time.After(10 * time.Second)
+	for what, c := range map[string]chan error{"Close": closed, "Write": wrote} {
+		select {
+		case err := <-c:
+			if failed := err != nil; failed != (what == "Write") {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-limit:
+			t.Fatalf("%s waits for the line", what)
+		}
+	}
+	// What the other end's terminal has already is its own; it holds a page.
+	if b, _ := io.ReadAll(master); len(b) > os.Getpagesize() {
+		t.Errorf("%d bytes came after Close", len(b))
+	}
+	again := open(t, path, line8O1)
+	if _, err := again.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+}

@@ -68,7 +68,7 @@ and never the update. Nothing removes old recordings.`
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required)")
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES]; repeatable (required)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required)")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")

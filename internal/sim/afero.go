@@ -26,7 +26,8 @@ const (
 // goes unanswered (0 means DefaultSyncRetries). ReportOnConnect is as
 // ReportAtStart: nothing leaves the MCU before the module is linked.
 // VersionProperty, Properties, NoVerdict, BootStat, EraseByOffer, DoubleFlags,
-// RxLimit and Features are the other wire's and mean nothing here.
+// the receive buffer, Features, ShortOffsets, Extras and Ping are the other
+// wire's and mean nothing here.
 type AferoConfig struct {
 	MCUConfig
 	Type      uint16 // of its firmware; 0 means DefaultFirmwareType

@@ -26,6 +26,7 @@ type app struct {
 	ota       load
 	nextReq   uint16
 	traffic   int
+	pings     int
 	strayLoad bool // a piece that nobody had offered was answered
 }
 

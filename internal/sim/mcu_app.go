@@ -26,6 +26,25 @@ func (m *MCU) begin(now time.Time, cause startCause) {
 	if m.cfg.Traffic > 0 {
 		m.after(now, m.cfg.Traffic, "traffic", m.chatter)
 	}
+	if m.cfg.Ping > 0 {
+		m.after(now, m.cfg.Ping, "ping", m.ping)
+	}
+}
+
+// ping asks the module for an echo.
+func (m *MCU) ping(now time.Time) {
+	if len(m.app.link.queue) < maxBacklog {
+		m.app.pings++
+		m.send(append(tlv.AppendPing(nil, m.req()), byte(m.app.pings), flagByte), now)
+	}
+	m.after(now, m.cfg.Ping, "ping", m.ping)
+}
+
+// echoed counts the module's answers to pings.
+func (m *MCU) echoed(p tlv.Packet) {
+	if len(p.TLVs) == 2 && p.TLVs[1] == flagByte {
+		m.stats.PingsEchoed++
+	}
 }
 
 // reportVersion sends the version property.
@@ -94,6 +113,10 @@ func (m *MCU) onPacket(payload []byte, now time.Time) {
 		return
 	}
 	if p.Op.Protocol() == tlv.ProtocolPing {
+		if m.cfg.Ping > 0 {
+			m.echoed(p) // an echo of an echo would go on for ever
+			return
+		}
 		m.send(slices.Clone(payload), now)
 		return
 	}
@@ -120,7 +143,10 @@ func (m *MCU) onPacket(payload []byte, now time.Time) {
 		if n, err = tlv.ParseConnect(p); err == nil {
 			m.onConnect(n, now)
 		}
-	case tlv.OpConfirm, tlv.OpNAK, tlv.OpControlNAK:
+	case tlv.OpConfirm:
+		m.stats.Confirms++
+	case tlv.OpNAK, tlv.OpControlNAK:
+		m.stats.NAKs++
 	default:
 		m.nak(p, tlv.CodeInvalidOp, now)
 	}
@@ -141,7 +167,7 @@ func (m *MCU) nak(p tlv.Packet, code tlv.Code, now time.Time) {
 // features, which come as a NAK.
 func (m *MCU) onSendProp(p tlv.Packet, now time.Time) {
 	if len(p.TLVs) == 0 {
-		m.send(tlv.AppendFeatures(nil, p.Req, m.cfg.Features), now)
+		m.tellFeatures(p.Req, now)
 		return
 	}
 	name, err := tlv.ParseSendProp(p)
@@ -158,6 +184,18 @@ func (m *MCU) onSendProp(p tlv.Packet, now time.Time) {
 		return
 	}
 	m.nak(p, tlv.CodeInvalidName, now)
+}
+
+// tellFeatures sends the NAK that says what the MCU can do.
+func (m *MCU) tellFeatures(req uint16, now time.Time) {
+	b := tlv.AppendFeatures(nil, req, m.cfg.Features)
+	if m.cfg.NoFeatures {
+		b = tlv.AppendHeader(nil, tlv.OpNAK, req)
+	}
+	if code := m.cfg.FeaturesCode; code != tlv.CodeOK {
+		b = append(b, byte(tlv.TypeErr), 1, byte(code))
+	}
+	m.send(b, now)
 }
 
 // onConnect hears which destinations the module can reach.

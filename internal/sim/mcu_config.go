@@ -82,8 +82,26 @@ type MCUConfig struct {
 	// RxLimit is the longest payload that its receive buffer holds; longer
 	// frames are lost. 0 means tlv.MaxPayload.
 	RxLimit int
+	// RxStuffed: the buffer takes what the line brings, so that an escape and the
+	// byte after it count as two.
+	RxStuffed bool
+	// RxCode, if set, is answered to a data frame over RxLimit, which is acknowledged
+	// and not lost: in a STAT, or in a NAK with RxNAK.
+	RxCode tlv.Code
+	RxNAK  bool
 	// Features is what it answers when it is asked for its features.
 	Features tlv.Features
+	// FeaturesCode, if set, stands as an ERR in that answer, which has no FEATURES
+	// with NoFeatures.
+	FeaturesCode tlv.Code
+	NoFeatures   bool
+	// ShortOffsets: LEN and OFF have two bytes in what it sends.
+	ShortOffsets bool
+	// Extras puts TLVs that nobody knows, such with a length of 15 bits among them,
+	// in front of the known ones in whatever it sends, as far as there is room.
+	Extras bool
+	// Ping is the interval at which it pings the module; 0 means never.
+	Ping time.Duration
 	// Traffic is the interval at which it sends properties of its own accord,
 	// long ones in several packets among them; 0 means never.
 	Traffic time.Duration
@@ -159,6 +177,9 @@ type MCUStats struct {
 	Dropped             int // data frames given up
 	AcksOut             int
 	Offers, Loads       int
+	PingsEchoed         int // its own pings that came back as they were
+	NAKs                int // refusals of the module
+	Confirms            int
 	PeerRestarts        int // frames with sequence number 0
 	PagesWritten        int
 	SectorsErased       int

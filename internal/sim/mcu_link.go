@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"io"
 	"time"
 
@@ -23,11 +24,12 @@ func (m *MCU) onFrame(r received, now time.Time) {
 	if !m.up {
 		return
 	}
-	if r.err != nil || len(r.frame.Payload) > m.cfg.RxLimit {
+	f := r.frame
+	long := r.err == nil && m.room(f.Payload) > m.cfg.RxLimit
+	if r.err != nil || long && m.cfg.RxCode == tlv.CodeOK {
 		m.stats.FramesBad++
 		return
 	}
-	f := r.frame
 	if f.Type == tlv.FrameAck {
 		m.onAck(f.Seq, now)
 		return
@@ -51,7 +53,29 @@ func (m *MCU) onFrame(r received, now time.Time) {
 		m.app.link.queue, m.app.link.inFlight = nil, nil
 		m.stopTimer("ack")
 	}
+	if long {
+		m.tooLong(f.Payload, now)
+		return
+	}
 	m.onPacket(f.Payload, now)
+}
+
+// room is how much of the receive buffer a payload takes.
+func (m *MCU) room(payload []byte) int {
+	n := len(payload)
+	if m.cfg.RxStuffed {
+		n += bytes.Count(payload, []byte{flagByte}) + bytes.Count(payload, []byte{escapeByte})
+	}
+	return n
+}
+
+// tooLong answers a packet of which the receive buffer has only the beginning.
+func (m *MCU) tooLong(payload []byte, now time.Time) {
+	if p, err := tlv.ParsePacket(payload); err == nil && m.cfg.RxNAK {
+		m.nak(p, m.cfg.RxCode, now)
+		return
+	}
+	m.stat(m.cfg.RxCode, now)
 }
 
 // ack acknowledges a data frame, as well as the faults let it.
@@ -84,7 +108,7 @@ func (m *MCU) put(f tlv.Frame) {
 
 // send queues a packet.
 func (m *MCU) send(packet []byte, now time.Time) {
-	m.app.link.queue = append(m.app.link.queue, packet)
+	m.app.link.queue = append(m.app.link.queue, m.accent(packet))
 	m.sendNext(now)
 }
 
@@ -135,7 +159,10 @@ type doubleFlagReader struct {
 	length int  // bytes since then
 }
 
-const flagByte = 0x7e
+const (
+	flagByte   = 0x7e
+	escapeByte = 0x7d
+)
 
 func (d *doubleFlagReader) Read(p []byte) (int, error) {
 	n, err := d.src.Read(p)

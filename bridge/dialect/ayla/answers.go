@@ -60,6 +60,8 @@ func (s *machine) loadStatus(code tlv.Code) {
 	case tlv.CodeInvalidOffset, tlv.CodeInvalidReq, tlv.CodeBusyRetry:
 		// The MCU has lost its place, as after a restart that we did not see.
 		s.again(code, fmt.Sprintf("the host MCU answered %s at byte %d", code, u.acked))
+	case tlv.CodeLength, tlv.CodeOverflow:
+		s.loadTooLong(code)
 	default:
 		s.failed(code, fmt.Sprintf("at byte %d of %d", u.acked, u.Size))
 	}
@@ -72,8 +74,10 @@ func (s *machine) refused(code tlv.Code) {
 	case code == tlv.CodeBoot && u.reboots > 0:
 		s.failed(code, "instead of booting the image") // meant for the leg before, and true
 		return
+	case u.doubt && u.doubted:
+		return // there was more than one LOAD to refuse
 	case u.doubt:
-		u.doubt, u.nextOffer = false, s.now.Add(doubtPause)
+		u.doubted, u.nextOffer = true, s.now.Add(doubtPause)
 		return
 	}
 	switch code {
@@ -102,6 +106,8 @@ func (s *machine) refusedPacket(req uint16, code tlv.Code) {
 	switch {
 	case u.phase == phaseOffer && u.offered && req == u.offerReq:
 		s.rejected(code)
+	case (u.phase == phaseLoad || u.phase == phaseVerdict) && (code == tlv.CodeLength || code == tlv.CodeOverflow):
+		s.loadTooLong(code)
 	case u.phase == phaseLoad || u.phase == phaseVerdict:
 		s.failed(code, fmt.Sprintf("at byte %d of %d", u.acked, u.Size))
 	case u.phase == phaseBoot && req == u.bootReq:

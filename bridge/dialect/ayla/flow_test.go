@@ -88,7 +88,7 @@ func TestStatEndsTheLoadAtAnyMoment(t *testing.T) {
 		code  tlv.Code
 		cause schemas.Cause
 	}{
-		{tlv.CodeInternal, schemas.CauseFlash}, {tlv.CodeChecksum, schemas.CauseChecksum}, {tlv.CodeLength, schemas.CauseSize},
+		{tlv.CodeInternal, schemas.CauseFlash}, {tlv.CodeChecksum, schemas.CauseChecksum}, {tlv.CodeConnection, schemas.CauseSerial},
 		{tlv.CodeTimeout, schemas.CauseTimeout}, {0x77, schemas.CauseRejected},
 	} {
 		for _, at := range []int{0, 255, 1000} {

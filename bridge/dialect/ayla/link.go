@@ -143,6 +143,14 @@ func (l *link) encode(k kind, req uint16, end uint64, payload []byte) {
 	l.next = i
 }
 
+// inFlight is the frame on its way to the peer, nil for none.
+func (l *link) inFlight() *flight {
+	if l.cur == none {
+		return nil
+	}
+	return &l.flights[l.cur]
+}
+
 // forget drops what is in flight and what waits behind it.
 func (l *link) forget() { l.cur, l.next = none, none }
 
@@ -241,9 +249,6 @@ func (l *link) expired(now time.Time) (flight, bool) {
 		return flight{}, false
 	}
 	l.cur = none
-	if f.kind == kindLoad {
-		l.noise.lost(len(f.frame), f.tries)
-	}
 	if f.seq == 0 {
 		// The peer may still hold the number of a frame that our last life sent: until it has heard a 0 from us,
 		// any other number may be that one, and be acknowledged as a repetition without being looked at.

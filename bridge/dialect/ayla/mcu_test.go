@@ -31,10 +31,15 @@ func onRig(t *testing.T, line sim.LineConfig, mcu sim.MCUConfig, size int, f fun
 // Peers behave differently; with all of these an update works.
 func TestPeers(t *testing.T) {
 	long := map[string]string{"log": strings.Repeat("x", 700)}
+	const confirm = tlv.FeatureOTA | tlv.FeatureConfirm
+	pings := func(s sim.MCUStats) bool { return s.PingsEchoed > 10 }
+	confirms := func(s sim.MCUStats) bool { return s.Confirms > 5 }
+	unconfirmed := func(s sim.MCUStats) bool { return s.Confirms == 0 }
 	for _, c := range []struct {
 		name string
 		mcu  sim.MCUConfig
 		line sim.LineConfig
+		saw  func(sim.MCUStats) bool // what the MCU has to have seen beside the update
 	}{
 		{name: "STAT(0) after the last chunk"},
 		{name: "no STAT after the last chunk", mcu: sim.MCUConfig{NoVerdict: true}},
@@ -45,7 +50,14 @@ func TestPeers(t *testing.T) {
 		{name: "version on request", mcu: sim.MCUConfig{Report: sim.ReportOnRequest}},
 		{name: "other version property", mcu: sim.MCUConfig{VersionProperty: "version"}},
 		{name: "properties during load, multi-packet strings", mcu: sim.MCUConfig{Traffic: 40 * time.Millisecond, Properties: long}},
-		{name: "datapoint confirm", mcu: sim.MCUConfig{Traffic: 100 * time.Millisecond, Features: tlv.FeatureOTA | tlv.FeatureConfirm}},
+		{name: "datapoint confirm", mcu: sim.MCUConfig{Traffic: 100 * time.Millisecond, Features: confirm}, saw: confirms},
+		{name: "LEN and OFF of 2 bytes", mcu: sim.MCUConfig{ShortOffsets: true, Traffic: 40 * time.Millisecond, Features: confirm}, saw: confirms},
+		{name: "unknown and long TLVs in front", mcu: sim.MCUConfig{Extras: true, BootStat: true, Traffic: 40 * time.Millisecond, Features: confirm}, saw: confirms},
+		{name: "unknown TLVs, INTERNAL while erasing", mcu: sim.MCUConfig{Extras: true, EraseByOffer: true, Report: sim.ReportOnRequest}},
+		{name: "features and a code", mcu: sim.MCUConfig{FeaturesCode: tlv.CodeUnknownVar, Traffic: 100 * time.Millisecond, Features: confirm}, saw: confirms},
+		{name: "a code in the place of features", mcu: sim.MCUConfig{FeaturesCode: tlv.CodeInvalidTLV, NoFeatures: true, Traffic: 100 * time.Millisecond}, saw: unconfirmed},
+		{name: "no features and no code", mcu: sim.MCUConfig{NoFeatures: true, Traffic: 100 * time.Millisecond}, saw: unconfirmed},
+		{name: "pings during load", mcu: sim.MCUConfig{Ping: 20 * time.Millisecond}, saw: pings},
 		{name: "two flags around each frame", mcu: sim.MCUConfig{DoubleFlags: true}},
 		{name: "acks twice", mcu: sim.MCUConfig{Fault: sim.Fault{DoubleAcks: true}}},
 		{name: "acks 4 s late", mcu: sim.MCUConfig{Fault: sim.Fault{AckDelay: 4 * time.Second}}},
@@ -62,6 +74,24 @@ func TestPeers(t *testing.T) {
 				if got := r.States(); !slices.Equal(got, want) {
 					t.Errorf("states %v, want %v", got, want)
 				}
+				if s := seen(r); s.NAKs != 0 || c.saw != nil && !c.saw(s) {
+					t.Errorf("the MCU saw %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// One that has every habit at once.
+func TestPeerOfManyHabits(t *testing.T) {
+	for name, code := range map[string]tlv.Code{"loses long frames": tlv.CodeOK, "refuses long frames": tlv.CodeOverflow} {
+		t.Run(name, func(t *testing.T) {
+			onRig(t, sim.LineConfig{}, sim.MCUConfig{
+				EraseByOffer: true, BootStat: true, DoubleFlags: true, ShortOffsets: true, Extras: true, Ping: 50 * time.Millisecond, Traffic: 70 * time.Millisecond,
+				Features: tlv.FeatureOTA | tlv.FeatureConfirm, VersionProperty: "version", Report: sim.ReportOnConnect, RxLimit: 200, RxCode: code,
+				Fault: sim.Fault{DoubleAcks: true, AckDelay: 30 * time.Millisecond},
+			}, 8000, func(r *dialecttest.Rig) {
+				r.Ends(schemas.StateSucceeded, "")
 			})
 		})
 	}

@@ -4,7 +4,6 @@ import (
 	"math"
 
 	"davit/bridge/dialect/session"
-	"davit/schemas/tlv"
 )
 
 // Constants of noise.
@@ -15,8 +14,6 @@ const (
 	flat = 4
 	// worst is the largest share of failures that is told from an even larger one.
 	worst = 0.98
-	// minPiece is the shortest piece: shorter ones are hardly anything but overhead.
-	minPiece = 32
 	// clearly is how much faster another length of the pieces has to promise to be, before it is taken.
 	clearly = 1.03
 	// loadOverhead is what a LOAD takes on the line beside its data: flags, ptype, seq, header, OFF, the head of BIN
@@ -49,13 +46,15 @@ func (q *noise) add(n, attempts, failures int) {
 // early takes a failure back: the ack was only later than the timer.
 func (q *noise) early() { q.failures = max(0, q.failures-1) }
 
-// choose returns the length of the next piece. A frame that fails costs its own time and the wait for its ack.
-func (q *noise) choose(t *session.Turnaround) int {
-	if q.failures < 1 && q.piece == tlv.MaxLoad {
-		return q.piece // the usual case, without arithmetic
+// choose returns the length of the next piece, at most longest.
+func (q *noise) choose(longest int, t *session.Turnaround) int {
+	q.piece = min(q.piece, longest)
+	if q.failures < 1 {
+		q.piece = longest // the usual case, without arithmetic
+		return longest
 	}
 	best := q.cost(q.piece, t) / clearly
-	for n := tlv.MaxLoad; n >= minPiece; n = n/2 + n%2 {
+	for n := longest; n >= minLoad; n = (n + 1) / 2 {
 		if c := q.cost(n, t); c < best {
 			best, q.piece = c, n
 		}

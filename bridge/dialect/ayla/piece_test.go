@@ -18,11 +18,11 @@ func TestPieceFollowsTheNoise(t *testing.T) {
 	for _, c := range []struct {
 		e        float64
 		min, max int
-	}{{0, 255, 255}, {1e-5, 255, 255}, {1e-4, 255, 255}, {1e-3, 128, 255}, {1e-2, minPiece, 64}, {5e-2, minPiece, minPiece}, {0, 255, 255}} {
+	}{{0, 255, 255}, {1e-5, 255, 255}, {1e-4, 255, 255}, {1e-3, 128, 255}, {1e-2, minLoad, 64}, {5e-2, minLoad, minLoad}, {0, 255, 255}} {
 		q := noise{piece: tlv.MaxLoad}
 		frames, lengths := 0, 0
 		for range 2000 {
-			n := q.choose(&timer) + loadOverhead
+			n := q.choose(tlv.MaxLoad, &timer) + loadOverhead
 			tries := 1
 			for r.Float64() > math.Exp(-c.e*float64(n+ackLength)) && tries < 20 {
 				tries++
@@ -44,14 +44,14 @@ func TestPieceStaysLongWithoutNoise(t *testing.T) {
 	for range 200 {
 		q.acked(280, 2)
 		q.early()
-		if n := q.choose(&timer); n != tlv.MaxLoad {
+		if n := q.choose(tlv.MaxLoad, &timer); n != tlv.MaxLoad {
 			t.Fatalf("a late ack made the pieces %d bytes long", n)
 		}
 	}
 	q.lost(280, 11)
 	long := 0
 	for range 200 {
-		if q.choose(&timer) == tlv.MaxLoad {
+		if q.choose(tlv.MaxLoad, &timer) == tlv.MaxLoad {
 			long++
 		}
 		q.acked(280, 1)

@@ -21,9 +21,12 @@ type machine struct {
 	decoder tlv.Decoder
 	parts   *tlv.Assembler
 	replies replies
-	req     uint16
-	scratch [tlv.MaxPayload]byte
+	// answered: the packet encoded last was an answer.
+	answered bool
+	req      uint16
+	scratch  [tlv.MaxPayload]byte
 
+	loadSize int // bytes of the image in one LOAD, as configured or as learnt on this line
 	features tlv.Features
 	asks     session.Asks // the version properties
 	connect  bool         // CONNECT waits to be sent
@@ -35,7 +38,10 @@ type machine struct {
 }
 
 func newMachine(cfg dialect.Config, events dialect.Events) *machine {
-	s := &machine{cfg: cfg, events: events}
+	s := &machine{cfg: cfg, events: events, loadSize: tlv.MaxLoad}
+	if cfg.LoadSize > 0 {
+		s.loadSize = min(cfg.LoadSize, tlv.MaxLoad)
+	}
 	s.link = newLink(cfg.Baud, events.Counted)
 	s.parts = tlv.NewAssembler(4 * tlv.MaxValue)
 	for _, name := range cfg.VersionProperties {
@@ -151,10 +157,23 @@ func (s *machine) fill() {
 	if !s.link.room() {
 		return
 	}
+	if s.answered {
+		// An MCU that asks faster than it acknowledges does not hold up what we have to say.
+		s.answered = false
+		if s.fillOwn(); s.link.next != none {
+			return
+		}
+	}
 	if r, ok := s.replies.pop(); ok {
+		s.answered = true
 		s.link.encode(kindReply, 0, 0, r)
 		return
 	}
+	s.fillOwn()
+}
+
+// fillOwn encodes the next packet that is no answer, if there is one.
+func (s *machine) fillOwn() {
 	if s.connect {
 		s.connect, s.connectAt = false, s.now
 		s.encode(kindConnect, 0, tlv.AppendConnect(s.scratch[:0], s.nextReq(), tlv.NodeCloud), nil)

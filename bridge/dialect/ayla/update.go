@@ -54,9 +54,11 @@ type update struct {
 	busy      int
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
 	doubt     bool     // a refusal may be meant for a LOAD of the leg before
+	doubted   bool     // one came: the next offer's answer is believed
 
 	sent, acked uint64
 	verdict     bool
+	loads       loads
 	buf         [pieces * tlv.MaxLoad]byte
 	bufAt       uint64
 	bufLen      int
@@ -85,6 +87,7 @@ func (s *machine) begin(w dialect.Update) {
 		Answer: DefaultAnswerTimeout, Verdict: DefaultVerdictTimeout, Boot: DefaultBootTimeout, Version: DefaultVersionTimeout,
 		VersionProperty: DefaultVersionProperty,
 	})}
+	u.loads.size = s.loadSize
 	s.u = u
 	_, errVersion := tlv.AppendOffer(nil, 0, u.Version, u.Size)
 	_, errName := tlv.AppendSendProp(nil, 0, u.VersionProperty)
@@ -152,7 +155,7 @@ func (s *machine) startOffer() {
 	u.phase = phaseOffer
 	u.Enter(u.AnswerTimeout, s.now)
 	u.offer, u.offered, u.nextOffer = true, false, time.Time{}
-	u.busy, u.refusal, u.doubt, u.Good, u.Bad = 0, 0, false, 0, 0
+	u.busy, u.refusal, u.doubt, u.doubted, u.Good, u.Bad = 0, 0, false, false, 0, 0
 	u.boot, u.verdict, u.sent, u.acked = false, false, 0, 0
 	s.link.forgetNext()
 }
@@ -186,6 +189,7 @@ func (s *machine) fillUpdate() {
 	switch {
 	case u.phase == phaseOffer && u.offer:
 		u.offer, u.offered, u.nextOffer = false, true, time.Time{}
+		u.doubt = u.doubt && !u.doubted
 		u.offerReq = s.nextReq()
 		b, err := tlv.AppendOffer(s.scratch[:0], u.offerReq, u.Version, u.Size)
 		s.encode(kindOffer, 0, b, err)
@@ -196,9 +200,9 @@ func (s *machine) fillUpdate() {
 
 func (s *machine) fillLoad() {
 	u := s.u
-	piece := uint64(s.link.noise.choose(&s.link.timer))
+	piece := uint64(s.link.noise.choose(u.loads.size, &s.link.timer))
 	if end := u.bufAt + uint64(u.bufLen); u.sent < u.bufAt || u.sent >= end || u.sent+piece > end && end < u.Size {
-		n := min(uint64(len(u.buf)), u.Size-u.sent)
+		n := min(uint64(pieces)*piece, u.Size-u.sent)
 		if r, err := u.Load(u.buf[:n], u.sent); err != nil {
 			s.end(r)
 			return
@@ -232,6 +236,7 @@ func (s *machine) delivered(f flight) {
 			u.nextOffer = s.now.Add(s.cfg.OfferInterval)
 		}
 	case f.kind == kindLoad && u.phase == phaseLoad && f.end > u.acked && f.end <= u.sent:
+		u.loads.taken(len(f.frame), f.tries)
 		s.events.Counted(dialect.BytesLoaded, int(f.end-u.acked))
 		u.acked = f.end
 		if s.report(schemas.StateInstalling, u.acked) && u.acked == u.Size {
@@ -250,7 +255,7 @@ func (s *machine) undelivered(f flight) {
 	case f.kind == kindOffer && u.phase == phaseOffer:
 		u.nextOffer = s.now.Add(reofferPause)
 	case f.kind == kindLoad && u.phase == phaseLoad:
-		s.again(tlv.CodeOK, fmt.Sprintf("the host MCU stopped acknowledging at byte %d", u.acked))
+		s.loadLost(f)
 	case f.kind == kindBoot && u.phase == phaseBoot:
 		// It may have been carried out all the same: the version will tell.
 		u.bootLost = true
@@ -294,7 +299,8 @@ func (s *machine) ready() {
 
 func (s *machine) startLoad() {
 	u := s.u
-	u.phase, u.sent, u.acked, u.verdict = phaseLoad, 0, 0, false
+	u.phase, u.sent, u.acked, u.verdict, u.bufLen = phaseLoad, 0, 0, false, 0
+	u.loads.begin()
 	s.report(schemas.StateInstalling, 0)
 }
 
@@ -312,6 +318,7 @@ func (s *machine) loaded() {
 func (s *machine) startBoot() {
 	u := s.u
 	u.phase = phaseBoot
+	s.loadSize = u.loads.worked(s.loadSize)
 	u.Boot(s.now)
 	u.bootSure, u.bootLost = false, false
 	u.boot = s.report(schemas.StateBooting, u.Size)

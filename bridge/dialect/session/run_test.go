@@ -181,3 +181,86 @@ func TestRunEndsWithItsLine(t *testing.T) {
 		})
 	}
 }
+
+// A write that is held back does not hold up the session, which goes on when the
+// line does, and ends when that takes too long: so does the write.
+func TestRunGivesUpALineThatTakesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		low   time.Duration
+		ends  error
+		calls []string
+	}{
+		{"for a minute", time.Minute, nil, []string{"30s receive hi", "1m0s sent"}},
+		{"for nearly too long", WriteLimit - time.Second, nil, []string{"30s receive hi", "1m59s sent"}},
+		{"for ever", time.Hour, dialect.ErrHeldBack, []string{"30s receive hi"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &puppet{next: Next{Write: make([]byte, 100)}}
+			synctest.Test(t, func(t *testing.T) {
+				line := sim.NewLine(sim.LineConfig{TxBuffer: 10, Baud: 4_000_000})
+				line.Stall(true)
+				s := New(line.Module(), p)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+				defer cancel()
+				time.AfterFunc(30*time.Second, func() { _, _ = line.MCU().Write([]byte("hi")) })
+				time.AfterFunc(c.low, func() { line.Stall(false) })
+				began := time.Now()
+				err := s.Run(ctx)
+				if !errors.Is(err, c.ends) {
+					t.Errorf("Run: %v, want %v", err, c.ends)
+				}
+				if took := time.Since(began); c.ends != nil && took != WriteLimit {
+					t.Errorf("it took %v", took)
+				}
+				_ = line.MCU().Close()
+			})
+			p.wants(t, c.calls...)
+		})
+	}
+}
+
+// The time that one write took is not counted for the next one.
+func TestRunCountsEachWriteForItself(t *testing.T) {
+	p := &writes{puppet: puppet{}}
+	synctest.Test(t, func(t *testing.T) {
+		line := sim.NewLine(sim.LineConfig{TxBuffer: 10, Baud: 4_000_000})
+		s := New(line.Module(), p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		go func() {
+			for range 10 {
+				line.Stall(true)
+				time.Sleep(WriteLimit - time.Second)
+				line.Stall(false)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		if err := s.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		_ = line.MCU().Close()
+	})
+	if p.sent < 10 {
+		t.Errorf("%d writes", p.sent)
+	}
+}
+
+// writes is a Machine that always has something to write.
+type writes struct {
+	puppet
+	sent int
+	busy bool
+}
+
+// Step implements Machine.
+func (w *writes) Step(now time.Time) Next {
+	n := Next{Wake: now.Add(time.Second)}
+	if !w.busy && w.sent < 1000 {
+		n.Write, w.busy = make([]byte, 100), true
+	}
+	return n
+}
+
+// Sent implements Machine.
+func (w *writes) Sent(time.Time) { w.sent, w.busy = w.sent+1, false }

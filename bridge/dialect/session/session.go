@@ -7,7 +7,7 @@
 // A session has one goroutine that makes all calls of its Machine and thereby
 // owns the machine's state, and two more that only read from and write to the
 // line; the line's kernel buffers and flow control may block those, never the
-// session. The package imports schemas and bridge/dialect. It opens no port,
+// session, which gives up a line that takes nothing for WriteLimit. The package imports schemas and bridge/dialect. It opens no port,
 // stores nothing and logs nothing: that is the bridge's.
 package session
 
@@ -50,6 +50,11 @@ type Next struct {
 	// Image, if not nil, wakes the machine as well when it is closed.
 	Image <-chan struct{}
 }
+
+// WriteLimit is how long a line may hold a write back before the session gives
+// the line up: a host MCU that keeps RTS low, or an adapter that is stuck. An MCU
+// that erases its flash with RTS low needs less.
+const WriteLimit = 2 * time.Minute
 
 // readSize is how much is taken from the line at once: more than a driver hands
 // over at a time.
@@ -177,10 +182,14 @@ func (s *session) loop(ctx context.Context, w *wires) error {
 	s.machine.Begin(now)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	limit := time.NewTimer(WriteLimit) // of the write under way
+	limit.Stop()
+	defer limit.Stop()
 	for {
 		next := s.machine.Step(now)
 		if len(next.Write) > 0 {
 			w.out <- next.Write // never blocks: the machine gives out one at a time
+			limit.Reset(WriteLimit)
 		}
 		timer.Reset(max(0, next.Wake.Sub(now)))
 		select {
@@ -192,7 +201,10 @@ func (s *session) loop(ctx context.Context, w *wires) error {
 			now = time.Now()
 			s.machine.Receive(b, now)
 			w.free <- b[:cap(b)]
+		case <-limit.C:
+			return fmt.Errorf("serial line: %w for %v", dialect.ErrHeldBack, WriteLimit)
 		case <-w.wrote:
+			limit.Stop()
 			now = time.Now()
 			s.machine.Sent(now)
 		case <-s.mail.wake:
