@@ -21,9 +21,6 @@ const (
 	// fails is how often an MCU has to report FAIL in an update, for the same
 	// reason.
 	fails = 2
-	// alreadyWait is how long to wait for the version of an MCU that reported
-	// the image's before the update.
-	alreadyWait = 10 * time.Second
 	// applyWait is how long after APPLY the MCU has to answer, or is told again,
 	// maxApplies times in all.
 	applyWait  = 5 * time.Second
@@ -132,19 +129,13 @@ func (m *machine) beginUpdate(w dialect.Update) {
 	u.Wanted = strconv.FormatUint(w.VersionID, 10)
 	u.begin = afpro.Info{State: afpro.InfoBegin, Type: uint16(w.NumericType), Size: uint32(w.Size), Version: w.VersionID}
 	u.load = newLoad(m.attributeSize(), w.Size, w.Loaded)
-	a := m.asks.Of(u.VersionProperty)
-	switch {
-	case u.ResumeAt == schemas.StateBooting:
+	switch u.Begin(m.asks.Of(u.VersionProperty), m.now) {
+	case session.FirstCheck:
 		u.phase = phaseCheck
-		u.Check(m.now)
 		m.probe()
-	case a.Value == u.Wanted && !u.Force:
-		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
+	case session.FirstAsk:
 		u.phase = phaseAsk
-		u.Enter(min(u.VersionTimeout, alreadyWait), m.now)
-		a.Want = true
 	default:
-		a.Want = a.Want || a.Value == "" || u.Force
 		m.startOffer()
 	}
 }

@@ -90,7 +90,7 @@ func (s *machine) refused(code tlv.Code) {
 		u.nextOffer = s.now.Add(min(pause, s.cfg.OfferInterval))
 	case tlv.CodeAlready:
 		u.phase, u.refusal = phaseAlready, code
-		u.Enter(min(u.VersionTimeout, alreadyWait), s.now)
+		u.Enter(min(u.VersionTimeout, session.AlreadyWait), s.now)
 		s.asks.Of(u.VersionProperty).Want = true
 	default:
 		s.rejected(code)

@@ -21,8 +21,6 @@ const (
 	busyQuick = 256
 	// doubtPause is before the offer whose answer is believed in any case.
 	doubtPause = time.Second
-	// alreadyWait is how long to wait for the version after STAT(ALREADY).
-	alreadyWait = 10 * time.Second
 )
 
 // phase is how far an update has come.
@@ -97,19 +95,13 @@ func (s *machine) begin(w dialect.Update) {
 			return
 		}
 	}
-	a := s.asks.Of(u.VersionProperty)
-	switch {
-	case u.ResumeAt == schemas.StateBooting:
+	switch u.Begin(s.asks.Of(u.VersionProperty), s.now) {
+	case session.FirstCheck:
 		u.phase = phaseCheck
-		u.Check(s.now)
 		s.probe()
-	case a.Value == u.Version && !u.Force:
-		// That was before this update. An MCU that says nothing by itself may have been exchanged since.
+	case session.FirstAsk:
 		u.phase = phaseAsk
-		u.Enter(min(u.VersionTimeout, alreadyWait), s.now)
-		a.Want = true
 	default:
-		a.Want = a.Want || a.Value == "" || u.Force
 		s.startOffer()
 	}
 }

@@ -13,6 +13,24 @@ import (
 // is offered the image once more.
 const GoStale = 30 * time.Second
 
+// AlreadyWait is how long to wait for the version of an MCU that is said to run the
+// image already.
+const AlreadyWait = 10 * time.Second
+
+// First is what a leg begins with.
+type First byte
+
+const (
+	// FirstOffer: the image is offered.
+	FirstOffer First = iota
+	// FirstAsk: the MCU reported the image's version before this update, and is
+	// asked for it once more. One that says nothing by itself may have been
+	// exchanged since.
+	FirstAsk
+	// FirstCheck: an earlier session told the MCU to boot. What does it run?
+	FirstCheck
+)
+
 // MaxRestarts is how often an MCU leg begins anew within one update.
 const MaxRestarts = 8
 
@@ -60,6 +78,22 @@ func NewLeg(u dialect.Update, l Limits) Leg {
 		leg.told, leg.before = true, u.Before
 	}
 	return leg
+}
+
+// Begin says what the leg begins with, starts its clock and asks for a, the property
+// that proves it, as far as that needs it.
+func (l *Leg) Begin(a *Ask, now time.Time) First {
+	switch {
+	case l.ResumeAt == schemas.StateBooting:
+		l.Check(now)
+		return FirstCheck
+	case a.Value == l.Wanted && !l.Force:
+		l.Enter(min(l.VersionTimeout, AlreadyWait), now)
+		a.Want = true
+		return FirstAsk
+	}
+	a.Want = a.Want || a.Value == "" || l.Force
+	return FirstOffer
 }
 
 func orDefault(d *time.Duration, v time.Duration) {
