@@ -68,8 +68,10 @@ type Config struct {
 // Session drives one open line until it dies.
 type Session interface {
 	// Run talks to the host MCU until ctx ends (it then returns nil) or the
-	// line fails (it returns an error). A bad frame is not a failure. It
-	// closes the line and leaves no goroutine behind.
+	// line fails (it returns an error). A bad frame is not a failure. When ctx
+	// ends, what is being written is written to its end, unless the line takes
+	// it much more slowly than it could. Run closes the line and leaves no
+	// goroutine behind.
 	Run(ctx context.Context) error
 	// Start asks for an update from another goroutine. It replaces the one
 	// under way, which then ends without a further event.
