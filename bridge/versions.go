@@ -12,7 +12,7 @@ import (
 // hello says who the device is; the service hears of a changed version or
 // execution this way.
 func (d *device) hello() {
-	if !d.connected {
+	if !d.connected || d.drain.released {
 		return
 	}
 	d.helloDue = time.Now().Add(helloInterval(d.id))
@@ -22,8 +22,8 @@ func (d *device) hello() {
 	if d.kind != nil {
 		h.Dialect = d.kind.Name()
 	}
-	if d.ex != nil {
-		h.Execution, h.Attempt = d.ex.offer.Execution, d.ex.offer.Attempt
+	if open := d.rec.Open; open != nil {
+		h.Execution, h.Attempt = open.Offer.Execution, open.Offer.Attempt
 	}
 	d.told = maps.Clone(h.HostVersions)
 	for len(h.HostVersions) > 0 && !fits(h) {
