@@ -12,10 +12,13 @@ import (
 // hello says who the device is; the service hears of a changed version or
 // execution this way.
 func (d *device) hello() {
-	if !d.connected || d.drain.released {
+	if !d.connected {
 		return
 	}
 	d.helloDue = time.Now().Add(helloInterval(d.id))
+	if d.drain.released {
+		return // the farewell is all that is left to say
+	}
 	h := &schemas.Hello{
 		V: schemas.Version, Module: d.b.cfg.Module, HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk,
 	}

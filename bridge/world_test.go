@@ -88,8 +88,9 @@ func (w *world) power(device string, cfg sim.MCUConfig) {
 }
 
 // run switches an MCU on a device's line on.
-func (w *world) run(device string, m sim.Host) {
-	end := w.lines[device].MCU()
+func (w *world) run(device string, m sim.Host) { w.runOn(w.lines[device].MCU(), device, m) }
+
+func (w *world) runOn(end io.ReadWriteCloser, device string, m sim.Host) {
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx, end) }()
@@ -123,6 +124,7 @@ func (w *world) start() {
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
 	w.stop = func() {
+		w.stop = func() {} // it has ended
 		cancel()
 		if err := <-done; err != nil {
 			w.Errorf("Run: %v", err)
@@ -135,6 +137,7 @@ func (w *world) start() {
 func (w *world) kill() {
 	w.Helper()
 	w.service.disconnect()
+	w.bridge.Stop()
 	to := w.TempDir()
 	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil {
 		w.Fatal(err)
