@@ -83,6 +83,10 @@ type Config struct {
 	// RecordDir is a folder for recordings of what passes on the ports; empty for
 	// none. Recording never holds up an update.
 	RecordDir string
+	// DrainTimeout is how long Run goes on for MCU legs that are under way when
+	// its context ends; 0 ends them at once. Either way the next Run goes on with
+	// what is left.
+	DrainTimeout time.Duration
 
 	Logger  *slog.Logger // nil discards
 	Metrics *Metrics     // nil counts nothing
@@ -104,6 +108,9 @@ type Bridge struct {
 	refusals  logonce.Limit
 	ready     chan struct{}
 	readyOnce sync.Once
+	halted    context.Context // ends when Run is to end without draining
+	halt      context.CancelFunc
+	life      life
 }
 
 // New checks cfg, takes the data folder and reads the devices' records. Nothing
@@ -114,6 +121,7 @@ func New(cfg Config) (*Bridge, error) {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
 	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{})}
+	b.halted, b.halt = context.WithCancel(context.Background())
 	if b.transport == nil {
 		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
 			return nil, fmt.Errorf("bridge: %w", err)
@@ -244,15 +252,16 @@ func (b *Bridge) Ready() <-chan struct{} { return b.ready }
 // String names the bridge in logs.
 func (b *Bridge) String() string { return fmt.Sprintf("bridge with %d ports", len(b.order)) }
 
-// Run serves the ports until ctx ends, and returns nil then. What is under way
-// is continued by the next Run of a bridge on the same folder.
+// Run serves the ports until ctx ends, lets the MCU legs under way come to their
+// end for as long as Config.DrainTimeout says or until Stop, and returns nil then.
+// What is left is continued by the next Run of a bridge on the same folder.
 func (b *Bridge) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	// They end in this order: first the sessions, which may have something to record; then the devices, which
 	// record it; then the connection, which says goodbye.
-	lines, stopLines := context.WithCancel(ctx)
-	defer stopLines()
 	behind := context.WithoutCancel(ctx)
+	lines, stopLines := context.WithCancel(behind)
+	defer stopLines()
 	devices, stopDevices := context.WithCancel(behind)
 	defer stopDevices()
 	sending, stopSending := context.WithCancel(behind)
@@ -260,6 +269,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	network, stopNetwork := context.WithCancel(behind)
 	defer stopNetwork()
 	b.downloads.ctx = devices
+	b.life.began(time.Now())
 
 	var sessions, actors, senders sync.WaitGroup
 	for _, l := range b.order {
@@ -269,10 +279,15 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	}
 	var link errgroup.Group
 	link.Go(func() error {
-		defer stopLines() // a transport that ends by itself ends the bridge
+		defer b.Stop() // a transport that ends by itself ends the bridge
 		return b.transport.Run(network, b.client())
 	})
-	<-lines.Done()
+	select {
+	case <-ctx.Done():
+		b.drain()
+	case <-b.halted.Done():
+	}
+	stopLines()
 	sessions.Wait()
 	stopDevices()
 	actors.Wait()
@@ -328,6 +343,7 @@ func (b *Bridge) down() {
 }
 
 func (b *Bridge) setConnected(up bool) {
+	b.life.linked(up, time.Now())
 	b.downloads.setConnected(up)
 	for _, l := range b.order {
 		m := &l.dev.mail
@@ -430,9 +446,15 @@ type line struct {
 	dev      *device
 	outgoing chan Message
 	route    atomic.Pointer[download]
+	port     portState
+	counts   lineCounts
 }
 
 // outgoingSize is how many messages of a device may wait for the broker.
 const outgoingSize = 64
 
-func newLine(d *device) *line { return &line{dev: d, outgoing: make(chan Message, outgoingSize)} }
+func newLine(d *device) *line {
+	l := &line{dev: d, outgoing: make(chan Message, outgoingSize)}
+	l.port.set(PortClosed, "", "")
+	return l
+}

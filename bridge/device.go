@@ -69,6 +69,7 @@ type device struct {
 	saveDue     time.Time         // when the record is to be written, or zero
 	ex          *execution
 	outbox      map[string]*repeat // results that are not acknowledged, by execution
+	drain       draining
 }
 
 // call is work for the device's goroutine.
@@ -79,9 +80,10 @@ type call struct {
 
 // repeat is a status that is sent until it is acknowledged.
 type repeat struct {
-	status schemas.Status
-	due    time.Time
-	wait   time.Duration
+	status  schemas.Status
+	due     time.Time
+	wait    time.Duration
+	awaited bool // a drain waits for its ack
 }
 
 // mailbox holds what the service said, in bounded space: of offers and profiles
@@ -116,6 +118,7 @@ func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
 		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
 		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, believed: map[string]bool{},
+		drain: draining{over: make(chan struct{})},
 	}
 	// The port's configuration counts, or else what the service has said before.
 	name := port.Dialect
@@ -148,6 +151,7 @@ func (d *device) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		d.drained()
 		timer.Reset(d.tick(time.Now()))
 		select {
 		case <-ctx.Done():
@@ -179,6 +183,9 @@ func (d *device) restore() {
 // stop lets go of the image; the record has what the next run needs.
 func (d *device) stop() {
 	if d.ex != nil {
+		if d.drain.on {
+			d.log.Warn("update is stopped at the limit of the drain; it goes on after the next start", "execution", d.ex.offer.Execution, "state", d.ex.state)
+		}
 		d.ex.letGo()
 	}
 	if !d.saveDue.IsZero() || !d.newsDue.IsZero() {

@@ -37,6 +37,7 @@ type execution struct {
 	loadSince time.Time
 	reported  uint64 // bytes in the last report
 	reportAt  time.Time
+	pace      pace
 }
 
 // source is the image as a session reads it: it is there once ready is closed.
@@ -95,6 +96,10 @@ func (d *device) offered(payload []byte) {
 			return
 		}
 		d.drop("replaced by execution "+o.Execution, nil)
+	}
+	if d.drain.on {
+		d.log.Info("offer is left for the next start", "execution", o.Execution)
+		return // it is retained
 	}
 	d.begin(o)
 }
@@ -313,6 +318,7 @@ func (d *device) progress(now time.Time) time.Time {
 		return due
 	}
 	n := ex.bytes()
+	ex.pace.note(ex.state, n, now)
 	step := max(n, ex.reported) - min(n, ex.reported)
 	if step > 0 && (step >= ex.offer.Size/progressShare || now.Sub(ex.reportAt) >= progressIdle) {
 		d.report()
@@ -419,15 +425,16 @@ func (d *device) finish(r dialect.Result) {
 	}
 	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)
-	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s})
-	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat}
+	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: time.Now()})
+	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on}
 	if d.session != nil {
 		d.session.Cancel() // nothing, if the session itself said so
 	}
 	d.close()
 }
 
-// close forgets the execution and takes up the offer that waited for its end.
+// close forgets the execution and takes up the offer that waited for its end,
+// unless that is left for the next start, when it is delivered again.
 func (d *device) close() {
 	d.b.route(d, nil)
 	d.ex.letGo()
@@ -435,7 +442,7 @@ func (d *device) close() {
 	next := d.rec.Next
 	d.rec.Open, d.rec.Next = nil, nil
 	_ = d.save() // logged; the result is repeated from memory, and after a restart the MCU is asked again
-	if next != nil {
+	if next != nil && !d.drain.on {
 		d.begin(*next)
 		return
 	}

@@ -30,6 +30,7 @@ func (l *line) run(ctx context.Context) {
 		}
 		began := time.Now()
 		err := l.session(ctx, s)
+		l.port.down(err)
 		if ctx.Err() != nil {
 			return
 		}
@@ -57,11 +58,14 @@ func (l *line) session(ctx context.Context, how speech) error {
 		return err
 	}
 	s := how.kind.NewSession(recording.Tap(port, d.record(how)), dialect.Config{
-		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval, AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
-	}, &lineEvents{d, d.b.metrics.lineCounter(d.id)})
+		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval,
+		AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
+	}, &lineEvents{d, l.counter()})
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()
-	d.log.Info("serial port is open", "path", how.port.Path, "tty", terminal(port, how.port.Path), "baud", how.port.Baud, "dialect", how.kind.Name())
+	tty := terminal(port, how.port.Path)
+	l.port.up(how, tty)
+	d.log.Info("serial port is open", "path", how.port.Path, "tty", tty, "baud", how.port.Baud, "dialect", how.kind.Name())
 	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
 	d.do(func() {

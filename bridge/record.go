@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"davit/internal/durable"
 	"davit/schemas"
@@ -53,6 +54,8 @@ type endedRecord struct {
 	// Status is the result, absent if the service ended the execution itself.
 	Status *schemas.Status `json:"status,omitempty"`
 	Acked  bool            `json:"acked"`
+	// At is when it ended, the zero time if that is not known.
+	At time.Time `json:"at,omitzero"`
 }
 
 // Limits of a record.

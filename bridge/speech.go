@@ -16,11 +16,12 @@ type speech struct {
 	port       PortConfig      // complete, if kind is there
 	properties []string        // the version properties to ask for
 	over       <-chan struct{}
+	released   bool // the port is not opened any more
 }
 
 // speech returns how the MCU is spoken to now.
 func (d *device) speech() speech {
-	s := speech{kind: d.kind, port: d.port, properties: d.properties(), over: d.over}
+	s := speech{kind: d.kind, port: d.port, properties: d.properties(), over: d.over, released: d.drain.released}
 	if s.kind == nil {
 		return s
 	}
@@ -96,15 +97,16 @@ func (d *device) adopt(name string) (problem string) {
 }
 
 // listen returns how the MCU is spoken to once that is known, or false when ctx
-// or the device ends.
+// or the device ends or the port is not to be opened any more.
 func (l *line) listen(ctx context.Context) (s speech, ok bool) {
 	for {
-		if !l.dev.do(func() { s = l.dev.speech() }) {
+		if !l.dev.do(func() { s = l.dev.speech() }) || s.released {
 			return s, false
 		}
 		if s.kind != nil {
 			return s, true
 		}
+		l.port.set(PortWaiting, "", "the service has not said which dialect the host MCU speaks")
 		select {
 		case <-s.over:
 		case <-ctx.Done():

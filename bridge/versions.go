@@ -16,14 +16,17 @@ func (d *device) hello() {
 		return
 	}
 	d.helloDue = time.Now().Add(helloInterval(d.id))
+	if d.drain.released {
+		return // the farewell is all that is left to say
+	}
 	h := &schemas.Hello{
 		V: schemas.Version, Module: d.b.cfg.Module, HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk,
 	}
 	if d.kind != nil {
 		h.Dialect = d.kind.Name()
 	}
-	if d.ex != nil {
-		h.Execution, h.Attempt = d.ex.offer.Execution, d.ex.offer.Attempt
+	if open := d.rec.Open; open != nil {
+		h.Execution, h.Attempt = open.Offer.Execution, open.Offer.Attempt
 	}
 	d.told = maps.Clone(h.HostVersions)
 	for len(h.HostVersions) > 0 && !fits(h) {

@@ -125,6 +125,7 @@ func (w *world) start() {
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
 	w.stop = func() {
+		w.stop = func() {} // it has ended
 		cancel()
 		if err := <-done; err != nil {
 			w.Errorf("Run: %v", err)
@@ -137,6 +138,7 @@ func (w *world) start() {
 func (w *world) kill() {
 	w.Helper()
 	w.service.disconnect()
+	w.bridge.Stop()
 	to := w.TempDir()
 	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil {
 		w.Fatal(err)

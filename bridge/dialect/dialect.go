@@ -76,8 +76,9 @@ var ErrHeldBack = errors.New("the line has taken nothing (the host MCU holds RTS
 type Session interface {
 	// Run talks to the host MCU until ctx ends (it then returns nil) or the
 	// line fails (it returns an error, which wraps ErrHeldBack if the line took
-	// nothing for too long). A bad frame is not a failure. It closes the line and
-	// leaves no goroutine behind.
+	// nothing for too long). A bad frame is not a failure. When ctx ends, what is
+	// being written is written to its end, unless the line takes it much more
+	// slowly than it could. Run closes the line and leaves no goroutine behind.
 	Run(ctx context.Context) error
 	// Start asks for an update from another goroutine. It replaces the one
 	// under way, which then ends without a further event.

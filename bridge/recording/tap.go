@@ -1,6 +1,9 @@
 package recording
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // Tap returns a port on which everything that passes is noted; closing it closes
 // the recording, too. With a nil Recorder it is the port itself.
@@ -31,6 +34,13 @@ func (t *tap) Read(b []byte) (int, error) {
 func (t *tap) Write(b []byte) (int, error) {
 	t.rec.Note(FromModule, b)
 	return t.port.Write(b)
+}
+
+// Flush hands over to a port that has one; the others have sent what they took.
+func (t *tap) Flush(within time.Duration) {
+	if f, ok := t.port.(interface{ Flush(within time.Duration) }); ok {
+		f.Flush(within)
+	}
 }
 
 // Close implements io.Closer.

@@ -5,6 +5,7 @@ package serialport
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Open fails: serial ports are supported on Linux.
@@ -14,6 +15,9 @@ func Open(path string, s Settings) (*Port, error) {
 	}
 	return nil, fmt.Errorf("open %s: serial ports: %w; run the bridge on Linux", path, errors.ErrUnsupported)
 }
+
+// Flush does nothing: no port can be open.
+func (p *Port) Flush(time.Duration) {}
 
 // Close closes the port.
 func (p *Port) Close() error { return p.file.Close() }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"davit/internal/durable"
@@ -66,6 +67,7 @@ type Spool struct {
 	mu     sync.Mutex
 	images map[string]*Image
 	stored map[string]stored // every image on disk
+	total  atomic.Int64      // their bytes
 }
 
 // stored is what the spool knows of an image's files.
@@ -107,16 +109,37 @@ func Open(dir string, opts Options) (*Spool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("image spool: %w", err)
 		}
-		s.stored[sum] = stored{bytes: info.Size(), used: info.ModTime()}
+		s.keep(sum, stored{bytes: info.Size(), used: info.ModTime()})
 	}
 	return s, nil
 }
 
-// Used is how many bytes the spool's images have.
-func (s *Spool) Used() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used()
+// Used is how many bytes the spool's images have. It waits for nothing, a disk
+// that is stuck included.
+func (s *Spool) Used() int64 { return s.total.Load() }
+
+// Limit is how many bytes they may have.
+func (s *Spool) Limit() int64 { return s.opts.Limit }
+
+// Whole says whether the image is on disk completely.
+func (s *Spool) Whole(sum string) bool {
+	if _, ok := schemas.TagOf(sum); !ok {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(s.dir, sum+extDone))
+	return err == nil
+}
+
+// keep notes what is known of an image's files, and forget that they are gone; mu
+// is held.
+func (s *Spool) keep(sum string, st stored) {
+	s.stored[sum] = st
+	s.total.Store(s.used())
+}
+
+func (s *Spool) forget(sum string) {
+	delete(s.stored, sum)
+	s.total.Store(s.used())
 }
 
 func (s *Spool) used() int64 {
@@ -152,7 +175,7 @@ func (s *Spool) Acquire(sum string, size uint64) (*Image, error) {
 	}
 	img.refs = 1
 	s.images[sum] = img
-	s.stored[sum] = stored{bytes: int64(size), used: time.Now()}
+	s.keep(sum, stored{bytes: int64(size), used: time.Now()})
 	return img, nil
 }
 
@@ -187,7 +210,7 @@ func (s *Spool) evict(keep string) bool {
 	for _, ext := range []string{extMap, extDone, extPart} {
 		_ = os.Remove(filepath.Join(s.dir, victim+ext)) // what stays is found again by the next Open
 	}
-	delete(s.stored, victim)
+	s.forget(victim)
 	return true
 }
 

@@ -63,5 +63,5 @@ func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events 
 	if cfg.OfferInterval <= 0 {
 		cfg.OfferInterval = DefaultOfferInterval
 	}
-	return session.New(line, newMachine(cfg, events))
+	return session.New(line, cfg.Baud, newMachine(cfg, events))
 }

@@ -60,5 +60,5 @@ func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events 
 	if len(cfg.VersionProperties) == 0 {
 		cfg.VersionProperties = []string{d.VersionProperty()}
 	}
-	return session.New(line, newMachine(cfg, events))
+	return session.New(line, cfg.Baud, newMachine(cfg, events))
 }

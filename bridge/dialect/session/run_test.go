@@ -62,7 +62,7 @@ func run(t *testing.T, p *puppet, f func(s dialect.Session, line *sim.Line)) (er
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		line := sim.NewLine(sim.LineConfig{})
-		s := New(line.Module(), p)
+		s := New(line.Module(), sim.DefaultBaud, p)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
@@ -112,7 +112,7 @@ func TestRunTakesTheNewestWish(t *testing.T) {
 	p := &puppet{}
 	synctest.Test(t, func(t *testing.T) {
 		line := sim.NewLine(sim.LineConfig{})
-		s := New(line.Module(), p)
+		s := New(line.Module(), sim.DefaultBaud, p)
 		s.Start(dialect.Update{Version: "1"})
 		s.Cancel()
 		s.Start(dialect.Update{Version: "2"})
@@ -131,7 +131,7 @@ func TestRunWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := sim.NewLine(sim.LineConfig{})
 		image := make(chan struct{})
-		s := New(line.Module(), &wakeful{p, image})
+		s := New(line.Module(), sim.DefaultBaud, &wakeful{p, image})
 		p.next.Wake = time.Now().Add(5 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -200,7 +200,7 @@ func TestRunGivesUpALineThatTakesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				line := sim.NewLine(sim.LineConfig{TxBuffer: 10, Baud: 4_000_000})
 				line.Stall(true)
-				s := New(line.Module(), p)
+				s := New(line.Module(), 4_000_000, p)
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				time.AfterFunc(30*time.Second, func() { _, _ = line.MCU().Write([]byte("hi")) })
@@ -225,7 +225,7 @@ func TestRunCountsEachWriteForItself(t *testing.T) {
 	p := &writes{puppet: puppet{}}
 	synctest.Test(t, func(t *testing.T) {
 		line := sim.NewLine(sim.LineConfig{TxBuffer: 10, Baud: 4_000_000})
-		s := New(line.Module(), p)
+		s := New(line.Module(), sim.DefaultBaud, p)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		go func() {

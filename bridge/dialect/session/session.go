@@ -62,14 +62,17 @@ const readSize = 1024
 
 // session drives one line.
 type session struct {
-	line    io.ReadWriteCloser
-	machine Machine
-	mail    mailbox
+	line     io.ReadWriteCloser
+	byteTime time.Duration
+	machine  Machine
+	mail     mailbox
+	writing  bool // the writer has bytes that the line has not taken
+	written  int  // the length of the last write
 }
 
-// New returns a session that drives line with m.
-func New(line io.ReadWriteCloser, m Machine) dialect.Session {
-	return &session{line: line, machine: m, mail: mailbox{wake: make(chan struct{}, 1)}}
+// New returns a session that drives a line of baud bit/s with m.
+func New(line io.ReadWriteCloser, baud int, m Machine) dialect.Session {
+	return &session{line: line, byteTime: bitsPerByte * time.Second / time.Duration(baud), machine: m, mail: mailbox{wake: make(chan struct{}, 1)}}
 }
 
 // mailbox holds the newest wish of other goroutines.
@@ -128,6 +131,9 @@ func (s *session) Run(ctx context.Context) error {
 	both.Go(func() { read(s.line, &w) })
 	both.Go(func() { write(s.line, &w) })
 	err := s.loop(ctx, &w)
+	if err == nil {
+		s.finish(&w)
+	}
 	close(w.stop)
 	closed := s.line.Close()
 	both.Wait()
@@ -188,6 +194,7 @@ func (s *session) loop(ctx context.Context, w *wires) error {
 	for {
 		next := s.machine.Step(now)
 		if len(next.Write) > 0 {
+			s.writing, s.written = true, len(next.Write)
 			w.out <- next.Write // never blocks: the machine gives out one at a time
 			limit.Reset(WriteLimit)
 		}
@@ -205,6 +212,7 @@ func (s *session) loop(ctx context.Context, w *wires) error {
 			return fmt.Errorf("serial line: %w for %v", dialect.ErrHeldBack, WriteLimit)
 		case <-w.wrote:
 			limit.Stop()
+			s.writing = false
 			now = time.Now()
 			s.machine.Sent(now)
 		case <-s.mail.wake:
