@@ -16,7 +16,8 @@ type AylaLine struct{ module, mcu aylaSide }
 type aylaSide struct {
 	dec  tlv.Decoder
 	seqs tlv.Receiver
-	run  run // since the last frame
+	run  run                      // since the last frame
+	buf  [2 + tlv.MaxPayload]byte // Packet.Content
 }
 
 // NewAyla returns a decoder that has heard nothing yet.
@@ -38,7 +39,7 @@ func (l *AylaLine) Decode(at time.Duration, from recording.Side, b []byte, emit 
 		case b[i] == flag:
 			// Between frames, or the first flag: what came before it belongs to no frame.
 			if s.run.drop(); s.run.n > 0 {
-				emit(Packet{at, from, fmt.Sprintf("%s before a frame: %s", plural(s.run.n), s.run.hex()), true})
+				emit(bad(at, from, "%s before a frame: %s", plural(s.run.n), s.run.hex()))
 			}
 			s.run.reset()
 		}
@@ -60,6 +61,8 @@ func (s *aylaSide) frame(at time.Duration, from recording.Side) Packet {
 		p.Text, p.Bad = fmt.Sprintf("%v: %s", err, s.run.hex()), true
 		return p
 	}
+	s.buf[0], s.buf[1] = byte(f.Type), f.Seq
+	p.Content = s.buf[:2+copy(s.buf[2:], f.Payload)]
 	if f.Type == tlv.FrameAck {
 		p.Text = fmt.Sprintf("ack %d", f.Seq)
 		return p
@@ -79,7 +82,7 @@ func (l *AylaLine) Break(at time.Duration, emit func(Packet)) {
 	for _, from := range []recording.Side{recording.FromModule, recording.FromMCU} {
 		s := l.side(from)
 		if s.run.n > 0 {
-			emit(Packet{at, from, fmt.Sprintf("a frame that is not complete: %s", s.run.hex()), true})
+			emit(bad(at, from, "a frame that is not complete: %s", s.run.hex()))
 		}
 		s.run.reset()
 		s.dec.Reset()

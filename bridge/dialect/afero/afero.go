@@ -57,11 +57,17 @@ func (Dialect) Line() dialect.LineSettings {
 
 // NewSession implements dialect.Dialect.
 func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events dialect.Events) dialect.Session {
+	return session.New(line, d.NewMachine(cfg, events))
+}
+
+// NewMachine returns the state machine that a session drives, for a caller with a
+// clock of its own.
+func (d Dialect) NewMachine(cfg dialect.Config, events dialect.Events) session.Machine {
 	if cfg.Baud <= 0 {
 		cfg.Baud = d.Line().Baud
 	}
 	if cfg.OfferInterval <= 0 {
 		cfg.OfferInterval = DefaultOfferInterval
 	}
-	return session.New(line, newMachine(cfg, events))
+	return newMachine(cfg, events)
 }
