@@ -23,6 +23,9 @@ type aylaSide struct {
 // NewAyla returns a decoder that has heard nothing yet.
 func NewAyla() *AylaLine { return &AylaLine{} }
 
+// Again ends the text of a data frame that has the number of the one before.
+const Again = " (again)"
+
 // flag stands before and behind each frame.
 const flag = 0x7e
 
@@ -72,7 +75,7 @@ func (s *aylaSide) frame(at time.Duration, from recording.Side) Packet {
 		p.Text, p.Bad = fmt.Sprintf("data %d: %v: %s", f.Seq, err, inHex(f.Payload)), true
 	}
 	if s.seqs.Accept(f.Seq) == tlv.Repeated {
-		p.Text += " (again)"
+		p.Text += Again
 	}
 	return p
 }
