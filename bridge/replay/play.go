@@ -136,7 +136,7 @@ func (p *play) wait(wake time.Duration) {
 	e := &p.entries[p.next]
 	switch at := max(e.at, p.now); {
 	case p.has() >= p.wants(e):
-		if at <= wake+early {
+		if at <= wake || at <= wake+early && p.silent(e) {
 			p.goTo(at)
 			p.hand(e)
 			return
@@ -147,6 +147,10 @@ func (p *play) wait(wake time.Duration) {
 	}
 	p.goTo(wake)
 }
+
+// silent says whether the recorded bridge sent nothing more before an entry, not
+// even a retry that the MCU may have waited for.
+func (p *play) silent(e *entry) bool { return e.all == 0 || p.at(int(e.all-1)) <= p.now }
 
 // goTo moves the clock.
 func (p *play) goTo(at time.Duration) {
