@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,12 +22,12 @@ type question struct {
 	image bool
 }
 
-// asked is a question with how many answers it has, and the frame that shows the
-// answer to be right.
+// asked is a question with how many answers it has, the first frame that an answer
+// may have a part in, and the one that shows the answer to be right.
 type asked struct {
 	question
-	answers int
-	proof   int
+	answers      int
+	first, proof int
 }
 
 // input is something that the bridge was told.
@@ -44,8 +45,8 @@ type input struct {
 const tried = 24
 
 // pick asks a question and returns the number of the answer.
-func (p *play) pick(q question, answers, proof int) int {
-	p.asked.asked = append(p.asked.asked, asked{q, answers, proof})
+func (p *play) pick(q question, answers, first, proof int) int {
+	p.asked.asked = append(p.asked.asked, asked{q, answers, first, proof})
 	return p.asked.taken[q]
 }
 
@@ -94,7 +95,7 @@ func (p *play) look() {
 			continue
 		}
 		places := p.places(p.before(i), i, false)
-		n := p.pick(question{offer: i}, 2*len(places), i)
+		n := p.pick(question{offer: i}, 2*len(places), slices.Min(places), i)
 		p.offers++
 		p.inputs = append(p.inputs, input{place: places[n%len(places)], force: n >= len(places), offered: i, offer: o})
 	}
@@ -117,10 +118,11 @@ func (p *play) image(frame int) int {
 	return -1
 }
 
-// before is the place behind the last message before a frame.
+// before is the place behind the last message before a frame, but for questions
+// for versions: an update may bring one about.
 func (p *play) before(frame int) int {
 	i := frame
-	for i > 0 && frame-i < tried && p.frames[i-1].class == classOther {
+	for i > 0 && frame-i < tried && (p.frames[i-1].class == classOther || p.frames[i-1].class == classAsk) {
 		i--
 	}
 	return i
@@ -157,7 +159,7 @@ func (p *play) order(i input) {
 	p.update = u
 	if piece := p.image(i.offered); piece >= 0 {
 		places := p.places(i.offered+1, piece, true)
-		n := p.pick(question{offer: i.offered, image: true}, len(places), piece)
+		n := p.pick(question{offer: i.offered, image: true}, len(places), slices.Min(places), piece)
 		p.inputs = append(p.inputs, input{place: places[n], image: ready})
 	}
 	w := &dialect.Update{

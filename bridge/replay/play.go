@@ -15,7 +15,7 @@ import (
 // Tolerances (the package's comment says what they mean).
 const (
 	early = 20 * time.Millisecond
-	late  = 5 * time.Second
+	late  = time.Second
 	// Retries are not compared, but a machine that sends without end is stopped: at
 	// retriesFor times those of the recording and retriesMore.
 	retriesFor  = 4
@@ -185,7 +185,7 @@ func (p *play) frame(n int) int {
 
 // finish waits for what the bridge sent behind the last word of the MCU.
 func (p *play) finish(wake time.Duration) {
-	if p.has() == p.total() {
+	if p.has() >= p.total() {
 		p.over = true
 		return
 	}

@@ -176,7 +176,7 @@ func another(taken map[question]int, met []asked, place int) bool {
 		if place > q.proof+settled {
 			return false
 		}
-		if taken[q.question]+1 < q.answers {
+		if place >= q.first && taken[q.question]+1 < q.answers {
 			taken[q.question]++
 			return true
 		}

@@ -38,6 +38,7 @@ type class byte
 const (
 	classOther   class = iota // acknowledgements, ready bytes, the transport's
 	classMessage              // anything that the bridge has to say
+	classAsk                  // for a version
 	classOffer                // of an update
 	classPiece                // of an image
 )

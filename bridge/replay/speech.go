@@ -114,7 +114,7 @@ func (r *aylaReader) bridge(p sniff.Packet) (said, error) {
 		}
 	case tlv.OpSendProp:
 		if name, err := tlv.ParseSendProp(packet); err == nil && len(packet.TLVs) > 0 {
-			it.property = name
+			it.class, it.property = classAsk, name
 		}
 	}
 	return it, nil
@@ -147,7 +147,7 @@ func (r *aferoReader) bridge(p sniff.Packet) (said, error) {
 		}
 	case m.Type == afpro.Get:
 		if _, ok := m.Attribute.FirmwareType(); ok {
-			return said{class: classMessage, property: strconv.Itoa(int(m.Attribute))}, nil
+			return said{class: classAsk, property: strconv.Itoa(int(m.Attribute))}, nil
 		}
 	}
 	return said{class: classMessage}, nil
