@@ -16,11 +16,15 @@ type AylaLine struct{ module, mcu aylaSide }
 type aylaSide struct {
 	dec  tlv.Decoder
 	seqs tlv.Receiver
-	run  run // since the last frame
+	run  run                      // since the last frame
+	buf  [2 + tlv.MaxPayload]byte // Packet.Content
 }
 
 // NewAyla returns a decoder that has heard nothing yet.
 func NewAyla() *AylaLine { return &AylaLine{} }
+
+// Again ends the text of a data frame that has the number of the one before.
+const Again = " (again)"
 
 // flag stands before and behind each frame.
 const flag = 0x7e
@@ -38,7 +42,7 @@ func (l *AylaLine) Decode(at time.Duration, from recording.Side, b []byte, emit 
 		case b[i] == flag:
 			// Between frames, or the first flag: what came before it belongs to no frame.
 			if s.run.drop(); s.run.n > 0 {
-				emit(Packet{at, from, fmt.Sprintf("%s before a frame: %s", plural(s.run.n), s.run.hex()), true})
+				emit(bad(at, from, "%s before a frame: %s", plural(s.run.n), s.run.hex()))
 			}
 			s.run.reset()
 		}
@@ -60,6 +64,8 @@ func (s *aylaSide) frame(at time.Duration, from recording.Side) Packet {
 		p.Text, p.Bad = fmt.Sprintf("%v: %s", err, s.run.hex()), true
 		return p
 	}
+	s.buf[0], s.buf[1] = byte(f.Type), f.Seq
+	p.Content = s.buf[:2+copy(s.buf[2:], f.Payload)]
 	if f.Type == tlv.FrameAck {
 		p.Text = fmt.Sprintf("ack %d", f.Seq)
 		return p
@@ -69,7 +75,7 @@ func (s *aylaSide) frame(at time.Duration, from recording.Side) Packet {
 		p.Text, p.Bad = fmt.Sprintf("data %d: %v: %s", f.Seq, err, inHex(f.Payload)), true
 	}
 	if s.seqs.Accept(f.Seq) == tlv.Repeated {
-		p.Text += " (again)"
+		p.Text += Again
 	}
 	return p
 }
@@ -79,7 +85,7 @@ func (l *AylaLine) Break(at time.Duration, emit func(Packet)) {
 	for _, from := range []recording.Side{recording.FromModule, recording.FromMCU} {
 		s := l.side(from)
 		if s.run.n > 0 {
-			emit(Packet{at, from, fmt.Sprintf("a frame that is not complete: %s", s.run.hex()), true})
+			emit(bad(at, from, "a frame that is not complete: %s", s.run.hex()))
 		}
 		s.run.reset()
 		s.dec.Reset()

@@ -8,7 +8,8 @@ import (
 	"davit/schemas/tlv"
 )
 
-// AylaPacket puts the payload of a data frame in words. The error says why it cannot be read.
+// AylaPacket puts the payload of a data frame in words. The error says why it
+// cannot be read.
 func AylaPacket(from recording.Side, payload []byte) (string, error) {
 	p, err := tlv.ParsePacket(payload)
 	if err != nil {

@@ -36,7 +36,7 @@ func FuzzDecoders(f *testing.F) {
 				}
 			}
 		}
-		for _, d := range []Decoder{NewAyla(), NewAfero()} {
+		for _, d := range []Decoder{NewAyla(), NewAfero(0)} {
 			side, at := recording.FromModule, time.Duration(0)
 			for rest := b; len(rest) > 0; side, at = 3-side, at+600*time.Millisecond {
 				n := min(len(rest), int(piece)+1)

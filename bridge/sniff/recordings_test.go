@@ -6,8 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +22,7 @@ import (
 	"davit/bridge/sniff"
 	"davit/internal/sim"
 	"davit/schemas"
+	"davit/schemas/afpro"
 )
 
 var updateRecordings = flag.Bool("update-recordings", false, "make the recordings in testdata, and what they say, anew")
@@ -81,44 +80,53 @@ func scenes() []scene {
 				Update:  dialect.Update{VersionID: 7, NumericType: 101, AttributeSize: 68, VersionProperty: versionAttribute},
 			},
 		},
+		{
+			// Noise in both directions, and the MCU is reset in the middle of a message.
+			name: "afero-faults",
+			setup: dialecttest.Setup{
+				Dialect: afero.Dialect{}, Config: dialect.Config{VersionProperties: []string{versionAttribute}},
+				Line: sim.LineConfig{
+					Baud: 9600, BitsPerByte: 10, NoFlowControl: true, Seed: 7,
+					ToMCU: aferoToMCU, FromMCU: aferoFromMCU,
+				},
+				MCU:     func() sim.Host { return sim.NewAferoMCU(sim.AferoConfig{VersionID: 6, AttributeSize: 68}) },
+				Size:    500,
+				Seed:    1,
+				Reports: "7",
+				Update:  dialect.Update{VersionID: 7, NumericType: 101, AttributeSize: 68, VersionProperty: versionAttribute},
+			},
+			act: func(r *dialecttest.Rig) {
+				r.Session.Start(r.Update)
+				for r.Loaded() < 192 {
+					time.Sleep(time.Millisecond) // virtual
+				}
+				_, before := r.Line.Stats()
+				for {
+					// Request and Ack for the next chunk, the same for its answer, and some of that.
+					if _, now := r.Line.Stats(); now.Sent >= before.Sent+4*afpro.SyncSize+8 {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				// What its UART had not sent is lost, and it is back before the bridge misses it.
+				r.Line.SetFaults(sim.LineFaults{}, sim.LineFaults{Dead: true})
+				r.PowerOff()
+				time.Sleep(50 * time.Millisecond)
+				r.Line.SetFaults(aferoToMCU, aferoFromMCU)
+				r.PowerOn()
+				r.WantEnd(schemas.StateSucceeded, "")
+			},
+		},
 	}
 }
+
+// The noise of the scene afero-faults.
+var (
+	aferoToMCU   = sim.LineFaults{DropRate: 0.001}
+	aferoFromMCU = sim.LineFaults{BitErrorRate: 0.0001, DropRate: 0.001, DoubleRate: 0.001}
+)
 
 func succeeds(r *dialecttest.Rig) { r.Ends(schemas.StateSucceeded, "") }
-
-// recorded is a dialect whose lines are recorded.
-type recorded struct {
-	dialect.Dialect
-	folder *recording.Folder
-}
-
-// NewSession implements dialect.Dialect.
-func (d recorded) NewSession(line io.ReadWriteCloser, cfg dialect.Config, e dialect.Events) dialect.Session {
-	s := d.Line()
-	return d.Dialect.NewSession(recording.Tap(line, d.folder.Start(recording.Header{
-		Dialect: d.Name(), Device: "lab-1", Baud: s.Baud, Parity: string(s.Parity), RTSCTS: s.RTSCTS,
-	})), cfg, e)
-}
-
-// record plays a scene and returns its recording.
-func record(t *testing.T, s scene) []byte {
-	dir := t.TempDir()
-	folder, err := recording.Open(dir, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.setup.Dialect = recorded{s.setup.Dialect, folder}
-	dialecttest.Run(t, s.setup, s.act) // ends when all goroutines have, the writer too
-	files, err := filepath.Glob(filepath.Join(dir, "*"+recording.Suffix))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("recordings %q, %v", files, err)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // inWords is what a recording says.
 func inWords(t *testing.T, b []byte) string {
@@ -134,14 +142,16 @@ func inWords(t *testing.T, b []byte) string {
 	return s.String()
 }
 
-// TestRecordings holds what the recordings in testdata say against the texts beside
-// them. To make both anew: go test ./bridge/sniff -run Recordings -update-recordings
+// TestRecordings holds what the recordings in testdata say against the texts
+// beside them. To make both anew:
+//
+//	go test ./bridge/sniff -run TestRecordings -update-recordings
 func TestRecordings(t *testing.T) {
 	for _, s := range scenes() {
 		t.Run(s.name, func(t *testing.T) {
 			path := filepath.Join("testdata", s.name)
 			if *updateRecordings {
-				b := record(t, s)
+				b := dialecttest.Record(t, s.setup, s.act)
 				keep(t, path+recording.Suffix, b)
 				keep(t, path+".txt", []byte(inWords(t, b)))
 			}
@@ -167,15 +177,15 @@ func keep(t *testing.T, path string, b []byte) {
 	}
 }
 
-// TestCleanRecordingsAreUnderstood: an update on a line without faults has nothing in it
-// that means nothing.
+// TestCleanRecordingsAreUnderstood: an update on a line without faults has nothing
+// in it that means nothing.
 func TestCleanRecordingsAreUnderstood(t *testing.T) {
 	for _, s := range scenes() {
 		if strings.Contains(s.name, "faults") {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			for line := range strings.Lines(inWords(t, record(t, s))) {
+			for line := range strings.Lines(inWords(t, dialecttest.Record(t, s.setup, s.act))) {
 				if strings.Contains(line, "> !") {
 					t.Error(line)
 				}

@@ -17,13 +17,16 @@ type Packet struct {
 	From recording.Side
 	// Text is what it says, without control characters.
 	Text string
+	// Content is what it carries, valid until emit returns: type, number and payload
+	// of an ayla frame, and the bytes of everything else that has words.
+	Content []byte
 	// Bad says that it is not what the dialect allows: a wrong checksum, bytes that
 	// mean nothing, a packet that cannot be read.
 	Bad bool
 }
 
-// String returns the packet as a line without its end: seconds, side, what was said; an
-// exclamation mark stands before what is bad.
+// String returns the packet as a line without its end: seconds, side, what was
+// said; an exclamation mark stands before what is bad.
 func (p Packet) String() string {
 	mark := " "
 	if p.Bad {
@@ -37,8 +40,8 @@ type Decoder interface {
 	// Decode takes the next bytes of one side, read or written at a time since the
 	// start, and calls emit for each packet that they complete.
 	Decode(at time.Duration, from recording.Side, b []byte, emit func(Packet))
-	// Break says that the line goes on elsewhere: what is incomplete is emitted as bad, and
-	// forgotten.
+	// Break says that the line goes on elsewhere: what is incomplete is emitted as
+	// bad, and forgotten.
 	Break(at time.Duration, emit func(Packet))
 }
 
@@ -48,21 +51,22 @@ const (
 	Afero = "afero"
 )
 
-// New returns a Decoder for a dialect.
-func New(dialect string) (Decoder, error) {
+// New returns a Decoder for a dialect on a line of baud bit/s.
+func New(dialect string, baud int) (Decoder, error) {
 	switch dialect {
 	case Ayla:
 		return NewAyla(), nil
 	case Afero:
-		return NewAfero(), nil
+		return NewAfero(baud), nil
 	}
 	return nil, fmt.Errorf("dialect is %q; there are %s and %s", dialect, Ayla, Afero)
 }
 
-// Recording decodes a recording to its end and calls emit for each packet. Its errors are
-// those of recording.Reader, but for io.EOF; what comes before one has been emitted.
+// Recording decodes a recording to its end and calls emit for each packet. Its
+// errors are those of recording.Reader, but for io.EOF; what comes before one has
+// been emitted.
 func Recording(r *recording.Reader, emit func(Packet)) error {
-	d, err := New(r.Header().Dialect)
+	d, err := New(r.Header().Dialect, r.Header().Baud)
 	if err != nil {
 		return err
 	}
@@ -84,6 +88,11 @@ func Recording(r *recording.Reader, emit func(Packet)) error {
 		}
 		d.Decode(at, e.From, e.Bytes, emit)
 	}
+}
+
+// bad is a packet that is not what the dialect allows.
+func bad(at time.Duration, from recording.Side, format string, args ...any) Packet {
+	return Packet{At: at, From: from, Bad: true, Text: fmt.Sprintf(format, args...)}
 }
 
 // shown is how many bytes are shown of those that have no words.

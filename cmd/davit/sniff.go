@@ -39,8 +39,7 @@ func (p *program) sniff(path string) error {
 	if err != nil {
 		return fmt.Errorf("sniff: %s: %w", path, err)
 	}
-	h := r.Header()
-	fmt.Fprintf(p.err, "%s, %s, %d bit/s, parity %s, since %s\n", h.Device, h.Dialect, h.Baud, h.Parity, h.Start.Format("2006-01-02 15:04:05.000 MST"))
+	p.heading(r.Header())
 	var failed error
 	err = sniff.Recording(r, func(s sniff.Packet) {
 		if failed == nil {

@@ -18,6 +18,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
+	"davit/bridge/replay"
 	"davit/gateway"
 )
 
@@ -41,11 +42,26 @@ func NewBridge(o BridgeOptions) (*Bridge, error) {
 	return b, nil
 }
 
-// dialects are the protocol families that this program speaks.
+// family is a protocol family on a line, and without one.
+type family interface {
+	dialect.Dialect
+	replay.Dialect
+}
+
+// families are the protocol families that this program speaks.
+func families() map[string]family {
+	all := map[string]family{}
+	for _, f := range []family{ayla.Dialect{}, afero.Dialect{}} {
+		all[f.Name()] = f
+	}
+	return all
+}
+
+// dialects are families as a bridge takes them.
 func dialects() map[string]dialect.Dialect {
 	all := map[string]dialect.Dialect{}
-	for _, d := range []dialect.Dialect{ayla.Dialect{}, afero.Dialect{}} {
-		all[d.Name()] = d
+	for name, f := range families() {
+		all[name] = f
 	}
 	return all
 }

@@ -31,13 +31,14 @@ var allowed = map[string][]string{
 	"bridge":           {"schemas", "internal/durable", "internal/logonce"},
 	"bridge/dialect":   {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
-	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "internal/sim"},
+	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
 	// Which port a name means is told with the errors of opening one.
 	"bridge/portname":          {"bridge/serialport"},
 	"bridge/portname/porttest": {},
 	"bridge/recording":         {"schemas"},
 	"bridge/sniff":             {"schemas", "bridge/recording"},
+	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware":    {},

@@ -57,11 +57,23 @@ func (Dialect) Line() dialect.LineSettings {
 
 // NewSession implements dialect.Dialect.
 func (d Dialect) NewSession(line io.ReadWriteCloser, cfg dialect.Config, events dialect.Events) dialect.Session {
+	cfg = d.complete(cfg)
+	return session.New(line, cfg.Baud, newMachine(cfg, events))
+}
+
+// NewMachine returns the state machine that a session drives, for a caller with a
+// clock of its own.
+func (d Dialect) NewMachine(cfg dialect.Config, events dialect.Events) session.Machine {
+	return newMachine(d.complete(cfg), events)
+}
+
+// complete puts the family's usual settings in the place of those that are missing.
+func (d Dialect) complete(cfg dialect.Config) dialect.Config {
 	if cfg.Baud <= 0 {
 		cfg.Baud = d.Line().Baud
 	}
 	if cfg.OfferInterval <= 0 {
 		cfg.OfferInterval = DefaultOfferInterval
 	}
-	return session.New(line, cfg.Baud, newMachine(cfg, events))
+	return cfg
 }

@@ -77,7 +77,7 @@ func (d *dialogue) transcript() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var s strings.Builder
-	line := sniff.NewAfero()
+	line := sniff.NewAfero(0)
 	for _, t := range d.turns {
 		if t.from == "" {
 			fmt.Fprintf(&s, "\n%s\n\n", t.bytes)

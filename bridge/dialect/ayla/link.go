@@ -103,7 +103,7 @@ type link struct {
 func newLink(baud int, count func(dialect.Counter, int)) *link {
 	l := &link{
 		count: count, timer: session.NewTurnaround(baud, bitsPerByte, ackLength), cur: none, next: none, writing: none, firstLen: none,
-		noise: noise{piece: tlv.MaxLoad},
+		noise: newNoise(),
 	}
 	l.ackBuf = make([]byte, 0, ackLength)
 	for i := range l.flights {

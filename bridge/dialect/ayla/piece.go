@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"davit/bridge/dialect/session"
+	"davit/schemas/tlv"
 )
 
 // Constants of noise.
@@ -28,6 +29,12 @@ type noise struct {
 	attempts, failures float64 // to get a LOAD acknowledged
 	bytes              float64 // on the line in these attempts
 	piece              int     // bytes of the image in a LOAD
+}
+
+// newNoise is a quiet line until a few LOADs have said otherwise.
+func newNoise() noise {
+	const believed = 8 // LOADs
+	return noise{attempts: believed, bytes: believed * (tlv.MaxLoad + loadOverhead), piece: tlv.MaxLoad}
 }
 
 // acked takes note of a LOAD of n bytes that was acknowledged when it had been sent tries times.
@@ -66,11 +73,8 @@ func (q *noise) choose(longest int, t *session.Turnaround) int {
 func (q *noise) cost(n int, t *session.Turnaround) float64 {
 	frame := float64(n + loadOverhead + ackLength)
 	// Of frames of m bytes the share exp(-e*m) stays whole when e is the share of spoiled bytes.
-	whole := 1.0
-	if q.bytes > 0 {
-		e := -math.Log(1-min(q.failures/q.attempts, worst)) * q.attempts / q.bytes
-		whole = math.Exp(-e * frame)
-	}
+	e := -math.Log(1-min(q.failures/q.attempts, worst)) * q.attempts / q.bytes
+	whole := math.Exp(-e * frame)
 	wait := float64(t.Wait(n+loadOverhead, 1)) / float64(t.LineTime(1))
 	return (frame + (1/whole-1)*wait) / float64(n)
 }

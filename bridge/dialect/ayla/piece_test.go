@@ -19,7 +19,7 @@ func TestPieceFollowsTheNoise(t *testing.T) {
 		e        float64
 		min, max int
 	}{{0, 255, 255}, {1e-5, 255, 255}, {1e-4, 255, 255}, {1e-3, 128, 255}, {1e-2, minLoad, 64}, {5e-2, minLoad, minLoad}, {0, 255, 255}} {
-		q := noise{piece: tlv.MaxLoad}
+		q := newNoise()
 		frames, lengths := 0, 0
 		for range 2000 {
 			n := q.choose(tlv.MaxLoad, &timer) + loadOverhead
@@ -40,7 +40,7 @@ func TestPieceFollowsTheNoise(t *testing.T) {
 // What only looks like noise leaves the pieces long: an ack that was later than the timer, and a peer that was gone.
 func TestPieceStaysLongWithoutNoise(t *testing.T) {
 	timer := session.NewTurnaround(115_200, bitsPerByte, ackLength)
-	q := noise{piece: tlv.MaxLoad}
+	q := newNoise()
 	for range 200 {
 		q.acked(280, 2)
 		q.early()
