@@ -38,6 +38,15 @@ type PortConfig struct {
 	AttributeSize int
 }
 
+// equal says whether two configurations say the same.
+func (p PortConfig) equal(q PortConfig) bool {
+	if (p.RTSCTS == nil) != (q.RTSCTS == nil) || p.RTSCTS != nil && *p.RTSCTS != *q.RTSCTS {
+		return false
+	}
+	p.RTSCTS, q.RTSCTS = nil, nil
+	return p == q
+}
+
 // portForm is shown with every error about a port specification.
 const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
 
