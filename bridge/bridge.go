@@ -29,7 +29,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
-	"davit/bridge/portname"
 	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
@@ -165,18 +164,6 @@ func complete(cfg Config) (Config, error) {
 	return cfg, checkPorts(cfg)
 }
 
-// portKey is one text for all ways to write a port's name.
-func portKey(path string) (string, error) {
-	name, err := portname.Parse(path)
-	if err != nil {
-		return "", err
-	}
-	if name.IsPath() {
-		return filepath.Clean(name.String()), nil
-	}
-	return name.String(), nil
-}
-
 // checkPorts refuses too many, doubles, names that nothing can have and unknown dialects.
 // Different names of one port cannot be told here, as adapters come and go: the
 // second to be opened is told that it is in use.
@@ -192,7 +179,7 @@ func checkPorts(cfg Config) error {
 		if devices[p.Device] {
 			return fmt.Errorf("device %s has two ports", p.Device)
 		}
-		key, err := portKey(p.Path)
+		key, err := PortKey(p.Path)
 		if err != nil {
 			return fmt.Errorf("device %s: port %q: %w", p.Device, p.Path, err)
 		}

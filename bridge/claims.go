@@ -54,7 +54,7 @@ func (c *claims) giveBack(l *line, key string) {
 // is over before that.
 func (l *line) claim(ctx context.Context, s speech) bool {
 	d := l.dev
-	key, _ := portKey(s.port.Path) // the configuration was checked
+	key, _ := PortKey(s.port.Path) // the configuration was checked
 	wait := d.b.claims.take(l, key)
 	if wait == nil {
 		return true

@@ -42,7 +42,7 @@ func (l *line) run(ctx context.Context) {
 		}
 		if err != nil && err.Error() != complaint {
 			complaint = err.Error()
-			d.log.Warn("serial port is down; trying again", "path", d.port.Path, "error", err)
+			d.log.Warn("serial port is down; trying again", "path", s.port.Path, "error", err)
 		}
 		select {
 		case <-ctx.Done():
