@@ -24,13 +24,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
-	"davit/bridge/portname"
 	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
@@ -100,17 +98,27 @@ type Bridge struct {
 	transport Transport
 	lock      *durable.DirLock
 	spool     *spool.Spool
-	recorded  *recording.Folder // nil for none
 	records   records
 	downloads *downloads
-	devices   map[string]*line
-	order     []*line
+	claims    claims
 	refusals  logonce.Limit
 	ready     chan struct{}
 	readyOnce sync.Once
 	halted    context.Context // ends when Run is to end without draining
 	halt      context.CancelFunc
 	life      life
+	running   chan struct{} // closed once Run has started what New prepared
+	reloading sync.Mutex    // held by Reconfigure: one at a time
+
+	mu        sync.RWMutex          // guards what follows; nobody waits for a device while holding it
+	devices   map[string]*line      // all that there are, those on their way out included
+	order     []*line               // those that the broker is told of; the will is the first one's
+	wanted    map[string]PortConfig // what the newest configuration has, by device
+	opening   opening               // how ports are opened from now on
+	folders   []*recording.Folder   // all that recordings are written to
+	connected bool
+	closing   bool // Run is ending: no line is added any more
+	crew      crew
 }
 
 // New checks cfg, takes the data folder and reads the devices' records. Nothing
@@ -120,7 +128,7 @@ func New(cfg Config) (*Bridge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
-	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{})}
+	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{}), running: make(chan struct{})}
 	b.halted, b.halt = context.WithCancel(context.Background())
 	if b.transport == nil {
 		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
@@ -156,8 +164,6 @@ func complete(cfg Config) (Config, error) {
 		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
 	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
 		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
-	case len(cfg.Ports) == 0 || len(cfg.Ports) > MaxPorts:
-		return cfg, fmt.Errorf("%d ports are given, allowed are 1 to %d", len(cfg.Ports), MaxPorts)
 	}
 	if err := (&schemas.Hello{V: schemas.Version, Module: cfg.Module}).Validate(); err != nil {
 		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent
@@ -166,10 +172,13 @@ func complete(cfg Config) (Config, error) {
 	return cfg, checkPorts(cfg)
 }
 
-// checkPorts refuses doubles, names that nothing can have and unknown dialects.
+// checkPorts refuses too many, doubles, names that nothing can have and unknown dialects.
 // Different names of one port cannot be told here, as adapters come and go: the
 // second to be opened is told that it is in use.
 func checkPorts(cfg Config) error {
+	if len(cfg.Ports) == 0 || len(cfg.Ports) > MaxPorts {
+		return fmt.Errorf("%d ports are given, allowed are 1 to %d", len(cfg.Ports), MaxPorts)
+	}
 	devices, ports := map[string]bool{}, map[string]string{}
 	for _, p := range cfg.Ports {
 		if err := schemas.ValidateID(p.Device); err != nil {
@@ -178,13 +187,9 @@ func checkPorts(cfg Config) error {
 		if devices[p.Device] {
 			return fmt.Errorf("device %s has two ports", p.Device)
 		}
-		name, err := portname.Parse(p.Path)
+		key, err := PortKey(p.Path)
 		if err != nil {
 			return fmt.Errorf("device %s: port %q: %w", p.Device, p.Path, err)
-		}
-		key := name.String()
-		if name.IsPath() {
-			key = filepath.Clean(key)
 		}
 		if other, taken := ports[key]; taken {
 			return fmt.Errorf("port %s is given to both %s and %s", p.Path, other, p.Device)
@@ -214,25 +219,24 @@ func (b *Bridge) open() error {
 	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
 		return err
 	}
-	if b.cfg.RecordDir != "" {
-		if b.recorded, err = recording.Open(b.cfg.RecordDir, b.log); err != nil {
-			return err
-		}
+	if b.opening, err = b.openingOf(Settings{OfferInterval: b.cfg.OfferInterval, RecordDir: b.cfg.RecordDir}); err != nil {
+		return err
 	}
+	b.folders = append(b.folders, b.opening.recorded)
 	b.records = records{dir}
 	b.downloads = &downloads{
 		publish: b.fetch, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},
 	}
 	for _, p := range b.cfg.Ports {
-		rec, err := b.records.load(p.Device)
+		l, err := b.prepare(p)
 		if err != nil {
 			return err
 		}
-		l := newLine(newDevice(b, p, rec))
 		b.devices[p.Device] = l
 		b.order = append(b.order, l)
 	}
+	b.wanted = byDevice(b.cfg.Ports)
 	return nil
 }
 
@@ -250,7 +254,7 @@ func (b *Bridge) Close() error {
 func (b *Bridge) Ready() <-chan struct{} { return b.ready }
 
 // String names the bridge in logs.
-func (b *Bridge) String() string { return fmt.Sprintf("bridge with %d ports", len(b.order)) }
+func (b *Bridge) String() string { return fmt.Sprintf("bridge with %d ports", len(b.lines())) }
 
 // Run serves the ports until ctx ends, lets the MCU legs under way come to their
 // end for as long as Config.DrainTimeout says or until Stop, and returns nil then.
@@ -271,12 +275,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	b.downloads.ctx = devices
 	b.life.began(time.Now())
 
-	var sessions, actors, senders sync.WaitGroup
-	for _, l := range b.order {
-		actors.Go(func() { l.dev.run(devices) })
-		sessions.Go(func() { l.run(lines) })
-		senders.Go(func() { l.send(sending) })
-	}
+	b.assemble(lines, devices, sending, network)
 	var link errgroup.Group
 	link.Go(func() error {
 		defer b.Stop() // a transport that ends by itself ends the bridge
@@ -284,40 +283,46 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	})
 	select {
 	case <-ctx.Done():
-		b.drain()
 	case <-b.halted.Done():
 	}
+	b.disband()
+	if ctx.Err() != nil {
+		b.drain()
+	}
 	stopLines()
-	sessions.Wait()
+	b.crew.sessions.Wait()
 	stopDevices()
-	actors.Wait()
+	b.crew.actors.Wait()
 	b.downloads.all.Wait()
 	stopSending()
-	senders.Wait() // or a presence that waits would overtake the farewell
+	b.crew.senders.Wait() // or a presence that waits would overtake the farewell
+	b.crew.others.Wait()
 	b.farewell(network)
 	stopNetwork()
 	err = link.Wait()
-	b.recorded.Wait()
+	for _, f := range b.folders {
+		f.Wait()
+	}
 	b.metrics.broker(false)
 	return err
 }
 
 // client is what the transport has to know.
 func (b *Bridge) client() Client {
-	c := Client{Connected: b.up, Disconnected: b.down, Received: b.received}
-	for _, l := range b.order {
-		for _, k := range schemas.Kinds() {
-			if !k.FromDevice() {
-				c.Subscriptions = append(c.Subscriptions, Subscription{Topic: schemas.Topic{Device: l.dev.id, Kind: k}.String(), QoS: k.QoS()})
-			}
-		}
+	return Client{Will: b.will, Subscriptions: b.subscriptions, Connected: b.up, Disconnected: b.down, Received: b.received}
+}
+
+// will is the next connection's. A connection has one only: it speaks for the first device. The service's own
+// broker knows the bridge's other devices; another broker's retained presence of those stays until the bridge is back.
+// The will of a connection that stands is left as it is when its device goes: another one would cost a connection
+// that works, and what the broker says in the end is then true of the device in any case, or corrected by whoever has it.
+func (b *Bridge) will() Message {
+	lines := b.lines()
+	if len(lines) == 0 {
+		return Message{}
 	}
-	// A connection has one will only: it speaks for the first device. The service's own broker knows the bridge's
-	// other devices; another broker's retained presence of those stays until the bridge is back.
-	if will, err := message(b.order[0].dev.id, &schemas.Presence{V: schemas.Version}); err == nil {
-		c.Will = will
-	}
-	return c
+	m, _ := message(lines[0].dev.id, &schemas.Presence{V: schemas.Version}) // a device id is checked
+	return m
 }
 
 func message(device string, p schemas.Payload) (Message, error) {
@@ -345,9 +350,11 @@ func (b *Bridge) down() {
 func (b *Bridge) setConnected(up bool) {
 	b.life.linked(up, time.Now())
 	b.downloads.setConnected(up)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.connected = up
 	for _, l := range b.order {
-		m := &l.dev.mail
-		m.update(func() { m.connected, m.changed = up, true })
+		l.dev.mail.connect(up)
 	}
 }
 
@@ -357,7 +364,7 @@ func (b *Bridge) received(topic string, payload []byte) {
 	if err != nil {
 		return // we subscribed to topics of the contract only
 	}
-	l := b.devices[t.Device]
+	l := b.line(t.Device)
 	if l == nil {
 		return
 	}
@@ -388,7 +395,7 @@ func (b *Bridge) received(topic string, payload []byte) {
 }
 
 // route sends a device's chunks to dl, or nowhere.
-func (b *Bridge) route(d *device, dl *download) { b.devices[d.id].route.Store(dl) }
+func (d *device) route(dl *download) { d.line.route.Store(dl) }
 
 // publish queues a message of a device. One that is lost is said again: a
 // status until its ack, a hello after a failure.
@@ -399,7 +406,7 @@ func (b *Bridge) publish(d *device, p schemas.Payload) {
 		return
 	}
 	select {
-	case b.devices[d.id].outgoing <- m:
+	case d.line.outgoing <- m:
 	default:
 		d.log.Debug("message dropped: the connection is slower than the device", "topic", m.Topic)
 		d.mail.update(func() { d.mail.failed = d.mail.failed || p.Kind() == schemas.KindHello })
@@ -420,16 +427,23 @@ func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch) err
 func (b *Bridge) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
-	for _, l := range b.order {
-		m, err := message(l.dev.id, &schemas.Presence{V: schemas.Version})
-		if err == nil {
-			err = b.transport.Publish(ctx, m)
-		}
-		if err != nil {
-			b.log.Debug("farewell", "device", l.dev.id, "error", err)
+	for _, l := range b.lines() {
+		if !b.sayOffline(ctx, l.dev.id) {
 			return
 		}
 	}
+}
+
+// sayOffline says that a device is gone, and whether the broker took it.
+func (b *Bridge) sayOffline(ctx context.Context, device string) bool {
+	m, err := message(device, &schemas.Presence{V: schemas.Version})
+	if err == nil {
+		err = b.transport.Publish(ctx, m)
+	}
+	if err != nil {
+		b.log.Debug("farewell", "device", device, "error", err)
+	}
+	return err == nil
 }
 
 // refuse counts a malformed message and logs it once per device and minute.
@@ -439,22 +453,4 @@ func (b *Bridge) refuse(device string, k schemas.Kind, err error) {
 		return
 	}
 	b.log.Warn("malformed message from the service", "device", device, "kind", k, "error", err)
-}
-
-// line is a device's port and its way out to the broker.
-type line struct {
-	dev      *device
-	outgoing chan Message
-	route    atomic.Pointer[download]
-	port     portState
-	counts   lineCounts
-}
-
-// outgoingSize is how many messages of a device may wait for the broker.
-const outgoingSize = 64
-
-func newLine(d *device) *line {
-	l := &line{dev: d, outgoing: make(chan Message, outgoingSize)}
-	l.port.set(PortClosed, "", "")
-	return l
 }

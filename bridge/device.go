@@ -42,6 +42,7 @@ const (
 // fields below; others send it work through do and the mailbox.
 type device struct {
 	b    *Bridge
+	line *line
 	id   string
 	port PortConfig
 	log  *slog.Logger
@@ -68,6 +69,7 @@ type device struct {
 	helloDue    time.Time         // when the next hello is due; it stands while there is a connection
 	saveDue     time.Time         // when the record is to be written, or zero
 	ex          *execution
+	plan        plan               // what a reload asked for
 	outbox      map[string]*repeat // results that are not acknowledged, by execution
 	drain       draining
 }
@@ -114,18 +116,16 @@ func (m *mailbox) update(f func()) {
 	}
 }
 
+// connect says whether the connection to the broker stands.
+func (m *mailbox) connect(up bool) { m.update(func() { m.connected, m.changed = up, true }) }
+
 func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
 		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
 		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, believed: map[string]bool{},
 		drain: draining{over: make(chan struct{})},
 	}
-	// The port's configuration counts, or else what the service has said before.
-	name := port.Dialect
-	if name == "" {
-		name = rec.Dialect
-	}
-	d.kind = b.cfg.Dialects[name]
+	d.kind = d.configured()
 	d.mail.wake = make(chan struct{}, 1)
 	return d
 }
@@ -141,6 +141,14 @@ func (d *device) do(f func()) bool {
 	case <-d.gone:
 		return false
 	}
+}
+
+// configured is the dialect that the port is configured for, or else the one that the service has said before.
+func (d *device) configured() dialect.Dialect {
+	if d.port.Dialect != "" {
+		return d.b.cfg.Dialects[d.port.Dialect]
+	}
+	return d.b.cfg.Dialects[d.rec.Dialect]
 }
 
 // run owns the device until ctx ends.
@@ -252,6 +260,7 @@ func (d *device) tick(now time.Time) time.Duration {
 	}
 	soonest(d.saveDue)
 	soonest(d.newsDue)
+	soonest(d.settle(now))
 	if d.connected {
 		switch {
 		case !d.announceDue.IsZero() && !now.Before(d.announceDue):

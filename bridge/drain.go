@@ -29,7 +29,8 @@ func (b *Bridge) drain() {
 	ctx, cancel := context.WithTimeout(b.halted, limit)
 	defer cancel()
 	n := 0
-	for _, under := range b.beginDrain(ctx) {
+	lines := b.lines()
+	for _, under := range beginDrain(ctx, lines) {
 		if under {
 			n++
 		}
@@ -37,9 +38,10 @@ func (b *Bridge) drain() {
 	if n > 0 {
 		b.log.Info("draining", "updates_under_way", n, "at_most", limit)
 	}
-	for _, l := range b.order {
+	for _, l := range lines {
 		select {
 		case <-l.dev.drain.over:
+		case <-l.dev.gone: // taken out of the configuration before
 		case <-ctx.Done():
 			if b.halted.Err() != nil {
 				b.log.Warn("draining is stopped")
@@ -56,17 +58,17 @@ func (b *Bridge) drain() {
 
 // beginDrain tells every device, and returns which of them have an MCU leg under
 // way. One that does not answer until ctx ends hears of its end next.
-func (b *Bridge) beginDrain(ctx context.Context) []bool {
-	under := make([]bool, 0, len(b.order))
-	answers := make(chan bool, len(b.order))
-	for _, l := range b.order {
+func beginDrain(ctx context.Context, lines []*line) []bool {
+	under := make([]bool, 0, len(lines))
+	answers := make(chan bool, len(lines))
+	for _, l := range lines {
 		go func() { // it ends with the device at the latest
 			var leg bool
 			l.dev.do(func() { leg = l.dev.beginDrain() })
 			answers <- leg
 		}()
 	}
-	for range b.order {
+	for range lines {
 		select {
 		case leg := <-answers:
 			under = append(under, leg)
@@ -132,7 +134,7 @@ func (d *device) drained() {
 func (d *device) release() {
 	if ex := d.ex; ex != nil {
 		d.log.Info("update is left for the next start", "execution", ex.offer.Execution, "state", ex.state)
-		d.b.route(d, nil)
+		d.route(nil)
 		ex.letGo()
 		d.ex = nil
 	}

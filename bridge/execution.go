@@ -75,6 +75,11 @@ func (d *device) offered(payload []byte) {
 		d.b.refuse(d.id, schemas.KindOffer, err)
 		return
 	}
+	d.take(o)
+}
+
+// take decides what an offer is to the device: nothing new, the next one, or one to be taken up.
+func (d *device) take(o schemas.Offer) {
 	if e := d.rec.ended(o.Execution, o.Attempt); e != nil {
 		d.sayAgain(e)
 		return
@@ -116,6 +121,7 @@ func (d *device) sayAgain(e *endedRecord) {
 // withdrawn takes an empty offer. An MCU that was told to boot is watched to
 // the end.
 func (d *device) withdrawn() {
+	d.plan.offer = nil
 	if d.rec.Next != nil {
 		d.rec.Next = nil
 		_ = d.save()
@@ -127,6 +133,10 @@ func (d *device) withdrawn() {
 
 // begin takes up an offer.
 func (d *device) begin(o schemas.Offer) {
+	if d.plan.leaving {
+		d.plan.offer = &o // in case the configuration has the device again before it is gone
+		return
+	}
 	d.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	problem := ""
 	if o.Host.Dialect != "" { // before anything goes down the line
@@ -355,7 +365,7 @@ func (d *device) fetch() {
 		d.finish(failure(err))
 		return
 	}
-	d.b.route(d, ex.dl)
+	d.route(ex.dl)
 	if !whole {
 		_ = d.advance(schemas.StateDownloading) // the download itself is what has to last, and it does
 	}
@@ -364,7 +374,7 @@ func (d *device) fetch() {
 // fetched goes on when the image is there, or cannot be had.
 func (d *device) fetched(err error) {
 	ex := d.ex
-	d.b.route(d, nil)
+	d.route(nil)
 	ex.dl = nil
 	if err != nil {
 		d.finish(failure(err))
@@ -433,15 +443,17 @@ func (d *device) finish(r dialect.Result) {
 	d.close()
 }
 
-// close forgets the execution and takes up the offer that waited for its end,
-// unless that is left for the next start, when it is delivered again.
+// close forgets the execution, has what a reload asked for carried out, and takes up
+// the offer that waited for its end, unless that is left for the next start, when it
+// is delivered again.
 func (d *device) close() {
-	d.b.route(d, nil)
+	d.route(nil)
 	d.ex.letGo()
 	d.ex = nil
 	next := d.rec.Next
 	d.rec.Open, d.rec.Next = nil, nil
 	_ = d.save() // logged; the result is repeated from memory, and after a restart the MCU is asked again
+	d.settle(time.Now())
 	if next != nil && !d.drain.on {
 		d.begin(*next)
 		return

@@ -22,11 +22,15 @@ const (
 func (l *line) run(ctx context.Context) {
 	d := l.dev
 	d.b.metrics.port(d.id, false)
+	defer d.b.claims.release(l)
 	wait, complaint := firstReopen, ""
 	for ctx.Err() == nil {
 		s, ok := l.listen(ctx)
 		if !ok {
 			return
+		}
+		if !l.claim(ctx, s) {
+			continue
 		}
 		began := time.Now()
 		err := l.session(ctx, s)
@@ -39,11 +43,14 @@ func (l *line) run(ctx context.Context) {
 		}
 		if err != nil && err.Error() != complaint {
 			complaint = err.Error()
-			d.log.Warn("serial port is down; trying again", "path", d.port.Path, "error", err)
+			d.log.Warn("serial port is down; trying again", "path", s.port.Path, "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.over:
+			wait, complaint = firstReopen, ""
+			continue
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, lastReopen)
@@ -57,10 +64,11 @@ func (l *line) session(ctx context.Context, how speech) error {
 	if err != nil {
 		return err
 	}
-	s := how.kind.NewSession(recording.Tap(port, d.record(how)), dialect.Config{
-		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: d.b.cfg.OfferInterval,
+	opening := d.b.openings()
+	s := how.kind.NewSession(recording.Tap(port, d.record(opening.recorded, how)), dialect.Config{
+		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: opening.offerInterval,
 		AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
-	}, &lineEvents{d, l.counter()})
+	}, &lineEvents{d, how.over, l.counter()})
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()
 	tty := terminal(port, how.port.Path)
@@ -84,10 +92,10 @@ func terminal(port any, name string) string {
 	return name
 }
 
-// record begins a recording of the port that was opened just now, if there are
+// record begins a recording in folder of the port that was opened just now, if there are
 // to be any.
-func (d *device) record(how speech) *recording.Recorder {
-	return d.b.recorded.Start(recording.Header{
+func (d *device) record(folder *recording.Folder, how speech) *recording.Recorder {
+	return folder.Start(recording.Header{
 		Dialect: how.kind.Name(), Device: d.id, Baud: how.port.Baud, Parity: string(how.port.Parity), RTSCTS: *how.port.RTSCTS,
 	})
 }
@@ -95,12 +103,26 @@ func (d *device) record(how speech) *recording.Recorder {
 // lineEvents takes what happens on a line to its device.
 type lineEvents struct {
 	d     *device
+	over  <-chan struct{} // of the speech that the session was opened in
 	count func(dialect.Counter, int)
 }
 
 // Version implements dialect.Events.
 func (e *lineEvents) Version(property, version string) {
-	e.d.do(func() { e.d.version(property, version) })
+	e.d.do(func() {
+		if !isClosed(e.over) { // or it is the word of an MCU on another port, or in another protocol
+			e.d.version(property, version)
+		}
+	})
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // Restarted implements dialect.Events.

@@ -92,6 +92,19 @@ func (m *Metrics) port(port string, up bool) {
 	}
 }
 
+// forget ends the series of a port that is gone.
+func (m *Metrics) forget(port string) {
+	if m == nil {
+		return
+	}
+	of := prometheus.Labels{"port": port}
+	for _, v := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.frames, m.resets, m.loaded, m.goodput, m.portUp} {
+		v.DeletePartialMatch(of)
+	}
+}
+
 func (m *Metrics) load(port string, bytesPerSecond float64) {
 	if m != nil {
 		m.goodput.WithLabelValues(port).Set(bytesPerSecond)

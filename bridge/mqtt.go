@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,7 +106,13 @@ func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
 		CleanStartOnInitialConnection: true, SessionExpiryInterval: 0,
 		ReconnectBackoff: reconnectDelay, ConnectTimeout: packetTimeout,
 		ConnectUsername: t.cfg.Username, ConnectPassword: []byte(t.cfg.Password),
-		WillMessage: &paho.WillMessage{Topic: c.Will.Topic, Payload: c.Will.Payload, QoS: c.Will.QoS, Retain: c.Will.Retain},
+		ConnectPacketBuilder: func(packet *paho.Connect, _ *url.URL) (*paho.Connect, error) {
+			if w := c.Will(); w.Topic != "" {
+				packet.WillMessage = &paho.WillMessage{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain}
+				packet.WillProperties = &paho.WillProperties{}
+			}
+			return packet, nil
+		},
 		OnConnectError: func(err error) {
 			t.log.Warn("no connection to the broker; trying again", "broker", t.url.Redacted(), "error", err)
 		},
@@ -135,10 +142,17 @@ func reconnectDelay(attempt int) time.Duration {
 // subscribe subscribes and then says that the connection stands. It gives up
 // when the connection does.
 func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionManager, c Client) {
-	rest := c.Subscriptions
-	for len(rest) > 0 {
-		batch := rest[:min(subscribeBatch, len(rest))]
-		rest = rest[len(batch):]
+	if err := t.subscribeAll(ctx, cm, c.Subscriptions()); err != nil {
+		t.log.Warn("subscribe", "broker", t.url.Redacted(), "error", err)
+		return // the connection is lost, or will be: its ping fails next
+	}
+	c.Connected()
+}
+
+// subscribeAll subscribes in batches. A subscription that the broker refuses is
+// logged and not an error: the others stand.
+func (t *mqttTransport) subscribeAll(ctx context.Context, cm *autopaho.ConnectionManager, all []Subscription) error {
+	for batch := range slices.Chunk(all, subscribeBatch) {
 		packet := &paho.Subscribe{}
 		for _, s := range batch {
 			packet.Subscriptions = append(packet.Subscriptions, paho.SubscribeOptions{Topic: s.Topic, QoS: s.QoS})
@@ -150,8 +164,7 @@ func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionMa
 			continue
 		}
 		if ack == nil {
-			t.log.Warn("subscribe", "broker", t.url.Redacted(), "error", err)
-			return // the connection is lost, or will be: its ping fails next
+			return err
 		}
 		for i, code := range ack.Reasons {
 			if code >= 0x80 && i < len(batch) {
@@ -160,14 +173,38 @@ func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionMa
 			}
 		}
 	}
-	c.Connected()
+	return nil
+}
+
+// errNotConnected: there has been no connection yet.
+var errNotConnected = errors.New("not connected to the broker")
+
+// Subscribe implements Transport.
+func (t *mqttTransport) Subscribe(ctx context.Context, subscriptions []Subscription) error {
+	cm := t.cm.Load()
+	if cm == nil {
+		return errNotConnected
+	}
+	return t.subscribeAll(ctx, cm, subscriptions)
+}
+
+// Unsubscribe implements Transport.
+func (t *mqttTransport) Unsubscribe(ctx context.Context, topics []string) error {
+	cm := t.cm.Load()
+	if cm == nil {
+		return errNotConnected
+	}
+	ctx, cancel := context.WithTimeout(ctx, packetTimeout)
+	defer cancel()
+	_, err := cm.Unsubscribe(ctx, &paho.Unsubscribe{Topics: topics})
+	return err
 }
 
 // Publish implements Transport.
 func (t *mqttTransport) Publish(ctx context.Context, m Message) error {
 	cm := t.cm.Load()
 	if cm == nil {
-		return errors.New("not connected to the broker")
+		return errNotConnected
 	}
 	_, err := cm.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
 	return err

@@ -30,6 +30,9 @@ type stage struct {
 	broker   *broker.Broker
 	addr     string
 	log      *lockedBuffer
+	running  *Bridge // the one that was started last
+	// serviceUp receives when the service has subscribed on a new connection.
+	serviceUp <-chan struct{}
 }
 
 type lockedBuffer struct {
@@ -117,17 +120,24 @@ func (s *stage) startService() {
 		cancel()
 		<-cm.Done()
 	})
-	select {
-	case <-up:
-	case <-time.After(20 * time.Second):
-		s.Fatal("the service does not reach the broker")
-	}
+	s.serviceUp = up
+	s.awaitService()
 	s.service.client = &Client{Received: func(topic string, payload []byte) {
 		t, _ := schemas.ParseTopic(topic)
 		if _, err := cm.Publish(ctx, &paho.Publish{Topic: topic, Payload: payload, QoS: t.Kind.QoS(), Retain: t.Kind.Retained()}); err != nil {
 			s.Logf("publish on %s: %v", topic, err)
 		}
 	}}
+}
+
+// awaitService waits until the service has subscribed on a new connection.
+func (s *stage) awaitService() {
+	s.Helper()
+	select {
+	case <-s.serviceUp:
+	case <-time.After(20 * time.Second):
+		s.Fatal("the service does not reach the broker")
+	}
 }
 
 // bridge runs a bridge until the returned function is called.
@@ -141,6 +151,7 @@ func (s *stage) bridge(password string, m *Metrics, ports ...PortConfig) (stop f
 	if err != nil {
 		s.Fatal(err)
 	}
+	s.running = b
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
@@ -248,4 +259,59 @@ func TestSubscriptionRefused(t *testing.T) {
 	s.await("the complaint", func() bool {
 		return strings.Contains(s.log.String(), "davit/v1/foreign/offer") && strings.Contains(s.log.String(), "not a serial port")
 	})
+}
+
+// A device that is added while the bridge runs is subscribed to on the connection
+// that stands, and updated; one that is removed says goodbye and hears nothing more. The next
+// connection has the same devices, and its will speaks for the first of them.
+func TestReloadOverMQTT(t *testing.T) {
+	s := newStage(t)
+	const added = "pump-2"
+	password, err := s.accounts.AddBridge("rack-1", []string{pump, added})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := s.station()
+	second, mcu := s.station()
+	image := sim.BuildDemoImage(newVersion, 20_000, 1)
+	s.service.images["img-1"] = image
+	port := func(device, path string) PortConfig {
+		return PortConfig{Device: device, Path: path, Baud: 921_600, Dialect: ayla.Name}
+	}
+	stop := s.bridge(password, nil, port(pump, first.Path()))
+	defer stop()
+	reload := func(ports ...PortConfig) {
+		t.Helper()
+		if _, err := s.running.Reconfigure(context.Background(), Settings{Ports: ports}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.await("the first hello", func() bool { return s.service.hello(pump).HostVersions["oem_host_version"] == oldVersion })
+	w := &world{T: t}
+	s.service.offer(added, w.offerOf("img-1", newVersion, image)) // retained
+	reload(port(pump, first.Path()), port(added, second.Path()))
+	s.await("the end", func() bool { return s.service.last(theExecution).State.Final() })
+	if st := s.service.last(theExecution); st.State != schemas.StateSucceeded || !bytes.Equal(mcu.RunningImage(), image) {
+		t.Errorf("%s, cause %q: %s", st.State, st.Cause, st.Detail)
+	}
+	if n := strings.Count(s.log.String(), "connected to the broker"); n != 1 {
+		t.Errorf("connected %d times", n)
+	}
+
+	reload(port(added, second.Path()))
+	s.await("the farewell", func() bool {
+		return !s.service.isOnline(pump) && s.service.isOnline(added) && s.running.line(pump) == nil
+	})
+	s.broker.Stop()
+	s.startBroker()
+	s.awaitService()
+	again := w.offerOf("img-1", newVersion, image)
+	again.Execution = "ex-2"
+	s.service.offer(added, again) // retained: the bridge may not be there yet
+	s.await("the end on the next connection", func() bool { return s.service.last("ex-2").State.Final() })
+	if s.service.isOnline(pump) {
+		t.Error("the device that is gone is online")
+	}
+	stop()
+	s.await("the farewell", func() bool { return !s.service.isOnline(added) })
 }

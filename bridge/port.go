@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,28 @@ type PortConfig struct {
 	// LoadSize is how many bytes of the image go into one LOAD at most, in the
 	// ayla dialect; 0 means as many as it allows.
 	LoadSize int
+}
+
+// equal says whether two configurations say the same.
+func (p PortConfig) equal(q PortConfig) bool {
+	if (p.RTSCTS == nil) != (q.RTSCTS == nil) || p.RTSCTS != nil && *p.RTSCTS != *q.RTSCTS {
+		return false
+	}
+	p.RTSCTS, q.RTSCTS = nil, nil
+	return p == q
+}
+
+// PortKey is one text for all ways to write a port's name in a configuration;
+// the error is portname.Parse's.
+func PortKey(path string) (string, error) {
+	name, err := portname.Parse(path)
+	if err != nil {
+		return "", err
+	}
+	if name.IsPath() {
+		return filepath.Clean(name.String()), nil
+	}
+	return name.String(), nil
 }
 
 // portForm is shown with every error about a port specification.
@@ -84,14 +107,16 @@ func parsePort(spec string) (PortConfig, error) {
 			return PortConfig{}, fmt.Errorf("option %q stands twice", name)
 		}
 		seen[name] = true
-		if err := p.set(name, value); err != nil {
+		if err := p.Set(name, value); err != nil {
 			return PortConfig{}, err
 		}
 	}
 	return p, nil
 }
 
-func (p *PortConfig) set(name, value string) error {
+// Set gives one of the options of ParsePort its value, which is everything but
+// device and port. An error begins with the option's name, unless there is no such option.
+func (p *PortConfig) Set(name, value string) error {
 	switch name {
 	case "baud":
 		n, err := strconv.Atoi(value)

@@ -43,7 +43,7 @@ func (d *device) portLimit(now time.Time) time.Time {
 	switch {
 	case !d.held.since.IsZero():
 		since, what = d.held.since, "has taken nothing"
-	case d.session != nil:
+	case d.session != nil, d.plan.awaiting:
 		return time.Time{}
 	}
 	if d.ex.since.After(since) {

@@ -32,6 +32,8 @@ type service struct {
 	mu       sync.Mutex
 	client   *Client
 	up       bool
+	topics   map[string]bool   // subscribed to, on this connection
+	will     Message           // of this connection
 	images   map[string][]byte // by image id
 	retained map[string][]byte
 	hellos   map[string]schemas.Hello
@@ -76,19 +78,77 @@ func (s *service) connect() {
 	s.mu.Lock()
 	s.up = true
 	c := s.client
-	var topics []string
-	for topic := range s.retained {
-		topics = append(topics, topic)
-	}
+	s.topics = map[string]bool{}
 	s.mu.Unlock()
 	if c == nil {
 		return
 	}
+	s.will = c.Will()
+	subscriptions := c.Subscriptions()
+	s.subscribe(subscriptions)
 	c.Connected()
+	s.deliverRetained(subscriptions)
+}
+
+func (s *service) subscribe(subscriptions []Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range subscriptions {
+		s.topics[sub.Topic] = true
+	}
+}
+
+func (s *service) deliverRetained(subscriptions []Subscription) {
+	s.mu.Lock()
+	var topics []string
+	for _, sub := range subscriptions {
+		if s.retained[sub.Topic] != nil {
+			topics = append(topics, sub.Topic)
+		}
+	}
+	s.mu.Unlock()
 	slices.Sort(topics)
 	for _, topic := range topics {
 		s.deliver(topic)
 	}
+}
+
+// Subscribe implements Transport.
+func (s *service) Subscribe(_ context.Context, subscriptions []Subscription) error {
+	if err := s.connected(); err != nil {
+		return err
+	}
+	time.Sleep(2 * s.delay)
+	s.subscribe(subscriptions)
+	s.deliverRetained(subscriptions)
+	return nil
+}
+
+// Unsubscribe implements Transport.
+func (s *service) Unsubscribe(_ context.Context, topics []string) error {
+	if err := s.connected(); err != nil {
+		return err
+	}
+	time.Sleep(2 * s.delay)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, topic := range topics {
+		delete(s.topics, topic)
+	}
+	return nil
+}
+
+// subscriptions is how many topics of a device are subscribed to.
+func (s *service) subscriptions(device string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for topic := range s.topics {
+		if t, err := schemas.ParseTopic(topic); err == nil && t.Device == device {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *service) disconnect() {
@@ -112,7 +172,7 @@ func (s *service) deliver(topic string) {
 // send delivers one message to the bridge, if it is there.
 func (s *service) send(topic string, b []byte) {
 	s.mu.Lock()
-	c, up := s.client, s.up
+	c, up := s.client, s.up && (s.topics == nil || s.topics[topic])
 	s.mu.Unlock()
 	if c != nil && up {
 		c.Received(topic, bytes.Clone(b))

@@ -12,16 +12,28 @@ import (
 // speech is how a host MCU is spoken to. It holds until over is closed; then
 // there is another.
 type speech struct {
-	kind       dialect.Dialect // nil: not known yet, the port stays closed
+	kind       dialect.Dialect // nil: not known yet, or not wanted any more; the port stays closed
 	port       PortConfig      // complete, if kind is there
 	properties []string        // the version properties to ask for
 	over       <-chan struct{}
 	released   bool // the port is not opened any more
+	shut       bool // nor while the configuration is without it
+}
+
+// wait says for people what a port waits for that is not to be opened.
+func (s *speech) wait() string {
+	if s.shut {
+		return "the configuration has the port no more"
+	}
+	return "the service has not said which dialect the host MCU speaks"
 }
 
 // speech returns how the MCU is spoken to now.
 func (d *device) speech() speech {
-	s := speech{kind: d.kind, port: d.port, properties: d.properties(), over: d.over, released: d.drain.released}
+	s := speech{kind: d.kind, port: d.port, properties: d.properties(), over: d.over, released: d.drain.released, shut: d.plan.shut}
+	if s.shut {
+		s.kind = nil
+	}
 	if s.kind == nil {
 		return s
 	}
@@ -85,15 +97,21 @@ func (d *device) adopt(name string) (problem string) {
 		return fmt.Sprintf("The device type says that the host MCU speaks %s, which this bridge does not know.", name)
 	}
 	d.log.Info("dialect of the host MCU", "dialect", name)
-	if d.kind != nil {
-		// What was reported under the names of another protocol says nothing in this one.
-		d.rec.Versions, d.rec.Properties = map[string]string{}, nil
-		clear(d.believed)
-	}
-	d.kind, d.rec.Dialect = kind, name
+	d.rec.Dialect = name
+	d.speakAs(kind)
 	_ = d.save() // logged; the service says it again
 	d.speakAnew()
 	return ""
+}
+
+// speakAs changes the dialect. What was reported under the names of another
+// protocol says nothing in this one.
+func (d *device) speakAs(kind dialect.Dialect) {
+	if d.kind != nil && kind != nil && d.kind.Name() != kind.Name() {
+		d.rec.Versions, d.rec.Properties = map[string]string{}, nil
+		clear(d.believed)
+	}
+	d.kind = kind
 }
 
 // listen returns how the MCU is spoken to once that is known, or false when ctx
@@ -106,7 +124,8 @@ func (l *line) listen(ctx context.Context) (s speech, ok bool) {
 		if s.kind != nil {
 			return s, true
 		}
-		l.port.set(PortWaiting, "", "the service has not said which dialect the host MCU speaks")
+		l.dev.b.claims.release(l)
+		l.port.set(PortWaiting, "", s.wait())
 		select {
 		case <-s.over:
 		case <-ctx.Done():

@@ -153,12 +153,13 @@ type LineCounts struct {
 func (b *Bridge) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, statusWait)
 	defer cancel()
+	lines := b.lines()
 	s := Status{
-		Software: b.cfg.Module, Spool: SpoolStatus{Used: b.spool.Used(), Limit: b.spool.Limit()}, Ports: make([]PortStatus, len(b.order)),
+		Software: b.cfg.Module, Spool: SpoolStatus{Used: b.spool.Used(), Limit: b.spool.Limit()}, Ports: make([]PortStatus, len(lines)),
 	}
 	b.life.tell(&s)
 	var all sync.WaitGroup
-	for i, l := range b.order {
+	for i, l := range lines {
 		all.Go(func() { s.Ports[i] = l.status(ctx) })
 	}
 	all.Wait()
@@ -169,10 +170,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 // status is the line's part of a Status.
 func (l *line) status(ctx context.Context) PortStatus {
 	d := l.dev
-	s := PortStatus{
-		Device: d.id, Port: portname.Printable(d.port.Path), Dialect: d.port.Dialect, Baud: d.port.Baud, Parity: d.port.Parity, RTSCTS: d.port.RTSCTS,
-		Counts: l.counts.read(),
-	}
+	s := PortStatus{Device: d.id, Counts: l.counts.read()}
 	l.port.tell(&s)
 	s.Busy = !d.tryDo(ctx, func() { d.tell(&s, time.Now()) })
 	return s

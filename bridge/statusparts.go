@@ -53,6 +53,7 @@ type portState struct {
 	since  time.Time
 	tty    string
 	reason string
+	config PortConfig
 	how    *speech // as which it was opened last, nil if it never was
 }
 
@@ -87,9 +88,18 @@ func (p *portState) down(err error) {
 	p.set(PortClosed, "", reason)
 }
 
+// configure notes how the port is configured.
+func (p *portState) configure(c PortConfig) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.config = c
+}
+
 func (p *portState) tell(s *PortStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c := &p.config
+	s.Port, s.Dialect, s.Baud, s.Parity, s.RTSCTS = portname.Printable(c.Path), c.Dialect, c.Baud, c.Parity, c.RTSCTS
 	s.State, s.Since, s.TTY, s.Reason = p.state, p.since, p.tty, p.reason
 	if p.how != nil {
 		s.Dialect, s.Baud, s.Parity, s.RTSCTS = p.how.kind.Name(), p.how.port.Baud, p.how.port.Parity, p.how.port.RTSCTS

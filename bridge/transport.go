@@ -18,10 +18,12 @@ type Subscription struct {
 
 // Client is what a Transport needs to know of the bridge and whom it tells.
 type Client struct {
-	// Will is published by the broker when the connection is lost.
-	Will Message
-	// Subscriptions are made anew on every connection.
-	Subscriptions []Subscription
+	// Will is asked for at every connection: the broker publishes it when that one
+	// is lost.
+	Will func() Message
+	// Subscriptions is asked for once a connection stands: they are made anew on
+	// every one.
+	Subscriptions func() []Subscription
 	// Connected is called when a connection stands and is subscribed,
 	// Disconnected when it is lost, Received for every message. None of them
 	// blocks; the payload is the receiver's to keep.
@@ -38,4 +40,9 @@ type Transport interface {
 	// Publish returns when the broker has taken the message (QoS 1) or when
 	// it has been sent (QoS 0), or an error if there is no connection.
 	Publish(ctx context.Context, m Message) error
+	// Subscribe adds subscriptions to the connection that stands, and Unsubscribe
+	// takes topics off it; an error means that there is none or that it did not
+	// answer. Later connections have what Client.Subscriptions says.
+	Subscribe(ctx context.Context, subscriptions []Subscription) error
+	Unsubscribe(ctx context.Context, topics []string) error
 }

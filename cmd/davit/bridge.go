@@ -3,7 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +27,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	var opts app.BridgeOptions
 	var level string
 	var ports []string
-	cmd := p.command("bridge --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
+	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
 			log, err := app.NewLogger(p.err, level)
@@ -39,8 +42,11 @@ func (p *program) bridgeCommand() *cobra.Command {
 				}
 				opts.Ports = append(opts.Ports, port)
 			}
-			if err := opts.Validate(); err != nil {
-				return usageError{err}
+			opts.Given = cmd.Flags().Changed
+			if opts.Config == "" {
+				if err := opts.Validate(); err != nil {
+					return usageError{err}
+				}
 			}
 			return p.bridge(cmd, opts)
 		})
@@ -57,6 +63,11 @@ ayla, 9600 bit/s, no parity and no flow control for afero. The dialect is that o
 device's type unless the port names it, and the port is opened once it is known. The
 attribute size, of afero only, is the device type's, too.
 
+With --config, what the flags say stands in a file, in YAML and by the same names, and a
+flag wins over the file. SIGHUP has the bridge read the file again and take over its ports:
+those that are the same go on, those on which an update is under way change when it has
+ended. A file with a mistake is refused with its line, and the bridge goes on as it was.
+
 When the bridge serves its ports, one line of JSON on standard output says so. A port
 that is missing or unplugged is tried again; it does not hold up the others.
 
@@ -64,12 +75,13 @@ With --record, what passes on the ports is recorded, a file for each opening, fi
 included; davit sniff shows it. A disk that is full or too slow costs the recording
 and never the update. Nothing removes old recordings.`
 	f := cmd.Flags()
-	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required)")
-	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required)")
-	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required)")
+	f.StringVar(&opts.Config, "config", "", "configuration file, in YAML, by the names of these flags; SIGHUP reloads it (default none)")
+	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here or in the file)")
+	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required, here or in the file)")
+	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required, here or in the file)")
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required)")
-	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required; made if it is not there)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
+	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
@@ -80,6 +92,9 @@ and never the update. Nothing removes old recordings.`
 }
 
 func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
+	reload := make(chan os.Signal, 1) // before anything else: a reload that comes early must not kill the process
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	b, err := app.NewBridge(opts)
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
@@ -87,8 +102,19 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 	go func() {
 		select {
 		case <-b.Ready():
+			opts := b.Options()
 			_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
 		case <-b.Done():
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case <-reload:
+				b.Reload(cmd.Context())
+			case <-b.Done():
+				return
+			}
 		}
 	}()
 	if err := b.Run(cmd.Context()); err != nil {

@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 //	demoimage FILE VERSION    write an image for the reference board that names its version
 //	stop NAME                 interrupt it; it has to end with exit code 0 within ten seconds
 //	crash NAME                kill -9
+//	hangup NAME               kill -HUP
 //	await NAME TEXT           wait until its output has the text, ten seconds at most
+//	awaitlog NAME TEXT        the same of its standard error
 //	tally NAME TEXT N         its output has the text in N lines
 //	exits CODE command...     run a program to its end and check its exit code; output is checked as after exec
 //	[!] json FIELD PATTERN    the last output, or its last line, is a JSON object whose FIELD matches
@@ -58,7 +60,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "crash": crashCmd, "await": awaitCmd, "tally": tallyCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
+			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "crash": crashCmd, "hangup": hangupCmd,
+			"await":    awaitCmd(func(p *process) *syncBuffer { return p.out }),
+			"awaitlog": awaitCmd(func(p *process) *syncBuffer { return p.log }),
+			"tally":    tallyCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
 			"trim": trimCmd, "writefile": writefileCmd, "httpget": httpgetCmd,
 		},
 	})
@@ -199,16 +204,26 @@ func crashCmd(ts *testscript.TestScript, neg bool, args []string) {
 	<-p.end
 }
 
-func awaitCmd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 || running(ts)[args[0]] == nil {
-		ts.Fatalf("usage: await NAME TEXT, with the name of a running program")
+func hangupCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || running(ts)[args[0]] == nil {
+		ts.Fatalf("usage: hangup NAME, with the name of a running program")
 	}
-	p := running(ts)[args[0]]
-	for deadline := time.Now().Add(patience); !strings.Contains(p.out.String(), args[1]); {
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s does not say %q\n%s%s", args[0], args[1], p.out, p.log)
+	ts.Check(running(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
+}
+
+// awaitCmd waits for a text in what of a program gives.
+func awaitCmd(of func(*process) *syncBuffer) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 || running(ts)[args[0]] == nil {
+			ts.Fatalf("usage: await|awaitlog NAME TEXT, with the name of a running program")
 		}
-		time.Sleep(20 * time.Millisecond)
+		p := running(ts)[args[0]]
+		for deadline := time.Now().Add(patience); !strings.Contains(of(p).String(), args[1]); {
+			if time.Now().After(deadline) {
+				ts.Fatalf("%s does not say %q\n%s%s", args[0], args[1], p.out, p.log)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
 }
 

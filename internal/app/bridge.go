@@ -20,6 +20,7 @@ import (
 	"davit/bridge/dialect/ayla"
 	"davit/bridge/replay"
 	"davit/gateway"
+	"davit/internal/app/address"
 )
 
 // Bridge is a bridge with its own listener for metrics.
@@ -30,12 +31,18 @@ type Bridge struct {
 	registry *prometheus.Registry
 	metrics  net.Listener // nil for none
 	done     chan struct{}
+	flags    BridgeOptions // as they were given, for a reload of the configuration file
+	options  BridgeOptions // with what the file said at the start
 }
 
-// NewBridge takes the data folder and opens the listener; ports and broker are
-// opened by Run. Call Run or Close.
-func NewBridge(o BridgeOptions) (*Bridge, error) {
-	b := &Bridge{log: o.Log, registry: newRegistry(), done: make(chan struct{})}
+// NewBridge reads the configuration file, if there is one, takes the data folder
+// and opens the listener; ports and broker are opened by Run. Call Run or Close.
+func NewBridge(flags BridgeOptions) (*Bridge, error) {
+	o, err := flags.WithFile()
+	if err != nil {
+		return nil, err
+	}
+	b := &Bridge{log: o.Log, registry: newRegistry(), done: make(chan struct{}), flags: flags, options: o}
 	if err := b.open(o); err != nil {
 		return nil, errors.Join(err, b.cleanup.close())
 	}
@@ -83,7 +90,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, RecordDir: o.Record,
-		MQTT:   bridge.MQTTConfig{URL: BrokerURL(o.Broker), Username: o.Username, Password: password, TLS: trust},
+		MQTT:   bridge.MQTTConfig{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: trust},
 		Module: "davit bridge " + ReadBuild().Version,
 		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
 	})
@@ -117,6 +124,9 @@ func trustedBy(file string) (*tls.Config, error) {
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
+
+// Options are those that the bridge was started with, its file's included.
+func (b *Bridge) Options() BridgeOptions { return b.options }
 
 // Ready is closed when the broker has been reached for the first time.
 func (b *Bridge) Ready() <-chan struct{} { return b.bridge.Ready() }

@@ -4,13 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"davit/bridge"
+	"davit/internal/app/address"
+	"davit/internal/app/bridgefile"
 )
 
 // BridgeOptions configure a Bridge.
 type BridgeOptions struct {
+	// Config is the configuration file that a reload reads, for which the other
+	// fields are what the command line says; empty for none. WithFile reads it.
+	Config string
+	// Given says whether the command line has a flag, which then wins over the
+	// file; nil means that it has none.
+	Given func(flag string) bool
 	// Broker is the URL of the MQTT broker, or HOST:PORT.
 	Broker       string
 	Username     string
@@ -40,19 +50,63 @@ func (o *BridgeOptions) Devices() []string {
 	return ids
 }
 
+// WithFile returns the options with what the configuration file says, where the
+// command line says nothing. Without a file they are returned as they are. What is wrong in the file
+// is a *bridgefile.Error.
+func (o BridgeOptions) WithFile() (BridgeOptions, error) {
+	if o.Config == "" {
+		return o, nil
+	}
+	f, err := bridgefile.Load(o.Config, slices.Sorted(maps.Keys(dialects())))
+	if err != nil {
+		return o, err
+	}
+	given := func(flag string) bool { return o.Given != nil && o.Given(flag) }
+	for _, s := range []struct {
+		flag string
+		to   *string
+		file string
+	}{
+		{"broker", &o.Broker, f.Broker}, {"username", &o.Username, f.Username}, {"password-file", &o.PasswordFile, f.PasswordFile},
+		{"ca", &o.CAFile, f.CA}, {"data", &o.Data, f.Data}, {"metrics", &o.Metrics, f.Metrics}, {"record", &o.Record, f.Record},
+	} {
+		if !given(s.flag) {
+			*s.to = s.file
+		}
+	}
+	if !given("offer-interval") {
+		o.OfferInterval = f.OfferInterval
+	}
+	switch {
+	case len(o.Ports) > 0 && len(f.Ports) > 0:
+		return o, fmt.Errorf("bridge: --port and the ports of %s do not go together; name all ports in one of them", o.Config)
+	case len(f.Ports) > 0:
+		o.Ports = f.Ports
+	}
+	return o, nil
+}
+
+// fixed are the settings that a running bridge keeps, by the names of their
+// flags.
+func (o *BridgeOptions) fixed() [][2]string {
+	return [][2]string{
+		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"data", o.Data}, {"metrics", o.Metrics},
+	}
+}
+
 // Validate checks what can be checked without touching anything.
 func (o *BridgeOptions) Validate() error {
 	switch {
 	case o.Broker == "":
-		return errors.New("bridge: name the broker with --broker")
+		return errors.New("bridge: name the broker with --broker or in the file of --config")
 	case o.Username == "":
-		return errors.New("bridge: give the bridge's user name with --username")
+		return errors.New("bridge: give the bridge's user name with --username or in the file of --config")
 	case o.PasswordFile == "":
-		return errors.New("bridge: name the file with the password with --password-file")
+		return errors.New("bridge: name the file with the password with --password-file or in the file of --config")
 	case len(o.Ports) == 0:
-		return errors.New("bridge: name at least one serial port with --port")
+		return errors.New("bridge: name at least one serial port with --port or in the file of --config")
 	case o.Data == "":
-		return errors.New("bridge: name the data folder with --data")
+		return errors.New("bridge: name the data folder with --data or in the file of --config")
 	case o.OfferInterval < 0:
 		return fmt.Errorf("bridge: --offer-interval is %s", o.OfferInterval)
 	}
@@ -63,11 +117,11 @@ func (o *BridgeOptions) Validate() error {
 		}
 		seen[p.Device] = true
 	}
-	if err := checkBrokerURL(o.Broker); err != nil {
+	if err := address.CheckBroker(o.Broker); err != nil {
 		return fmt.Errorf("bridge: --broker: %w", err)
 	}
 	if o.Metrics != "" {
-		if err := checkAddr(o.Metrics); err != nil {
+		if err := address.CheckListener(o.Metrics); err != nil {
 			return fmt.Errorf("bridge: --metrics: %w", err)
 		}
 	}

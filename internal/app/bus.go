@@ -11,6 +11,7 @@ import (
 
 	"davit/broker"
 	"davit/gateway"
+	"davit/internal/app/address"
 	"davit/schemas"
 )
 
@@ -113,7 +114,7 @@ func listenTLS(addr, cert, key string) (net.Listener, error) {
 }
 
 func (b *bus) useExternal(e ExternalBroker) error {
-	b.url, b.username = BrokerURL(e.URL), e.Username
+	b.url, b.username = address.Broker(e.URL), e.Username
 	if e.PasswordFile == "" {
 		return nil
 	}

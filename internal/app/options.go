@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
-	"strings"
 
+	"davit/internal/app/address"
 	"davit/schemas"
 )
 
@@ -74,7 +72,7 @@ func (o *ServerOptions) Validate() error {
 		if l.addr == "" {
 			continue
 		}
-		if err := checkAddr(l.addr); err != nil {
+		if err := address.CheckListener(l.addr); err != nil {
 			return fmt.Errorf("serve: %s: %w", l.flag, err)
 		}
 	}
@@ -85,7 +83,7 @@ func (o *ServerOptions) Validate() error {
 		return errors.New("serve: --mqtts and --https need --tls-cert and --tls-key")
 	}
 	if o.External.URL != "" {
-		if err := checkBrokerURL(o.External.URL); err != nil {
+		if err := address.CheckBroker(o.External.URL); err != nil {
 			return fmt.Errorf("serve: --broker: %w", err)
 		}
 	}
@@ -94,38 +92,6 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
-	}
-	return nil
-}
-
-func checkAddr(addr string) error {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return fmt.Errorf("%q is not HOST:PORT: %w", addr, err)
-	}
-	return nil
-}
-
-// BrokerURL completes what people write for a broker: a bare HOST:PORT is
-// MQTT over TCP.
-func BrokerURL(s string) string {
-	if s == "" || strings.Contains(s, "://") {
-		return s
-	}
-	return "mqtt://" + s
-}
-
-func checkBrokerURL(s string) error {
-	u, err := url.Parse(BrokerURL(s))
-	if err != nil {
-		return fmt.Errorf("%q is not a URL: %w", s, err)
-	}
-	switch u.Scheme {
-	case "mqtt", "mqtts", "tcp", "tls", "ssl", "ws", "wss":
-	default:
-		return fmt.Errorf("%q: the scheme %q is not mqtt, mqtts, ws or wss", s, u.Scheme)
-	}
-	if u.Hostname() == "" {
-		return fmt.Errorf("%q names no host; the form is mqtt://HOST:PORT", s)
 	}
 	return nil
 }

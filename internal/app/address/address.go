@@ -1,0 +1,45 @@
+// Package address reads the addresses that people write for brokers and
+// listeners, on the command line and in files. It opens nothing and keeps no
+// state.
+package address
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+)
+
+// CheckListener says what is wrong with the address of a listener, HOST:PORT.
+func CheckListener(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("%q is not HOST:PORT: %w", addr, err)
+	}
+	return nil
+}
+
+// Broker completes what people write for a broker: a bare HOST:PORT is
+// MQTT over TCP.
+func Broker(s string) string {
+	if s == "" || strings.Contains(s, "://") {
+		return s
+	}
+	return "mqtt://" + s
+}
+
+// CheckBroker says what is wrong with what a person wrote for a broker.
+func CheckBroker(s string) error {
+	u, err := url.Parse(Broker(s))
+	if err != nil {
+		return fmt.Errorf("%q is not a URL: %w", s, err)
+	}
+	switch u.Scheme {
+	case "mqtt", "mqtts", "tcp", "tls", "ssl", "ws", "wss":
+	default:
+		return fmt.Errorf("%q: the scheme %q is not mqtt, mqtts, ws or wss", s, u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("%q names no host; the form is mqtt://HOST:PORT", s)
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"davit/bridge"
+	"davit/internal/app/bridgefile"
+)
+
+// Reload reads the configuration file anew and puts in force what can change
+// while the bridge runs, as bridge.Reconfigure does; the log says what that was, and
+// which settings wait for the next start. A file that is no good is logged with the
+// line and the field of each mistake and changes nothing. It waits for Run to begin
+// until ctx ends.
+func (b *Bridge) Reload(ctx context.Context) {
+	if b.flags.Config == "" {
+		b.log.Warn("no configuration file; nothing to reload (davit bridge --config FILE has one)")
+		return
+	}
+	log := b.log.With("file", b.flags.Config)
+	o, err := b.flags.WithFile()
+	if err == nil {
+		err = o.Validate()
+	}
+	var changes bridge.Changes
+	if err == nil {
+		changes, err = b.bridge.Reconfigure(ctx, bridge.Settings{Ports: o.Ports, OfferInterval: o.OfferInterval, RecordDir: o.Record})
+	}
+	if err != nil {
+		b.complain(err)
+		return
+	}
+	log.Info("configuration reloaded", summary(changes)...)
+	var later []string
+	now := b.options.fixed()
+	for i, s := range o.fixed() {
+		if s[1] != now[i][1] {
+			later = append(later, s[0])
+		}
+	}
+	if len(later) > 0 {
+		log.Warn("these settings take effect at the next start", "fields", later)
+	}
+}
+
+// summary is what a reload did, for the log: the lists that are not empty.
+func summary(c bridge.Changes) []any {
+	var attrs []any
+	for _, l := range []struct {
+		name    string
+		devices []string
+	}{{"kept", c.Kept}, {"added", c.Added}, {"removed", c.Removed}, {"changed", c.Changed}, {"waiting", c.Waiting}} {
+		if len(l.devices) > 0 {
+			attrs = append(attrs, l.name, l.devices)
+		}
+	}
+	return attrs
+}
+
+// complain logs why the file is not taken.
+func (b *Bridge) complain(err error) {
+	const what = "the configuration file is not taken; the bridge goes on as it was"
+	log := b.log.With("file", b.flags.Config)
+	var bad *bridgefile.Error
+	if !errors.As(err, &bad) {
+		log.Error(what, "error", err)
+		return
+	}
+	for _, p := range bad.Problems {
+		log.Error(what, "line", p.Line, "field", p.Field, "error", p.String())
+	}
+}
