@@ -35,7 +35,7 @@ func (b *Bridge) drain() {
 		}
 	}
 	if n > 0 {
-		b.log.Info("draining", "updates_under_way", n, "at_most", limit)
+		b.log.Info("draining", "updates_under_way", n, "at_most", limit.String())
 	}
 	for _, l := range b.order {
 		select {
@@ -44,13 +44,13 @@ func (b *Bridge) drain() {
 			if b.halted.Err() != nil {
 				b.log.Warn("draining is stopped")
 			} else {
-				b.log.Warn("draining has reached its limit", "limit", limit)
+				b.log.Warn("draining has reached its limit", "limit", limit.String())
 			}
 			return
 		}
 	}
 	if n > 0 {
-		b.log.Info("drained", "took", time.Since(now).Round(time.Millisecond))
+		b.log.Info("drained", "took", time.Since(now).Round(time.Millisecond).String())
 	}
 }
 

@@ -26,7 +26,10 @@ type BridgeOptions struct {
 	OfferInterval time.Duration
 	// Record is a folder for recordings of what passes on the ports; empty for none.
 	Record string
-	// Metrics is the address of a listener for /metrics; empty for none.
+	// DrainTimeout is how long Run goes on for MCU legs that are under way when
+	// its context ends; 0 ends them at once.
+	DrainTimeout time.Duration
+	// Metrics is the address of a listener for /metrics and /status; empty for none.
 	Metrics string
 	Log     *slog.Logger
 }
@@ -55,6 +58,8 @@ func (o *BridgeOptions) Validate() error {
 		return errors.New("bridge: name the data folder with --data")
 	case o.OfferInterval < 0:
 		return fmt.Errorf("bridge: --offer-interval is %s", o.OfferInterval)
+	case o.DrainTimeout < 0:
+		return fmt.Errorf("bridge: --drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Ports {
