@@ -161,6 +161,7 @@ func (w *world) wantOneFetch(devices []string) {
 
 // One image for all ports of a full bridge is fetched once.
 func TestSingleFlight(t *testing.T) {
+	t.Parallel() // most of its time are writes to the disk
 	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
 		w.offerTo(rack())
 		w.wantOneFetch(rack())
@@ -170,6 +171,7 @@ func TestSingleFlight(t *testing.T) {
 // Those that come when half of the image is there get the same one, and so do
 // those that come when others are being loaded.
 func TestSingleFlightInWaves(t *testing.T) {
+	t.Parallel() // most of its time are writes to the disk
 	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
 		w.offerTo(rack()[:32])
 		w.await("half of the image", func() bool { return w.service.bytes() >= len(w.image)/2 })
@@ -186,6 +188,7 @@ func TestSingleFlightInWaves(t *testing.T) {
 // The port of the device in whose name the image is fetched is unplugged on the
 // way: the others notice nothing, and it gets its image when it is back.
 func TestSingleFlightWithItsLeaderUnplugged(t *testing.T) {
+	t.Parallel() // most of its time are writes to the disk
 	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
 		w.offerTo(rack())
 		w.await("half of the image", func() bool { return w.service.bytes() >= len(w.image)/2 })
