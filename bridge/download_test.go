@@ -1,6 +1,9 @@
 package bridge
 
 import (
+	"cmp"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -104,24 +107,100 @@ func TestServiceThatSendsNothing(t *testing.T) {
 	})
 }
 
-// One image for three ports is fetched once.
+// rack is as many devices as a bridge has ports.
+func rack() []string {
+	var ids []string
+	for i := range MaxPorts {
+		ids = append(ids, fmt.Sprintf("d%02d", i))
+	}
+	return ids
+}
+
+// offerTo offers the world's image to devices, each by an execution of its own.
+func (w *world) offerTo(devices []string) {
+	for _, d := range devices {
+		o := w.theOffer()
+		o.Execution = "ex-" + d
+		w.service.offer(d, o)
+	}
+}
+
+// wantOneFetch waits until all devices run the image, and holds what was fetched
+// for them against one image: each of its bytes was asked for once and served once,
+// and there is one copy on disk.
+func (w *world) wantOneFetch(devices []string) {
+	w.Helper()
+	for _, d := range devices {
+		if st := w.awaitEnd("ex-" + d); st.State != schemas.StateSucceeded {
+			w.Errorf("%s: %s, %s", d, st.State, st.Detail)
+		}
+		w.wantImage(d)
+	}
+	if n := w.service.bytes(); n != len(w.image) {
+		w.Errorf("%d bytes were served for one image of %d", n, len(w.image))
+	}
+	w.service.mu.Lock()
+	asked := slices.Clone(w.service.asked)
+	w.service.mu.Unlock()
+	slices.SortFunc(asked, func(a, b schemas.Range) int { return cmp.Compare(a.Offset, b.Offset) })
+	end := uint64(0)
+	for _, r := range asked {
+		if r.Offset != end {
+			w.Errorf("range %+v was asked for behind byte %d", r, end)
+		}
+		end = r.End()
+	}
+	if end != uint64(len(w.image)) {
+		w.Errorf("asked for up to byte %d of %d", end, len(w.image))
+	}
+	files, err := filepath.Glob(filepath.Join(w.dir, "spool", w.theOffer().SHA256+".*"))
+	if err != nil || len(files) != 1 || w.bridge.spool.Used() != int64(len(w.image)) {
+		w.Errorf("in the spool: %q, %d bytes, error %v", files, w.bridge.spool.Used(), err)
+	}
+}
+
+// One image for all ports of a full bridge is fetched once.
 func TestSingleFlight(t *testing.T) {
-	devices := []string{"a", "b", "c"}
-	inWorld(t, sim.MCUConfig{}, 50_000, devices, func(w *world) {
-		for _, d := range devices {
-			o := w.theOffer()
-			o.Execution = "ex-" + d
-			w.service.offer(d, o)
+	t.Parallel() // most of its time are writes to the disk
+	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
+		w.offerTo(rack())
+		w.wantOneFetch(rack())
+	})
+}
+
+// Those that come when half of the image is there get the same one, and so do
+// those that come when others are being loaded.
+func TestSingleFlightInWaves(t *testing.T) {
+	t.Parallel() // most of its time are writes to the disk
+	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
+		w.offerTo(rack()[:32])
+		w.await("half of the image", func() bool { return w.service.bytes() >= len(w.image)/2 })
+		if n := w.service.bytes(); n >= len(w.image) {
+			t.Errorf("%d bytes of %d are there already", n, len(w.image))
 		}
-		for _, d := range devices {
-			if st := w.awaitEnd("ex-" + d); st.State != schemas.StateSucceeded {
-				t.Errorf("%s: %s, %s", d, st.State, st.Detail)
-			}
-			w.wantImage(d)
+		w.offerTo(rack()[32:48])
+		w.await("a load", func() bool { return w.service.last("ex-d00").State == schemas.StateInstalling })
+		w.offerTo(rack()[48:])
+		w.wantOneFetch(rack())
+	})
+}
+
+// The port of the device in whose name the image is fetched is unplugged on the
+// way: the others notice nothing, and it gets its image when it is back.
+func TestSingleFlightWithItsLeaderUnplugged(t *testing.T) {
+	t.Parallel() // most of its time are writes to the disk
+	inWorld(t, sim.MCUConfig{}, 10_000, rack(), func(w *world) {
+		w.offerTo(rack())
+		w.await("half of the image", func() bool { return w.service.bytes() >= len(w.image)/2 })
+		leader := w.service.lastFetch()
+		w.lines[leader].Unplug()
+		others := slices.DeleteFunc(rack(), func(d string) bool { return d == leader })
+		w.wantOneFetch(others)
+		if st := w.service.last("ex-" + leader); st.State.Final() {
+			t.Errorf("%s, whose port is gone, is %s", leader, st.State)
 		}
-		if n := w.service.bytes(); n != 50_000 {
-			t.Errorf("%d bytes were served for one image of 50000", n)
-		}
+		w.lines[leader].Replug()
+		w.wantOneFetch(rack())
 	})
 }
 

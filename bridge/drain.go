@@ -36,7 +36,7 @@ func (b *Bridge) drain() {
 		}
 	}
 	if n > 0 {
-		b.log.Info("draining", "updates_under_way", n, "at_most", limit)
+		b.log.Info("draining", "updates_under_way", n, "at_most", limit.String())
 	}
 	for _, l := range lines {
 		select {
@@ -46,13 +46,13 @@ func (b *Bridge) drain() {
 			if b.halted.Err() != nil {
 				b.log.Warn("draining is stopped")
 			} else {
-				b.log.Warn("draining has reached its limit", "limit", limit)
+				b.log.Warn("draining has reached its limit", "limit", limit.String())
 			}
 			return
 		}
 	}
 	if n > 0 {
-		b.log.Info("drained", "took", time.Since(now).Round(time.Millisecond))
+		b.log.Info("drained", "took", time.Since(now).Round(time.Millisecond).String())
 	}
 }
 

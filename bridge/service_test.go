@@ -46,6 +46,7 @@ type service struct {
 	chunks   int
 	served   int // bytes of chunks
 	fetches  []string
+	asked    []schemas.Range // every range of every fetch
 	busy     sync.WaitGroup
 }
 
@@ -262,6 +263,7 @@ func (s *service) take(t schemas.Topic, b []byte) {
 		var f schemas.Fetch
 		decode(&f)
 		s.fetches = append(s.fetches, t.Device)
+		s.asked = append(s.asked, f.Ranges...)
 		s.busy.Go(func() { s.serve(t.Device, f) })
 	case schemas.KindStatus:
 		var st schemas.Status

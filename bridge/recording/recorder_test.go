@@ -293,3 +293,23 @@ func TestTapChangesNothing(t *testing.T) {
 		t.Errorf("recorded %+v, %v", got, err)
 	}
 }
+
+// flushing is a port that notes how long it may flush.
+type flushing struct {
+	io.ReadWriteCloser
+	within time.Duration
+}
+
+func (f *flushing) Flush(within time.Duration) { f.within = within }
+
+// A recorded port is flushed like any other; one that cannot be is none the worse.
+func TestTapFlushes(t *testing.T) {
+	type flusher interface{ Flush(time.Duration) }
+	port := &flushing{}
+	rec := &Recorder{}
+	Tap(port, rec).(flusher).Flush(3 * time.Second)
+	if port.within != 3*time.Second {
+		t.Errorf("the port may flush for %v", port.within)
+	}
+	Tap(struct{ io.ReadWriteCloser }{}, rec).(flusher).Flush(time.Second)
+}

@@ -71,6 +71,12 @@ ended. A file with a mistake is refused with its line, and the bridge goes on as
 When the bridge serves its ports, one line of JSON on standard output says so. A port
 that is missing or unplugged is tried again; it does not hold up the others.
 
+On SIGTERM or an interrupt no update is begun any more, images are no longer fetched, and
+updates that host MCUs are in the middle of may go on for as long as --drain-timeout says.
+A second signal stops these as well, between two frames, a third kills the program.
+Whatever is left goes on after the next start. davit bridge status shows what the bridge
+is doing.
+
 With --record, what passes on the ports is recorded, a file for each opening, firmware
 included; davit sniff shows it. A disk that is full or too slow costs the recording
 and never the update. Nothing removes old recordings.`
@@ -84,9 +90,10 @@ and never the update. Nothing removes old recordings.`
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
-	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics (default none; port 0 takes a free one)")
+	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
+	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(),
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }
@@ -117,10 +124,31 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 			}
 		}
 	}()
+	defer stopOnSecondSignal(b.Stop)()
 	if err := b.Run(cmd.Context()); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
 	return nil
+}
+
+// stopOnSecondSignal has the second interrupt or SIGTERM call stop, and the third
+// kill the process. What it returns ends that.
+func stopOnSecondSignal(stop func()) func() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	over := make(chan struct{})
+	go func() {
+		defer signal.Stop(signals)
+		for range 2 { // the first ends the command's context
+			select {
+			case <-signals:
+			case <-over:
+				return
+			}
+		}
+		stop()
+	}()
+	return func() { close(over) }
 }
 
 func (p *program) bridgeAdd() *cobra.Command {

@@ -33,8 +33,9 @@ func TestMain(m *testing.M) {
 //	service [FLAG...]         start the service as "serve" on data folder data; DAVIT_SERVER and DAVIT_TOKEN lead to it
 //	demoimage FILE VERSION    write an image for the reference board that names its version
 //	stop NAME                 interrupt it; it has to end with exit code 0 within ten seconds
+//	signal NAME TERM          send it a signal (HUP, INT, TERM)
+//	ends NAME                 wait for its end with exit code 0, ten seconds at most
 //	crash NAME                kill -9
-//	hangup NAME               kill -HUP
 //	await NAME TEXT           wait until its output has the text, ten seconds at most
 //	awaitlog NAME TEXT        the same of its standard error
 //	tally NAME TEXT N         its output has the text in N lines
@@ -60,7 +61,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "crash": crashCmd, "hangup": hangupCmd,
+			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "signal": signalCmd, "ends": endsCmd, "crash": crashCmd,
 			"await":    awaitCmd(func(p *process) *syncBuffer { return p.out }),
 			"awaitlog": awaitCmd(func(p *process) *syncBuffer { return p.log }),
 			"tally":    tallyCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
@@ -107,7 +108,7 @@ func running(ts *testscript.TestScript) map[string]*process {
 
 func find(ts *testscript.TestScript, args []string) *process {
 	if len(args) != 1 {
-		ts.Fatalf("usage: stop|crash NAME")
+		ts.Fatalf("usage: stop|ends|crash NAME")
 	}
 	p := running(ts)[args[0]]
 	if p == nil {
@@ -184,8 +185,22 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 }
 
 func stopCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 1 && running(ts)[args[0]] != nil {
+		ts.Check(running(ts)[args[0]].cmd.Process.Signal(os.Interrupt))
+	}
+	endsCmd(ts, neg, args)
+}
+
+func signalCmd(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "INT": os.Interrupt, "TERM": syscall.SIGTERM}
+	if neg || len(args) != 2 || running(ts)[args[0]] == nil || signals[args[1]] == nil {
+		ts.Fatalf("usage: signal NAME HUP|INT|TERM, with the name of a running program")
+	}
+	ts.Check(running(ts)[args[0]].cmd.Process.Signal(signals[args[1]]))
+}
+
+func endsCmd(ts *testscript.TestScript, neg bool, args []string) {
 	p := find(ts, args)
-	ts.Check(p.cmd.Process.Signal(os.Interrupt))
 	select {
 	case err := <-p.end:
 		if err != nil {
@@ -202,13 +217,6 @@ func crashCmd(ts *testscript.TestScript, neg bool, args []string) {
 	p := find(ts, args)
 	ts.Check(p.cmd.Process.Kill())
 	<-p.end
-}
-
-func hangupCmd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 || running(ts)[args[0]] == nil {
-		ts.Fatalf("usage: hangup NAME, with the name of a running program")
-	}
-	ts.Check(running(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
 }
 
 // awaitCmd waits for a text in what of a program gives.

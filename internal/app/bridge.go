@@ -23,12 +23,13 @@ import (
 	"davit/internal/app/address"
 )
 
-// Bridge is a bridge with its own listener for metrics.
+// Bridge is a bridge with its status socket and its own listener for metrics.
 type Bridge struct {
 	log      *slog.Logger
 	cleanup  closers
 	bridge   *bridge.Bridge
 	registry *prometheus.Registry
+	status   net.Listener // nil if the socket could not be made
 	metrics  net.Listener // nil for none
 	done     chan struct{}
 	flags    BridgeOptions // as they were given, for a reload of the configuration file
@@ -89,7 +90,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	b.bridge, err = bridge.New(bridge.Config{
-		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, RecordDir: o.Record,
+		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
 		MQTT:   bridge.MQTTConfig{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: trust},
 		Module: "davit bridge " + ReadBuild().Version,
 		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
@@ -98,6 +99,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return err
 	}
 	b.cleanup.add("bridge", b.bridge.Close)
+	b.openStatus(o.Data)
 	if o.Metrics == "" {
 		return nil
 	}
@@ -134,7 +136,7 @@ func (b *Bridge) Ready() <-chan struct{} { return b.bridge.Ready() }
 // Done is closed when Run has returned.
 func (b *Bridge) Done() <-chan struct{} { return b.done }
 
-// MetricsAddr is where /metrics is served, empty if it is not.
+// MetricsAddr is where /metrics and /status are served, empty if they are not.
 func (b *Bridge) MetricsAddr() string {
 	if b.metrics == nil {
 		return ""
@@ -148,16 +150,32 @@ func (b *Bridge) String() string { return "bridge" }
 // Close frees what NewBridge opened, for a Bridge that is not to run.
 func (b *Bridge) Close() error { return b.cleanup.close() }
 
-// Run serves the ports until ctx ends (it then returns nil) or a part fails.
+// Stop ends Run without waiting for updates under way any longer.
+func (b *Bridge) Stop() { b.bridge.Stop() }
+
+// Run serves the ports until ctx ends, lets the updates that are under way come to
+// their end for as long as DrainTimeout says or until Stop, and returns nil then;
+// or it returns when a part fails.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer close(b.done)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.bridge.Run(ctx) })
+	// Whoever looks at the bridge sees how it ends.
+	looking, stopLooking := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer stopLooking()
+		return b.bridge.Run(ctx)
+	})
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", b.serveStatus)
+	if b.status != nil {
+		g.Go(func() error { return gateway.Serve(looking, b.status, mux, b.log.With("part", "status")) })
+	}
 	if b.metrics != nil {
 		g.Go(func() error {
-			mux := http.NewServeMux()
-			mux.Handle("GET /metrics", metricsHandler(b.registry))
-			return gateway.Serve(ctx, b.metrics, mux, b.log.With("part", "metrics"))
+			all := http.NewServeMux()
+			all.Handle("GET /metrics", metricsHandler(b.registry))
+			all.Handle("GET /status", mux)
+			return gateway.Serve(looking, b.metrics, all, b.log.With("part", "metrics"))
 		})
 	}
 	return errors.Join(g.Wait(), b.cleanup.close())

@@ -36,7 +36,10 @@ type BridgeOptions struct {
 	OfferInterval time.Duration
 	// Record is a folder for recordings of what passes on the ports; empty for none.
 	Record string
-	// Metrics is the address of a listener for /metrics; empty for none.
+	// DrainTimeout is how long Run goes on for MCU legs that are under way when
+	// its context ends; 0 ends them at once.
+	DrainTimeout time.Duration
+	// Metrics is the address of a listener for /metrics and /status; empty for none.
 	Metrics string
 	Log     *slog.Logger
 }
@@ -77,6 +80,9 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !given("offer-interval") {
 		o.OfferInterval = f.OfferInterval
 	}
+	if !given("drain-timeout") && f.DrainTimeout != nil {
+		o.DrainTimeout = *f.DrainTimeout
+	}
 	switch {
 	case len(o.Ports) > 0 && len(f.Ports) > 0:
 		return o, fmt.Errorf("bridge: --port and the ports of %s do not go together; name all ports in one of them", o.Config)
@@ -91,6 +97,7 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
 		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"data", o.Data}, {"metrics", o.Metrics},
+		{"drain-timeout", o.DrainTimeout.String()},
 	}
 }
 
@@ -109,6 +116,8 @@ func (o *BridgeOptions) Validate() error {
 		return errors.New("bridge: name the data folder with --data or in the file of --config")
 	case o.OfferInterval < 0:
 		return fmt.Errorf("bridge: --offer-interval is %s", o.OfferInterval)
+	case o.DrainTimeout < 0:
+		return fmt.Errorf("bridge: --drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Ports {

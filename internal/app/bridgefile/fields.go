@@ -49,6 +49,16 @@ func settings() []known[File] {
 			return nil
 		}}
 	}
+	duration := func(name string, to func(*File, time.Duration)) known[File] {
+		return known[File]{name, wantText, func(_ *reader, f *File, v string) error {
+			d, err := time.ParseDuration(v)
+			if err != nil || d < 0 {
+				return fmt.Errorf("%s is %q; write a time such as 90s or 2m", name, v)
+			}
+			to(f, d)
+			return nil
+		}}
+	}
 	return []known[File]{
 		{"broker", wantText, func(_ *reader, f *File, v string) error {
 			f.Broker = v
@@ -63,14 +73,8 @@ func settings() []known[File] {
 			return address.CheckListener(v)
 		}},
 		file("record", func(f *File) *string { return &f.Record }),
-		{"offer-interval", wantText, func(_ *reader, f *File, v string) error {
-			d, err := time.ParseDuration(v)
-			if err != nil || d < 0 {
-				return fmt.Errorf("offer-interval is %q; write a time such as 90s or 2m", v)
-			}
-			f.OfferInterval = d
-			return nil
-		}},
+		duration("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
+		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }
 
@@ -106,6 +110,7 @@ func portFields() []known[bridge.PortConfig] {
 		option("rtscts", wantSwitch),
 		option("version-property", wantText),
 		option("attribute-size", wantNumber),
+		option("load-size", wantNumber),
 	}
 }
 

@@ -33,6 +33,7 @@ type File struct {
 	// the configuration file is.
 	Broker, Username, PasswordFile, CA, Data, Metrics, Record string
 	OfferInterval                                             time.Duration
+	DrainTimeout                                              *time.Duration // nil for none said
 	Ports                                                     []bridge.PortConfig
 }
 

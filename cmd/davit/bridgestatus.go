@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"davit/bridge"
+	"davit/bridge/dialect"
+	"davit/internal/app"
+	"davit/schemas"
+)
+
+// watchEvery is how often --watch looks.
+const watchEvery = time.Second
+
+func (p *program) bridgeStatus() *cobra.Command {
+	var data string
+	var watch bool
+	cmd := p.command("status --data DIR [--watch]", "Show what the bridge that runs on a data folder is doing", noArgs,
+		func(cmd *cobra.Command, _ []string) error {
+			if data == "" {
+				return usagef("bridge status: name the bridge's data folder with --data")
+			}
+			if watch {
+				return p.watchBridge(cmd.Context(), data)
+			}
+			s, err := app.BridgeStatus(cmd.Context(), data)
+			if err != nil {
+				return err
+			}
+			return p.showBridge(p.out, s)
+		})
+	cmd.Long = `Show what the bridge that runs on a data folder of this machine is doing: the bridge
+as a whole, then a line for each port. No service is asked, and no update is held up.
+
+A version with a question mark is one that the host MCU has not reported since it was last
+seen to start. PACE is that of the last seconds, with its share of what the line carries.
+Exit code 1 says that no bridge runs there.
+
+With --watch the same is shown anew every second until interrupted. With --json it is one
+object, whose fields docs/cli.md lists; the bridge's user and root may ask.`
+	cmd.Flags().StringVar(&data, "data", "", "data folder of the bridge (required)")
+	cmd.Flags().BoolVar(&watch, "watch", false, "look every second until interrupted")
+	return cmd
+}
+
+// watchBridge shows the status every second: in place on a terminal, else one
+// behind the other. A bridge that goes away while it is watched is waited for.
+func (p *program) watchBridge(ctx context.Context, data string) error {
+	s, err := app.BridgeStatus(ctx, data)
+	if err != nil {
+		return err
+	}
+	screen := app.IsTerminal(p.out) && !p.json
+	if screen {
+		fmt.Fprint(p.out, clearScreen)
+	}
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for lost := false; ; s, err = app.BridgeStatus(ctx, data) {
+		switch {
+		case ctx.Err() != nil:
+			return nil // an interrupt is how watching ends
+		case err != nil && !lost:
+			fmt.Fprintf(p.err, "davit: %v\n", err)
+		case err == nil:
+			if err := p.refresh(screen, s); err != nil {
+				return err
+			}
+		}
+		lost = err != nil
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// What a terminal is told, all of which every one understands.
+const (
+	clearScreen = "\x1b[2J"
+	toTheTop    = "\x1b[H"
+	clearLine   = "\x1b[K"
+	clearBelow  = "\x1b[J"
+)
+
+func (p *program) refresh(screen bool, s bridge.Status) error {
+	if !screen {
+		return p.showBridge(p.out, s)
+	}
+	var b strings.Builder
+	if err := p.showBridge(&b, s); err != nil {
+		return err
+	}
+	_, err := io.WriteString(p.out, toTheTop+strings.ReplaceAll(b.String(), "\n", clearLine+"\n")+clearBelow)
+	return err
+}
+
+// showBridge prints a status: as an object, or for people.
+func (p *program) showBridge(w io.Writer, s bridge.Status) error {
+	on := &program{streams: streams{out: w, err: p.err}}
+	if p.json {
+		return on.printJSON(s)
+	}
+	fields(w, "bridge", s.Software+", since "+when(s.Since)+" ("+span(s.At, s.Since)+")", "broker", brokerLine(s),
+		"spool", fmt.Sprintf("%s of %s", size(uint64(s.Spool.Used)), size(uint64(s.Spool.Limit))), "draining", drainLine(s))
+	type T = bridge.PortStatus
+	return table(on, s.Ports,
+		column[T]{"DEVICE", func(t T) string { return t.Device }},
+		column[T]{"PORT", func(t T) string { return t.Port }},
+		column[T]{"TTY", func(t T) string { return t.TTY }},
+		column[T]{"DIALECT", func(t T) string { return t.Dialect }},
+		column[T]{"LINE", lineSettings},
+		column[T]{"STATE", func(t T) string { return portLine(t, s.At) }},
+		column[T]{"MCU RUNS", hostVersions},
+		column[T]{"UNDER WAY", func(t T) string { return updateLine(t.Update, s.At) }},
+		column[T]{"PACE", paceLine},
+		column[T]{"LAST RESULT", func(t T) string { return resultLine(t.Last, s.At) }},
+		column[T]{"FRAMES", frameCounts})
+}
+
+// span is how long at is after since, for people.
+func span(at, since time.Time) string {
+	if since.IsZero() {
+		return "0s" // it has not happened yet
+	}
+	return at.Sub(since).Round(time.Second).String()
+}
+
+func brokerLine(s bridge.Status) string {
+	state := "not connected"
+	if s.Broker.Connected {
+		state = "connected"
+	}
+	return state + " for " + span(s.At, s.Broker.Since)
+}
+
+func drainLine(s bridge.Status) string {
+	if s.Draining == nil {
+		return ""
+	}
+	return fmt.Sprintf("for %s, at most %s more", span(s.At, s.Draining.Since), span(s.Draining.Until, s.At))
+}
+
+func lineSettings(t bridge.PortStatus) string {
+	var parts []string
+	if t.Baud != 0 {
+		parts = append(parts, fmt.Sprint(t.Baud))
+	}
+	switch t.Parity {
+	case "":
+	case dialect.ParityNone:
+		parts = append(parts, "no parity")
+	default:
+		parts = append(parts, string(t.Parity))
+	}
+	if t.RTSCTS != nil && *t.RTSCTS {
+		parts = append(parts, "RTS/CTS")
+	}
+	return strings.Join(parts, " ")
+}
+
+func portLine(t bridge.PortStatus, at time.Time) string {
+	text := fmt.Sprintf("%s for %s", t.State, span(at, t.Since))
+	if t.Reason != "" {
+		text += ": " + t.Reason
+	}
+	if t.Busy {
+		text += "; busy"
+	}
+	return text
+}
+
+func hostVersions(t bridge.PortStatus) string {
+	var parts []string
+	for _, v := range t.Versions {
+		text := v.Version
+		if len(t.Versions) > 1 {
+			text = v.Property + "=" + text
+		}
+		if !v.Confirmed {
+			text += "?"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, " ")
+}
+
+func updateLine(u *bridge.UpdateStatus, at time.Time) string {
+	if u == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%s to %s: %s", u.Execution, u.Version, u.State)
+	if u.Size > 0 && (u.State == schemas.StateDownloading || u.State == schemas.StateInstalling) {
+		text += fmt.Sprintf(" %s of %s, %d %%", size(u.Bytes), size(u.Size), u.Bytes*100/u.Size)
+	}
+	if u.Left {
+		return text + ", left for the next start"
+	}
+	return text + ", " + span(at, u.Since)
+}
+
+func paceLine(t bridge.PortStatus) string {
+	u := t.Update
+	if u == nil || u.BytesPerSecond == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%.0f B/s", u.BytesPerSecond)
+	if u.LineShare > 0 {
+		text += fmt.Sprintf(" (%.0f %%)", 100*u.LineShare)
+	}
+	return text
+}
+
+func resultLine(r *bridge.ResultStatus, at time.Time) string {
+	if r == nil {
+		return ""
+	}
+	text := r.Execution + " " + string(r.State)
+	switch {
+	case r.Cause != "":
+		text += " (" + string(r.Cause) + ")"
+	case r.HostVersion != "":
+		text += " with " + r.HostVersion
+	}
+	if !r.At.IsZero() {
+		text += ", " + span(at, r.At) + " ago"
+	}
+	if !r.Acknowledged {
+		text += ", not acknowledged"
+	}
+	return text
+}
+
+func frameCounts(t bridge.PortStatus) string {
+	c := t.Counts
+	return fmt.Sprintf("%d sent, %d retried, %d bad, %d lost; %s", c.Sent, c.Retried, c.Bad, c.Lost, resets(c.MCUResets))
+}
+
+func resets(n uint64) string {
+	if n == 1 {
+		return "1 MCU reset"
+	}
+	return fmt.Sprintf("%d MCU resets", n)
+}
