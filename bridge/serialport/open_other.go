@@ -15,5 +15,8 @@ func Open(path string, s Settings) (*Port, error) {
 	return nil, fmt.Errorf("open %s: serial ports: %w; run the bridge on Linux", path, errors.ErrUnsupported)
 }
 
+// Listen fails as Open does.
+func Listen(path string, s Settings) (*Port, error) { return Open(path, s) }
+
 // Close closes the port.
 func (p *Port) Close() error { return p.file.Close() }
