@@ -73,8 +73,19 @@ func TestPseudoTerminal(t *testing.T) {
 	defer pty.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ended := make(chan error, 2)
-	go func() { ended <- sim.NewMCU(sim.MCUConfig{Version: "1.2.3"}).Run(ctx, pty.MCU()) }()
+	ended := make(chan error, 1)
+	power := func() (off func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- sim.NewMCU(sim.MCUConfig{Version: "1.2.3"}).Run(ctx, pty.MCU()) }()
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	off := power()
 
 	var kept bytes.Buffer
 	e := newEar(live.Tap{Port: link, From: recording.FromMCU})
@@ -85,22 +96,23 @@ func TestPseudoTerminal(t *testing.T) {
 	go func() { ended <- live.Run(ctx, e.line) }()
 	e.waitFor(t, "notice: listening to the MCU at "+link)
 	e.waitFor(t, `MCU: data 0: SEND_TLV (request 16): "oem_host_version" = "1.2.3"`)
+	off()
 	pty.Unplug()
 	e.waitFor(t, "waiting for it")
 	if err := pty.Replug(); err != nil {
 		t.Fatal(err)
 	}
 	e.waitFor(t, "notice: listening to the MCU at "+link)
+	off = power()
 	e.waitFor(t, "1.2.3")
+	off()
 	toMCU, _ := pty.Line().Stats()
 	if toMCU.Written != 0 {
 		t.Errorf("%d bytes were written to the MCU", toMCU.Written)
 	}
 	cancel()
-	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 	r, err := recording.NewReader(bufio.NewReader(&kept))
 	if err != nil {
