@@ -20,5 +20,6 @@
 //
 // Who owns what: the goroutines of a line note bytes in a Recorder, which copies
 // them into memory that it has from the beginning; one goroutine for each Recorder
-// writes them to its file. The package imports only schemas.
+// writes them to its file. A Writer is for those who may wait for the disk. The
+// package imports only schemas.
 package recording

@@ -33,8 +33,9 @@ type Folder struct {
 }
 
 // Open makes the folder if it is not there, and proves that files can be made in
-// it. The error says what to do. log receives at most one warning for a disk that fails,
-// which ends all recording, and one for each recording that has become MaxFile long.
+// it. The error says what to do. log receives at most one warning for a disk that
+// fails, which ends all recording, and one for each recording that has become
+// MaxFile long.
 func Open(dir string, log *slog.Logger) (*Folder, error) {
 	if err := prove(dir); err != nil {
 		return nil, fmt.Errorf("the folder for recordings cannot be used: %w; name one that this user may write to", err)
@@ -112,7 +113,8 @@ func (g guarded) Write(b []byte) (int, error) {
 	return g.WriteCloser.Write(b)
 }
 
-// file makes the file of a recording. A clock that was set back may find names taken.
+// file makes the file of a recording. A clock that was set back may find names
+// taken.
 func (f *Folder) file(h Header) (io.WriteCloser, string, error) {
 	name := filepath.Join(f.dir, h.Device+"-"+h.Start.Format("20060102T150405.000Z"))
 	path := name + Suffix
@@ -125,8 +127,8 @@ func (f *Folder) file(h Header) (io.WriteCloser, string, error) {
 	}
 }
 
-// Wait waits until everything that was closed is written, two seconds at most: a disk that
-// hangs does not hold up the bridge's end.
+// Wait waits until everything that was closed is written, two seconds at most: a
+// disk that hangs does not hold up the bridge's end.
 func (f *Folder) Wait() {
 	if f == nil {
 		return

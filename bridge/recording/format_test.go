@@ -107,8 +107,8 @@ func same(t *rapid.T, got, want []Entry) {
 	}
 }
 
-// TestCutOffAtEveryByte: everything before the cut is delivered, and a cut between two entries
-// is an end like any other.
+// TestCutOffAtEveryByte: everything before the cut is delivered, and a cut between
+// two entries is an end like any other.
 func TestCutOffAtEveryByte(t *testing.T) {
 	file, ends := small(t), map[int]int{}
 	n := len(head(t))

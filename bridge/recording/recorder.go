@@ -98,8 +98,8 @@ func (r *Recorder) Close() {
 	}
 }
 
-// take returns what is to be written and whether that was the last. The bytes are valid
-// until the next call.
+// take returns what is to be written and whether that was the last. The bytes are
+// valid until the next call.
 func (r *Recorder) take() (b []byte, last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,8 +29,8 @@ func (t *tap) Read(b []byte) (int, error) {
 }
 
 // Write implements io.Writer. The bytes are noted as they are handed over: noted
-// afterwards, they could come behind the answer to them. So bytes that a failing port did not
-// take are in the recording.
+// afterwards, they could come behind the answer to them. So bytes that a failing
+// port did not take are in the recording.
 func (t *tap) Write(b []byte) (int, error) {
 	t.rec.Note(FromModule, b)
 	return t.port.Write(b)

@@ -12,6 +12,7 @@ import (
 	"davit/bridge/dialect/dialecttest"
 	"davit/bridge/replay"
 	"davit/internal/sim"
+	"davit/schemas"
 )
 
 // TestWhateverHappenedAgrees: sessions on lines with noise whose MCU loses its
@@ -44,6 +45,35 @@ func TestWhateverHappenedAgrees(t *testing.T) {
 				wantAgreement(t, put(t, h, jittered(all, seed)), replay.Options{})
 			})
 		}
+	}
+}
+
+// TestResumedUpdatesAgree: the port went away when the MCU was told to boot, and
+// with the new session the bridge asks first what runs.
+func TestResumedUpdatesAgree(t *testing.T) {
+	for name, s := range map[string]dialecttest.Setup{
+		"ayla": {Dialect: ayla.Dialect{}, MCU: func() sim.Host { return sim.NewMCU(sim.MCUConfig{}) }, Reports: dialecttest.NewVersion},
+		"afero": {
+			Dialect: afero.Dialect{}, Config: dialect.Config{VersionProperties: []string{"2101"}},
+			MCU:    func() sim.Host { return sim.NewAferoMCU(sim.AferoConfig{VersionID: 6, AttributeSize: 68}) },
+			Line:   sim.LineConfig{Baud: 9600, BitsPerByte: 10, NoFlowControl: true},
+			Update: dialect.Update{VersionID: 7, NumericType: 101, AttributeSize: 68, VersionProperty: "2101"}, Reports: "7",
+		},
+	} {
+		s.Size, s.Seed = 500, 1
+		t.Run(name, func(t *testing.T) {
+			b := dialecttest.Record(t, s, func(r *dialecttest.Rig) {
+				r.PowerOff()
+				u := r.Update
+				u.ResumeAt = schemas.StateBooting
+				r.Session.Start(u)
+				time.Sleep(13 * time.Second)
+				r.PowerOn()
+				r.WantEnd(schemas.StateSucceeded, "") // the old version runs, so it is offered again
+			})
+			wantAgreement(t, b, replay.Options{Strict: true})
+			wantAgreement(t, b, replay.Options{})
+		})
 	}
 }
 

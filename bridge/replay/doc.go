@@ -34,11 +34,11 @@
 //
 // # What a recording does not show
 //
-// When the bridge was told of an update, when it had the image and whether the
-// update was forced is found by trying: the first set of answers with which all
-// agrees counts, or else the one with which most does. Two things cannot be found:
-// an update that was cancelled, and one that an earlier session had taken as far as
-// the boot. A recording differs there.
+// When the bridge was told of an update, when it had the image, whether the update
+// was forced, and whether an earlier session had taken one as far as the boot, is
+// found by trying: the first set of answers with which all agrees counts, or else
+// the one with which most does. That an update was cancelled cannot be found: the
+// recording differs there.
 //
 // The package imports schemas, bridge/dialect, bridge/recording and bridge/sniff,
 // never a dialect: those are handed in. It starts no goroutine and reads no clock.

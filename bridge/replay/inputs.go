@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/bridge/sniff"
+	"davit/schemas"
+	"davit/schemas/afpro"
 )
 
 // choices are the answers to what a recording does not show.
@@ -36,18 +39,75 @@ type input struct {
 	image chan struct{} // not nil: this image is there
 	// An update, the place of its offer and whether it is forced.
 	offer   *offer
-	offered int
+	offered int // -1 for an update of which the recording has no offer
 	force   bool
+	resumed bool // an earlier session had taken it as far as the boot
 }
 
 // tried is how many places are tried for one input, beside that of the frame that
 // shows it.
 const tried = 24
 
+// shown is how long after the beginning of a session it shows at the latest that it
+// has begun with an update: by a second question for the version, or by the offer.
+const shown = 30 * time.Second
+
 // pick asks a question and returns the number of the answer.
 func (p *play) pick(q question, answers, first, proof int) int {
 	p.asked.asked = append(p.asked.asked, asked{q, answers, first, proof})
 	return p.asked.taken[q]
+}
+
+// resume asks whether the session began with an update that an earlier one had
+// taken as far as the boot, and of which version.
+func (p *play) resume() {
+	if len(p.entries) == 0 || len(p.frames) == 0 {
+		return
+	}
+	var known []*offer
+	if len(p.offered) > 0 {
+		known = append(known, p.script.offers[p.offered[0]])
+	}
+	for _, v := range p.versions {
+		if o := p.unseen(v); o != nil && (len(known) == 0 || o.name() != known[0].name()) {
+			known = append(known, o)
+		}
+	}
+	proof := 0
+	for proof < len(p.frames)-1 && p.at(proof) < p.now+shown {
+		proof++
+	}
+	n := p.pick(question{offer: -1}, 1+len(known), 0, proof)
+	if n == 0 {
+		return
+	}
+	i := input{offer: known[n-1], offered: -1, resumed: true}
+	if len(p.offered) > 0 && i.offer == p.script.offers[p.offered[0]] {
+		i.offered = p.offered[0]
+	}
+	p.inputs = append(p.inputs, i)
+}
+
+// unseen is an update to a version of which the recording has no offer.
+func (p *play) unseen(version string) *offer {
+	o := &offer{version: version, size: 1, transfer: &transfer{}}
+	if p.header.Dialect != sniff.Afero {
+		return o
+	}
+	if len(p.properties) == 0 {
+		return nil
+	}
+	attribute, err := strconv.ParseUint(p.properties[0], 10, 16)
+	if err != nil {
+		return nil
+	}
+	kind, _ := afpro.Attribute(attribute).FirmwareType()
+	o.kind = int(kind)
+	o.versionID, err = strconv.ParseUint(version, 10, 64)
+	if err != nil {
+		return nil
+	}
+	return o
 }
 
 // give tells the machine what is due, and says whether there was anything.
@@ -101,23 +161,6 @@ func (p *play) look() {
 	}
 }
 
-// image finds the first piece of the image that the offer at a frame is about, -1
-// if there is none.
-func (p *play) image(frame int) int {
-	o := p.script.offers[frame]
-	for i := frame + 1; i < len(p.frames); i++ {
-		switch p.frames[i].class {
-		case classPiece:
-			return i
-		case classOffer:
-			if next := p.script.offers[i]; next != nil && !o.same(next) {
-				return -1
-			}
-		}
-	}
-	return -1
-}
-
 // before is the place behind the last message before a frame, but for questions
 // for versions: an update may bring one about.
 func (p *play) before(frame int) int {
@@ -157,17 +200,17 @@ func (p *play) order(i input) {
 	ready := make(chan struct{})
 	u := &told{offer: i.offer, active: true, p: p}
 	p.update = u
-	if piece := p.image(i.offered); piece >= 0 {
+	if piece, ok := p.pieces[i.offered]; ok {
 		places := p.places(i.offered+1, piece, true)
 		n := p.pick(question{offer: i.offered, image: true}, len(places), slices.Min(places), piece)
 		p.inputs = append(p.inputs, input{place: places[n], image: ready})
 	}
 	w := &dialect.Update{
-		Version: u.version, VersionID: u.versionID, NumericType: u.kind, Size: u.size, SHA256: u.digest(),
+		Version: u.name(), VersionID: u.versionID, NumericType: u.kind, Size: u.size, SHA256: u.digest(),
 		Image: &u.image, Ready: ready, Reporter: u, Force: i.force, Loaded: u.from,
 	}
-	if u.versionID > 0 {
-		w.Version = strconv.FormatUint(u.versionID, 10)
+	if i.resumed {
+		w.ResumeAt = schemas.StateBooting
 	}
 	if u.chunk > 0 && u.from+uint64(u.chunk) < u.size {
 		w.AttributeSize = u.chunk + attributeOffset

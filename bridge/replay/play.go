@@ -100,6 +100,7 @@ func (p *play) clock() time.Time { return start.Add(p.now) }
 // run plays the script to its end, or to the first difference.
 func (p *play) run() {
 	p.machine.Begin(p.clock())
+	p.resume()
 	for !p.over {
 		p.give()
 		next := p.machine.Step(p.clock())
@@ -260,12 +261,30 @@ func (p *play) differ(n int, why string, q *sniff.Packet) {
 	d := &Difference{Why: why, place: len(p.frames)}
 	if n < p.total() {
 		d.place = p.frame(n)
-		d.Recorded = inWords(p.packet(d.place))
 	}
 	d.Frame = d.place + 1
 	if q != nil {
 		d.Replayed = inWords(*q)
-		explain(d, p.packet, *q)
+		d.content = slices.Clone(q.Content)
 	}
 	p.diff, p.over = d, true
+}
+
+// explain adds what was recorded to a difference, and where two frames with the
+// same words part.
+func (p *play) explain(d *Difference) {
+	if d.place == len(p.frames) {
+		return
+	}
+	recorded := p.packet(d.place)
+	d.Recorded = inWords(recorded)
+	a, b := recorded.Content, d.content
+	if d.Replayed == nil || d.Recorded.Text != d.Replayed.Text || slices.Equal(a, b) {
+		return
+	}
+	i := 0
+	for i < min(len(a), len(b)) && a[i] == b[i] {
+		i++
+	}
+	d.Why = fmt.Sprintf("%s in byte %d of what they carry: recorded % x, replayed % x", d.Why, i, a[i:min(i+4, len(a))], b[i:min(i+4, len(b))])
 }

@@ -2,10 +2,8 @@ package replay
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,7 +58,8 @@ type Difference struct {
 	// Recorded and Replayed are what was sent, nil for nothing.
 	Recorded, Replayed *Said
 
-	place int
+	place   int
+	content []byte // of Replayed
 }
 
 // End is how an update ended in the replay.
@@ -96,6 +95,9 @@ const (
 	maxRuns = 200
 	// settled is how many frames behind its proof an answer is taken for right.
 	settled = 40
+	// maxWork is how many frames and pieces all runs may handle before the search
+	// is content with what it has.
+	maxWork = 20_000_000
 )
 
 // Run replays the recording in src, which should be buffered. The error is about
@@ -125,6 +127,7 @@ func Run(src io.Reader, dialects map[string]Dialect, o Options) (Report, error) 
 		Ends: best.ends, Difference: best.diff, Incomplete: s.ends,
 	}
 	if best.diff != nil {
+		best.explain(best.diff)
 		r.Frames = best.counted(best.diff.place, best.distinctBefore(best.diff.place))
 	}
 	r.Frames = min(r.Frames, r.Total)
@@ -152,6 +155,7 @@ func attempt(s *script, d Dialect, o Options, c *choices, trace func(sniff.Packe
 // none is left that could be better than those that it has found.
 func search(s *script, d Dialect, o Options) (best *play, taken map[question]int, err error) {
 	now := map[question]int{}
+	work := 0
 	for range maxRuns {
 		c := &choices{taken: now}
 		p, err := attempt(s, d, o, c, nil)
@@ -161,7 +165,8 @@ func search(s *script, d Dialect, o Options) (best *play, taken map[question]int
 		if best == nil || p.diff == nil || p.diff.place > best.diff.place {
 			best, taken = p, maps.Clone(now)
 		}
-		if p.diff == nil || !another(now, c.asked, p.diff.place) {
+		work += p.all + p.next
+		if p.diff == nil || work > maxWork || !another(now, c.asked, p.diff.place) {
 			break
 		}
 	}
@@ -188,20 +193,4 @@ func another(taken map[question]int, met []asked, place int) bool {
 // inWords is a packet as a difference tells of it.
 func inWords(p sniff.Packet) *Said {
 	return &Said{At: p.At, Text: strings.TrimSuffix(p.Text, again(p))}
-}
-
-// explain adds to a difference where two frames with the same words part.
-func explain(d *Difference, packet func(int) sniff.Packet, q sniff.Packet) {
-	if d.Recorded == nil || d.Recorded.Text != d.Replayed.Text {
-		return
-	}
-	a, b := packet(d.place).Content, q.Content
-	i := 0
-	for i < min(len(a), len(b)) && a[i] == b[i] {
-		i++
-	}
-	if slices.Equal(a, b) {
-		return
-	}
-	d.Why = fmt.Sprintf("%s in byte %d of what they carry: recorded % x, replayed % x", d.Why, i, a[i:min(i+4, len(a))], b[i:min(i+4, len(b))])
 }

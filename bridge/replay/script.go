@@ -18,8 +18,10 @@ const (
 	maxTime = 400 * 24 * time.Hour
 	// maxBytes is what may have passed: as much as the longest recording holds.
 	maxBytes = recording.MaxFile
-	minBaud  = 50
-	maxBaud  = 16_000_000
+	// maxVersions is how many versions of the MCU are remembered.
+	maxVersions = 4
+	minBaud     = 50
+	maxBaud     = 16_000_000
 )
 
 // entry is what a side said at once.
@@ -63,9 +65,13 @@ type script struct {
 	single []int32
 	// offers are the updates that were offered, by the place of the frame, and
 	// offered those places.
-	offers     map[int]*offer
-	offered    []int
+	offers  map[int]*offer
+	offered []int
+	// pieces are the first pieces of the image that an offer is about, by the place
+	// of the offer.
+	pieces     map[int]int
 	properties []string // version properties that the MCU was asked for
+	versions   []string // that it reported, the first few
 	retries    int
 	// ends says why the recording has no end, "" if it has one.
 	ends string
@@ -90,7 +96,7 @@ func newScript(src io.Reader, newReader func(dialect string) reader) (*script, e
 	if err != nil {
 		return nil, err
 	}
-	s := &script{header: r.Header(), offers: map[int]*offer{}}
+	s := &script{header: r.Header(), offers: map[int]*offer{}, pieces: map[int]int{}}
 	if b := s.header.Baud; b < minBaud || b > maxBaud {
 		return nil, fmt.Errorf("the recording's head says %d bit/s; possible are %d to %d", b, minBaud, maxBaud)
 	}
@@ -102,6 +108,7 @@ func newScript(src io.Reader, newReader func(dialect string) reader) (*script, e
 	if err := s.read(r, line, read); err != nil {
 		return nil, err
 	}
+	s.findPieces()
 	switch {
 	case len(s.entries) == 0 && s.ends == "":
 		return nil, errors.New("nothing passed on the line in this recording")
@@ -141,7 +148,9 @@ func (s *script) read(r *recording.Reader, line sniff.Decoder, read reader) erro
 		s.entries = append(s.entries, next)
 		line.Decode(last, e.From, e.Bytes, func(p sniff.Packet) {
 			if p.From == recording.FromMCU {
-				read.mcu(p)
+				if v := read.mcu(p); v != "" && len(s.versions) < maxVersions && !slices.Contains(s.versions, v) {
+					s.versions = append(s.versions, v)
+				}
 				return
 			}
 			if err == nil {
@@ -176,6 +185,25 @@ func (s *script) add(p sniff.Packet, read reader, repeated *repeats) error {
 	}
 	s.frames = append(s.frames, f)
 	return nil
+}
+
+// findPieces finds what follows each offer: the same update may be offered again
+// before its first piece.
+func (s *script) findPieces() {
+	piece, next := -1, -1
+	for i := len(s.frames) - 1; i >= 0; i-- {
+		switch s.frames[i].class {
+		case classPiece:
+			piece, next = i, -1
+		case classOffer:
+			if next >= 0 && !s.offers[i].same(s.offers[next]) {
+				piece = -1
+			}
+			if next = i; piece >= 0 {
+				s.pieces[i] = piece
+			}
+		}
+	}
 }
 
 // at is when a frame was sent.

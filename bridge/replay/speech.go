@@ -20,7 +20,8 @@ type said struct {
 // reader understands what both sides said in a recording.
 type reader interface {
 	bridge(p sniff.Packet) (said, error)
-	mcu(p sniff.Packet)
+	// mcu returns the version that the MCU reports, "" for anything else.
+	mcu(p sniff.Packet) (version string)
 }
 
 // newReader returns the reader for a dialect, nil if there is none.
@@ -49,7 +50,6 @@ type transfer struct {
 	chunk int    // bytes of the first piece, 0 if there was none
 	from  uint64 // its offset
 	sum   [sha256.Size]byte
-	known bool // that is, the sum
 }
 
 // same says whether two offers are of the same update.
@@ -80,6 +80,14 @@ func (o *offer) piece(offset uint64, data []byte) error {
 	return nil
 }
 
+// name is the version in words.
+func (o *offer) name() string {
+	if o.versionID > 0 {
+		return strconv.FormatUint(o.versionID, 10)
+	}
+	return o.version
+}
+
 // digest is the SHA-256 of the image, as far as that is known.
 func (o *offer) digest() [sha256.Size]byte {
 	if sum, ok := o.image.sum(o.size); ok {
@@ -91,7 +99,24 @@ func (o *offer) digest() [sha256.Size]byte {
 // aylaReader reads the ayla dialect.
 type aylaReader struct{ last *offer }
 
-func (r *aylaReader) mcu(sniff.Packet) {}
+func (r *aylaReader) mcu(p sniff.Packet) string {
+	if len(p.Content) < 2 || tlv.FrameType(p.Content[0]) != tlv.FrameData {
+		return ""
+	}
+	packet, err := tlv.ParsePacket(p.Content[2:])
+	if err != nil || packet.Op != tlv.OpSendTLV {
+		return ""
+	}
+	prop, err := tlv.ParseProp(packet)
+	if err != nil || !prop.Whole() {
+		return ""
+	}
+	version, err := prop.Text()
+	if err != nil {
+		return "" // a number, or a switch
+	}
+	return version
+}
 
 func (r *aylaReader) bridge(p sniff.Packet) (said, error) {
 	if len(p.Content) < 2 || tlv.FrameType(p.Content[0]) != tlv.FrameData {
@@ -126,12 +151,24 @@ type aferoReader struct {
 	verify [sha256.Size]byte // as the MCU said last
 }
 
-func (r *aferoReader) mcu(p sniff.Packet) {
-	if _, value, attribute, ok := tunnelled(p, afpro.ChannelToASR); ok && attribute == afpro.OTAInfo {
+func (r *aferoReader) mcu(p sniff.Packet) string {
+	m, value, attribute, tunnel := tunnelled(p, afpro.ChannelToASR)
+	if tunnel && attribute == afpro.OTAInfo {
 		if i, err := afpro.ParseInfo(value); err == nil && i.State == afpro.InfoVerify {
 			r.verify = i.SHA256
 		}
 	}
+	if m == nil || m.Type == afpro.Get {
+		return ""
+	}
+	if _, ok := m.Attribute.FirmwareType(); !ok {
+		return ""
+	}
+	id, err := afpro.ParseUint64(m.Value)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatUint(id, 10)
 }
 
 func (r *aferoReader) bridge(p sniff.Packet) (said, error) {

@@ -12,13 +12,19 @@ import (
 
 // Open takes the port for this process alone, sets it and reads the settings
 // back. The error says what to do and wraps one of the package's errors.
-func Open(path string, s Settings) (*Port, error) {
+func Open(path string, s Settings) (*Port, error) { return take(path, s, unix.O_RDWR) }
+
+// Listen is Open for a port that is only read: Write fails. What it cannot help
+// is that Linux raises RTS and DTR on every opening.
+func Listen(path string, s Settings) (*Port, error) { return take(path, s, unix.O_RDONLY) }
+
+func take(path string, s Settings, access int) (*Port, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("open %s: %w: %w", path, ErrSettings, err)
 	}
 	// O_NONBLOCK so that opening does not wait for a carrier, and so that the runtime's poller owns the waiting:
 	// only then does Close end a Read that has no byte to return.
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, access|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, openError(path, err)
 	}

@@ -19,5 +19,8 @@ func Open(path string, s Settings) (*Port, error) {
 // Flush does nothing: no port can be open.
 func (p *Port) Flush(time.Duration) {}
 
+// Listen fails as Open does.
+func Listen(path string, s Settings) (*Port, error) { return Open(path, s) }
+
 // Close closes the port.
 func (p *Port) Close() error { return p.file.Close() }

@@ -10,8 +10,8 @@ import (
 	"davit/bridge/recording"
 )
 
-// FuzzDecoders: whatever passes on a line, and in whatever pieces, what is said of it
-// can be printed on a terminal, and is of bounded length.
+// FuzzDecoders: whatever passes on a line, and in whatever pieces, what is said of
+// it can be printed on a terminal, and is of bounded length.
 func FuzzDecoders(f *testing.F) {
 	files, err := filepath.Glob("testdata/*" + recording.Suffix)
 	if err != nil || len(files) == 0 {

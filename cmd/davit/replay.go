@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"davit/bridge/recording"
 	"davit/bridge/replay"
 	"davit/bridge/sniff"
 	"davit/internal/app"
@@ -105,11 +104,6 @@ func (p *program) replay(path string, o replay.Options, show bool) error {
 		return errReported
 	}
 	return nil
-}
-
-// heading says on standard error what a recording is of.
-func (p *program) heading(h recording.Header) {
-	fmt.Fprintf(p.err, "%s, %s, %d bit/s, parity %s, since %s\n", h.Device, h.Dialect, h.Baud, h.Parity, h.Start.Format("2006-01-02 15:04:05.000 MST"))
 }
 
 func printReplay(w io.Writer, r replay.Report) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
 	"davit/internal/sim"
@@ -45,12 +46,15 @@ func FaultNames() string { return strings.Join(sim.FaultNames(), ", ") }
 
 // UsualBaud is the speed in bit/s to which a bridge sets a port of a dialect unless
 // told otherwise, 0 for an unknown dialect.
-func UsualBaud(dialect string) int {
-	d, ok := dialects()[dialect]
-	if !ok {
-		return 0
+func UsualBaud(dialect string) int { return UsualLine(dialect).Baud }
+
+// UsualLine is how a bridge sets a port of a dialect unless told otherwise, the zero
+// value for an unknown dialect.
+func UsualLine(name string) (line dialect.LineSettings) {
+	if d, ok := dialects()[name]; ok {
+		line = d.Line()
 	}
-	return d.Line().Baud
+	return line
 }
 
 // Validate checks what can be checked without touching anything.

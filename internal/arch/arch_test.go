@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"bridge/portname/porttest": {},
 	"bridge/recording":         {"schemas"},
 	"bridge/sniff":             {"schemas", "bridge/recording"},
+	"bridge/sniff/live":        {"bridge/recording", "bridge/sniff", "bridge/portname", "bridge/serialport"},
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
