@@ -39,7 +39,9 @@ type service struct {
 	hellos   map[string]schemas.Hello
 	heard    map[string]int // hellos by device
 	online   map[string]bool
+	attempts map[string]int            // by execution: the one that counts
 	recorded map[string]schemas.Status // by execution: the last one accepted
+	ended    chan schemas.Status       // gets what is recorded as an end, if there is room
 	statuses []schemas.Status          // those that changed something, and when
 	times    []time.Time
 	said     map[string]int // statuses by execution and state, repetitions included
@@ -53,7 +55,7 @@ type service struct {
 func newService(t *testing.T) *service {
 	return &service{
 		t: t, delay: 5 * time.Millisecond, acks: true, up: true, images: map[string][]byte{}, retained: map[string][]byte{},
-		hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
+		attempts: map[string]int{}, ended: make(chan schemas.Status, 16), hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
 	}
 }
 
@@ -192,8 +194,25 @@ func (s *service) offer(device string, o schemas.Offer) {
 	}
 	s.mu.Lock()
 	s.retained[topicOf(device, schemas.KindOffer)] = b
+	s.attempts[o.Execution] = max(s.attempts[o.Execution], o.Attempt)
 	s.mu.Unlock()
 	s.deliver(topicOf(device, schemas.KindOffer))
+}
+
+// deliverOffer delivers an offer that is not retained: late, and once more.
+func (s *service) deliverOffer(device string, o schemas.Offer) {
+	b, err := schemas.Encode(&o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.send(topicOf(device, schemas.KindOffer), b)
+}
+
+// reachable says whether a bridge that starts finds the broker.
+func (s *service) reachable(up bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = up
 }
 
 func (s *service) withdraw(device string) {
@@ -202,6 +221,15 @@ func (s *service) withdraw(device string) {
 	delete(s.retained, topic)
 	s.mu.Unlock()
 	s.send(topic, nil)
+}
+
+// retract takes the offer of an execution back: its next attempt is the one that
+// counts from now on.
+func (s *service) retract(device, execution string) {
+	s.mu.Lock()
+	s.attempts[execution]++
+	s.mu.Unlock()
+	s.withdrawIf(device, execution)
 }
 
 // Publish implements Transport.
@@ -291,26 +319,28 @@ func (s *service) profile(device string, h schemas.Hello) {
 	})
 }
 
-// record applies the contract's rule: only forward, only with new numbers.
+// record applies the contract's rule: only the attempt that counts, only forward,
+// only with new numbers.
 func (s *service) record(device string, st schemas.Status) {
-	old, known := s.recorded[st.Execution]
-	s.said[st.Execution+string(st.State)]++
-	if !known || st.Attempt > old.Attempt || st.Attempt == old.Attempt && (st.State.Rank() > old.State.Rank() || st.State == old.State && !st.State.Final() && st.Seq > old.Seq) {
-		s.recorded[st.Execution] = st
-		s.statuses = append(s.statuses, st)
-		s.times = append(s.times, time.Now())
-	} else if st.Attempt == old.Attempt && !old.State.Final() && st.Seq < old.Seq && st.State.Rank() > old.State.Rank() {
-		s.t.Errorf("status %d (%s) after status %d (%s)", st.Seq, st.State, old.Seq, old.State)
+	superseded := st.Attempt < s.attempts[st.Execution]
+	if !superseded {
+		s.news(st)
 	}
 	if !s.acks {
 		return
 	}
-	ack, err := schemas.Encode(&schemas.Ack{V: schemas.Version, Execution: st.Execution, Attempt: st.Attempt, Seq: st.Seq, State: s.recorded[st.Execution].State})
+	recorded := s.recorded[st.Execution].State
+	if superseded && recorded == "" {
+		recorded = schemas.StateQueued
+	}
+	ack, err := schemas.Encode(&schemas.Ack{
+		V: schemas.Version, Execution: st.Execution, Attempt: st.Attempt, Seq: st.Seq, State: recorded, Superseded: superseded,
+	})
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	final := s.recorded[st.Execution].State.Final()
+	final := recorded.Final() && !superseded
 	s.busy.Go(func() {
 		time.Sleep(s.delay)
 		s.send(topicOf(device, schemas.KindAck), ack)
@@ -318,6 +348,25 @@ func (s *service) record(device string, st schemas.Status) {
 			s.withdrawIf(device, st.Execution)
 		}
 	})
+}
+
+// news records a status if it says something new.
+func (s *service) news(st schemas.Status) {
+	old, known := s.recorded[st.Execution]
+	s.said[st.Execution+string(st.State)]++
+	if !known || st.Attempt > old.Attempt || st.Attempt == old.Attempt && (st.State.Rank() > old.State.Rank() || st.State == old.State && !st.State.Final() && st.Seq > old.Seq) {
+		s.recorded[st.Execution] = st
+		s.statuses = append(s.statuses, st)
+		s.times = append(s.times, time.Now())
+		if st.State.Final() {
+			select {
+			case s.ended <- st:
+			default:
+			}
+		}
+	} else if st.Attempt == old.Attempt && !old.State.Final() && st.Seq < old.Seq && st.State.Rank() > old.State.Rank() {
+		s.t.Errorf("status %d (%s) after status %d (%s)", st.Seq, st.State, old.Seq, old.State)
+	}
 }
 
 // withdrawIf clears the retained offer of an execution that has ended.

@@ -115,6 +115,8 @@ func (h *half) sendLocked(n int, listening bool) {
 		k := len(data)
 		if h.latency > 0 {
 			k = int(min(int64(k), h.trigger-h.openLocked(), h.toMarkLocked()))
+		} else if h.noise.f.GarbageRate > 0 {
+			k = int(min(int64(k), h.toMarkLocked())) // it comes between one Write and the next
 		}
 		h.deliverLocked(data[:k], listening)
 		data = data[k:]
@@ -144,6 +146,9 @@ func (h *half) deliverLocked(data []byte, listening bool) {
 	case h.latency == 0:
 		before := len(h.rx)
 		h.rx = h.noise.apply(h.rx, data, &h.stats)
+		if ended {
+			h.rx = h.noise.garbage(h.rx, &h.stats)
+		}
 		h.capLocked(before)
 	default:
 		if h.openLocked() == 0 {
@@ -152,6 +157,9 @@ func (h *half) deliverLocked(data []byte, listening bool) {
 		p := &h.pipe[len(h.pipe)-1]
 		p.at = h.anchor.Add(h.span(h.sent) + h.latency)
 		p.data = h.noise.apply(p.data, data, &h.stats)
+		if ended {
+			p.data = h.noise.garbage(p.data, &h.stats)
+		}
 		p.sent += int64(len(data))
 		p.open = !ended && p.sent < h.trigger
 	}

@@ -15,6 +15,9 @@ const (
 	DefaultTxBuffer    = 4 << 10 // what a Linux UART driver holds (one page)
 	DefaultRxBuffer    = 4 << 10 // what a Linux terminal holds unread
 	DefaultRxTrigger   = 64      // a common depth of a UART's receive FIFO
+
+	DefaultBurstBytes   = 16
+	DefaultGarbageBytes = 16
 )
 
 // Errors of a line's ends.
@@ -66,6 +69,14 @@ type LineFaults struct {
 	BitErrorRate float64 // of each of a byte's eight data bits being inverted
 	DropRate     float64 // of each byte being lost
 	DoubleRate   float64 // of each byte being received twice
+	// BurstRate is the probability of each byte being the first of a burst:
+	// BurstBytes in a row of which none arrives as it was sent.
+	BurstRate  float64
+	BurstBytes int // 0 means DefaultBurstBytes
+	// GarbageRate is the probability of each Write being followed by 1 to
+	// GarbageBytes bytes that nobody has sent.
+	GarbageRate  float64
+	GarbageBytes int // 0 means DefaultGarbageBytes
 	// Dead makes a half-open line: what is sent goes out and never arrives.
 	Dead bool
 }
@@ -75,9 +86,10 @@ type LineStats struct {
 	Written   int64 // taken from Write
 	Sent      int64 // gone out on the line
 	Delivered int64 // put into the receive buffer
-	Flipped   int64 // delivered with a bit error
+	Flipped   int64 // delivered with a bit error or out of a burst
 	Dropped   int64 // lost by DropRate or Dead
 	Doubled   int64 // delivered twice
+	Garbage   int64 // delivered and never sent
 	Overrun   int64 // lost to a full receive buffer
 	Lost      int64 // lost because the receiving end was closed or unplugged
 }

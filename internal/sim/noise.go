@@ -9,9 +9,10 @@ import (
 // noise spoils bytes at given rates. It draws the distance to the next fault
 // instead of a number per byte, so that a clean line costs nothing.
 type noise struct {
-	rng                *rand.Rand
-	f                  LineFaults
-	flip, drop, double gap
+	rng                       *rand.Rand
+	f                         LineFaults
+	flip, drop, double, burst gap
+	spoiled                   int // bytes that the burst under way still has
 }
 
 // gap counts down the bytes until a fault of probability p per byte.
@@ -27,10 +28,14 @@ func newNoise(seed, stream uint64, f LineFaults) noise {
 }
 
 func (n *noise) set(f LineFaults) {
+	setDefault(&f.BurstBytes, DefaultBurstBytes)
+	setDefault(&f.GarbageBytes, DefaultGarbageBytes)
 	n.f = f
 	n.flip = n.newGap(1 - math.Pow(1-f.BitErrorRate, 8))
 	n.drop = n.newGap(f.DropRate)
 	n.double = n.newGap(f.DoubleRate)
+	n.burst = n.newGap(f.BurstRate)
+	n.spoiled = 0
 }
 
 func (n *noise) newGap(p float64) gap {
@@ -67,15 +72,16 @@ func (n *noise) apply(dst, src []byte, s *LineStats) []byte {
 		s.Dropped += int64(len(src))
 		return dst
 	}
-	if m := int64(len(src)); n.flip.left >= m && n.drop.left >= m && n.double.left >= m {
+	if m := int64(len(src)); n.spoiled == 0 && n.flip.left >= m && n.drop.left >= m && n.double.left >= m && n.burst.left >= m {
 		n.flip.left -= m
 		n.drop.left -= m
 		n.double.left -= m
+		n.burst.left -= m
 		return append(dst, src...)
 	}
 	for _, b := range src {
-		if n.hit(&n.flip) {
-			b ^= n.mask()
+		if wrong := n.wrong(); wrong != 0 {
+			b ^= wrong
 			s.Flipped++
 		}
 		if n.hit(&n.drop) {
@@ -87,6 +93,34 @@ func (n *noise) apply(dst, src []byte, s *LineStats) []byte {
 			dst = append(dst, b)
 			s.Doubled++
 		}
+	}
+	return dst
+}
+
+// wrong draws the bits of the next byte that are inverted.
+func (n *noise) wrong() byte {
+	var bits byte
+	if n.hit(&n.flip) {
+		bits = n.mask()
+	}
+	if n.hit(&n.burst) {
+		n.spoiled = n.f.BurstBytes
+	}
+	if n.spoiled > 0 {
+		n.spoiled--
+		bits = byte(1 + n.rng.IntN(255))
+	}
+	return bits
+}
+
+// garbage appends to dst what follows a Write although nobody sent it.
+func (n *noise) garbage(dst []byte, s *LineStats) []byte {
+	if n.f.Dead || n.f.GarbageRate <= 0 || n.rng.Float64() >= n.f.GarbageRate {
+		return dst
+	}
+	for range 1 + n.rng.IntN(n.f.GarbageBytes) {
+		dst = append(dst, byte(n.rng.IntN(256)))
+		s.Garbage++
 	}
 	return dst
 }

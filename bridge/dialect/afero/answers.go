@@ -93,6 +93,12 @@ func (m *machine) runs(id string) {
 		} else {
 			m.startOffer()
 		}
+	case phaseRefused:
+		if match {
+			m.succeed()
+		} else {
+			m.rejected()
+		}
 	case phaseOffer, phaseAccepted:
 		if match && !u.Force {
 			m.succeed()
@@ -246,6 +252,8 @@ func (m *machine) late() {
 		m.end(session.Silent("since the bridge restarted, after it had been told to boot"))
 	case phaseAsk:
 		m.startOffer() // its answer to that will tell
+	case phaseRefused:
+		m.rejected()
 	case phaseOffer:
 		m.end(u.Unanswered("speed and wiring"))
 	case phaseVerify:

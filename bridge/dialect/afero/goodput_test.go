@@ -3,6 +3,7 @@ package afero
 import (
 	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -61,6 +62,44 @@ func TestGoodput(t *testing.T) {
 					t.Errorf("ratio %.4f, want at least %.2f", ratio, c.want)
 				}
 			})
+		})
+	}
+}
+
+// Updates on a noisy line, over many seeds. Messages of this wire have no
+// checksum: a bit error in the image is found by its SHA-256 at the end, and all of
+// it is sent again, a few times. With DAVIT_CAMPAIGN there are a thousand seeds.
+func TestUpdatesUnderNoise(t *testing.T) {
+	seeds := 15
+	if os.Getenv("DAVIT_CAMPAIGN") != "" {
+		seeds = 1000
+	}
+	const size, baud, attribute = 4 << 10, 115_200, 253
+	for _, c := range []struct{ rate, succeed float64 }{{1e-6, 0.99}, {1e-5, 0.9}} {
+		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
+			ends, sum := map[schemas.Cause]int{}, 0.0
+			for seed := range uint64(seeds) {
+				noise := sim.LineFaults{BitErrorRate: c.rate}
+				line := sim.LineConfig{Baud: baud, ToMCU: noise, FromMCU: noise, Seed: seed}
+				mcu := sim.AferoConfig{AttributeSize: attribute, MCUConfig: sim.MCUConfig{Seed: seed, EraseTime: sim.None, WriteTime: sim.None, VerifyTime: sim.None}}
+				onRig(t, line, mcu, size, func(r *dialecttest.Rig) {
+					l := r.TimeLoad()
+					r.Session.Start(r.Update)
+					e := r.Result()
+					ends[e.Cause]++
+					if e.State == schemas.StateSucceeded {
+						sum += ceiling(size, attribute, baud).Seconds() / l.Took().Seconds()
+					}
+				})
+				if t.Failed() {
+					t.Fatalf("with seed %d", seed)
+				}
+			}
+			n := ends[schemas.CauseNone]
+			t.Logf("%d of %d updates of %d bytes succeeded at once, the last transfer of each at %.4f of the ceiling on average; causes %v", n, seeds, size, sum/float64(n), ends)
+			if float64(n) < c.succeed*float64(seeds) {
+				t.Errorf("%d of %d succeeded, want %.2f", n, seeds, c.succeed)
+			}
 		})
 	}
 }

@@ -46,6 +46,45 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+// IDLE has no reason. An MCU that says it because it runs the image already, which
+// it booted in an update that was taken back and could not tell us, has the update.
+func TestRefusalOfWhatRunsAlready(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		runs  uint64
+		force bool
+		state schemas.State
+		cause schemas.Cause
+	}{
+		{"the image", newID, false, schemas.StateSucceeded, ""},
+		{"another version", oldID, false, schemas.StateRejected, schemas.CauseRejected},
+		{"the image, and it is to be loaded all the same", newID, true, schemas.StateRejected, schemas.CauseRejected},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			virtual(t, 20, func(b *bench) {
+				b.up(oldID)
+				b.update.Force = c.force
+				b.session.Start(b.update)
+				b.offered()
+				if c.force {
+					b.answers(oldID)
+				}
+				b.idle()
+				b.offered()
+				b.idle()
+				if !c.force {
+					b.answers(c.runs)
+				}
+				if c.runs != oldID && !c.force {
+					b.goesOn("it was said once")
+					b.answers(c.runs)
+				}
+				b.ends(c.state, c.cause)
+			})
+		})
+	}
+}
+
 // An IDLE before the offer is about something else.
 func TestIdleBeforeTheOffer(t *testing.T) {
 	virtual(t, 20, func(b *bench) {

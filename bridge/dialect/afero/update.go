@@ -45,6 +45,7 @@ const (
 	phaseCheck    phase = iota // an earlier session told the MCU to apply the image: what does it run?
 	phaseAsk                   // it reported the version some time ago: does it still run it?
 	phaseOffer                 // BEGIN, no answer yet
+	phaseRefused               // IDLE, which has no reason: does it run the image already?
 	phaseAccepted              // accepted; the image is not ready yet
 	phaseLoad                  // chunk by chunk
 	phaseVerify                // all loaded, or so the MCU says; its SHA-256 is to come
@@ -267,6 +268,18 @@ func (m *machine) refusedOffer() {
 		u.offer = true
 		return
 	}
+	if u.Force {
+		m.rejected()
+		return
+	}
+	// It may have booted the image in an update that ended before it said so.
+	u.phase = phaseRefused
+	u.Enter(min(u.VersionTimeout, session.AlreadyWait), m.now)
+	m.probe()
+}
+
+// rejected ends an update that the MCU refuses, and that is not done already.
+func (m *machine) rejected() {
 	m.end(session.Rejected(schemas.CauseRejected,
 		"The host MCU answered the offer with IDLE, which says no; this protocol has no code for the reason (no room, an older or the same version, or it is busy)."))
 }

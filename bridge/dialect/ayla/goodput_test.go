@@ -1,7 +1,9 @@
 package ayla
 
 import (
+	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -67,6 +69,41 @@ func TestGoodput(t *testing.T) {
 					t.Errorf("ratio %.4f, want at least %.2f and at most %.4f", ratio, c.want, most)
 				}
 			})
+		})
+	}
+}
+
+// Goodput on a noisy line, over many seeds: no update fails, and the time that
+// repetitions cost is bounded. With DAVIT_CAMPAIGN there are a thousand seeds.
+func TestGoodputUnderNoise(t *testing.T) {
+	seeds := 15
+	if os.Getenv("DAVIT_CAMPAIGN") != "" {
+		seeds = 1000
+	}
+	const size = 64 << 10
+	for _, c := range []struct{ rate, want float64 }{{1e-5, 0.92}, {1e-4, 0.5}} {
+		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
+			least, sum := math.Inf(1), 0.0
+			for seed := range uint64(seeds) {
+				noise := sim.LineFaults{BitErrorRate: c.rate}
+				line := sim.LineConfig{ToMCU: noise, FromMCU: noise, Seed: seed}
+				mcu := sim.MCUConfig{Seed: seed, EraseTime: sim.None, WriteTime: sim.None, VerifyTime: sim.None}
+				onRig(t, line, mcu, size, func(r *dialecttest.Rig) {
+					l := r.TimeLoad()
+					r.Ends(schemas.StateSucceeded, "")
+					ratio := ceiling(r.Image, sim.DefaultBaud, true).Seconds() / l.Took().Seconds()
+					least = min(least, ratio)
+					sum += ratio
+				})
+				if t.Failed() {
+					t.Fatalf("with seed %d", seed)
+				}
+			}
+			mean := sum / float64(seeds)
+			t.Logf("%d updates of %d bytes, none failed: %.4f of the ceiling on average, %.4f at worst", seeds, size, mean, least)
+			if !(mean >= c.want) {
+				t.Errorf("%.4f of the ceiling on average, want at least %.2f", mean, c.want)
+			}
 		})
 	}
 }

@@ -1,0 +1,143 @@
+package bridge
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"davit/bridge/dialect/afero"
+	"davit/bridge/dialect/ayla"
+)
+
+// The campaign's variables in the environment.
+const (
+	// scenariosVariable is how many scenarios of each family are run.
+	scenariosVariable = "DAVIT_CAMPAIGN"
+	// seedVariable names the one scenario to run, and has the bridge's log shown.
+	seedVariable = "DAVIT_CAMPAIGN_SEED"
+	// tableVariable is a file for the table of what happened.
+	tableVariable = "DAVIT_CAMPAIGN_TABLE"
+)
+
+// families are what stands at the ports of a campaign's bridge, by name.
+var families = []struct {
+	name     string
+	dialects []string
+}{
+	{"ayla", []string{ayla.Name}},
+	{"afero", []string{afero.Name}},
+	{"fleet", []string{ayla.Name, afero.Name}},
+}
+
+// TestCampaign is the fault campaign of the serial leg: the whole bridge with
+// its records and images on disk, a service, and for each product a simulated host MCU
+// on a simulated line, in virtual time. Each scenario draws one to three kinds of
+// fault (campaign_faults_test.go) and checks what must hold whatever happens
+// (campaign_check_test.go).
+//
+// DAVIT_CAMPAIGN=N runs the scenarios 0 to N-1 of each family; DAVIT_CAMPAIGN_SEED=17
+// runs that one and shows the bridge's log. A scenario that fails says how it is run
+// alone.
+func TestCampaign(t *testing.T) {
+	tally := newTally()
+	t.Run("scenarios", func(t *testing.T) { // returns when all that are parallel have ended
+		for _, f := range families {
+			t.Run(f.name, func(t *testing.T) {
+				for _, seed := range seeds(t) {
+					t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+						t.Parallel()
+						tally.add(carryOut(t, newScenario(f.name, f.dialects, seed)))
+					})
+				}
+			})
+		}
+	})
+	table := tally.String()
+	t.Log("\n" + table)
+	if path := os.Getenv(tableVariable); path != "" {
+		if err := os.WriteFile(path, []byte(table), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// seeds are those of the scenarios to run.
+func seeds(t *testing.T) []uint64 {
+	t.Helper()
+	if text := os.Getenv(seedVariable); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("%s=%s: %v", seedVariable, text, err)
+		}
+		return []uint64{seed}
+	}
+	n := len(faultKinds()) // each is the first of one
+	if text := os.Getenv(scenariosVariable); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%s=%s: %v", scenariosVariable, text, err)
+		}
+	}
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = uint64(i)
+	}
+	return all
+}
+
+// again is the command that runs a scenario alone.
+func again(s *scenario) string {
+	return fmt.Sprintf("%s=%d go test ./bridge -run 'TestCampaign/scenarios/%s/%d$' -v", seedVariable, s.seed, s.family, s.seed)
+}
+
+// sayAgain is to be deferred: a scenario that failed says how it is run alone.
+func sayAgain(t *testing.T, s *scenario) {
+	if t.Failed() {
+		t.Logf("%v\nrun it alone: %s", s, again(s))
+	}
+}
+
+// campaignLog is the bridge's log in a run of one scenario, in virtual time.
+func campaignLog(t *testing.T, began time.Time) *slog.Logger {
+	if os.Getenv(seedVariable) == "" {
+		return nil
+	}
+	replace := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Duration("at", time.Since(began))
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: replace}))
+}
+
+// TestCampaignRepeats: a scenario that is run again puts the same bytes on the
+// lines at the same nanoseconds, and ends the same way. Where two things fall on one
+// moment the scheduler chooses, which no seed can prevent: about one scenario in two
+// hundred is not the same each time.
+func TestCampaignRepeats(t *testing.T) {
+	const each, allowed = 4, 1
+	var differ atomic.Int64
+	t.Run("scenarios", func(t *testing.T) {
+		for _, f := range families {
+			for seed := range uint64(each) {
+				t.Run(fmt.Sprintf("%s/%d", f.name, seed), func(t *testing.T) {
+					t.Parallel()
+					first := carryOut(t, newScenario(f.name, f.dialects, seed))
+					second := carryOut(t, newScenario(f.name, f.dialects, seed))
+					if first.transcript != second.transcript {
+						differ.Add(1)
+						t.Logf("two runs differ: %x and %x", first.transcript, second.transcript)
+					}
+				})
+			}
+		}
+	})
+	if n := differ.Load(); n > allowed {
+		t.Errorf("%d of %d scenarios were not the same when they were run again", n, each*len(families))
+	}
+}
