@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
@@ -338,7 +339,7 @@ func (d *device) lineDown() {
 // sentence makes a detail text one that the contract takes.
 func sentence(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
