@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
@@ -29,8 +30,10 @@ const (
 	// acknowledges one, and the service may not have been there to hear it.
 	helloEvery = 10 * time.Minute
 	// versionsEvery is how often at most a changed version is recorded and
-	// told: an MCU may change its mind at the speed of its line.
-	versionsEvery = 2 * time.Second
+	// told: an MCU may change its mind at the speed of its line. While it goes on
+	// doing so the time doubles, up to versionsRarely.
+	versionsEvery  = 2 * time.Second
+	versionsRarely = 30 * time.Second
 	// versionPause is how long a restarted MCU has to report its version
 	// before the service is told that it is unknown.
 	versionPause = 15 * time.Second
@@ -65,6 +68,7 @@ type device struct {
 	told        map[string]string // what the last hello said
 	newsAt      time.Time         // versions were recorded and told
 	newsDue     time.Time         // when they are again, or zero
+	newsWait    time.Duration     // at least between the two
 	announceDue time.Time         // an announcement failed: when it is tried again, or zero
 	helloDue    time.Time         // when the next hello is due; it stands while there is a connection
 	saveDue     time.Time         // when the record is to be written, or zero
@@ -354,7 +358,7 @@ func (d *device) lineDown() {
 // sentence makes a detail text one that the contract takes.
 func sentence(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r

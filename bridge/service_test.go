@@ -28,6 +28,8 @@ type service struct {
 	acks bool
 	// profiles are what it says of a device whose hello does not fit its type.
 	profiles map[string]schemas.Profile
+	// heardAll, if set, is told of each message that arrives.
+	heardAll func(Message)
 
 	mu       sync.Mutex
 	client   *Client
@@ -246,6 +248,9 @@ func (s *service) Publish(ctx context.Context, m Message) error {
 	}
 	if err := s.connected(); err != nil {
 		return err // lost before it arrived
+	}
+	if s.heardAll != nil {
+		s.heardAll(m)
 	}
 	topic, err := schemas.ParseTopic(m.Topic)
 	if err != nil {

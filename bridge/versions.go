@@ -85,12 +85,15 @@ func (d *device) version(property, version string) {
 		return
 	}
 	if d.newsDue.IsZero() {
-		d.newsDue = later(time.Now(), d.newsAt.Add(versionsEvery))
+		d.newsDue = later(time.Now(), d.newsAt.Add(d.newsWait))
 	}
 }
 
 // tellNews records and tells what the MCU has reported.
 func (d *device) tellNews(now time.Time) {
+	if d.newsWait = min(2*d.newsWait, versionsRarely); now.Sub(d.newsAt) > 2*versionsRarely {
+		d.newsWait = versionsEvery
+	}
 	d.newsAt, d.newsDue = now, time.Time{}
 	d.log.Info("host versions", "versions", d.rec.Versions)
 	_ = d.save() // logged; the MCU is asked again after a restart

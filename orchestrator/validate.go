@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"davit/schemas"
@@ -100,7 +101,7 @@ func checkText(field, s string, limit int, lines bool) error {
 	if !utf8.ValidString(s) {
 		return invalidField(field, "not UTF-8")
 	}
-	i := strings.IndexFunc(s, func(r rune) bool { return r == 0x7f || r < 0x20 && !(lines && (r == '\n' || r == '\r' || r == '\t')) })
+	i := strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && !(lines && (r == '\n' || r == '\r' || r == '\t')) })
 	if i >= 0 {
 		return invalidField(field, "a control character at byte %d", i)
 	}

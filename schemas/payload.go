@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -109,7 +110,7 @@ func checkText(field, s string, limit int) error {
 	if !utf8.ValidString(s) {
 		return badPayload("%s is not UTF-8", field)
 	}
-	if i := strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }); i >= 0 {
+	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
 		return badPayload("%s has a control character at byte %d", field, i)
 	}
 	return nil

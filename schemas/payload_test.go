@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -108,7 +109,7 @@ func TestEncodeKeepsToTheLimit(t *testing.T) {
 }
 
 func drawText(t *rapid.T, label string, minBytes, maxBytes int) string {
-	printable := rapid.Rune().Filter(func(r rune) bool { return r >= 0x20 && r != 0x7f && utf8.ValidRune(r) })
+	printable := rapid.Rune().Filter(func(r rune) bool { return !unicode.IsControl(r) && utf8.ValidRune(r) })
 	return rapid.StringOfN(printable, min(minBytes, 1), -1, maxBytes).Draw(t, label)
 }
 

@@ -1,8 +1,10 @@
 package tlv
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 )
 
 // Sizes of frames in bytes (docs/wire.md section 2).
@@ -107,13 +109,28 @@ func appendStuffed(dst, b []byte) []byte {
 	}
 }
 
+// Eight times the same byte.
+const (
+	everyOne  = 0x0101010101010101
+	everyHigh = 0x80 * everyOne
+)
+
 // plainRun returns how many bytes at the start of b are neither flag nor
-// escape. The two are neighbours, so one comparison tells.
+// escape. It looks at eight at a time: of a word, (w - everyOne) &^ w & everyHigh
+// has its lowest bit in the first byte that is 0.
 func plainRun(b []byte) int {
-	for i, c := range b {
-		if c-escapeByte <= flagByte-escapeByte {
-			return i
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		flag, escape := w^flagByte*everyOne, w^escapeByte*everyOne
+		if found := ((flag-everyOne)&^flag | (escape-everyOne)&^escape) & everyHigh; found != 0 {
+			return n + bits.TrailingZeros64(found)/8
 		}
 	}
-	return len(b)
+	for ; n < len(b); n++ {
+		if b[n]-escapeByte <= flagByte-escapeByte { // the two are neighbours
+			break
+		}
+	}
+	return n
 }

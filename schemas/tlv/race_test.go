@@ -1,0 +1,5 @@
+//go:build race
+
+package tlv
+
+const raceDetector = true
