@@ -270,6 +270,21 @@ func TestDrainOfNothing(t *testing.T) {
 	})
 }
 
+// An MCU that boots may take its port along: the adapter is waited for.
+func TestDrainWaitsForAPortThatReboots(t *testing.T) {
+	inDrainWorld(t, ayla.Name, 3_000, sim.MCUConfig{}, func(w *drainWorld) {
+		w.service.offer(pump, w.offer)
+		w.awaitState(schemas.StateBooting)
+		w.lines[pump].Unplug()
+		time.AfterFunc(2*time.Second, w.lines[pump].Replug)
+		if took := w.end(); took < 2*time.Second || took >= drainLimit {
+			t.Errorf("the end took %v", took)
+		}
+		w.succeeds()
+		w.wantSettled(true)
+	})
+}
+
 // At the limit, and at a second signal, the leg is stopped between two frames.
 // The next bridge brings it to its end.
 func TestDrainIsCutShort(t *testing.T) {

@@ -138,11 +138,11 @@ func (w *world) start() {
 func (w *world) kill() {
 	w.Helper()
 	w.service.disconnect()
-	w.bridge.Stop()
 	to := w.TempDir()
 	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil {
 		w.Fatal(err)
 	}
+	w.bridge.Stop()
 	w.stop()
 	w.dir = to
 	w.service.mu.Lock()
