@@ -241,7 +241,10 @@ func (p *play) compare(q sniff.Packet) {
 		return
 	}
 	if n >= p.total() {
-		if p.next < len(p.entries) && p.entries[p.next].at > p.now+early {
+		switch {
+		case p.next == len(p.entries):
+			p.over = true // the recording has gone by
+		case p.entries[p.next].at > p.now+early, n > p.total()+retriesMore:
 			p.differ(n, "the recorded bridge sent nothing more", &q)
 		}
 		return
