@@ -15,7 +15,7 @@ import (
 // Tolerances (the package's comment says what they mean).
 const (
 	early = 20 * time.Millisecond
-	late  = time.Second
+	late  = session.AckCeiling + time.Second
 	// Retries are not compared, but a machine that sends without end is stopped: at
 	// retriesFor times those of the recording and retriesMore.
 	retriesFor  = 4
