@@ -20,7 +20,7 @@ import (
 // still, come out the same, retries included; and without those on a machine that
 // notes what passes a little late.
 func TestWhateverHappenedAgrees(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		noise := sim.LineFaults{BitErrorRate: 0.00005 * float64(seed%5), DropRate: 0.0002 * float64(seed%3)}
 		for _, s := range []dialecttest.Setup{
 			{

@@ -28,7 +28,8 @@
 //   - more than 20 ms before something that the MCU had said before it then: the
 //     jitter of a bridge's timers and reads. For as long, a timer of the machine
 //     waits for what the MCU said next;
-//   - later than 1 s after something that the MCU said behind it then.
+//   - later than 6 s after something that the MCU said behind it then: a frame that
+//     is not acknowledged may be given up later by one wait for that, 5 s at most.
 //
 // What the machine sends when all of the recording has gone by is not compared.
 //

@@ -61,9 +61,6 @@ func (p *play) pick(q question, answers, first, proof int) int {
 // resume asks whether the session began with an update that an earlier one had
 // taken as far as the boot, and of which version.
 func (p *play) resume() {
-	if len(p.entries) == 0 || len(p.frames) == 0 {
-		return
-	}
 	var known []*offer
 	if len(p.offered) > 0 {
 		known = append(known, p.script.offers[p.offered[0]])

@@ -15,7 +15,7 @@ import (
 // Tolerances (the package's comment says what they mean).
 const (
 	early = 20 * time.Millisecond
-	late  = time.Second
+	late  = session.AckCeiling + time.Second
 	// Retries are not compared, but a machine that sends without end is stopped: at
 	// retriesFor times those of the recording and retriesMore.
 	retriesFor  = 4
@@ -241,7 +241,10 @@ func (p *play) compare(q sniff.Packet) {
 		return
 	}
 	if n >= p.total() {
-		if p.next < len(p.entries) && p.entries[p.next].at > p.now+early {
+		switch {
+		case p.next == len(p.entries):
+			p.over = true // the recording has gone by
+		case p.entries[p.next].at > p.now+early, n > p.total()+retriesMore:
 			p.differ(n, "the recorded bridge sent nothing more", &q)
 		}
 		return

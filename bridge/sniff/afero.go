@@ -133,7 +133,11 @@ func (s *aferoSide) take(e afpro.Event) []byte {
 
 func (s *aferoSide) tellBad(at time.Duration, from recording.Side, emit func(Packet)) {
 	if n := len(s.bad); n > 0 {
-		emit(bad(at, from, "%s that mean nothing: %s", plural(n), inHex(s.bad)))
+		verb := "mean"
+		if n == 1 {
+			verb = "means"
+		}
+		emit(bad(at, from, "%s that %s nothing: %s", plural(n), verb, inHex(s.bad)))
 		s.bad = s.bad[:0]
 	}
 }
