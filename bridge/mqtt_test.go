@@ -30,7 +30,8 @@ type stage struct {
 	broker   *broker.Broker
 	addr     string
 	log      *lockedBuffer
-	running  *Bridge // the one that was started last
+	running  *Bridge       // the one that was started last
+	up       chan struct{} // the service is connected, once more each time
 }
 
 type lockedBuffer struct {
@@ -56,7 +57,7 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{T: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}}
+	s := &stage{T: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}, up: make(chan struct{}, 10)}
 	s.service.delay = 0
 	s.startBroker()
 	s.startService()
@@ -84,7 +85,6 @@ func (s *stage) startService() {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var cm *autopaho.ConnectionManager
-	up := make(chan struct{}, 10)
 	cfg := autopaho.ClientConfig{
 		ServerUrls: []*url.URL{{Scheme: "mqtt", Host: s.addr}}, KeepAlive: 20, CleanStartOnInitialConnection: true,
 		ConnectUsername: "service", ConnectPassword: []byte("secret"), ReconnectBackoff: func(int) time.Duration { return 50 * time.Millisecond },
@@ -97,7 +97,7 @@ func (s *stage) startService() {
 			}
 			go func() {
 				if _, err := c.Subscribe(ctx, sub); err == nil {
-					up <- struct{}{}
+					s.up <- struct{}{}
 				}
 			}()
 		},
@@ -119,7 +119,7 @@ func (s *stage) startService() {
 		<-cm.Done()
 	})
 	select {
-	case <-up:
+	case <-s.up:
 	case <-time.After(20 * time.Second):
 		s.Fatal("the service does not reach the broker")
 	}
@@ -254,7 +254,7 @@ func TestSubscriptionRefused(t *testing.T) {
 
 // A device that is added while the bridge runs is subscribed to on the connection
 // that stands, and updated; one that is removed says goodbye and hears nothing more. The next
-// connection has the same devices, and its will speaks for the first of them.
+// connection has the same devices.
 func TestReloadOverMQTT(t *testing.T) {
 	s := newStage(t)
 	const added = "pump-2"
@@ -293,10 +293,13 @@ func TestReloadOverMQTT(t *testing.T) {
 	s.await("the farewell", func() bool {
 		return !s.service.isOnline(pump) && s.service.isOnline(added) && s.running.line(pump) == nil
 	})
-	heard := s.service.helloCount(added)
+	said := s.service.count(theExecution, schemas.StateSucceeded)
 	s.broker.Stop()
 	s.startBroker()
-	s.await("the hello on the next connection", func() bool { return s.service.helloCount(added) > heard })
+	<-s.up
+	s.await("the next connection", func() bool { return strings.Count(s.log.String(), "connected to the broker") == 2 })
+	s.service.offer(added, w.offerOf("img-1", newVersion, image)) // which it has carried out, and says so
+	s.await("an answer", func() bool { return s.service.count(theExecution, schemas.StateSucceeded) > said })
 	if s.service.isOnline(pump) {
 		t.Error("the device that is gone is online")
 	}
