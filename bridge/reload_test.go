@@ -403,6 +403,79 @@ func TestReloadChangesAfterTheUpdate(t *testing.T) {
 	})
 }
 
+// An update that waits for the end of the one under way is carried out on the
+// changed port.
+func TestReloadChangesBeforeTheNextUpdate(t *testing.T) {
+	inReloadWorld(t, []PortConfig{pumpPort()}, func(w *reloadWorld) {
+		w.reach(schemas.StateBooting)
+		slow := pumpPort()
+		slow.Baud = 57_600
+		w.wantReload("changed pump-1, waiting pump-1", slow)
+		second := sim.BuildDemoImage("3.0.0", 4_000, 9)
+		w.service.images["img-2"] = second
+		o := w.offerOf("img-2", "3.0.0", second)
+		o.Execution = "ex-2"
+		w.service.offer(pump, o)
+		w.wantSuccess(pumpPath)
+		if st := w.service.last("ex-2"); st.State.Final() || len(w.wires.openings(pumpPath)) > 2 {
+			t.Errorf("the next update is %s", st.State)
+		}
+		w.await("the port with the new speed", func() bool { return len(w.wires.openings(pumpPath)) == 2 })
+		if w.service.last("ex-2").State.Rank() >= schemas.StateInstalling.Rank() {
+			t.Error("the next update was carried out on the port as it was")
+		}
+		if st := w.awaitEnd("ex-2"); st.State != schemas.StateSucceeded || len(w.wires.openings(pumpPath)) != 2 {
+			t.Errorf("%s, %s; opened %d times", st.State, st.Detail, len(w.wires.openings(pumpPath)))
+		}
+	})
+}
+
+// A device that is taken back while it says goodbye: another begins in its place.
+func TestReloadTakesBackDuringTheFarewell(t *testing.T) {
+	for at := range 8 {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			inReloadWorld(t, []PortConfig{pumpPort(), mixerPort()}, func(w *reloadWorld) {
+				w.wantReload("kept mixer-2, removed pump-1", mixerPort())
+				time.Sleep(time.Duration(at) * 4 * time.Millisecond) // virtual
+				slow := pumpPort()
+				slow.Baud = 57_600
+				if got := w.reload(slow, mixerPort()); !strings.Contains(got, "added pump-1") {
+					t.Errorf("the reload did %q", got)
+				}
+				w.await("the device", func() bool { return w.served(pump) && w.wires.isOpen(pumpPath) })
+				if o := w.wires.openings(pumpPath); o[len(o)-1].Baud != 57_600 {
+					t.Errorf("opened with %d bit/s", o[len(o)-1].Baud)
+				}
+				w.service.offer(pump, w.theOffer())
+				w.wantSuccess(pumpPath)
+				time.Sleep(time.Minute) // virtual: no farewell comes late
+				if !w.served(pump) {
+					t.Error("not served any more")
+				}
+			})
+		})
+	}
+}
+
+// What an MCU says on a port that is being closed for a change is not taken for
+// the word of the one on the new port.
+func TestReloadDoesNotBelieveTheOldPort(t *testing.T) {
+	inReloadWorld(t, []PortConfig{pumpPort()}, func(w *reloadWorld) {
+		d := w.bridge.line(pump).dev
+		var old speech
+		d.do(func() { old = d.speech() })
+		moved := pumpPort()
+		moved.Path = mixPath
+		w.wantReload("changed pump-1", moved)
+		(&lineEvents{d: d, over: old.over}).Version("old", "9.9.9")
+		d.do(func() {
+			if d.believed["old"] || d.rec.Versions["old"] != "" {
+				t.Error("believed")
+			}
+		})
+	})
+}
+
 // A change that is taken back before it was carried out never happened.
 func TestReloadTakesAChangeBack(t *testing.T) {
 	inReloadWorld(t, []PortConfig{pumpPort()}, func(w *reloadWorld) {
