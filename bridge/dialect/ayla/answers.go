@@ -72,6 +72,10 @@ func (s *machine) refused(code tlv.Code) {
 	case code == tlv.CodeBoot && u.reboots > 0:
 		s.failed(code, "instead of booting the image") // meant for the leg before, and true
 		return
+	case code == tlv.CodeBoot && !u.fellBack:
+		// It speaks of an image that it was told to boot before this update, and has forgotten the offer since.
+		u.fellBack, u.nextOffer = true, s.now.Add(doubtPause)
+		return
 	case u.doubt:
 		u.doubt, u.nextOffer = false, s.now.Add(doubtPause)
 		return

@@ -54,6 +54,7 @@ type update struct {
 	busy      int
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
 	doubt     bool     // a refusal may be meant for a LOAD of the leg before
+	fellBack  bool     // the MCU has said BOOT of an image of before this update
 
 	sent, acked uint64
 	verdict     bool
