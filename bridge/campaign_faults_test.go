@@ -36,7 +36,8 @@ func noisy(s *scenario, p *product, low, high float64) float64 {
 
 // lineKinds are what goes wrong between the two.
 func lineKinds() []faultKind {
-	noise := []schemas.Cause{schemas.CauseSerial, schemas.CauseTimeout, schemas.CauseChecksum}
+	// An Afero MCU that hears APPLY otherwise than it was sent refuses it by IDLE, which also says that it obeys.
+	noise := []schemas.Cause{schemas.CauseSerial, schemas.CauseTimeout, schemas.CauseChecksum, schemas.CauseBoot}
 	gone := []schemas.Cause{schemas.CauseSerial, schemas.CauseTimeout}
 	return []faultKind{
 		{name: "bit errors", causes: noise, draw: func(s *scenario, p *product) {

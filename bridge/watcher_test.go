@@ -36,7 +36,7 @@ func (w *watcher) decoded(what, key string, v any, fields []string) {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, e := range v {
-			if strings.Contains(k, mark) {
+			if strings.Contains(k, evil) {
 				w.t.Errorf("%s has a field %q", what, k)
 			}
 			at := k
@@ -51,7 +51,7 @@ func (w *watcher) decoded(what, key string, v any, fields []string) {
 		}
 	case string:
 		w.seemly(what, []byte(v))
-		if strings.Contains(v, mark) && !slices.Contains(fields, key) {
+		if strings.Contains(v, evil) && !slices.Contains(fields, key) {
 			w.t.Errorf("%s has the host MCU's words in %s: %q", what, key, v)
 		}
 	}
@@ -113,7 +113,7 @@ func (w textLog) Write(b []byte) (int, error) {
 	for rest := line; rest != ""; {
 		var key, value string
 		var ok bool
-		if key, rest, ok = strings.Cut(rest, "="); !ok || seen[key] || strings.Contains(key, mark) {
+		if key, rest, ok = strings.Cut(rest, "="); !ok || seen[key] || strings.Contains(key, evil) {
 			w.t.Errorf("field %q of log line %q", key, line)
 			break
 		}
@@ -122,7 +122,7 @@ func (w textLog) Write(b []byte) (int, error) {
 		} else {
 			value, rest, _ = strings.Cut(rest, " ")
 		}
-		if seen[key] = true; strings.Contains(value, mark) && key != "versions" && key != "version" && key != "detail" {
+		if seen[key] = true; strings.Contains(value, evil) && key != "versions" && key != "version" && key != "detail" {
 			w.t.Errorf("the host MCU's words in field %s of log line %q", key, line)
 		}
 	}
@@ -138,7 +138,7 @@ func (w *watcher) labels(reg *prometheus.Registry) {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if l.GetName() == "port" && l.GetValue() != pump && l.GetValue() != attacked || strings.Contains(l.GetValue(), mark) {
+				if l.GetName() == "port" && l.GetValue() != pump && l.GetValue() != attacked || strings.Contains(l.GetValue(), evil) {
 					w.t.Errorf("%s has label %s=%q", f.GetName(), l.GetName(), l.GetValue())
 				}
 			}

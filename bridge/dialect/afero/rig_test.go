@@ -66,18 +66,13 @@ func run(t *testing.T, d dialect.Dialect, line sim.LineConfig, mcu sim.AferoConf
 	if mcu.VersionID == 0 {
 		mcu.VersionID = oldID
 	}
-	runHost(t, d, line, mcu, func() sim.Host { return sim.NewAferoMCU(mcu) }, size, f)
-}
-
-func runHost(t *testing.T, d dialect.Dialect, line sim.LineConfig, mcu sim.AferoConfig, host func() sim.Host, size int, f func(r *dialecttest.Rig)) {
-	t.Helper()
 	if line.Baud == 0 {
 		line.Baud = 9600
 	}
 	line.BitsPerByte, line.NoFlowControl = 10, true
 	dialecttest.Run(t, dialecttest.Setup{
 		Dialect: d, Config: dialect.Config{Baud: line.Baud, VersionProperties: []string{property}},
-		Line: line, MCU: host,
+		Line: line, MCU: func() sim.Host { return sim.NewAferoMCU(mcu) },
 		Size: size, Seed: mcu.Seed + 1, Reports: strconv.Itoa(newID),
 		Update: dialect.Update{
 			VersionID: newID, NumericType: firmwareType, AttributeSize: mcu.AttributeSize, BootTimeout: 90 * time.Second,

@@ -76,6 +76,10 @@ func (s *machine) refused(code tlv.Code) {
 		return
 	case u.doubt && u.doubted:
 		return // there was more than one LOAD to refuse
+	case code == tlv.CodeBoot && !u.fellBack:
+		// It speaks of an image that it was told to boot before this update, and has forgotten the offer since.
+		u.fellBack, u.nextOffer = true, s.now.Add(doubtPause)
+		return
 	case u.doubt:
 		u.doubted, u.nextOffer = true, s.now.Add(doubtPause)
 		return

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/bridge/dialect/dialecttest"
 	"davit/bridge/dialect/session"
 	"davit/internal/sim"
 	"davit/schemas"
@@ -309,4 +310,28 @@ func TestBootLoop(t *testing.T) {
 		}
 		b.wantEnd(schemas.StateTimedOut, schemas.CauseTimeout, 0)
 	})
+}
+
+// An MCU that falls back after its update was replaced says BOOT to the next
+// one: that is no refusal, and the offer is made again.
+func TestFallBackOfTheUpdateBefore(t *testing.T) {
+	for _, report := range []sim.ReportMode{sim.ReportAtStart, sim.ReportOnRequest} {
+		t.Run("report "+string(report), func(t *testing.T) {
+			mcu := sim.MCUConfig{Report: report, Fault: sim.Fault{NoBoot: true}}
+			onRig(t, sim.LineConfig{}, mcu, 2000, func(r *dialecttest.Rig) {
+				r.Session.Start(r.Update)
+				for !slices.Contains(r.States(), string(schemas.StateBooting)) {
+					time.Sleep(time.Millisecond) // virtual
+				}
+				time.Sleep(100 * time.Millisecond)
+				r.Session.Start(r.Update)
+				time.Sleep(2 * time.Second) // the new image hangs, and the old one has not said anything yet
+				r.MCU.SetFault(sim.Fault{})
+				r.WantEnd(schemas.StateSucceeded, "")
+				if n := r.MCU.Boots(); n != 3 {
+					t.Errorf("%d boots, want the first, the old image's after the new one had hung, and the new one's", n)
+				}
+			})
+		})
+	}
 }

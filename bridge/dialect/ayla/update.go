@@ -53,6 +53,7 @@ type update struct {
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
 	doubt     bool     // a refusal may be meant for a LOAD of the leg before
 	doubted   bool     // one came: the next offer's answer is believed
+	fellBack  bool     // the MCU has said BOOT of an image of before this update
 
 	sent, acked uint64
 	verdict     bool
