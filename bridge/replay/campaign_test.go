@@ -21,7 +21,7 @@ import (
 // notes what passes a little late.
 func TestWhateverHappenedAgrees(t *testing.T) {
 	for seed := range uint64(8) {
-		noise := sim.LineFaults{BitErrorRate: 0.00005 * float64(seed%5), DropRate: 0.0002 * float64(seed%3)}
+		noise := sim.LineFaults{BitErrorRate: 0.0002 * float64(seed%5), DropRate: 0.0002 * float64(seed%3)}
 		for _, s := range []dialecttest.Setup{
 			{
 				Dialect: ayla.Dialect{}, MCU: func() sim.Host { return sim.NewMCU(sim.MCUConfig{}) },
@@ -102,7 +102,9 @@ func jittered(all []piece, seed uint64) []piece {
 
 // happens carries out an update that is disturbed in one of many ways.
 func happens(r *dialecttest.Rig, seed uint64) {
-	time.Sleep(time.Duration(seed*seed) * 3333 * time.Millisecond) // virtual, as all here
+	if seed%4 > 1 {
+		time.Sleep(time.Duration(seed*seed) * 3333 * time.Millisecond) // virtual, as all here
+	}
 	u := r.Update
 	if wait := time.Duration(seed%4) * 7 * time.Second; wait > 0 {
 		ready := make(chan struct{})

@@ -151,7 +151,7 @@ func (p *play) look() {
 			p.offers++
 			continue
 		}
-		places := p.places(p.before(i), i, false)
+		places := p.places(p.before(i), i)
 		n := p.pick(question{offer: i}, 2*len(places), slices.Min(places), i)
 		p.offers++
 		p.inputs = append(p.inputs, input{place: places[n%len(places)], force: n >= len(places), offered: i, offer: o})
@@ -168,26 +168,39 @@ func (p *play) before(frame int) int {
 	return i
 }
 
-// places are the frames from first to last before which something may have been
-// told: first the last, as something that is told when the line is free shows at
-// once, then the first ones, or the last ones if backward says so.
-func (p *play) places(first, last int, backward bool) []int {
+// places are the frames up to last before which something may have been told, in
+// the order in which they are tried: last itself, as what is told when the line is
+// free shows at once; the beginning of the session; the frames from first on; and
+// those before first, since a frame may be prepared behind another one.
+func (p *play) places(first, last int) []int {
 	places := []int{last}
 	add := func(i int) {
-		if len(places) <= tried && (i == first || p.frames[i].entry != p.frames[i-1].entry) {
+		f := &p.frames[i]
+		if len(places) <= tried && !slices.Contains(places, i) && (i == first || i == 0 || f.entry != p.frames[i-1].entry) && !(f.again && f.class != classOther) {
 			places = append(places, i)
 		}
 	}
-	if backward {
-		if add(first); first < last {
-			for i := last - 1; i > first; i-- {
-				add(i)
-			}
-		}
-		return places
-	}
+	add(0)
 	for i := first; i < last; i++ {
 		add(i)
+	}
+	for i := first - 1; i > 0; i-- {
+		add(i)
+	}
+	return places
+}
+
+// placesOfImage are the frames up to the first piece before which the image may
+// have been there: the piece itself, the beginning, and backward from the piece.
+func (p *play) placesOfImage(offered, piece int) []int {
+	places := []int{piece}
+	if offered+1 < piece {
+		places = append(places, offered+1)
+	}
+	for i := piece - 1; i > offered+1 && len(places) <= tried; i-- {
+		if f := &p.frames[i]; f.entry != p.frames[i-1].entry && !(f.again && f.class != classOther) {
+			places = append(places, i)
+		}
 	}
 	return places
 }
@@ -198,7 +211,7 @@ func (p *play) order(i input) {
 	u := &told{offer: i.offer, active: true, p: p}
 	p.update = u
 	if piece, ok := p.pieces[i.offered]; ok {
-		places := p.places(i.offered+1, piece, true)
+		places := p.placesOfImage(i.offered, piece)
 		n := p.pick(question{offer: i.offered, image: true}, len(places), slices.Min(places), piece)
 		p.inputs = append(p.inputs, input{place: places[n], image: ready})
 	}

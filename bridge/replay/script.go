@@ -177,7 +177,7 @@ func (s *script) add(p sniff.Packet, read reader, repeated *repeats) error {
 		s.offers[len(s.frames)] = c.offer
 		s.offered = append(s.offered, len(s.frames))
 	}
-	if c.property != "" && !slices.Contains(s.properties, c.property) {
+	if c.property != "" && !(c.reported && len(s.properties) > 0) && !slices.Contains(s.properties, c.property) {
 		s.properties = append(s.properties, c.property)
 	}
 	if !f.again {

@@ -15,6 +15,7 @@ type said struct {
 	class    class
 	offer    *offer
 	property string // a version property that it asks for
+	reported bool   // and that the MCU had reported by itself
 }
 
 // reader understands what both sides said in a recording.
@@ -30,7 +31,7 @@ func newReader(dialect string) reader {
 	case sniff.Ayla:
 		return &aylaReader{}
 	case sniff.Afero:
-		return &aferoReader{}
+		return &aferoReader{reported: map[afpro.Attribute]bool{}}
 	}
 	return nil
 }
@@ -149,6 +150,9 @@ func (r *aylaReader) bridge(p sniff.Packet) (said, error) {
 type aferoReader struct {
 	last   *offer
 	verify [sha256.Size]byte // as the MCU said last
+	// reported are the version attributes of which the MCU has spoken: the bridge asks
+	// for those of its own accord.
+	reported map[afpro.Attribute]bool
 }
 
 func (r *aferoReader) mcu(p sniff.Packet) string {
@@ -164,6 +168,7 @@ func (r *aferoReader) mcu(p sniff.Packet) string {
 	if _, ok := m.Attribute.FirmwareType(); !ok {
 		return ""
 	}
+	r.reported[m.Attribute] = true
 	id, err := afpro.ParseUint64(m.Value)
 	if err != nil {
 		return ""
@@ -184,7 +189,7 @@ func (r *aferoReader) bridge(p sniff.Packet) (said, error) {
 		}
 	case m.Type == afpro.Get:
 		if _, ok := m.Attribute.FirmwareType(); ok {
-			return said{class: classAsk, property: strconv.Itoa(int(m.Attribute))}, nil
+			return said{class: classAsk, property: strconv.Itoa(int(m.Attribute)), reported: r.reported[m.Attribute]}, nil
 		}
 	}
 	return said{class: classMessage}, nil
