@@ -315,7 +315,7 @@ func (b *Bridge) client() Client {
 // will is the next connection's. A connection has one only: it speaks for the first device. The service's own
 // broker knows the bridge's other devices; another broker's retained presence of those stays until the bridge is back.
 // The will of a connection that stands is left as it is when its device goes: another one would cost a connection
-// that works, and what the broker says in the end is then true of the device in any case, or corrected by whoever has it.
+// that works.
 func (b *Bridge) will() Message {
 	lines := b.lines()
 	if len(lines) == 0 {
