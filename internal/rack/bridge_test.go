@@ -16,15 +16,22 @@ import (
 
 	"go.uber.org/goleak"
 
+	"davit/bridge"
 	"davit/internal/app"
 )
 
-// bridgeOptions is the environment variable that makes the test's program a bridge: its options, as JSON.
-const bridgeOptions = "DAVIT_RACK_BRIDGE"
+// bridgeVariable is the environment variable that makes the test's program a bridge: its settings, as JSON.
+const bridgeVariable = "DAVIT_RACK_BRIDGE"
+
+// settings are those of the bridge.
+type settings struct {
+	Broker, Username, PasswordFile, Data string
+	Ports                                []bridge.PortConfig
+}
 
 func TestMain(m *testing.M) {
-	if options := os.Getenv(bridgeOptions); options != "" {
-		if err := beBridge(options); err != nil {
+	if text := os.Getenv(bridgeVariable); text != "" {
+		if err := beBridge(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -34,18 +41,20 @@ func TestMain(m *testing.M) {
 }
 
 // beBridge runs a bridge as davit bridge does, until SIGTERM.
-func beBridge(options string) error {
+func beBridge(text string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	var o app.BridgeOptions
-	if err := json.Unmarshal([]byte(options), &o); err != nil {
+	var s settings
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
-	var err error
-	if o.Log, err = app.NewLogger(os.Stderr, "warn"); err != nil {
+	log, err := app.NewLogger(os.Stderr, "warn")
+	if err != nil {
 		return err
 	}
-	b, err := app.NewBridge(o)
+	b, err := app.NewBridge(app.BridgeOptions{
+		Broker: s.Broker, Username: s.Username, PasswordFile: s.PasswordFile, Data: s.Data, Ports: s.Ports, Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -63,14 +72,14 @@ type process struct {
 }
 
 // startBridge starts it and waits until it has reached the broker.
-func startBridge(t *testing.T, o app.BridgeOptions) *process {
+func startBridge(t *testing.T, s settings) *process {
 	t.Helper()
-	options, err := json.Marshal(o)
+	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), bridgeOptions+"="+string(options))
+	p.cmd.Env = append(os.Environ(), bridgeVariable+"="+string(text))
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -50,7 +50,7 @@ func testRack(t *testing.T, ports, size int) {
 		benches[i] = newBench(t, uint64(i))
 		configs = append(configs, bridge.PortConfig{Device: device(i), Path: benches[i].pty.Path(), Dialect: "ayla"})
 	}
-	p := startBridge(t, app.BridgeOptions{
+	p := startBridge(t, settings{
 		Broker: "mqtt://" + s.mqtt, Username: s.username, PasswordFile: s.password, Ports: configs, Data: filepath.Join(t.TempDir(), "bridge"),
 	})
 	began, cpu := time.Now(), p.cpu()
