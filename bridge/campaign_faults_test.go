@@ -110,7 +110,7 @@ func deviceKinds() []faultKind {
 		{name: "acks late", causes: acks, draw: func(s *scenario, p *product) {
 			limit := 4 * time.Second
 			if p.dialect == afero.Name {
-				limit = 350 * time.Millisecond // of each of the four steps in which an answer comes, which is due after 1.5 s
+				limit = 950 * time.Millisecond // of each step: a ready byte is repeated after a second
 			}
 			p.mcu.Fault.AckDelay = s.between(0, limit)
 		}},

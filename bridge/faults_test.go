@@ -137,7 +137,7 @@ func TestFaults(t *testing.T) {
 		{name: "RTS low for ever", state: schemas.StateFailed, cause: schemas.CauseSerial, meanwhile: rtsLow(0)},
 		{name: "RTS low for ever, no room in the driver", line: sim.LineConfig{TxBuffer: 64}, state: schemas.StateFailed, cause: schemas.CauseSerial, meanwhile: rtsLow(0)},
 		{name: "acks 4 s late", only: ayla.Name, mcu: fault(sim.Fault{AckDelay: 4 * time.Second}), state: ok},
-		{name: "reacts 400 ms late", only: afero.Name, mcu: fault(sim.Fault{AckDelay: 400 * time.Millisecond}), state: ok},
+		{name: "reacts 900 ms late", only: afero.Name, mcu: fault(sim.Fault{AckDelay: 900 * time.Millisecond}), state: ok},
 		{name: "acks twice", mcu: fault(sim.Fault{DoubleAcks: true}), state: ok},
 		{name: "flash error", mcu: fault(sim.Fault{FlashErrorAt: 7}), state: schemas.StateFailed, cause: schemas.CauseFlash},
 		{name: "boots for 60 s", mcu: sim.MCUConfig{BootTime: time.Minute}, state: ok},

@@ -100,11 +100,13 @@ func (l *load) short() bool {
 	return l.bufAt+uint64(l.bufLen) < end
 }
 
-// taken takes note that the MCU has the chunk at a time.
-func (l *load) taken(at time.Time, turn *session.Turnaround) {
+// taken takes note that the MCU has the chunk at a time, in a transaction that took
+// so long. Its answer comes in another one, which an MCU that is slow to react in the
+// first takes as long for.
+func (l *load) taken(at time.Time, took time.Duration, turn *session.Turnaround) {
 	l.tries++
 	l.owed = min(l.owed+1, maxOwed)
-	l.sentAt, l.wait = at, max(answerWait, turn.Wait(0, l.tries))
+	l.sentAt, l.wait = at, max(answerWait, min(2*took, patience), turn.Wait(0, l.tries))
 	l.answerDue = at.Add(l.wait)
 }
 

@@ -20,6 +20,7 @@ func TestPeers(t *testing.T) {
 		name string
 		mcu  sim.AferoConfig
 		line sim.LineConfig
+		boot time.Duration // limit; 0 for the rig's
 	}{
 		{name: "protocol version 2"},
 		{name: "protocol version 1", mcu: sim.AferoConfig{Protocol: 1}},
@@ -34,6 +35,8 @@ func TestPeers(t *testing.T) {
 		{name: "leaves the module alone", mcu: sim.AferoConfig{KeepsModule: true}},
 		{name: "traffic of the product", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Traffic: 200 * time.Millisecond}}},
 		{name: "reacts late", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Fault: sim.Fault{AckDelay: 300 * time.Millisecond}}}},
+		// As late as it can: the wire repeats a ready byte after a second.
+		{name: "reacts very late", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Fault: sim.Fault{AckDelay: 950 * time.Millisecond}}}, boot: DefaultBootTimeout},
 		{name: "syncs twice", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Fault: sim.Fault{DoubleAcks: true}}}},
 		{name: "misses ready bytes", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Seed: 3, Fault: sim.Fault{LoseAcks: 0.1}}}},
 		{name: "boots for 60 s", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{BootTime: time.Minute}}},
@@ -43,6 +46,9 @@ func TestPeers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			onRig(t, c.line, c.mcu, 5000, func(r *dialecttest.Rig) {
+				if c.boot > 0 {
+					r.Update.BootTimeout = c.boot
+				}
 				r.Ends(schemas.StateSucceeded, "")
 				if want := []string{"accepted", "installing", "booting"}; !slices.Equal(r.States(), want) {
 					t.Errorf("states %v, want %v", r.States(), want)

@@ -217,7 +217,7 @@ func (m *machine) taken(k kind) {
 	case k == kindOffer && u.phase == phaseOffer:
 		u.offered, u.nextOffer = true, m.now.Add(m.cfg.OfferInterval)
 	case k == kindChunk && u.phase == phaseLoad:
-		u.taken(later(m.now, m.t.free), &m.t.turn)
+		u.taken(later(m.now, m.t.free), m.now.Sub(m.t.began), &m.t.turn)
 	case k == kindApply && u.phase == phaseBoot:
 		u.applyAt = m.now
 		u.applies++
