@@ -121,9 +121,7 @@ func deviceKinds() []faultKind {
 				p.mcu.Fault.LoseAcks /= 4
 			}
 		}},
-		// An Afero MCU says of a failed write that it wants no more data. After the last piece that is what it says in
-		// any case, and then it owes its sum.
-		{name: "flash error", breaks: true, causes: []schemas.Cause{schemas.CauseFlash, schemas.CauseSerial}, draw: func(s *scenario, p *product) {
+		{name: "flash error", breaks: true, causes: []schemas.Cause{schemas.CauseFlash}, draw: func(s *scenario, p *product) {
 			page := 1 + s.IntN(s.size/sim.DefaultPageSize)
 			broken(p, func(f *sim.Fault) { f.FlashErrorAt = page }, func(f *sim.Fault) { f.FlashErrorAt = 0 })
 		}},

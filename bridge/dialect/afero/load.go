@@ -216,6 +216,7 @@ func (m *machine) verified(sum [32]byte) {
 		return
 	}
 	m.fail = true // it drops what it has
+	u.unsaid = 0
 	u.mismatches++
 	if u.mismatches >= maxMismatches && !u.doubt {
 		m.end(session.Failed(schemas.CauseChecksum, "The host MCU received bytes with SHA-256 %x... %d times; the image's is %x....", sum[:8], u.mismatches, u.SHA256[:8]))
@@ -237,6 +238,11 @@ func (m *machine) unstopped() {
 	u := m.u
 	if u.stopped {
 		m.end(session.Failed(schemas.CauseFlash, "The host MCU stopped the transfer at byte %d of %d: it could not take more.", max(u.high, u.at), u.size))
+		return
+	}
+	if u.unsaid++; u.unsaid >= maxUnsaid {
+		m.end(session.Failed(schemas.CauseFlash,
+			"The host MCU took the whole image %d times and never said what it had received: it could not write the end of it.", u.unsaid))
 		return
 	}
 	m.again("the host MCU did not say what it had received")

@@ -80,6 +80,7 @@ func TestFailures(t *testing.T) {
 		{name: "goes backwards for ever", fault: afero(sim.AferoFault{Backwards: true}), state: schemas.StateFailed, cause: schemas.CauseProtocol},
 		{name: "wrong SHA-256", fault: sim.Fault{BadChecksum: true}, state: schemas.StateFailed, cause: schemas.CauseChecksum},
 		{name: "flash error", fault: sim.Fault{FlashErrorAt: 7}, state: schemas.StateFailed, cause: schemas.CauseFlash},
+		{name: "flash error at the last page", fault: sim.Fault{FlashErrorAt: 20}, state: schemas.StateFailed, cause: schemas.CauseFlash},
 		{name: "falls back", fault: sim.Fault{NoBoot: true}, state: schemas.StateFailed, cause: schemas.CauseBoot},
 		{name: "falls back, version on request", mcu: sim.AferoConfig{MCUConfig: sim.MCUConfig{Report: sim.ReportOnRequest}},
 			fault: sim.Fault{NoBoot: true}, state: schemas.StateFailed, cause: schemas.CauseBoot},

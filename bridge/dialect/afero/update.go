@@ -28,6 +28,10 @@ const (
 	// bootProbe is how long after the MCU's last word before it boots it is asked
 	// what it runs.
 	bootProbe = time.Second
+	// maxUnsaid is how many loads in a row may come to their end without a word of
+	// the MCU about them: one that could not write the last piece wants no more data,
+	// as one that has all of it does, and then has nothing to say.
+	maxUnsaid = 3
 	// maxMismatches is how often the MCU may say another SHA-256 on a line on
 	// which nothing was seen to go wrong.
 	maxMismatches = 3
@@ -68,6 +72,7 @@ type update struct {
 
 	oversized  int
 	mismatches int
+	unsaid     int  // loads to the end, in a row, of which the MCU said no SHA-256
 	stopped    bool // the MCU wanted no more before the end
 
 	apply   bool // APPLY waits to be sent
