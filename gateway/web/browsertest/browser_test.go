@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// patience bounds every wait for the browser.
-	patience = 20 * time.Second
+	// patience bounds every wait for the browser, on a machine that may have other work.
+	patience = time.Minute
 	// glance is the time between two looks at a page.
 	glance = 40 * time.Millisecond
 )
