@@ -112,6 +112,26 @@ func (f *fleet) testPause(t *testing.T) {
 	a.press("Resume")
 	a.sees("The job goes on")
 	b.until("the operator's page says so by itself", `document.querySelector(".job-headline").innerText.includes("running")`)
+	f.testSlowAnswer(t, b)
+}
+
+// testSlowAnswer changes a job while its page waits for the answer about the change before.
+func (f *fleet) testSlowAnswer(t *testing.T, b *tab) {
+	b.until("nothing is on its way", `!document.querySelector(".htmx-request")`)
+	eval[bool](b, `(() => {
+		const send = XMLHttpRequest.prototype.send;
+		XMLHttpRequest.prototype.send = function (...body) {
+			const load = this.onload;
+			this.onload = (...ev) => setTimeout(() => load.apply(this, ev), 1500);
+			send.apply(this, body);
+		};
+		return true;
+	})()`)
+	must[orchestrator.Job](t)(f.client.PauseJob(t.Context(), f.running))
+	b.until("the page asks", `document.querySelector("#job-progress.htmx-request")`)
+	must[orchestrator.Job](t)(f.client.ResumeJob(t.Context(), f.running))
+	b.until("the page has the answer", `document.querySelector(".job-headline").innerText.includes("paused")`)
+	b.until("the page asks again", `document.querySelector(".job-headline").innerText.includes("running")`)
 }
 
 // dropFile drops a file that is made in the page.

@@ -22,6 +22,8 @@ function follow() {
   const tell = () => {
     timer = null;
     if (document.hidden) { missed = true; return; }
+    // A part that is being read anew is replaced by the answer, and what it is told meanwhile is lost with it.
+    if (document.querySelector("[data-live-part].htmx-request")) { timer = setTimeout(tell, 100); return; }
     last = Date.now();
     document.body.dispatchEvent(new CustomEvent("davit:changed", { detail: { kinds: [...changed] } }));
     changed = new Set();
@@ -44,20 +46,31 @@ function follow() {
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && missed) { missed = false; note("ready"); }
   });
+  document.addEventListener("davit:left", () => note("ready"));
   window.addEventListener("pagehide", () => source.close());
   window.addEventListener("pageshow", (ev) => { if (ev.persisted) open(); });
   show("waiting", "connecting");
   open();
 }
 
-// A part of the page is left alone while somebody works in it.
+// A part of the page is left alone while somebody works in it, and read anew when
+// that is over.
+let skipped = false;
 document.addEventListener("htmx:beforeRequest", (ev) => {
   const part = ev.target;
   if (part.hasAttribute && part.hasAttribute("data-live-part") &&
       (part.querySelector("dialog[open], details[open]") || part.querySelector("input:focus, textarea:focus, select:focus"))) {
     ev.preventDefault();
+    skipped = true;
   }
 });
+for (const left of ["focusout", "close", "toggle"]) {
+  document.addEventListener(left, () => {
+    if (!skipped) return;
+    skipped = false;
+    document.dispatchEvent(new CustomEvent("davit:left"));
+  }, true);
+}
 
 // Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>.
 document.addEventListener("submit", (ev) => {
