@@ -161,7 +161,7 @@ func (m *Module) connect(ctx context.Context, inbox chan<- *paho.Publish, stop <
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
 	client := paho.NewClient(paho.ClientConfig{
-		Conn: conn,
+		Conn: conn, PacketTimeout: time.Minute, // a busy machine is no failure of the broker's
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			select {
 			case inbox <- p.Packet:
