@@ -76,6 +76,11 @@ func (s *machine) refused(code tlv.Code) {
 		return
 	case u.doubt && u.doubted:
 		return // there was more than one LOAD to refuse
+	case u.loads.told && (code == tlv.CodeLength || code == tlv.CodeOverflow):
+		// It has accepted this very offer before, and still speaks of LOADs that were too long: each of its words
+		// waits for the ack of the one before, which a noisy line loses now and then. The answer comes behind them.
+		u.refusal, u.nextOffer = code, s.now.Add(session.AckCeiling+doubtPause)
+		return
 	case code == tlv.CodeBoot && !u.fellBack:
 		// It speaks of an image that it was told to boot before this update, and has forgotten the offer since.
 		u.fellBack, u.nextOffer = true, s.now.Add(doubtPause)

@@ -83,6 +83,9 @@ func (l *loads) worked(before int) int {
 func (s *machine) loadTooLong(code tlv.Code) {
 	u := s.u
 	meant := u.loads.received()
+	if u.Bad > 0 {
+		u.loads.fits = 0 // it may be said for the second time, seconds and many acknowledged LOADs after the first
+	}
 	if f := s.link.inFlight(); f != nil && f.kind == kindLoad {
 		meant = max(meant, len(f.frame))
 	}

@@ -108,6 +108,26 @@ func TestSmallReceiveBufferOfTheLine(t *testing.T) {
 	}
 }
 
+// On a noisy line the MCU's word about a LOAD that was too long may get through at the second attempt only, when many
+// more have been acknowledged.
+func TestSmallReceiveBufferOnANoisyLine(t *testing.T) {
+	for _, o := range overruns {
+		for _, room := range []int{200, 100} {
+			for seed := range uint64(6) {
+				t.Run(fmt.Sprintf("%s/%d bytes/%d", o.name, room, seed), func(t *testing.T) {
+					noise := sim.LineFaults{BitErrorRate: 4e-4}
+					mcu := o.mcu
+					mcu.Seed, mcu.DoubleFlags = seed, seed%2 == 1
+					onRig(t, sim.LineConfig{Seed: seed, ToMCU: noise, FromMCU: noise}, buffer(room, mcu), 30_000, func(r *dialecttest.Rig) {
+						r.Ends(schemas.StateSucceeded, "")
+						again(r)
+					})
+				})
+			}
+		}
+	}
+}
+
 // What is configured is not exceeded.
 func TestConfiguredLoadSize(t *testing.T) {
 	for _, c := range []struct{ size, loads int }{{0, 8}, {255, 8}, {128, 16}, {100, 20}, {1, 2000}, {1000, 8}} {
