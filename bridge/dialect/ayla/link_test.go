@@ -1,0 +1,73 @@
+package ayla
+
+import (
+	"testing"
+	"time"
+
+	"davit/bridge/dialect/dialecttest"
+)
+
+// exchange sends one LOAD so many times, and hears so many acks of it at the end.
+func exchange(t *testing.T, l *link, now time.Time, sent, acks int) time.Time {
+	t.Helper()
+	payload := make([]byte, 270)
+	payload[1] = 0x0e
+	l.encode(kindLoad, 1, 0, payload)
+	for i := range sent {
+		if i > 0 {
+			now = l.due()
+		}
+		if b := l.write(now); b == nil {
+			t.Fatal("nothing is written")
+		}
+		l.written(now)
+	}
+	now = now.Add(l.timer.LineTime(len(payload)) + time.Millisecond)
+	for i := range acks {
+		if _, ended := l.acked(l.awaited(), now); ended != (i == 0) {
+			t.Fatalf("ack %d ends the flight: %v", i+1, ended)
+		}
+	}
+	return now
+}
+
+// awaited is the number of the frame in flight, or of the one acknowledged last.
+func (l *link) awaited() byte {
+	if f := l.inFlight(); f != nil {
+		return f.seq
+	}
+	return l.lastSeq
+}
+
+// An MCU that is busy for a while acknowledges all copies at the end: none of them was lost.
+func TestCopiesThatWereAcknowledgedAreNoNoise(t *testing.T) {
+	l := newLink(115_200, dialecttest.NewRecorder().Counted)
+	now := time.Unix(1000, 0)
+	for range 100 {
+		now = exchange(t, l, now, 1, 1)
+		now = exchange(t, l, now, 6, 6)
+	}
+	if l.noise.failures > 0 {
+		t.Errorf("%.1f failures in %.0f attempts", l.noise.failures, l.noise.attempts)
+	}
+}
+
+// A peer that acknowledged once twice does not do so for ever: what is sent again too early is still noticed.
+func TestAPeerThatStopsDoubling(t *testing.T) {
+	l := newLink(115_200, dialecttest.NewRecorder().Counted)
+	now := exchange(t, l, time.Unix(1000, 0), 1, 2)
+	if !l.doubles {
+		t.Error("one that acknowledges twice is not seen")
+	}
+	now = exchange(t, l, now, 3, 4)
+	if l.noise.failures == 0 {
+		t.Error("the second ack of one that acknowledges twice says that nothing was lost")
+	}
+	now = exchange(t, l, now, 1, 1)
+	now = exchange(t, l, now, 1, 1)
+	before := l.noise.failures
+	exchange(t, l, now, 3, 3)
+	if l.noise.failures > before {
+		t.Errorf("%.1f failures, %.1f before", l.noise.failures, before)
+	}
+}
