@@ -3,12 +3,14 @@ package ayla
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/dialecttest"
+	"davit/bridge/dialect/session"
 	"davit/schemas/tlv"
 )
 
@@ -93,6 +95,70 @@ func TestPiecesAreTheImage(t *testing.T) {
 					t.Errorf("phase %d, %d bytes of %d", s.u.phase, len(got), size)
 				}
 			})
+		}
+	}
+}
+
+// A line that loses every third LOAD allocates as little as a quiet one.
+func TestNoiseDoesNotAllocate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := loading(make([]byte, 4_000_000), now)
+	var d tlv.Decoder
+	var ack []byte
+	n := 0
+	step := func() {
+		if b := s.Step(now).Write; b != nil {
+			d.Feed(b)
+			for n++; d.Next(); {
+				f, err := d.Frame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				ack, _ = tlv.AppendFrame(ack[:0], tlv.Frame{Type: tlv.FrameAck, Seq: f.Seq})
+			}
+			s.Sent(now)
+		}
+		if now = s.link.due(); n%3 != 0 {
+			s.Receive(ack, now)
+			s.Receive(ack, now)
+		}
+	}
+	step()
+	if n := testing.AllocsPerRun(3000, step); n != 0 {
+		t.Errorf("%v allocations for a LOAD", n)
+	}
+	if s.u == nil || s.u.acked < 100_000 || s.link.noise.failures < 1 {
+		t.Fatalf("%d bytes were acknowledged, %.1f failures", s.u.acked, s.link.noise.failures)
+	}
+}
+
+// At every speed, whatever becomes of LOADs, the estimate is a number and pieces have a length.
+func TestNoiseStaysANumber(t *testing.T) {
+	for _, baud := range []int{50, 300, 115_200, 4_000_000} {
+		for _, longest := range []int{1, 2, 31, 32, 33, 128, tlv.MaxLoad} {
+			r := rand.New(rand.NewPCG(uint64(baud), uint64(longest)))
+			timer := session.NewTurnaround(baud, bitsPerByte, ackLength)
+			q := newNoise()
+			for i := range 20_000 {
+				n := q.choose(longest, &timer)
+				if n < min(minLoad, longest) || n > longest {
+					t.Fatalf("%d baud, at most %d: a piece of %d bytes", baud, longest, n)
+				}
+				switch mood := i / 2000 % 4; {
+				case mood == 1 && r.IntN(2) == 0, mood == 2:
+					q.lost(n+loadOverhead, 1+r.IntN(20))
+				case mood == 3:
+					q.acked(n+loadOverhead, 1+r.IntN(20))
+					q.early()
+				default:
+					q.acked(n+loadOverhead, 1)
+				}
+				for n := longest; n > 0; n /= 2 {
+					if c := q.cost(n, &timer); !(c > 0) || math.IsInf(c, 0) {
+						t.Fatalf("%d baud: a byte costs %v in pieces of %d; %+v", baud, c, n, q)
+					}
+				}
+			}
 		}
 	}
 }
