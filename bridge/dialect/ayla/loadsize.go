@@ -94,7 +94,7 @@ func (s *machine) loadTooLong(code tlv.Code) {
 		s.failed(code, fmt.Sprintf("at byte %d of %d, in pieces of %d", u.acked, u.Size, size))
 		return
 	}
-	u.loads.told = true
+	u.loads.told, u.stale = true, true
 	s.again(code, fmt.Sprintf("the host MCU answered %s to pieces of %d bytes", code, size))
 }
 
