@@ -27,7 +27,7 @@ type half struct {
 	stalled bool      // RTS held low from outside
 	blocked bool      // the line stands still; the anchor is void
 
-	// late is by how much the last Read came after the last byte that it got, on a line whose time is real.
+	// late is by how much the last Read came after the last byte was there for it, on a line whose time is real.
 	late time.Duration
 
 	pipe  []packet // sent, not yet visible at the far end (latency)
@@ -204,7 +204,7 @@ func (h *half) takeLocked(p []byte, now time.Time) int {
 		return 0
 	}
 	h.rx = h.rx[:copy(h.rx, h.rx[n:])]
-	h.late = min(max(0, now.Sub(h.endLocked())), maxLate)
+	h.late = min(max(0, now.Sub(h.endLocked())-h.latency), maxLate)
 	if h.blocked && len(h.tx) > 0 {
 		h.resumeLocked(now)
 		notify(h.writable)

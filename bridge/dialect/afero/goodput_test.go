@@ -103,3 +103,14 @@ func TestUpdatesUnderNoise(t *testing.T) {
 		})
 	}
 }
+
+// An MCU whose word about what it received got lost on the line, time after time, is not one that could not write it.
+func TestWordOfTheWholeImageIsLost(t *testing.T) {
+	noise := sim.LineFaults{DropRate: 1e-2}
+	for _, seed := range []uint64{12, 18, 23, 25, 34, 126} { // of those from 0 to 149, the ones that lose three in a row
+		line := sim.LineConfig{Baud: 115_200, FromMCU: noise, Seed: seed}
+		onRig(t, line, sim.AferoConfig{MCUConfig: sim.MCUConfig{Seed: seed}}, 2000, func(r *dialecttest.Rig) {
+			r.Ends(schemas.StateSucceeded, "")
+		})
+	}
+}

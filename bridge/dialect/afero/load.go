@@ -240,7 +240,8 @@ func (m *machine) unstopped() {
 		m.end(session.Failed(schemas.CauseFlash, "The host MCU stopped the transfer at byte %d of %d: it could not take more.", max(u.high, u.at), u.size))
 		return
 	}
-	if u.unsaid++; u.unsaid >= maxUnsaid {
+	// Where something came damaged it may have said so in vain: it has all the attempts of an update then.
+	if u.unsaid++; u.unsaid >= maxUnsaid && (!u.doubt || u.Restarts() >= session.MaxRestarts) {
 		m.end(session.Failed(schemas.CauseFlash,
 			"The host MCU took the whole image %d times and never said what it had received: it could not write the end of it.", u.unsaid))
 		return

@@ -20,6 +20,8 @@ func (s *machine) status(code tlv.Code) {
 		switch {
 		case code == tlv.CodeOK && u.Same():
 			s.same() // it is content, so no complaint will follow
+		case u.phase == phaseBoot && !u.Back && u.Bad > 0 && ofLoad(code):
+			s.loadStatus(code) // a word about the load that the line lost at first
 		case code != tlv.CodeOK && !s.bootAgain(code):
 			s.failed(code, "instead of booting the image")
 		}
@@ -34,6 +36,16 @@ func (s *machine) status(code tlv.Code) {
 	case phaseLoad, phaseVerdict:
 		s.loadStatus(code)
 	}
+}
+
+// ofLoad says whether a code may be the MCU's word about a LOAD that it did not
+// take, after which the leg begins anew.
+func ofLoad(code tlv.Code) bool {
+	switch code {
+	case tlv.CodeInvalidOffset, tlv.CodeInvalidReq, tlv.CodeBusyRetry, tlv.CodeLength, tlv.CodeOverflow:
+		return true
+	}
+	return false
 }
 
 // bootAgain begins the leg anew if an MCU that has restarted may never have
@@ -76,6 +88,11 @@ func (s *machine) refused(code tlv.Code) {
 		return
 	case u.doubt && u.doubted:
 		return // there was more than one LOAD to refuse
+	case u.stale && (code == tlv.CodeLength || code == tlv.CodeOverflow) && s.now.Before(u.Deadline.Add(staleFor-u.AnswerTimeout)):
+		// It still speaks of LOADs that were too long: each of its words waits for the ack of the one before, which a
+		// noisy line loses now and then. The answer comes behind them.
+		u.nextOffer = s.now.Add(session.AckCeiling + doubtPause)
+		return
 	case code == tlv.CodeBoot && !u.fellBack:
 		// It speaks of an image that it was told to boot before this update, and has forgotten the offer since.
 		u.fellBack, u.nextOffer = true, s.now.Add(doubtPause)

@@ -64,6 +64,7 @@ const (
 	lastNone  lastAck = iota // nothing any more
 	lastOnce                 // sent once: the peer doubles its acks
 	lastAgain                // sent again: that was too early
+	lastEarly                // sent again, and that is known to have been too early
 )
 
 // link is the frame layer: stop and wait in both directions, one frame in
@@ -89,6 +90,7 @@ type link struct {
 	lastLen  int
 	lastTook time.Duration
 	last     lastAck
+	copies   int // sent again, of a LOAD, that have not been acknowledged
 	doubles  bool
 
 	sharing sharing
@@ -267,15 +269,19 @@ func (l *link) acked(seq byte, now time.Time) (flight, bool) {
 	}
 	f := l.flights[l.cur]
 	l.cur = none
-	if f.kind == kindLoad {
-		l.sharing.acked(f.shared, f.tries)
-		l.noise.acked(len(f.frame), f.tries)
-	}
 	took := now.Sub(f.sent)
-	l.lastSeq, l.lastLen, l.lastTook, l.last = seq, len(f.frame), took, lastAgain
+	if l.last == lastOnce {
+		l.doubles = false // the second ack did not come: it was an exception, or it is another peer
+	}
+	l.lastSeq, l.lastLen, l.lastTook, l.last, l.copies = seq, len(f.frame), took, lastAgain, 0
 	if f.tries == 1 {
 		l.last = lastOnce
 		l.timer.Observe(len(f.frame), min(took, session.AckCeiling))
+	}
+	if f.kind == kindLoad {
+		l.sharing.acked(f.shared, f.tries)
+		l.noise.acked(len(f.frame), f.tries)
+		l.copies = f.tries - 1
 	}
 	return f, true
 }
@@ -285,16 +291,19 @@ func (l *link) ackedTwice(seq byte) {
 	if seq != l.lastSeq {
 		return
 	}
-	switch l.last {
-	case lastOnce:
-		l.doubles = true
-	case lastAgain:
-		if !l.doubles {
-			l.timer.Observe(l.lastLen, l.lastTook)
-			l.noise.early()
-		}
+	switch {
+	case l.last == lastOnce:
+		l.doubles, l.last = true, lastNone
+	case l.doubles:
+		l.last = lastNone
+	case l.last == lastAgain:
+		l.timer.Observe(l.lastLen, l.lastTook)
+		l.last = lastEarly
 	}
-	l.last = lastNone
+	if l.last == lastEarly && l.copies > 0 {
+		l.copies--
+		l.noise.early()
+	}
 }
 
 // arrival is what a data frame of the peer means to the frame layer.

@@ -83,6 +83,9 @@ func (l *loads) worked(before int) int {
 func (s *machine) loadTooLong(code tlv.Code) {
 	u := s.u
 	meant := u.loads.received()
+	if u.Bad > 0 {
+		u.loads.fits = 0 // it may be said for the second time, seconds and many acknowledged LOADs after the first
+	}
 	if f := s.link.inFlight(); f != nil && f.kind == kindLoad {
 		meant = max(meant, len(f.frame))
 	}
@@ -91,7 +94,7 @@ func (s *machine) loadTooLong(code tlv.Code) {
 		s.failed(code, fmt.Sprintf("at byte %d of %d, in pieces of %d", u.acked, u.Size, size))
 		return
 	}
-	u.loads.told = true
+	u.loads.told, u.stale = true, true
 	s.again(code, fmt.Sprintf("the host MCU answered %s to pieces of %d bytes", code, size))
 }
 

@@ -108,6 +108,52 @@ func TestSmallReceiveBufferOfTheLine(t *testing.T) {
 	}
 }
 
+// On a noisy line the MCU's word about a LOAD that was too long may get through at the second attempt only, when many
+// more have been acknowledged.
+func TestSmallReceiveBufferOnANoisyLine(t *testing.T) {
+	for _, o := range overruns {
+		for _, room := range []int{200, 100} {
+			for seed := range uint64(6) {
+				t.Run(fmt.Sprintf("%s/%d bytes/%d", o.name, room, seed), func(t *testing.T) {
+					noise := sim.LineFaults{BitErrorRate: 4e-4}
+					mcu := o.mcu
+					mcu.Seed, mcu.DoubleFlags = seed, seed%2 == 1
+					onRig(t, sim.LineConfig{Seed: seed, ToMCU: noise, FromMCU: noise}, buffer(room, mcu), 30_000, func(r *dialecttest.Rig) {
+						r.Ends(schemas.StateSucceeded, "")
+						again(r)
+					})
+				})
+			}
+		}
+	}
+}
+
+// The same with every other habit that gets in the way, and the update replaced while it is on its way: the word about a
+// LOAD may come when the next update is offered, or when the MCU has been told to boot.
+func TestLateWordsAboutLoads(t *testing.T) {
+	for _, o := range overruns[1:4] {
+		for _, c := range []struct {
+			seed uint64
+			rate float64
+		}{{11, 2e-4}, {1, 6e-4}, {2, 6e-4}, {10, 6e-4}, {11, 6e-4}, {12, 6e-4}} {
+			t.Run(fmt.Sprintf("%s/%g/%d", o.name, c.rate, c.seed), func(t *testing.T) {
+				noise := sim.LineFaults{BitErrorRate: c.rate, DropRate: c.rate / 4}
+				mcu := o.mcu
+				mcu.Seed, mcu.DoubleFlags, mcu.RxStuffed = c.seed, c.seed&1 != 0, c.seed&2 != 0
+				mcu.Fault.DoubleAcks = c.seed&4 != 0
+				if c.seed&8 != 0 {
+					mcu.Traffic, mcu.Features, mcu.Fault.LoseAcks = 70*time.Millisecond, tlv.FeatureConfirm, 0.05
+				}
+				onRig(t, sim.LineConfig{Seed: c.seed, ToMCU: noise, FromMCU: noise}, buffer(100+14*int(c.seed), mcu), 30_000, func(r *dialecttest.Rig) {
+					r.Session.Start(r.Update)
+					time.Sleep(time.Duration(c.seed) * 300 * time.Millisecond) // virtual
+					r.Ends(schemas.StateSucceeded, "")
+				})
+			})
+		}
+	}
+}
+
 // What is configured is not exceeded.
 func TestConfiguredLoadSize(t *testing.T) {
 	for _, c := range []struct{ size, loads int }{{0, 8}, {255, 8}, {128, 16}, {100, 20}, {1, 2000}, {1000, 8}} {

@@ -21,6 +21,9 @@ const (
 	busyQuick = 256
 	// doubtPause is before the offer whose answer is believed in any case.
 	doubtPause = time.Second
+	// staleFor is how long after the beginning of a leg an MCU may still have to
+	// say that LOADs of before were too long.
+	staleFor = time.Minute
 )
 
 // phase is how far an update has come.
@@ -53,6 +56,7 @@ type update struct {
 	refusal   tlv.Code // the last INTERNAL or BUSY_RETRY
 	doubt     bool     // a refusal may be meant for a LOAD of the leg before
 	doubted   bool     // one came: the next offer's answer is believed
+	stale     bool     // more than one may come: LOADs were too long, or may have been in the update before this one
 	fellBack  bool     // the MCU has said BOOT of an image of before this update
 
 	sent, acked uint64
@@ -72,12 +76,17 @@ type update struct {
 // Order implements session.Machine.
 func (s *machine) Order(u *dialect.Update, now time.Time) {
 	s.now = now
-	if s.u != nil {
+	old := s.u
+	if old != nil {
 		s.u = nil
 		s.link.forgetNext() // a frame in flight stays: the MCU may have it already
 	}
-	if u != nil {
-		s.begin(*u)
+	if u == nil {
+		return
+	}
+	s.begin(*u)
+	if s.u != nil && old != nil && (old.phase == phaseLoad || old.phase == phaseVerdict || old.stale) {
+		s.u.doubt, s.u.stale = true, old.stale || old.Bad > 0
 	}
 }
 
