@@ -126,17 +126,17 @@ type Bridge struct {
 func New(cfg Config) (*Bridge, error) {
 	cfg, err := complete(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("bridge: %w", err)
+		return nil, err
 	}
 	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{}), running: make(chan struct{})}
 	b.halted, b.halt = context.WithCancel(context.Background())
 	if b.transport == nil {
 		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
-			return nil, fmt.Errorf("bridge: %w", err)
+			return nil, err
 		}
 	}
 	if err := b.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("bridge: %w", err), b.Close())
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/url"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 )
 
@@ -31,8 +31,6 @@ type MQTTConfig struct {
 // Times of the connection.
 const (
 	keepAliveSeconds = 30
-	firstReconnect   = 500 * time.Millisecond
-	lastReconnect    = 30 * time.Second
 	packetTimeout    = 10 * time.Second
 	// subscribeBatch is how many filters go into one SUBSCRIBE: a packet of
 	// moderate size, which every broker takes.
@@ -45,6 +43,8 @@ type mqttTransport struct {
 	url *url.URL
 	log *slog.Logger
 	cm  atomic.Pointer[autopaho.ConnectionManager]
+
+	reconnects reconnects
 }
 
 func newMQTT(cfg MQTTConfig, log *slog.Logger) (*mqttTransport, error) {
@@ -77,10 +77,12 @@ func (t *mqttTransport) Run(ctx context.Context, c Client) error {
 	defer end()
 	cfg := t.config(c)
 	cfg.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
+		t.reconnects.connected()
 		t.cm.Store(cm)
 		subscribing.Go(func() { t.subscribe(life, cm, c) })
 	}
 	cfg.OnConnectionDown = func() bool {
+		t.reconnects.lost()
 		c.Disconnected()
 		return true
 	}
@@ -104,7 +106,7 @@ func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
 		ServerUrls: []*url.URL{t.url}, TlsCfg: t.cfg.TLS, KeepAlive: keepAliveSeconds,
 		// Nothing is kept at the broker: what matters is repeated until it is acknowledged by the service.
 		CleanStartOnInitialConnection: true, SessionExpiryInterval: 0,
-		ReconnectBackoff: reconnectDelay, ConnectTimeout: packetTimeout,
+		ReconnectBackoff: t.reconnects.wait, ConnectTimeout: packetTimeout,
 		ConnectUsername: t.cfg.Username, ConnectPassword: []byte(t.cfg.Password),
 		ConnectPacketBuilder: func(packet *paho.Connect, _ *url.URL) (*paho.Connect, error) {
 			if w := c.Will(); w.Topic != "" {
@@ -122,21 +124,20 @@ func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
 				c.Received(p.Packet.Topic, p.Packet.Payload)
 				return true, nil
 			}},
-			OnServerDisconnect: func(d *paho.Disconnect) {
-				t.log.Warn("the broker ended the connection", "broker", t.url.Redacted(), "reason", d.ReasonCode)
-			},
+			OnServerDisconnect: t.ended,
 		},
 	}
 }
 
-// reconnectDelay doubles from attempt to attempt and is drawn anew, so that a
-// rack of bridges does not come back in step.
-func reconnectDelay(attempt int) time.Duration {
-	if attempt <= 0 {
-		return 0
+// ended logs that the broker has ended the connection. That another client took
+// it over is nothing that ends by itself: each of the two comes back.
+func (t *mqttTransport) ended(d *paho.Disconnect) {
+	if d.ReasonCode == packets.DisconnectSessionTakenOver {
+		t.log.Error("another bridge has connected with this user name; a user name serves one bridge: end one of the two, or give it a user name of its own (davit bridge add)",
+			"broker", t.url.Redacted(), "username", t.cfg.Username)
+		return
 	}
-	d := min(firstReconnect<<min(attempt-1, 10), lastReconnect)
-	return d/2 + rand.N(d/2)
+	t.log.Warn("the broker ended the connection", "broker", t.url.Redacted(), "reason", d.ReasonCode)
 }
 
 // subscribe subscribes and then says that the connection stands. It gives up

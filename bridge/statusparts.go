@@ -167,8 +167,13 @@ type mark struct {
 	bytes uint64
 }
 
-// note takes how far the update is.
+// note takes how far the update is. Where it begins is where its first bytes are:
+// a load, or a download, that goes on where it was is there at once.
 func (p *pace) note(state schemas.State, bytes uint64, now time.Time) {
+	if bytes == 0 {
+		p.n = 0
+		return
+	}
 	if p.n > 0 {
 		last := p.marks[(p.n-1)%paceMarks]
 		switch {

@@ -77,6 +77,27 @@ func TestResumedUpdatesAgree(t *testing.T) {
 	}
 }
 
+// TestLoadSizeOfThePort: a port with load-size agrees once the replay is told of it.
+func TestLoadSizeOfThePort(t *testing.T) {
+	const size = 128
+	s := dialecttest.Setup{
+		Dialect: ayla.Dialect{}, MCU: func() sim.Host { return sim.NewMCU(sim.MCUConfig{}) }, Config: dialect.Config{LoadSize: size},
+		Size: 800, Seed: 1, Reports: dialecttest.NewVersion,
+	}
+	b := dialecttest.Record(t, s, func(r *dialecttest.Rig) {
+		r.Session.Start(r.Update)
+		r.WantEnd(schemas.StateSucceeded, "")
+	})
+	wantAgreement(t, b, replay.Options{Strict: true, LoadSize: size})
+	r, err := run(b, replay.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Difference == nil {
+		t.Error("without it the replay agrees, too")
+	}
+}
+
 func wantAgreement(t *testing.T, b []byte, o replay.Options) {
 	t.Helper()
 	r, err := run(b, o)

@@ -79,7 +79,7 @@ func newPlay(s *script, d Dialect, o Options, asked *choices, trace func(sniff.P
 	if err != nil {
 		return nil, err
 	}
-	cfg := dialect.Config{Baud: s.header.Baud, VersionProperties: s.properties, OfferInterval: o.OfferInterval}
+	cfg := dialect.Config{Baud: s.header.Baud, VersionProperties: s.properties, OfferInterval: o.OfferInterval, LoadSize: o.LoadSize}
 	if len(o.VersionProperties) > 0 {
 		cfg.VersionProperties = o.VersionProperties
 	}

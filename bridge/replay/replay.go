@@ -37,6 +37,8 @@ type Options struct {
 	VersionProperties []string
 	// OfferInterval is that of the bridge, 0 for the dialect's default.
 	OfferInterval time.Duration
+	// LoadSize is the load-size of the recorded bridge's port, 0 if it had none.
+	LoadSize int
 	// Trace, if set, is called for everything that passes on the line in the
 	// replay. A packet's content is valid until it returns.
 	Trace func(sniff.Packet)

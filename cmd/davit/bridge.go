@@ -45,7 +45,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 			opts.Given = cmd.Flags().Changed
 			if opts.Config == "" {
 				if err := opts.Validate(); err != nil {
-					return usageError{err}
+					return usagef("bridge: %w", err)
 				}
 			}
 			return p.bridge(cmd, opts)

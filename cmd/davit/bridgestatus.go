@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -42,8 +44,9 @@ A version with a question mark is one that the host MCU has not reported since i
 seen to start. PACE is that of the last seconds, with its share of what the line carries.
 Exit code 1 says that no bridge runs there.
 
-With --watch the same is shown anew every second until interrupted. With --json it is one
-object, whose fields docs/cli.md lists; the bridge's user and root may ask.`
+With --watch the same is shown anew every second until interrupted; on a terminal that is
+too narrow for the table, with a few lines for each port. With --json it is one object,
+whose fields docs/cli.md lists; the bridge's user and root may ask.`
 	cmd.Flags().StringVar(&data, "data", "", "data folder of the bridge (required)")
 	cmd.Flags().BoolVar(&watch, "watch", false, "look every second until interrupted")
 	return cmd
@@ -98,8 +101,39 @@ func (p *program) refresh(screen bool, s bridge.Status) error {
 	if err := p.showBridge(&b, s); err != nil {
 		return err
 	}
-	_, err := io.WriteString(p.out, toTheTop+strings.ReplaceAll(b.String(), "\n", clearLine+"\n")+clearBelow)
+	text := b.String()
+	if columns, rows, ok := app.TerminalSize(p.out); ok {
+		text = fitting(text, s, columns, rows)
+	}
+	_, err := io.WriteString(p.out, toTheTop+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
 	return err
+}
+
+// fitting is a status as it has room on a terminal: as its table, or with a few
+// lines for each port. Lines that wrap, or are more than there is room for, would move
+// those before them, and the next look would not be written over them.
+func fitting(text string, s bridge.Status, columns, rows int) string {
+	wide := func(line string) bool { return utf8.RuneCountInString(line) > columns }
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if slices.ContainsFunc(lines, wide) {
+		var b strings.Builder
+		bridgeHead(&b, s)
+		for _, t := range s.Ports {
+			fmt.Fprintln(&b)
+			bridgePort(&b, t, s.At)
+		}
+		lines = strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	}
+	for i, line := range lines {
+		if wide(line) {
+			lines[i] = string([]rune(line)[:columns])
+		}
+	}
+	if room := max(rows-1, 1); len(lines) > room {
+		more := fmt.Sprintf("%d more lines have no room here", len(lines)-room+1)
+		lines = append(lines[:room-1], more[:min(len(more), columns)])
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // showBridge prints a status: as an object, or for people.
@@ -108,21 +142,41 @@ func (p *program) showBridge(w io.Writer, s bridge.Status) error {
 	if p.json {
 		return on.printJSON(s)
 	}
+	bridgeHead(w, s)
+	return table(on, s.Ports, portColumns(s.At)...)
+}
+
+// bridgeHead is what a status says of the bridge as a whole.
+func bridgeHead(w io.Writer, s bridge.Status) {
 	fields(w, "bridge", s.Software+", since "+when(s.Since)+" ("+span(s.At, s.Since)+")", "broker", brokerLine(s),
 		"spool", fmt.Sprintf("%s of %s", size(uint64(s.Spool.Used)), size(uint64(s.Spool.Limit))), "draining", drainLine(s))
+}
+
+// bridgePort is what the table has of a port, one line for each column with something in it.
+func bridgePort(w io.Writer, t bridge.PortStatus, at time.Time) {
+	var pairs []string
+	for _, c := range portColumns(at) {
+		pairs = append(pairs, strings.ToLower(c.title), c.value(t))
+	}
+	fields(w, pairs...)
+}
+
+// portColumns are the table of the ports.
+func portColumns(at time.Time) []column[bridge.PortStatus] {
 	type T = bridge.PortStatus
-	return table(on, s.Ports,
-		column[T]{"DEVICE", func(t T) string { return t.Device }},
-		column[T]{"PORT", func(t T) string { return t.Port }},
-		column[T]{"TTY", func(t T) string { return t.TTY }},
-		column[T]{"DIALECT", func(t T) string { return t.Dialect }},
-		column[T]{"LINE", lineSettings},
-		column[T]{"STATE", func(t T) string { return portLine(t, s.At) }},
-		column[T]{"MCU RUNS", hostVersions},
-		column[T]{"UNDER WAY", func(t T) string { return updateLine(t.Update, s.At) }},
-		column[T]{"PACE", paceLine},
-		column[T]{"LAST RESULT", func(t T) string { return resultLine(t.Last, s.At) }},
-		column[T]{"FRAMES", frameCounts})
+	return []column[T]{
+		{"DEVICE", func(t T) string { return t.Device }},
+		{"PORT", func(t T) string { return t.Port }},
+		{"TTY", func(t T) string { return t.TTY }},
+		{"DIALECT", func(t T) string { return t.Dialect }},
+		{"LINE", lineSettings},
+		{"STATE", func(t T) string { return portLine(t, at) }},
+		{"MCU RUNS", hostVersions},
+		{"UNDER WAY", func(t T) string { return updateLine(t.Update, at) }},
+		{"PACE", paceLine},
+		{"LAST RESULT", func(t T) string { return resultLine(t.Last, at) }},
+		{"FRAMES", frameCounts},
+	}
 }
 
 // span is how long at is after since, for people.

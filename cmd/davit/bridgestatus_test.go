@@ -76,3 +76,37 @@ func TestBridgeStatusInPlace(t *testing.T) {
 		t.Errorf("%q", screen.String())
 	}
 }
+
+// On a terminal that is too small no line wraps and none scrolls.
+func TestBridgeStatusOnASmallTerminal(t *testing.T) {
+	var plain strings.Builder
+	if err := (&program{}).showBridge(&plain, aBridgeStatus()); err != nil {
+		t.Fatal(err)
+	}
+	if got := fitting(plain.String(), aBridgeStatus(), 500, 40); got != plain.String() {
+		t.Errorf("with room for the table:\n%s", got)
+	}
+	narrow := fitting(plain.String(), aBridgeStatus(), 80, 60)
+	for _, want := range []string{
+		`device: +load`, `state: +open for 1m0s`, `under way: +ex-1 to 2\.0: installing 512 B of 2\.0 KiB, 25 %, 9s`,
+		`device: +lost`, `state: +closed for 2s: no such port`, `last result: +ex-0 succeeded with 2\.0`,
+	} {
+		if !regexp.MustCompile("(?m)^" + want + "$").MatchString(narrow) {
+			t.Errorf("no line %s in\n%s", want, narrow)
+		}
+	}
+	for _, size := range [][2]int{{80, 60}, {40, 10}, {10, 3}, {1, 1}} {
+		lines := strings.Split(strings.TrimSuffix(fitting(plain.String(), aBridgeStatus(), size[0], size[1]), "\n"), "\n")
+		if len(lines) > max(size[1]-1, 1) {
+			t.Errorf("%d lines in %v", len(lines), size)
+		}
+		for _, line := range lines {
+			if len(line) > size[0] {
+				t.Errorf("%q in %v", line, size)
+			}
+		}
+	}
+	if got := fitting(plain.String(), aBridgeStatus(), 80, 8); !strings.HasSuffix(got, " more lines have no room here\n") {
+		t.Errorf("without room:\n%s", got)
+	}
+}

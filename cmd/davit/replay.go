@@ -11,6 +11,7 @@ import (
 	"davit/bridge/replay"
 	"davit/bridge/sniff"
 	"davit/internal/app"
+	"davit/schemas/tlv"
 )
 
 // replayed is the result as --json prints it. Times are in seconds since the
@@ -57,6 +58,9 @@ func (p *program) replayCommand() *cobra.Command {
 			if o.OfferInterval < 0 {
 				return usagef("replay: --offer-interval is %s", o.OfferInterval)
 			}
+			if o.LoadSize < 0 || o.LoadSize > tlv.MaxLoad {
+				return usagef("replay: --load-size is %d, allowed are 1 to %d", o.LoadSize, tlv.MaxLoad)
+			}
 			return p.replay(args[0], o, show)
 		})
 	cmd.Long = `Run the host MCU's side of a recording (davit bridge --record) against this program's
@@ -72,13 +76,14 @@ compares them, too. docs/cli.md says what agreement means.`
 	f.BoolVar(&show, "show", false, "print what passes on the line in the replay, as davit sniff does")
 	f.StringArrayVar(&o.VersionProperties, "version-property", nil, "property by which the MCU reports its version (default: what the recorded bridge asked for); repeatable")
 	f.DurationVar(&o.OfferInterval, "offer-interval", 0, "the bridge's --offer-interval (default: the dialect's)")
+	f.IntVar(&o.LoadSize, "load-size", 0, "load-size of the recorded bridge's port (default: it had none)")
 	return cmd
 }
 
 func (p *program) replay(path string, o replay.Options, show bool) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return usageError{fmt.Errorf("replay: %w", err)}
+		return cannotError{fmt.Errorf("replay: %w", err)}
 	}
 	defer file.Close()
 	var failed error
@@ -92,7 +97,7 @@ func (p *program) replay(path string, o replay.Options, show bool) error {
 	r, err := app.Replay(bufio.NewReader(file), o)
 	switch {
 	case err != nil:
-		return usageError{fmt.Errorf("replay: %s: %w", path, err)}
+		return cannotError{fmt.Errorf("replay: %s: %w", path, err)}
 	case failed != nil:
 		return failed
 	}

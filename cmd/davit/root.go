@@ -29,6 +29,12 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// cannotError is about what the command line names: exit code 2, and the help has
+// nothing to say about it.
+type cannotError struct{ error }
+
+func (e cannotError) Unwrap() error { return e.error }
+
 // errReported ends a command with exit code 1 when what went wrong is in its
 // output already.
 var errReported = errors.New("reported")
@@ -36,11 +42,15 @@ var errReported = errors.New("reported")
 // exitCode prints err, if there is one, and says what the process exits with.
 func (p *program) exitCode(err error) int {
 	var usage usageError
+	var cannot cannotError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errReported):
 		return exitFailed
+	case errors.As(err, &cannot):
+		fmt.Fprintf(p.err, "davit: %v\n", err)
+		return exitUsage
 	case errors.As(err, &usage) || !p.started:
 		fmt.Fprintf(p.err, "davit: %v\nTry 'davit help' or a command with --help.\n", err)
 		return exitUsage

@@ -85,7 +85,7 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	}
 	switch {
 	case len(o.Ports) > 0 && len(f.Ports) > 0:
-		return o, fmt.Errorf("bridge: --port and the ports of %s do not go together; name all ports in one of them", o.Config)
+		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
 	case len(f.Ports) > 0:
 		o.Ports = f.Ports
 	}
@@ -105,33 +105,33 @@ func (o *BridgeOptions) fixed() [][2]string {
 func (o *BridgeOptions) Validate() error {
 	switch {
 	case o.Broker == "":
-		return errors.New("bridge: name the broker with --broker or in the file of --config")
+		return errors.New("name the broker with --broker or in the file of --config")
 	case o.Username == "":
-		return errors.New("bridge: give the bridge's user name with --username or in the file of --config")
+		return errors.New("give the bridge's user name with --username or in the file of --config")
 	case o.PasswordFile == "":
-		return errors.New("bridge: name the file with the password with --password-file or in the file of --config")
+		return errors.New("name the file with the password with --password-file or in the file of --config")
 	case len(o.Ports) == 0:
-		return errors.New("bridge: name at least one serial port with --port or in the file of --config")
+		return errors.New("name at least one serial port with --port or in the file of --config")
 	case o.Data == "":
-		return errors.New("bridge: name the data folder with --data or in the file of --config")
+		return errors.New("name the data folder with --data or in the file of --config")
 	case o.OfferInterval < 0:
-		return fmt.Errorf("bridge: --offer-interval is %s", o.OfferInterval)
+		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
-		return fmt.Errorf("bridge: --drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Ports {
 		if seen[p.Device] {
-			return fmt.Errorf("bridge: device %s has two ports; a line has one host MCU and a device one line", p.Device)
+			return fmt.Errorf("device %s has two ports; a line has one host MCU and a device one line", p.Device)
 		}
 		seen[p.Device] = true
 	}
 	if err := address.CheckBroker(o.Broker); err != nil {
-		return fmt.Errorf("bridge: --broker: %w", err)
+		return fmt.Errorf("--broker: %w", err)
 	}
 	if o.Metrics != "" {
 		if err := address.CheckListener(o.Metrics); err != nil {
-			return fmt.Errorf("bridge: --metrics: %w", err)
+			return fmt.Errorf("--metrics: %w", err)
 		}
 	}
 	return nil

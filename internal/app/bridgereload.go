@@ -68,6 +68,13 @@ func (b *Bridge) complain(err error) {
 		return
 	}
 	for _, p := range bad.Problems {
-		log.Error(what, "line", p.Line, "field", p.Field, "error", p.String())
+		var where []any // what is wrong with the file as a whole has neither
+		if p.Line > 0 {
+			where = append(where, "line", p.Line)
+		}
+		if p.Field != "" {
+			where = append(where, "field", p.Field)
+		}
+		log.Error(what, append(where, "error", p.String())...)
 	}
 }

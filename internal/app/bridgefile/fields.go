@@ -25,7 +25,11 @@ const (
 	wantText   want = iota
 	wantNumber      // a whole number
 	wantSwitch      // on or off
+	wantTime        // with a unit
 )
+
+// timeForm is what to do about a time that is written otherwise.
+const timeForm = "write a time such as 90s or 2m"
 
 // known is a field that a file or a port can have. set takes its value as text;
 // the error goes on after the field's name.
@@ -50,10 +54,10 @@ func settings() []known[File] {
 		}}
 	}
 	duration := func(name string, to func(*File, time.Duration)) known[File] {
-		return known[File]{name, wantText, func(_ *reader, f *File, v string) error {
+		return known[File]{name, wantTime, func(_ *reader, f *File, v string) error {
 			d, err := time.ParseDuration(v)
 			if err != nil || d < 0 {
-				return fmt.Errorf("%s is %q; write a time such as 90s or 2m", name, v)
+				return fmt.Errorf("%s is %q; "+timeForm, name, v)
 			}
 			to(f, d)
 			return nil
@@ -288,6 +292,10 @@ func (r *reader) scalar(n ast.Node, key *token.Token, field string, w want) (str
 		return at.Value, true // a number that is too long for the parser is text to it
 	case w == wantNumber:
 		r.wrong(at, field, "is %s; write a whole number, without quotes", kindOf(n))
+	case w == wantTime && n.Type() == ast.IntegerType && at.Value == "0":
+		return at.Value, true // as of the flags, the one time that needs no unit
+	case w == wantTime && (n.Type() == ast.IntegerType || n.Type() == ast.FloatType):
+		r.wrong(at, field, "is %s without a unit; "+timeForm, kindOf(n))
 	case w == wantSwitch && n.Type() == ast.BoolType:
 		return map[string]string{"true": "on", "false": "off"}[strings.ToLower(at.Value)], true
 	case !isText && n.Type() != ast.BoolType && n.Type() != ast.IntegerType && n.Type() != ast.FloatType && n.Type() != ast.InfinityType && n.Type() != ast.NanType:

@@ -71,6 +71,19 @@ func TestReferenceFile(t *testing.T) {
 	}
 }
 
+// A time of nothing needs no unit, as in the flag.
+func TestTimeOfNothing(t *testing.T) {
+	for _, text := range []string{"drain-timeout: 0\n", "drain-timeout: 0s\n"} {
+		name := filepath.Join(t.TempDir(), "bridge.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := Load(name, twoDialects); err != nil || f.DrainTimeout == nil || *f.DrainTimeout != 0 {
+			t.Errorf("%q: %v, %v", text, f.DrainTimeout, err)
+		}
+	}
+}
+
 // onePort is a file with one port that has some more lines.
 func onePort(lines ...string) string {
 	return "ports:\n  - device: a\n    port: /dev/x\n    " + strings.Join(lines, "\n    ") + "\n"
@@ -130,7 +143,8 @@ func TestMistakes(t *testing.T) {
 		{"metrics", "metrics: localhost\n", []string{`:1:10: metrics: "localhost" is not HOST:PORT: address localhost: missing port in address`}},
 		{"offer-interval", "offer-interval: soon\n", []string{`:1:17: offer-interval is "soon"; write a time such as 90s or 2m`}},
 		{"a negative offer-interval", "offer-interval: -1s\n", []string{`:1:17: offer-interval is "-1s"; write a time such as 90s or 2m`}},
-		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number; put it in quotes: offer-interval: "90"`}},
+		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number without a unit; write a time such as 90s or 2m`}},
+		{"a drain-timeout with half a number", "drain-timeout: 1.5\n", []string{`:1:16: drain-timeout is a number without a unit; write a time such as 90s or 2m`}},
 
 		{"ports as text", "ports: pump=/dev/x\n", []string{":1:8: ports is text; write a list, where each port begins with - device:"}},
 		{"ports as a group", "ports:\n  device: a\n  port: b\n", []string{":2:3: ports is a group of settings; write a list, where each port begins with - device:"}},
