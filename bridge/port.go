@@ -52,6 +52,18 @@ func (p PortConfig) equal(q PortConfig) bool {
 	return p == q
 }
 
+// Foreign names an option that is set and that the port's dialect does not have,
+// and the dialect that has it; "" for none, or if the dialect is left to the device type.
+func (p PortConfig) Foreign() (option, of string) {
+	switch {
+	case p.AttributeSize != 0 && p.Dialect != "" && p.Dialect != "afero":
+		return "attribute-size", "afero"
+	case p.LoadSize != 0 && p.Dialect != "" && p.Dialect != "ayla":
+		return "load-size", "ayla"
+	}
+	return "", ""
+}
+
 // PortKey is one text for all ways to write a port's name in a configuration;
 // the error is portname.Parse's.
 func PortKey(path string) (string, error) {
@@ -110,6 +122,9 @@ func parsePort(spec string) (PortConfig, error) {
 		if err := p.Set(name, value); err != nil {
 			return PortConfig{}, err
 		}
+	}
+	if option, of := p.Foreign(); option != "" {
+		return PortConfig{}, fmt.Errorf("%s is an option of dialect %s, and the port's is %s", option, of, p.Dialect)
 	}
 	return p, nil
 }

@@ -59,6 +59,9 @@ func TestParsePort(t *testing.T) {
 		"p=x,attribute-size=4":      "5 to 2046",
 		"p=x,attribute-size=big":    "5 to 2046",
 		"p=x,version-property=a\nb": "control character",
+
+		"p=x,dialect=afero,load-size=64":      "load-size is an option of dialect ayla, and the port's is afero",
+		"p=x,attribute-size=510,dialect=ayla": "attribute-size is an option of dialect afero, and the port's is ayla",
 	} {
 		_, err := ParsePort(spec)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the form is DEVICE_ID=PORT") {

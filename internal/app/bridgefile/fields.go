@@ -171,6 +171,9 @@ func (r *reader) port(entry ast.Node, field string, seen taken) bridge.PortConfi
 			r.wrong(start(entry), field, "has no %s; add a line %s under it", name, map[string]string{"device": "device: ID", "port": "port: PATH"}[name])
 		}
 	}
+	if option, of := p.Foreign(); values[option] != nil {
+		r.wrong(start(values[option]), field+"."+option, "is of dialect %s, and the port's is %s; leave it out", of, p.Dialect)
+	}
 	if n := values["device"]; n != nil {
 		r.once(n, field+".device", p.Device, seen.devices, "is %s as in line %d; a line has one host MCU and a device one line")
 	}

@@ -173,6 +173,7 @@ func TestMistakes(t *testing.T) {
 		{"rtscts by number", onePort("rtscts: 1"), []string{`:4:13: ports[0].rtscts is a number; put it in quotes: rtscts: "1"`}},
 		{"dialect", onePort("dialect: klingon"), []string{`:4:14: ports[0].dialect is "klingon"; there are afero, ayla`}},
 		{"version-property", onePort("version-property: " + strings.Repeat("x", 300)), []string{":4:23: ports[0].version-property: malformed payload: version has 300 bytes, at most 255 are allowed"}},
+		{"an option of the other dialect", onePort("dialect: afero", "load-size: 64"), []string{":5:16: ports[0].load-size is of dialect ayla, and the port's is afero; leave it out"}},
 		{"attribute-size", onePort("attribute-size: 4"), []string{`:4:21: ports[0].attribute-size is "4", allowed are 5 to 2046`}},
 		{"a device twice", "ports:\n  - device: a\n    port: /dev/x\n  - device: a\n    port: /dev/y\n", []string{
 			":4:13: ports[1].device is a as in line 2; a line has one host MCU and a device one line",
