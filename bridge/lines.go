@@ -176,7 +176,7 @@ func (b *Bridge) replace(l *line) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.devices, l.dev.id)
-	p, again := b.wanted[l.dev.id]
+	p, again := byDevice(b.wanted)[l.dev.id]
 	if !again || b.closing {
 		return
 	}
@@ -186,6 +186,7 @@ func (b *Bridge) replace(l *line) {
 		return
 	}
 	b.add(next)
+	b.arrange()
 }
 
 func subscriptionsOf(device string) []Subscription {

@@ -118,25 +118,26 @@ func (b *Bridge) install(s Settings, o opening) ([]*line, error) {
 	if o.recorded != b.opening.recorded {
 		b.folders = append(b.folders, o.recorded)
 	}
-	b.opening, b.wanted = o, byDevice(s.Ports)
+	b.opening, b.wanted = o, slices.Clone(s.Ports)
 	for _, l := range fresh {
 		b.add(l)
 	}
-	b.arrange(s.Ports)
+	b.arrange()
 	return old, nil
 }
 
 // arrange puts the lines in the order of the configuration, those that it has no
 // more last; mu is held.
-func (b *Bridge) arrange(ports []PortConfig) {
+func (b *Bridge) arrange() {
 	var order, leaving []*line
-	for _, p := range ports {
-		if l := b.devices[p.Device]; !l.out {
+	for _, p := range b.wanted {
+		if l := b.devices[p.Device]; l != nil && !l.out { // nil if it is back and its record cannot be read
 			order = append(order, l)
 		}
 	}
+	wanted := byDevice(b.wanted)
 	for _, l := range b.order {
-		if _, wanted := b.wanted[l.dev.id]; !wanted {
+		if _, ok := wanted[l.dev.id]; !ok {
 			leaving = append(leaving, l)
 		}
 	}
