@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -334,4 +336,73 @@ func TestReloadOfAFullRack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Everything that an operator can do to a bridge at random, while updates go on: reloads,
+// drains and their being cut short, with the broker and the adapters coming and going. No
+// update is lost, and the status is there at every moment. With DAVIT_CAMPAIGN there is more of it.
+func TestOperatedAtRandom(t *testing.T) {
+	seeds := uint64(3)
+	if os.Getenv(scenariosVariable) != "" {
+		seeds = 200
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inReloadWorld(t, []PortConfig{pumpPort(), mixerPort()}, func(w *reloadWorld) { operateAtRandom(w, rand.New(rand.NewPCG(seed, 3))) })
+		})
+	}
+}
+
+func operateAtRandom(w *reloadWorld, r *rand.Rand) {
+	other := w.theOffer()
+	other.Execution = "ex-2"
+	w.service.offer(pump, w.theOffer())
+	w.service.offer(mixer, other)
+	ports := []PortConfig{pumpPort(), mixerPort()}
+	pause := func(most int) time.Duration { return time.Duration(r.IntN(most)) * time.Millisecond }
+	for range 20 {
+		time.Sleep(pause(700)) // virtual
+		switch r.IntN(6) {
+		case 0, 1:
+			ports = drawPorts(r)
+			w.reload(ports...)
+		case 2:
+			w.cfg.DrainTimeout = drainLimit
+			b, cut := w.bridge, r.IntN(2) == 0
+			look := time.AfterFunc(pause(3000), func() {
+				b.Status(w.Context())
+				_, _ = b.Reconfigure(w.Context(), Settings{Ports: ports})
+				if cut {
+					b.Stop()
+				}
+			})
+			ports = drawPorts(r)
+			w.restart(ports, nil)
+			look.Stop()
+		case 3:
+			w.service.disconnect()
+			time.Sleep(pause(6000)) // virtual
+			w.service.connect()
+		case 4:
+			line := w.lines[[]string{pumpPath, mixPath}[r.IntN(2)]]
+			line.Unplug()
+			time.AfterFunc(pause(3000), line.Replug)
+		case 5:
+			go w.bridge.Status(w.Context())
+			go func() { _, _ = w.bridge.Reconfigure(w.Context(), Settings{Ports: ports}) }()
+		}
+	}
+	time.Sleep(10 * time.Minute) // virtual: everything is settled, with the ports as they are
+	w.reload(pumpPort(), mixerPort())
+	for _, execution := range []string{theExecution, "ex-2"} {
+		if st := w.awaitEnd(execution); st.State != schemas.StateSucceeded {
+			w.Errorf("%s: %s, %s", execution, st.State, st.Detail)
+		}
+	}
+	time.Sleep(time.Minute) // virtual
+	for _, id := range []string{pump, mixer} {
+		if !w.served(id) {
+			w.Errorf("%s is not served", id)
+		}
+	}
 }
