@@ -8,7 +8,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -405,4 +407,38 @@ func operateAtRandom(w *reloadWorld, r *rand.Rand) {
 			w.Errorf("%s is not served", id)
 		}
 	}
+}
+
+// A disk that does not answer while a device's record is read for a reload holds up the
+// reload, and neither the other devices' messages nor the status.
+func TestReloadOnAStuckDisk(t *testing.T) {
+	inReloadWorld(t, []PortConfig{pumpPort()}, func(w *reloadWorld) {
+		path := w.bridge.records.path(mixer)
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.wantReload("kept pump-1, added mixer-2", pumpPort(), mixerPort())
+		}()
+		var pipe *os.File
+		for pipe == nil { // until it is read
+			pipe, _ = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			runtime.Gosched()
+		}
+		if w.bridge.mu.TryRLock() {
+			w.bridge.mu.RUnlock()
+		} else {
+			t.Error("everything waits for the disk")
+		}
+		if _, err := fmt.Fprintf(pipe, `{"v":1,"device":%q}`, mixer); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(pipe.Close(), os.Remove(path)); err != nil {
+			t.Error(err)
+		}
+		<-done
+		w.await("the new device", func() bool { return w.served(mixer) })
+	})
 }
