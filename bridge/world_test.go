@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
@@ -21,7 +22,18 @@ import (
 	"davit/schemas"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain puts the worlds' data folders into memory, if there is such a folder and
+// nobody has named another: no test here waits for a crash of this machine, and on a
+// disk most of the time would be spent with it.
+func TestMain(m *testing.M) {
+	const memory = "/dev/shm"
+	if os.Getenv("TMPDIR") == "" && unix.Access(memory, unix.W_OK) == nil {
+		if err := os.Setenv("TMPDIR", memory); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is a bridge with its ports and everything around it, in virtual time.
 type world struct {
