@@ -35,6 +35,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// step is how far the moments lie apart at which a test does something to the bridge:
+// fine with DAVIT_TEST_FULL=1, as in the whole check, and else not quite so fine.
+func step(fine time.Duration) time.Duration {
+	if os.Getenv("DAVIT_TEST_FULL") == "1" {
+		return fine
+	}
+	return 5 * fine / 2
+}
+
 // world is a bridge with its ports and everything around it, in virtual time.
 type world struct {
 	*testing.T
