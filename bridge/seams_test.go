@@ -364,16 +364,17 @@ func operateAtRandom(w *reloadWorld, r *rand.Rand) {
 	pause := func(most int) time.Duration { return time.Duration(r.IntN(most)) * time.Millisecond }
 	for range 20 {
 		time.Sleep(pause(700)) // virtual
+		b, now := w.bridge, ports
 		switch r.IntN(6) {
 		case 0, 1:
 			ports = drawPorts(r)
 			w.reload(ports...)
 		case 2:
 			w.cfg.DrainTimeout = drainLimit
-			b, cut := w.bridge, r.IntN(2) == 0
+			cut := r.IntN(2) == 0
 			look := time.AfterFunc(pause(3000), func() {
 				b.Status(w.Context())
-				_, _ = b.Reconfigure(w.Context(), Settings{Ports: ports})
+				_, _ = b.Reconfigure(w.Context(), Settings{Ports: now})
 				if cut {
 					b.Stop()
 				}
@@ -390,8 +391,8 @@ func operateAtRandom(w *reloadWorld, r *rand.Rand) {
 			line.Unplug()
 			time.AfterFunc(pause(3000), line.Replug)
 		case 5:
-			go w.bridge.Status(w.Context())
-			go func() { _, _ = w.bridge.Reconfigure(w.Context(), Settings{Ports: ports}) }()
+			go b.Status(w.Context())
+			go func() { _, _ = b.Reconfigure(w.Context(), Settings{Ports: now}) }()
 		}
 	}
 	time.Sleep(10 * time.Minute) // virtual: everything is settled, with the ports as they are
