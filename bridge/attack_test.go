@@ -35,7 +35,7 @@ func inBesiegedWorld(t *testing.T, a attack, f func(w *besieged)) {
 	w := &besieged{watcher: &watcher{t: t}}
 	reg := prometheus.NewRegistry()
 	done := make(chan struct{})
-	inBareWorld(t, 30_000, func(bare *world) {
+	inBareWorld(t, 10_000, func(bare *world) {
 		w.world = bare
 		if a.baud == 0 {
 			a.baud = 115_200
@@ -103,10 +103,10 @@ func TestAttacks(t *testing.T) {
 	for _, a := range attacks() {
 		t.Run(a.dialect+"/"+a.name, func(t *testing.T) {
 			inBesiegedWorld(t, a, func(w *besieged) {
-				time.Sleep(3 * time.Second) // virtual: it has begun
+				time.Sleep(time.Second) // virtual: it has begun
 				before, goroutines := heap(), runtime.NumGoroutine()
 				w.watcher.counts()
-				minutes := 0.1
+				minutes := 0.04
 				if os.Getenv("DAVIT_CAMPAIGN") != "" {
 					minutes = 5
 				}
@@ -120,7 +120,7 @@ func TestAttacks(t *testing.T) {
 				if grown > maxGrowth || more > 0 {
 					t.Errorf("%d bytes and %d goroutines more", grown, more)
 				}
-				w.service.offer(attacked, w.offerTo(a.dialect, "ex-bad", 5_000))
+				w.service.offer(attacked, w.offerTo(a.dialect, "ex-bad", 1_000))
 				if took := w.neighbour(); took < alone-alone/100 || took > alone+alone/100 {
 					t.Errorf("the neighbour's load took %v, alone %v", took, alone)
 				}

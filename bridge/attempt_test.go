@@ -40,7 +40,7 @@ func TestSecondAttempt(t *testing.T) {
 // A job is paused and goes on at any moment of an update: the offer is withdrawn,
 // and the execution comes back as a new attempt, at once or later.
 func TestNewAttemptAtAnyMoment(t *testing.T) {
-	for at := 10 * time.Millisecond; at < 4*time.Second; at += 270 * time.Millisecond {
+	for at := 10 * time.Millisecond; at < 4*time.Second; at += step(270 * time.Millisecond) {
 		for _, pause := range []time.Duration{0, time.Minute} {
 			t.Run((at + pause).String(), func(t *testing.T) {
 				inWorld(t, sim.MCUConfig{}, 10_000, one(), func(w *world) {

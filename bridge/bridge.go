@@ -110,12 +110,12 @@ type Bridge struct {
 	running   chan struct{} // closed once Run has started what New prepared
 	reloading sync.Mutex    // held by Reconfigure: one at a time
 
-	mu        sync.RWMutex          // guards what follows; nobody waits for a device while holding it
-	devices   map[string]*line      // all that there are, those on their way out included
-	order     []*line               // those that the broker is told of; the will is the first one's
-	wanted    map[string]PortConfig // what the newest configuration has, by device
-	opening   opening               // how ports are opened from now on
-	folders   []*recording.Folder   // all that recordings are written to
+	mu        sync.RWMutex        // guards what follows; nobody waits for a device while holding it
+	devices   map[string]*line    // all that there are, those on their way out included
+	order     []*line             // those that the broker is told of; the will is the first one's
+	wanted    []PortConfig        // what the newest configuration has
+	opening   opening             // how ports are opened from now on
+	folders   []*recording.Folder // all that recordings are written to
 	connected bool
 	closing   bool // Run is ending: no line is added any more
 	crew      crew
@@ -239,7 +239,7 @@ func (b *Bridge) open() error {
 		b.devices[p.Device] = l
 		b.order = append(b.order, l)
 	}
-	b.wanted = byDevice(b.cfg.Ports)
+	b.wanted = b.cfg.Ports
 	return nil
 }
 
@@ -275,7 +275,6 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	defer stopSending()
 	network, stopNetwork := context.WithCancel(behind)
 	defer stopNetwork()
-	b.downloads.ctx = devices
 	b.life.began(time.Now())
 
 	b.assemble(lines, devices, sending, network)
@@ -426,19 +425,20 @@ func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch) err
 	return b.transport.Publish(ctx, m)
 }
 
-// farewell says that the devices go, while the connection stands.
+// farewell says that the devices go, while the connection stands. One after the
+// other would be too much for the time that there is, on a full rack far from its broker.
 func (b *Bridge) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
+	var all sync.WaitGroup
 	for _, l := range b.lines() {
-		if !b.sayOffline(ctx, l.dev.id) {
-			return
-		}
+		all.Go(func() { b.sayOffline(ctx, l.dev.id) })
 	}
+	all.Wait()
 }
 
-// sayOffline says that a device is gone, and whether the broker took it.
-func (b *Bridge) sayOffline(ctx context.Context, device string) bool {
+// sayOffline says that a device is gone.
+func (b *Bridge) sayOffline(ctx context.Context, device string) {
 	m, err := message(device, &schemas.Presence{V: schemas.Version})
 	if err == nil {
 		err = b.transport.Publish(ctx, m)
@@ -446,7 +446,6 @@ func (b *Bridge) sayOffline(ctx context.Context, device string) bool {
 	if err != nil {
 		b.log.Debug("farewell", "device", device, "error", err)
 	}
-	return err == nil
 }
 
 // refuse counts a malformed message and logs it once per device and minute.

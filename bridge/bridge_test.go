@@ -55,7 +55,7 @@ func TestFarewell(t *testing.T) {
 // The bridge is killed at any moment, and the next one finishes the update:
 // not twice, and with what the MCU really runs.
 func TestKilledAtAnyMoment(t *testing.T) {
-	for at := 50 * time.Millisecond; at < 6500*time.Millisecond; at += 150 * time.Millisecond {
+	for at := 50 * time.Millisecond; at < 6500*time.Millisecond; at += step(150 * time.Millisecond) {
 		t.Run(at.String(), func(t *testing.T) {
 			inWorld(t, sim.MCUConfig{}, 20_000, one(), func(w *world) {
 				w.service.offer(pump, w.theOffer())
@@ -88,7 +88,7 @@ func TestKilledOften(t *testing.T) {
 
 // The broker goes away for a minute at any moment.
 func TestBrokerGone(t *testing.T) {
-	for at := 20 * time.Millisecond; at < 5*time.Second; at += 310 * time.Millisecond {
+	for at := 20 * time.Millisecond; at < 5*time.Second; at += step(310 * time.Millisecond) {
 		t.Run(at.String(), func(t *testing.T) {
 			inWorld(t, sim.MCUConfig{}, 20_000, one(), func(w *world) {
 				w.service.offer(pump, w.theOffer())

@@ -59,7 +59,9 @@ func (l *line) claim(ctx context.Context, s speech) bool {
 	if wait == nil {
 		return true
 	}
-	d.log.Info("waiting for the port: another device of this bridge has it until its update is over", "path", s.port.Path)
+	const held = "another device of this bridge has the port until its update is over"
+	l.port.set(PortClosed, "", held)
+	d.log.Info("waiting for the port: "+held, "path", s.port.Path)
 	d.do(func() { d.plan.awaiting = true })
 	defer d.do(func() { d.plan.awaiting, d.downSince = false, time.Now() })
 	for wait != nil {

@@ -338,7 +338,7 @@ func TestDrainIsCutShort(t *testing.T) {
 
 // Ended at any moment of a leg: only whole frames, and the next bridge goes on.
 func TestDrainIsCutShortAtAnyMoment(t *testing.T) {
-	for at := time.Millisecond; at < 2500*time.Millisecond; at += 173 * time.Millisecond {
+	for at := time.Millisecond; at < 2500*time.Millisecond; at += step(173 * time.Millisecond) {
 		t.Run(at.String(), func(t *testing.T) {
 			inDrainWorld(t, ayla.Name, 8_000, sim.MCUConfig{}, func(w *drainWorld) {
 				w.service.offer(pump, w.offer)

@@ -65,20 +65,31 @@ func (l *line) session(ctx context.Context, how speech) error {
 		return err
 	}
 	opening := d.b.openings()
-	s := how.kind.NewSession(recording.Tap(port, d.record(opening.recorded, how)), dialect.Config{
+	line := recording.Tap(port, d.record(opening.recorded, how))
+	s := how.kind.NewSession(line, dialect.Config{
 		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: opening.offerInterval,
 		AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
 	}, &lineEvents{d, how.over, l.counter()})
+	current := false
+	d.do(func() {
+		if current = !isClosed(how.over); current {
+			d.lineUp(s)
+		}
+	})
+	if !current {
+		return line.Close() // another port is wanted by now, or none: the MCU on this one hears nothing
+	}
 	ctx, cancel := until(ctx, how.over)
 	defer cancel()
 	tty := terminal(port, how.port.Path)
 	l.port.up(how, tty)
 	d.log.Info("serial port is open", "path", how.port.Path, "tty", tty, "baud", how.port.Baud, "dialect", how.kind.Name())
-	d.do(func() { d.lineUp(s) })
 	err = s.Run(ctx)
 	d.do(func() {
-		d.lineDown()
-		d.gaveUp(err)
+		if !isClosed(how.over) { // or it says nothing of the next port
+			d.lineDown()
+			d.gaveUp(err)
+		}
 	})
 	return err
 }

@@ -173,19 +173,47 @@ func (b *Bridge) retire(l *line) {
 // replace lets go of a line that has ended. If the configuration has its device
 // again by now, another begins.
 func (b *Bridge) replace(l *line) {
+	for {
+		p, again := b.wants(l.dev.id)
+		var next *line
+		if again {
+			var err error // the disk is not waited for while mu is held
+			if next, err = b.prepare(p); err != nil {
+				b.log.Error("a device that was taken off the configuration and is back is not served; reload again, or restart the bridge", "device", p.Device, "error", err)
+			}
+		}
+		if b.exchange(l, next, p, again) {
+			return
+		}
+	}
+}
+
+// wants says whether the newest configuration has a device.
+func (b *Bridge) wants(device string) (PortConfig, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	p, ok := byDevice(b.wanted)[device]
+	return p, ok && !b.closing
+}
+
+// exchange puts next, which may be nil, in the place of a line that has ended,
+// unless the configuration wants something else by now.
+func (b *Bridge) exchange(l, next *line, p PortConfig, again bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now, wanted := byDevice(b.wanted)[l.dev.id]
+	switch {
+	case b.closing:
+		next = nil
+	case wanted != again || !now.equal(p):
+		return false
+	}
 	delete(b.devices, l.dev.id)
-	p, again := b.wanted[l.dev.id]
-	if !again || b.closing {
-		return
+	if next != nil {
+		b.add(next)
+		b.arrange()
 	}
-	next, err := b.prepare(p)
-	if err != nil {
-		b.log.Error("a device that was taken off the configuration and is back is not served; reload again, or restart the bridge", "device", p.Device, "error", err)
-		return
-	}
-	b.add(next)
+	return true
 }
 
 func subscriptionsOf(device string) []Subscription {

@@ -139,7 +139,7 @@ func TestDroppedLegDoesNotBoot(t *testing.T) {
 
 // SIGTERM at any moment leaves a record that the next run takes up.
 func TestStoppedAtAnyMoment(t *testing.T) {
-	for at := 30 * time.Millisecond; at < 5*time.Second; at += 430 * time.Millisecond {
+	for at := 30 * time.Millisecond; at < 5*time.Second; at += step(430 * time.Millisecond) {
 		t.Run(at.String(), func(t *testing.T) {
 			inWorld(t, sim.MCUConfig{}, 20_000, one(), func(w *world) {
 				w.service.offer(pump, w.theOffer())

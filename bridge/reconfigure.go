@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -95,21 +96,13 @@ func (b *Bridge) Reconfigure(ctx context.Context, s Settings) (Changes, error) {
 // install puts the settings in force and adds the ports that are new, or does
 // nothing. It returns the lines that there were.
 func (b *Bridge) install(s Settings, o opening) ([]*line, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	fresh, err := b.prepareNew(s.Ports)
+	if err != nil {
+		return nil, err
+	}
+	defer b.mu.Unlock() // which prepareNew has locked
 	if b.closing {
 		return nil, errNotRunning
-	}
-	var fresh []*line
-	for _, p := range s.Ports {
-		if b.devices[p.Device] != nil {
-			continue
-		}
-		l, err := b.prepare(p)
-		if err != nil {
-			return nil, err
-		}
-		fresh = append(fresh, l)
 	}
 	var old []*line
 	for _, l := range b.devices {
@@ -118,25 +111,50 @@ func (b *Bridge) install(s Settings, o opening) ([]*line, error) {
 	if o.recorded != b.opening.recorded {
 		b.folders = append(b.folders, o.recorded)
 	}
-	b.opening, b.wanted = o, byDevice(s.Ports)
+	b.opening, b.wanted = o, slices.Clone(s.Ports)
 	for _, l := range fresh {
 		b.add(l)
 	}
-	b.arrange(s.Ports)
+	b.arrange()
 	return old, nil
+}
+
+// prepareNew makes the lines of the devices that are not there, and locks mu unless
+// there is an error. The disk is not waited for while mu is held. Meanwhile devices
+// may go, but none comes.
+func (b *Bridge) prepareNew(ports []PortConfig) ([]*line, error) {
+	fresh := map[string]*line{}
+	for {
+		for _, p := range ports {
+			if fresh[p.Device] != nil || b.line(p.Device) != nil {
+				continue
+			}
+			l, err := b.prepare(p)
+			if err != nil {
+				return nil, err
+			}
+			fresh[p.Device] = l
+		}
+		b.mu.Lock()
+		if !slices.ContainsFunc(ports, func(p PortConfig) bool { return fresh[p.Device] == nil && b.devices[p.Device] == nil }) {
+			return slices.Collect(maps.Values(fresh)), nil
+		}
+		b.mu.Unlock()
+	}
 }
 
 // arrange puts the lines in the order of the configuration, those that it has no
 // more last; mu is held.
-func (b *Bridge) arrange(ports []PortConfig) {
+func (b *Bridge) arrange() {
 	var order, leaving []*line
-	for _, p := range ports {
-		if l := b.devices[p.Device]; !l.out {
+	for _, p := range b.wanted {
+		if l := b.devices[p.Device]; l != nil && !l.out { // nil if it is back and its record cannot be read
 			order = append(order, l)
 		}
 	}
+	wanted := byDevice(b.wanted)
 	for _, l := range b.order {
-		if _, wanted := b.wanted[l.dev.id]; !wanted {
+		if _, ok := wanted[l.dev.id]; !ok {
 			leaving = append(leaving, l)
 		}
 	}

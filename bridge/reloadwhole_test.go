@@ -179,33 +179,35 @@ func TestReloadsAtRandom(t *testing.T) {
 	}
 }
 
-func reloadsAtRandom(w *reloadWorld, r *rand.Rand) {
-	draw := func() []PortConfig {
-		var ports []PortConfig
-		for _, p := range []PortConfig{pumpPort(), mixerPort()} {
-			if r.IntN(3) == 0 {
-				continue
-			}
-			if r.IntN(2) == 0 {
-				p.Baud = 57_600
-			}
-			ports = append(ports, p)
+// drawPorts is a configuration of one or both of the devices.
+func drawPorts(r *rand.Rand) []PortConfig {
+	var ports []PortConfig
+	for _, p := range []PortConfig{pumpPort(), mixerPort()} {
+		if r.IntN(3) == 0 {
+			continue
 		}
-		if len(ports) == 2 && r.IntN(4) == 0 {
-			ports[0].Path, ports[1].Path = ports[1].Path, ports[0].Path
+		if r.IntN(2) == 0 {
+			p.Baud = 57_600
 		}
-		if len(ports) == 0 {
-			return []PortConfig{pumpPort()}
-		}
-		return ports
+		ports = append(ports, p)
 	}
+	if len(ports) == 2 && r.IntN(4) == 0 {
+		ports[0].Path, ports[1].Path = ports[1].Path, ports[0].Path
+	}
+	if len(ports) == 0 {
+		return []PortConfig{pumpPort()}
+	}
+	return ports
+}
+
+func reloadsAtRandom(w *reloadWorld, r *rand.Rand) {
 	other := w.theOffer()
 	other.Execution = "ex-2"
 	w.service.offer(pump, w.theOffer())
 	w.service.offer(mixer, other)
 	for range 12 {
 		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond) // virtual
-		w.reload(draw()...)
+		w.reload(drawPorts(r)...)
 	}
 	time.Sleep(10 * time.Minute) // virtual: everything is settled, with the ports as they are
 	w.reload(pumpPort(), mixerPort())
@@ -214,7 +216,7 @@ func reloadsAtRandom(w *reloadWorld, r *rand.Rand) {
 			w.Errorf("%s: %s, %s", execution, st.State, st.Detail)
 		}
 	}
-	last := draw()
+	last := drawPorts(r)
 	w.reload(last...)
 	time.Sleep(time.Minute) // virtual
 	served := byDevice(last)

@@ -44,9 +44,11 @@ func (d *device) speech() speech {
 	return s
 }
 
-// speakAnew ends the present speech, and with it the session on the port.
+// speakAnew ends the present speech, and with it the session on the port. What
+// the port took in it says nothing of the next.
 func (d *device) speakAnew() {
 	d.lineDown()
+	d.held = holdUp{}
 	close(d.over)
 	d.over = make(chan struct{})
 }

@@ -54,7 +54,7 @@ type portState struct {
 	tty    string
 	reason string
 	config PortConfig
-	how    *speech // as which it was opened last, nil if it never was
+	how    *speech // as which it was opened last, nil if it never was as it is configured
 }
 
 // set takes a state; the time counts from where it began.
@@ -88,11 +88,11 @@ func (p *portState) down(err error) {
 	p.set(PortClosed, "", reason)
 }
 
-// configure notes how the port is configured.
+// configure notes how the port is configured from now on.
 func (p *portState) configure(c PortConfig) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.config = c
+	p.config, p.how = c, nil
 }
 
 func (p *portState) tell(s *PortStatus) {

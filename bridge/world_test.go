@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
@@ -21,7 +22,27 @@ import (
 	"davit/schemas"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain puts the worlds' data folders into memory, if there is such a folder and
+// nobody has named another: no test here waits for a crash of this machine, and on a
+// disk most of the time would be spent with it.
+func TestMain(m *testing.M) {
+	const memory = "/dev/shm"
+	if os.Getenv("TMPDIR") == "" && unix.Access(memory, unix.W_OK) == nil {
+		if err := os.Setenv("TMPDIR", memory); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// step is how far the moments lie apart at which a test does something to the bridge:
+// fine with DAVIT_TEST_FULL=1, as in the whole check, and else not quite so fine.
+func step(fine time.Duration) time.Duration {
+	if os.Getenv("DAVIT_TEST_FULL") == "1" {
+		return fine
+	}
+	return 5 * fine / 2
+}
 
 // world is a bridge with its ports and everything around it, in virtual time.
 type world struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -124,7 +125,7 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 			}
 		}
 	}()
-	defer stopOnSecondSignal(b.Stop)()
+	defer stopOnSecondSignal(cmd.Context(), b.Stop)()
 	if err := b.Run(cmd.Context()); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
@@ -132,14 +133,19 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 }
 
 // stopOnSecondSignal has the second interrupt or SIGTERM call stop, and the third
-// kill the process. What it returns ends that.
-func stopOnSecondSignal(stop func()) func() {
+// kill the process. The first ends ctx, and may have done so before. What it returns
+// ends that.
+func stopOnSecondSignal(ctx context.Context, stop func()) func() {
+	awaited := 2
+	if ctx.Err() != nil {
+		awaited = 1
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	over := make(chan struct{})
 	go func() {
 		defer signal.Stop(signals)
-		for range 2 { // the first ends the command's context
+		for range awaited {
 			select {
 			case <-signals:
 			case <-over:

@@ -199,7 +199,8 @@ func drainLine(s bridge.Status) string {
 	if s.Draining == nil {
 		return ""
 	}
-	return fmt.Sprintf("for %s, at most %s more", span(s.At, s.Draining.Since), span(s.Draining.Until, s.At))
+	left := max(0, s.Draining.Until.Sub(s.At)) // a line may have something to write to its end yet
+	return fmt.Sprintf("for %s, at most %s more", span(s.At, s.Draining.Since), left.Round(time.Second))
 }
 
 func lineSettings(t bridge.PortStatus) string {

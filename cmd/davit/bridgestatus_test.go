@@ -60,6 +60,15 @@ func TestBridgeStatusForPeople(t *testing.T) {
 	}
 }
 
+// What is longer under way than the limit of a drain has no time left, and no negative one.
+func TestBridgeStatusBehindTheLimit(t *testing.T) {
+	s := aBridgeStatus()
+	s.Draining.Until = s.At.Add(-2 * time.Second)
+	if got := drainLine(s); got != "for 5s, at most 0s more" {
+		t.Errorf("%q", got)
+	}
+}
+
 // On a terminal the same lines are written over the ones before, to their ends.
 func TestBridgeStatusInPlace(t *testing.T) {
 	var plain, screen strings.Builder

@@ -56,7 +56,8 @@ func (b *Bridge) openStatus(data string) {
 // has taken over the folder since.
 func removeStatus(data string, made fs.FileInfo) error {
 	path := filepath.Join(data, statusName)
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(now, made) {
+	now, err := os.Lstat(path)
+	if err != nil || !os.SameFile(now, made) || !now.ModTime().Equal(made.ModTime()) { // a new file may get an old one's number
 		return nil
 	}
 	return os.Remove(path)

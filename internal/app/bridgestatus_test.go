@@ -143,3 +143,41 @@ func TestBridgeWithoutASocket(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	stop()
 }
+
+// A bridge that ends removes its own socket only, and not the next one's, though that may have got
+// the same number in the file system.
+func TestBridgeLeavesTheNextOnesSocket(t *testing.T) {
+	data := t.TempDir()
+	path := filepath.Join(data, statusName)
+	listen := func() fs.FileInfo {
+		ln, err := listenStatus(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err := errors.Join(err, ln.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	for range 20 {
+		first := listen()
+		next := listen()
+		if !os.SameFile(first, next) {
+			continue // the file system gave it another number
+		}
+		if err := removeStatus(data, first); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); err != nil && !next.ModTime().Equal(first.ModTime()) {
+			t.Errorf("the next one's socket is gone: %v", err)
+		}
+		if err := removeStatus(data, next); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("its own socket is there yet")
+		}
+		return
+	}
+}
