@@ -283,7 +283,7 @@ func TestLargestFileFits(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("broker: mqtts://davit.example.com:8883\nports:\n")
 	for i := range bridge.MaxPorts {
-		fmt.Fprintf(&b, "  # %s\n  - device: %s-%02d\n    port: \"by-path:%s-%02d\"\n    dialect: ayla\n    baud: 115200\n    parity: odd\n    rtscts: on\n    version-property: %s\n    attribute-size: 510\n",
+		fmt.Fprintf(&b, "  # %s\n  - device: %s-%02d\n    port: \"by-path:%s-%02d\"\n    dialect: ayla\n    baud: 115200\n    parity: odd\n    rtscts: on\n    version-property: %s\n    load-size: 128\n",
 			strings.Repeat("a comment ", 20), strings.Repeat("d", 60), i, strings.Repeat("p", 80), i, strings.Repeat("v", 64))
 	}
 	if f, err := Parse("f", []byte(b.String()), twoDialects); err != nil || len(f.Ports) != bridge.MaxPorts {
