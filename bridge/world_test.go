@@ -159,6 +159,7 @@ func (w *world) start() {
 func (w *world) kill() {
 	w.Helper()
 	w.service.disconnect()
+	synctest.Wait() // nothing is being written while the files are copied
 	to := w.TempDir()
 	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil {
 		w.Fatal(err)
