@@ -199,8 +199,8 @@ func checkPorts(cfg Config) error {
 			known := slices.Sorted(maps.Keys(cfg.Dialects))
 			return fmt.Errorf("device %s: dialect %q is not known; there are %s", p.Device, p.Dialect, strings.Join(known, ", "))
 		}
-		if option, of := p.Foreign(); option != "" {
-			return fmt.Errorf("device %s: %s is an option of dialect %s, and the port's is %s", p.Device, option, of, p.Dialect)
+		if err := p.checkOptions(); err != nil {
+			return fmt.Errorf("device %s: %w", p.Device, err)
 		}
 	}
 	return nil

@@ -64,6 +64,14 @@ func (p PortConfig) Foreign() (option, of string) {
 	return "", ""
 }
 
+// checkOptions refuses options that the port's dialect does not have.
+func (p PortConfig) checkOptions() error {
+	if option, of := p.Foreign(); option != "" {
+		return fmt.Errorf("%s is an option of dialect %s, and the port's is %s", option, of, p.Dialect)
+	}
+	return nil
+}
+
 // PortKey is one text for all ways to write a port's name in a configuration;
 // the error is portname.Parse's.
 func PortKey(path string) (string, error) {
@@ -123,10 +131,7 @@ func parsePort(spec string) (PortConfig, error) {
 			return PortConfig{}, err
 		}
 	}
-	if option, of := p.Foreign(); option != "" {
-		return PortConfig{}, fmt.Errorf("%s is an option of dialect %s, and the port's is %s", option, of, p.Dialect)
-	}
-	return p, nil
+	return p, p.checkOptions()
 }
 
 // Set gives one of the options of ParsePort its value, which is everything but
