@@ -115,7 +115,9 @@ func (a *API) jobControlRoutes(api huma.API) {
 	act("resume", "resume job", "Goes on offering.",
 		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.ResumeJob(ctx, name) })
 	act("cancel", "cancel job", "Ends the job; executions that have not ended are canceled and their offers withdrawn.",
-		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.CancelJob(ctx, name) })
+		func(ctx context.Context, name string) (orchestrator.Job, error) {
+			return s.CancelJob(ctx, name, orchestrator.CancelRequest{})
+		})
 	route(a, api, "POST /v1/jobs/{name}/retry", "retry job",
 		func(ctx context.Context, in *retryInput) (*bodyOf[orchestrator.Job], error) {
 			var which orchestrator.RetryRequest

@@ -100,6 +100,7 @@ type groupViews interface {
 
 type jobs interface {
 	jobControl
+	rollouts
 	jobViews
 	jobProgress
 	CreateJob(context.Context, orchestrator.NewJob) (orchestrator.Job, error)
@@ -110,8 +111,15 @@ type jobControl interface {
 	StartJob(ctx context.Context, name string) (orchestrator.Job, error)
 	PauseJob(ctx context.Context, name string) (orchestrator.Job, error)
 	ResumeJob(ctx context.Context, name string) (orchestrator.Job, error)
-	CancelJob(ctx context.Context, name string) (orchestrator.Job, error)
+	CancelJob(ctx context.Context, name string, r orchestrator.CancelRequest) (orchestrator.Job, error)
 	RetryJob(ctx context.Context, name string, r orchestrator.RetryRequest) (orchestrator.Job, error)
+}
+
+type rollouts interface {
+	ApproveWave(ctx context.Context, name string, r orchestrator.ApproveRequest) (orchestrator.Job, error)
+	InstallJob(ctx context.Context, name string, r orchestrator.DevicesRequest) (orchestrator.Job, error)
+	ConfirmJob(ctx context.Context, name string, r orchestrator.DevicesRequest) (orchestrator.Job, error)
+	WaveMembers(ctx context.Context, name string, wave int, p orchestrator.Page) ([]orchestrator.WaveMember, string, error)
 }
 
 type jobViews interface {

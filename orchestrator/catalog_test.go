@@ -139,7 +139,7 @@ func TestDevicesAndGroups(t *testing.T) {
 	e.wants(e.DeleteImage(ctx, m.ID), orchestrator.ErrConflict, `job "draft"`)
 	must[orchestrator.Job](t)(e.StartJob(ctx, "draft"))
 	e.wants(e.DeleteDevice(ctx, "d001"), orchestrator.ErrConflict, `job "draft"`)
-	must[orchestrator.Job](t)(e.CancelJob(ctx, "draft"))
+	must[orchestrator.Job](t)(e.CancelJob(ctx, "draft", orchestrator.CancelRequest{}))
 	e.ok(e.DeleteGroup(ctx, "lab"))
 	e.ok(e.DeleteDevice(ctx, "d001"))
 	if x := e.execution("draft", "d001"); x.State != "canceled" {

@@ -196,7 +196,7 @@ func (w *walk) step() {
 		w.fault.Store(int32(w.draw("fault", 3)))
 		w.newJob()
 	case 1:
-		_, err := w.CancelJob(ctx, fmt.Sprintf("j%d", w.draw("job", w.jobs+1)))
+		_, err := w.CancelJob(ctx, fmt.Sprintf("j%d", w.draw("job", w.jobs+1)), orchestrator.CancelRequest{})
 		if !errors.Is(err, orchestrator.ErrNotFound) {
 			w.tolerate(err)
 		}

@@ -129,7 +129,7 @@ func TestFeedTellsEverything(t *testing.T) {
 			_ = e.Hello(ctx, d, schemas.Hello{V: schemas.Version, HostVersions: map[string]string{orchestrator.DefaultVersionProperty: fmt.Sprint(r.IntN(4))}})
 		case 7:
 			if jobs > 0 {
-				_, _ = e.CancelJob(ctx, fmt.Sprintf("j%03d", 1+r.IntN(jobs)))
+				_, _ = e.CancelJob(ctx, fmt.Sprintf("j%03d", 1+r.IntN(jobs)), orchestrator.CancelRequest{})
 			}
 		case 8:
 			_ = e.Presence(ctx, d, r.IntN(2) == 0)

@@ -108,7 +108,7 @@ func (s *Service) ResumeJob(ctx context.Context, name string) (Job, error) {
 // CancelJob ends a job: executions that have not ended are canceled, in
 // transactions of bounded size as for StartJob. Canceling a canceled job changes
 // nothing.
-func (s *Service) CancelJob(ctx context.Context, name string) (Job, error) {
+func (s *Service) CancelJob(ctx context.Context, name string, _ CancelRequest) (Job, error) {
 	return s.control(ctx, name, "cancel", func(_ *txn, _ *jobRecord, p *progressRecord) (bool, error) {
 		switch p.State {
 		case JobCanceled:

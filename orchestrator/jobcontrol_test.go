@@ -24,7 +24,7 @@ func (e *env) control(action, job string) (orchestrator.Job, error) {
 	case "retry":
 		return e.RetryJob(ctx, job, orchestrator.RetryRequest{})
 	case "cancel":
-		return e.CancelJob(ctx, job)
+		return e.CancelJob(ctx, job, orchestrator.CancelRequest{})
 	}
 	panic(action)
 }
@@ -97,7 +97,7 @@ func (e *env) jobIn(state orchestrator.JobState) {
 	case orchestrator.JobCompleted:
 		e.ok(e.Status(ctx, "d001", status(e.execution("j", "d001"), 1, schemas.StateSucceeded)))
 	case orchestrator.JobCanceled:
-		must[orchestrator.Job](e.t)(e.CancelJob(ctx, "j"))
+		must[orchestrator.Job](e.t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 	}
 	if j := must[orchestrator.Job](e.t)(e.Job(ctx, "j")); j.State != state {
 		e.t.Fatalf("the job is %s, want %s", j.State, state)
@@ -345,7 +345,7 @@ func TestStartReturnsSoon(t *testing.T) {
 			e.ok(e.Status(ctx, id, status(e.execution("j", id), 1, schemas.StateFailed)))
 		}
 		must[orchestrator.Job](t)(e.RetryJob(ctx, "j", orchestrator.RetryRequest{}))
-		must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
+		must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 		synctest.Wait()
 		j = must[orchestrator.Job](t)(e.Job(ctx, "j"))
 		if ended := j.Counts[schemas.StateFailed] + j.Counts[schemas.StateCanceled]; j.State != orchestrator.JobCanceled || ended != 100 || len(e.broker.retained()) != 0 {

@@ -56,7 +56,7 @@ func TestJobFromOfferToSuccess(t *testing.T) {
 		if d.Versions["app"] != "2.0" || len(d.Versions) != 1 {
 			t.Errorf("versions %v", d.Versions)
 		}
-		_, err := e.CancelJob(ctx, "j")
+		_, err := e.CancelJob(ctx, "j", orchestrator.CancelRequest{})
 		e.wants(err, orchestrator.ErrConflict, "completed")
 		_, err = e.StartJob(ctx, "j")
 		e.wants(err, orchestrator.ErrConflict, "completed")
@@ -158,7 +158,7 @@ func TestLargeJobs(t *testing.T) {
 			t.Errorf("%d offers", n)
 		}
 		e.checkClean()
-		j = must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
+		j = must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 		if j.State != orchestrator.JobCanceled || j.Counts[schemas.StateCanceled] != 600 {
 			t.Errorf("canceled %v", j.Counts)
 		}
@@ -166,7 +166,7 @@ func TestLargeJobs(t *testing.T) {
 		if n := len(e.broker.retained()); n != 0 {
 			t.Errorf("%d offers are left", n)
 		}
-		again := must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
+		again := must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 		if again.State != orchestrator.JobCanceled {
 			t.Errorf("canceled twice: %s", again.State)
 		}
@@ -174,7 +174,7 @@ func TestLargeJobs(t *testing.T) {
 		if draft.State != orchestrator.JobDraft {
 			t.Errorf("created %s", draft.State)
 		}
-		draft = must[orchestrator.Job](t)(e.CancelJob(ctx, "draft"))
+		draft = must[orchestrator.Job](t)(e.CancelJob(ctx, "draft", orchestrator.CancelRequest{}))
 		if draft.State != orchestrator.JobCanceled || draft.Counts[schemas.StateCanceled] != 0 {
 			t.Errorf("canceled draft: %+v", draft)
 		}

@@ -99,7 +99,7 @@ func (w *rush) step() {
 		}
 	case 4:
 		if rapid.IntRange(0, 3).Draw(w.rt, "cancel") == 0 {
-			_, _ = w.CancelJob(ctx, "j") // it may be completed
+			_, _ = w.CancelJob(ctx, "j", orchestrator.CancelRequest{}) // it may be completed
 		}
 	case 5:
 		w.restart()

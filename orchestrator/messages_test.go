@@ -141,7 +141,7 @@ func TestDeviceIsForgottenIfDeletedDuringAWithdrawal(t *testing.T) {
 		e.start()
 		defer func() { e.stop() }()
 		synctest.Wait()
-		must[orchestrator.Job](t)(e.CancelJob(ctx, "j"))
+		must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 		synctest.Wait()
 		if got := e.broker.forgotten; !slices.Equal(got, ids) {
 			t.Errorf("forgotten: %v, want %v", got, ids)

@@ -210,6 +210,7 @@ type NewJob struct {
 	Query            string   `json:"query,omitempty" doc:"A query whose present devices are targeted"`
 	Description      string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	IgnoreValidation bool     `json:"ignore_validation,omitempty" doc:"Deploy the image whatever version is running, the same one included"`
+	Rollout          *Rollout `json:"rollout,omitempty" doc:"How it reaches its devices: waves, pace, schedule, retries, stop rules; all at once if left out"`
 	Start            bool     `json:"start,omitempty" doc:"Start the job at once"`
 }
 

@@ -152,6 +152,15 @@ type Job struct {
 	Targets          int                   `json:"targets" doc:"How many devices the job was created for"`
 	Counts           map[schemas.State]int `json:"counts" doc:"The number of executions by state"`
 	Causes           map[schemas.Cause]int `json:"causes,omitempty" doc:"The number of executions that ended without success, by cause"`
+	Rollout          *Rollout              `json:"rollout,omitempty" doc:"How it reaches its devices; all at once if left out"`
+	Wave             int                   `json:"wave,omitempty" doc:"The last wave that was released, from 1; 0 for a job without waves"`
+	Waves            []WaveStatus          `json:"waves,omitempty" doc:"Where each wave stands"`
+	InProgress       int                   `json:"in_progress" doc:"Devices that were offered the image and have not ended"`
+	Retries          int                   `json:"retries,omitempty" doc:"How often devices were tried again by the retry policy"`
+	Reason           string                `json:"reason,omitempty" doc:"Why it was paused or canceled, if it was not a person who did it"`
+	Waiting          string                `json:"waiting,omitempty" doc:"What a running job waits for, in a sentence: its start, a window, the end of a soak time, an approval"`
+	NextAt           time.Time             `json:"next_at,omitzero" doc:"When it goes on by itself"`
+	RollBackJob      string                `json:"roll_back_job,omitempty" doc:"The job that brings its devices back, if a stop rule asked for one"`
 	Revision         uint64                `json:"revision" doc:"Counts the edits of the description; the entity tag of the record"`
 	CreatedAt        time.Time             `json:"created_at" doc:"When it was created"`
 	StartedAt        time.Time             `json:"started_at,omitzero" doc:"When the job was started"`
@@ -177,6 +186,12 @@ type Execution struct {
 	BytesTotal  uint64        `json:"bytes_total" doc:"The image's size in bytes"`
 	HostVersion string        `json:"host_version" doc:"What the host MCU reported last in this execution"`
 	Seq         uint64        `json:"seq" doc:"The highest sequence number of a report that is recorded"`
+	Wave        int           `json:"wave,omitempty" doc:"The wave of the job that it belongs to, from 1"`
+	Goal        string        `json:"goal,omitempty" doc:"In a job that leads devices over several versions, the version at the end"`
+	Downloaded  bool          `json:"downloaded,omitempty" doc:"The device holds the image and waits for the command to install it"`
+	Confirmed   bool          `json:"confirmed,omitempty" doc:"A person has agreed to it"`
+	NotBefore   time.Time     `json:"not_before,omitzero" doc:"It is not tried again before"`
+	DueAt       time.Time     `json:"due_at,omitzero" doc:"When its present phase times out, or its waiting ends"`
 	CreatedAt   time.Time     `json:"created_at" doc:"When it was created"`
 	OfferedAt   time.Time     `json:"offered_at,omitzero" doc:"When the image was offered to the device"`
 	UpdatedAt   time.Time     `json:"updated_at,omitzero" doc:"When the execution changed last"`
@@ -216,12 +231,21 @@ type QueryPreview struct {
 
 // JobPreview is what a job would do if it were created now.
 type JobPreview struct {
-	Devices  int            `json:"devices" doc:"How many devices it would target"`
-	ByType   map[string]int `json:"by_type" doc:"Those devices by device type"`
-	Running  int            `json:"running" doc:"How many of them report the image's version already"`
-	Unfit    []string       `json:"unfit" doc:"Devices whose type is not among the image's, the first 10; a job with such devices is refused"`
-	UnfitAll int            `json:"unfit_all" doc:"How many such devices there are"`
-	Busy     int            `json:"busy" doc:"How many have another execution under way, after which this one would have its turn"`
+	Devices    int                   `json:"devices" doc:"How many devices it would target"`
+	ByType     map[string]int        `json:"by_type" doc:"Those devices by device type"`
+	Running    int                   `json:"running" doc:"How many of them report the image's version already"`
+	Unfit      []string              `json:"unfit" doc:"Devices whose type is not among the image's, the first 10; a job with such devices is refused"`
+	UnfitAll   int                   `json:"unfit_all" doc:"How many such devices there are"`
+	Busy       int                   `json:"busy" doc:"How many have another execution under way, after which this one would have its turn"`
+	Offline    int                   `json:"offline" doc:"How many are not connected now"`
+	Waves      []PreviewWave         `json:"waves,omitempty" doc:"The waves, if the job has some"`
+	Excluded   map[ExclusionKind]int `json:"excluded" doc:"How many devices would not be brought to the image, by why"`
+	Exclusions []Exclusion           `json:"exclusions" doc:"The first 100 of them"`
+	Paths      map[string]int        `json:"paths,omitempty" doc:"In a job that leads devices over several versions, the ways with the number of devices that take them: 1.0 > 1.5 > 2.0"`
+	Bytes      uint64                `json:"bytes" doc:"What all downloads come to"`
+	DeviceTime Duration              `json:"device_time" doc:"What one device is reckoned to take"`
+	Duration   Duration              `json:"duration" doc:"How long the job would take, if every device were connected and succeeded"`
+	Assumes    []string              `json:"assumes" doc:"What that rests on, a sentence for each"`
 }
 
 // JobHistory is how a job's executions ended over time, in steps of one length.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"html/template"
 	"slices"
@@ -24,7 +25,9 @@ func (c *Console) jobRoutes() {
 	c.jobAction("start", "start-job", "The job was started.", gateway.Service.StartJob)
 	c.jobAction("pause", "pause-job", "The job was paused: nothing new is offered, and what a device has accepted goes on.", gateway.Service.PauseJob)
 	c.jobAction("resume", "resume-job", "The job goes on.", gateway.Service.ResumeJob)
-	c.jobAction("cancel", "cancel-job", "The job was canceled.", gateway.Service.CancelJob)
+	c.jobAction("cancel", "cancel-job", "The job was canceled.", func(s gateway.Service, ctx context.Context, name string) (orchestrator.Job, error) {
+		return s.CancelJob(ctx, name, orchestrator.CancelRequest{})
+	})
 	c.handle("POST /jobs/{name}/retry", "retry-job", (*visit).retryJob)
 	c.handle("GET /executions/{id}", "get-execution", (*visit).executionPage)
 }
