@@ -78,6 +78,9 @@ type Config struct {
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// leaves it to the dialect.
 	OfferInterval time.Duration
+	// Defer is after how long a product that was busy is asked again whether it takes
+	// an update that it may put off, 1 s to 30 days; 0 means DefaultDefer.
+	Defer time.Duration
 	// RecordDir is a folder for recordings of what passes on the ports; empty for
 	// none. Recording never holds up an update.
 	RecordDir string
@@ -157,11 +160,16 @@ func complete(cfg Config) (Config, error) {
 	if cfg.PortPatience == 0 {
 		cfg.PortPatience = DefaultPortPatience
 	}
+	if cfg.Defer == 0 {
+		cfg.Defer = DefaultDefer
+	}
 	switch {
 	case cfg.DataDir == "":
 		return cfg, errors.New("no data folder is given")
 	case cfg.Window < 1 || cfg.Window > schemas.MaxWindow:
 		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
+	case cfg.Defer < time.Second || cfg.Defer > maxDefer:
+		return cfg, fmt.Errorf("defer is %s, allowed are 1s to %s", cfg.Defer, maxDefer)
 	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
 		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
 	}

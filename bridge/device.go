@@ -188,6 +188,7 @@ func (d *device) restore() {
 	}
 	if d.rec.Open != nil {
 		d.log.Info("taking up an execution", "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
+		d.open()
 		d.resume()
 	}
 }
@@ -320,7 +321,10 @@ func (d *device) acked(a schemas.Ack) {
 		d.drop("the service has superseded it", nil)
 	case a.State.Final():
 		d.drop("the service has recorded it as "+string(a.State), &endedRecord{Execution: a.Execution, Attempt: a.Attempt, Acked: true})
-	case ex.out != nil && a.Seq >= ex.out.status.Seq:
+	case ex.out == nil || a.Seq < ex.out.status.Seq:
+	case ex.fetchesOnly() && ex.state == schemas.StateDownloaded:
+		d.handedIn()
+	default:
 		ex.out = nil
 	}
 }
