@@ -13,8 +13,14 @@ import (
 // takes an update that it may put off.
 const DefaultDefer = 15 * time.Minute
 
-// maxDefer is the longest time that the contract has for that.
-const maxDefer = schemas.MaxDeferS * time.Second
+// CheckDefer says what is wrong with such a time, for which the contract has whole
+// seconds and 30 days at most.
+func CheckDefer(d time.Duration) error {
+	if limit := schemas.MaxDeferS * time.Second; d < time.Second || d > limit || d%time.Second != 0 {
+		return fmt.Errorf("%s is not one of 1s to %s, in whole seconds", d, limit)
+	}
+	return nil
+}
 
 // maxKept is how many images a device may have asked for to be installed later.
 const maxKept = 4

@@ -79,7 +79,7 @@ type Config struct {
 	// leaves it to the dialect.
 	OfferInterval time.Duration
 	// Defer is after how long a product that was busy is asked again whether it takes
-	// an update that it may put off, 1 s to 30 days; 0 means DefaultDefer.
+	// an update that it may put off (CheckDefer); 0 means DefaultDefer.
 	Defer time.Duration
 	// RecordDir is a folder for recordings of what passes on the ports; empty for
 	// none. Recording never holds up an update.
@@ -168,10 +168,11 @@ func complete(cfg Config) (Config, error) {
 		return cfg, errors.New("no data folder is given")
 	case cfg.Window < 1 || cfg.Window > schemas.MaxWindow:
 		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
-	case cfg.Defer < time.Second || cfg.Defer > maxDefer:
-		return cfg, fmt.Errorf("defer is %s, allowed are 1s to %s", cfg.Defer, maxDefer)
 	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
 		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
+	}
+	if err := CheckDefer(cfg.Defer); err != nil {
+		return cfg, fmt.Errorf("time for which updates are put off: %w", err)
 	}
 	if err := (&schemas.Hello{V: schemas.Version, Module: cfg.Module}).Validate(); err != nil {
 		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent
