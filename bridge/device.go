@@ -317,14 +317,13 @@ func (d *device) acked(a schemas.Ack) {
 		return
 	}
 	switch {
+	case ex.fetchesOnly() && ex.state == schemas.StateDownloaded && ex.out != nil && a.Seq >= ex.out.status.Seq:
+		d.handedIn() // whatever the service has made of the execution since
 	case a.Superseded:
 		d.drop("the service has superseded it", nil)
 	case a.State.Final():
 		d.drop("the service has recorded it as "+string(a.State), &endedRecord{Execution: a.Execution, Attempt: a.Attempt, Acked: true})
-	case ex.out == nil || a.Seq < ex.out.status.Seq:
-	case ex.fetchesOnly() && ex.state == schemas.StateDownloaded:
-		d.handedIn()
-	default:
+	case ex.out != nil && a.Seq >= ex.out.status.Seq:
 		ex.out = nil
 	}
 }
