@@ -277,7 +277,7 @@ func callJobs(t *testing.T, c *client.Client, service *orchestrator.Service, ima
 	count(t, 1, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Job, string, error) {
 		return c.Jobs(ctx, orchestrator.JobFilter{State: orchestrator.JobRunning, Image: image, Text: "second"}, p)
 	}))
-	ok[orchestrator.Job](t)(c.CancelJob(ctx, "j"))
+	ok[orchestrator.Job](t)(c.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 }
 
 // failOne waits until device a has been offered job j, fails it, and returns the
