@@ -64,7 +64,7 @@ func parsePercent(s string) (float64, error) {
 func ParseStop(s string) (orchestrator.StopRule, error) {
 	var r orchestrator.StopRule
 	wrong := func(format string, args ...any) (orchestrator.StopRule, error) {
-		return orchestrator.StopRule{}, fmt.Errorf("%q: "+format+"; the form is "+StopForm, append([]any{s}, args...)...)
+		return orchestrator.StopRule{}, fmt.Errorf("%q: %s; the form is %s", s, fmt.Sprintf(format, args...), StopForm)
 	}
 	if strings.ContainsAny(s, "<>") {
 		return wrong("> and < are not taken, as a rule acts as soon as so many have failed (and a shell reads them for itself)")
