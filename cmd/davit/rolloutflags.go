@@ -144,7 +144,7 @@ func (f *rolloutFlags) waveFlags() {
 		if len(r.Waves) == 0 {
 			return withoutWaves("approve")
 		}
-		if approve && r.Waves[len(r.Waves)-1].Percent != 100 {
+		if approve && !takesAll(r.Waves) {
 			// The devices that are left over are a wave, too.
 			r.Waves = append(r.Waves, orchestrator.Wave{Name: "rest", Percent: 100})
 		}
@@ -154,6 +154,17 @@ func (f *rolloutFlags) waveFlags() {
 		return nil
 	}})
 	completeWith(f.cmd, "of", basisNames()...)
+}
+
+// takesAll says whether waves leave no devices over: the last one that names none
+// goes up to all of them.
+func takesAll(waves []orchestrator.Wave) bool {
+	for _, w := range slices.Backward(waves) {
+		if w.Group == "" && len(w.Devices) == 0 {
+			return w.Percent == 100
+		}
+	}
+	return false
 }
 
 func withoutWaves(flag string) error {

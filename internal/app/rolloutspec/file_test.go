@@ -94,7 +94,7 @@ func TestJSONIsRead(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	const causes = "already, boot, canceled, checksum, flash, internal, min_version, network, protocol, rejected, serial, signature, size, storage, timeout"
+	const causes = "already, boot, canceled, checksum, deferred, flash, internal, min_version, network, protocol, rejected, serial, signature, size, storage, timeout"
 	for _, tt := range []struct {
 		name, file string
 		want       []string // without the file's name
