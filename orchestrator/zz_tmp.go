@@ -11,4 +11,3 @@ func (t *timetable) at(now time.Time, zone *time.Location) (bool, time.Time) {
 func (r *Rollout) check(rd Reader, image *Image, n *NewJob, list []target) (map[string]int, error) {
 	return nil, nil
 }
-func (o *outbox) markAgain(d string) { o.mark(d) }
