@@ -58,7 +58,7 @@ func (o *BridgeOptions) Devices() []string {
 
 // WithFile returns the options with what the configuration file says, where the
 // command line says nothing. Without a file they are returned as they are. What is wrong in the file
-// is a *bridgefile.Error.
+// is a *yamlfile.Error.
 func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if o.Config == "" {
 		return o, nil

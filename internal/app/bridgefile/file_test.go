@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/bridge"
+	"davit/internal/app/yamlfile"
 )
 
 var twoDialects = []string{"ayla", "afero"}
@@ -110,16 +111,16 @@ func TestMistakes(t *testing.T) {
 		{"binary", "broker: x\nab\x00c\n", []string{":2:3: what stands here is a control character; is this a text file?"}},
 		{"Latin-1", "broker: x\nusername: caf\xe9\n", []string{":2:14: what stands here is not UTF-8; is this a text file?"}},
 		{"UTF-16", "\xff\xfeb\x00", []string{":1:1: what stands here is not UTF-8; is this a text file?"}},
-		{"an anchor", "username: &a x\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
-		{"an alias", "username: *a\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
-		{"a merge", "<<: {a: b}\n", []string{":1:1: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
+		{"an anchor", "username: &a x\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
+		{"an alias", "username: *a\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
+		{"a merge", "<<: {a: b}\n", []string{":1:1: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
 		{"a tag", "username: !!str x\n", []string{":1:11: tags (!) are not taken here; write the value alone, in quotes if it begins with !"}},
 		{"a directive", "%YAML 1.2\n---\nbroker: x\n", []string{":1:1: directives (%) are not taken here; leave the line out"}},
 		{"a long key", "? broker\n: x\n", []string{":1:1: a key cannot begin with ?; write key: value"}},
 		{"a list in a list", "ports:\n  - - device: a\n", []string{":2:5: a list in a list is not taken here; write one - only"}},
 		{"too deep", "ports: " + strings.Repeat("[", 60_000), []string{":1:16: there are too many [ or { within one another"}},
 		{"too much in it", strings.Repeat("a: b\n", 5_000), []string{":2731:4: the file has more in it than a configuration can need"}},
-		{"too long", "#" + strings.Repeat("x", MaxSize), []string{": the file is longer than 64 KiB; is it a bridge's configuration?"}},
+		{"too long", "#" + strings.Repeat("x", yamlfile.MaxSize), []string{": the file is longer than 64 KiB; is it a bridge's configuration?"}},
 
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
@@ -239,7 +240,7 @@ func manyPorts(n int) string {
 func TestManyMistakes(t *testing.T) {
 	_, err := Parse("f", []byte(strings.Repeat("x: 1\n", 100)), nil)
 	lines := strings.Split(err.Error(), "\n")
-	if len(lines) != maxProblems || lines[maxProblems-1] != "f:20:1: there are 81 more mistakes from here on" {
+	if len(lines) != yamlfile.MaxProblems || lines[yamlfile.MaxProblems-1] != "f:20:1: there are 81 more mistakes from here on" {
 		t.Errorf("%q", lines)
 	}
 }
@@ -318,7 +319,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			continue // who reads everything
 		}
 		_, err := Load(tt.name, nil)
-		var e *Error
+		var e *yamlfile.Error
 		if !errors.As(err, &e) || err.Error() != tt.name+tt.want {
 			t.Errorf("%v, want %s%s", err, tt.name, tt.want)
 		}
@@ -347,8 +348,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		var e *Error
-		if !errors.As(err, &e) || len(e.Problems) == 0 || len(e.Problems) > maxProblems {
+		var e *yamlfile.Error
+		if !errors.As(err, &e) || len(e.Problems) == 0 || len(e.Problems) > yamlfile.MaxProblems {
 			t.Fatalf("error %v", err)
 		}
 		lines := strings.Count(string(b), "\n") + 1
