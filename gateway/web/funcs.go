@@ -47,6 +47,8 @@ func (c *Console) functions() template.FuncMap {
 		"title":    imageTitle,
 		"lower":    strings.ToLower,
 
+		"excluded":      excluded,
+		"waveState":     waveBadge,
 		"formatName":    formatName,
 		"fieldName":     fieldName,
 		"chartVersions": chartVersions,
