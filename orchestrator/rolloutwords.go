@@ -74,7 +74,7 @@ func (w Wave) sentence(number int, others string, last bool) string {
 	if w.Approve {
 		b.WriteString(", once somebody has approved it")
 	}
-	if !last || w.Success > 0 || w.Of != "" || w.Soak > 0 {
+	if !last || w.Percent != 100 { // otherwise there is no next
 		b.WriteString("; the next wave begins when " + w.goal())
 	}
 	return b.String() + "."

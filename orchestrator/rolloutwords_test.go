@@ -42,7 +42,7 @@ func TestRolloutInSentences(t *testing.T) {
 			[]string{
 				"Wave 1: 1 of the devices that no wave names; the next wave begins when all of them have succeeded.",
 				"Wave 2: 20 of the devices that no wave names; the next wave begins when all of them have succeeded.",
-				"Wave 3: the device a; the next wave begins when all of them have succeeded.", "Wave 4: 6 named devices.",
+				"Wave 3: the device a; the next wave begins when all of them have succeeded.", "Wave 4: 6 named devices; the next wave begins when all of them have succeeded.",
 				"Devices that none of these waves takes form a last one.", untried,
 			},
 		},

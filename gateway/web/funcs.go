@@ -48,6 +48,7 @@ func (c *Console) functions() template.FuncMap {
 		"lower":    strings.ToLower,
 
 		"excluded":      excluded,
+		"sentence":      asSentence,
 		"waveState":     waveBadge,
 		"formatName":    formatName,
 		"fieldName":     fieldName,

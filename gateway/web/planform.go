@@ -366,6 +366,10 @@ func (f *form) write(v reflect.Value, name string) {
 	case reflect.Pointer:
 		f.write(v.Elem(), name)
 	case reflect.Slice:
+		if ids, ok := v.Interface().([]string); ok && strings.HasPrefix(name, planWaves) {
+			f.Values.Set(name, strings.Join(ids, ", ")) // typed, where others are ticked
+			return
+		}
 		for i := range v.Len() {
 			if v.Type().Elem().Kind() == reflect.String {
 				f.Values.Add(name, v.Index(i).String())

@@ -214,15 +214,15 @@ func TestRolloutPage(t *testing.T) {
 	r.stageRollout()
 	w := r.get(admin, "/jobs/"+rolloutJob)
 	wants(t, w, http.StatusOK,
-		"wave 2 waits for somebody to approve it", "Approve wave 2", `href="/jobs/winter/waves/3">3. rest</a>`, `aria-label="3 succeeded, 1 failed, 1 under way, 1 waiting of 6"`,
+		"Wave 2 waits for somebody to approve it.", "Approve wave 2", `href="/jobs/winter/waves/3">3. rest</a>`, `aria-label="3 succeeded, 1 failed, 1 under way, 1 waiting of 6"`,
 		"3 of 4", "soak time ends <time", "waits for approval", "7 retries", "tried again <time", "time limit <time", "downloaded, waits for the command to install",
 		"The job is paused when 5 % of at least 20 devices", "The plan in JSON", `href="/new/job?like=winter"`, "wave 1, attempt 2")
 	lacks(t, w.Body, "Begin now", "Agree for all", "Install on all", "It was stopped")
-	wants(t, r.get(admin, "/new/job?like=winter&image="+must[orchestrator.Job](t)(r.Job(background, rolloutJob)).Image), http.StatusOK, `value="waves" id="plan-waves" checked`, `value="b-1"`)
+	wants(t, r.get(admin, "/new/job?like=winter&image="+must[orchestrator.Job](t)(r.Job(background, rolloutJob)).Image), http.StatusOK, `value="waves" id="plan-waves" checked`, `value="b-1, b-2"`)
 	viewer := r.get(people.RoleViewer, "/jobs/"+rolloutJob)
 	lacks(t, viewer.Body, "/approve", "/install", "/confirm", "/cancel")
 	wants(t, r.get(admin, "/jobs"), http.StatusOK, "wave 2 of 3 waits for approval")
-	wants(t, r.get(admin, "/"), http.StatusOK, "Somebody should look at", "wave 2 of 3 waits for approval")
+	wants(t, r.get(admin, "/"), http.StatusOK, "Jobs that need attention", "wave 2 of 3 waits for approval")
 	wants(t, r.get(admin, "/help"), http.StatusOK, `id="rollouts"`)
 }
 
@@ -247,16 +247,16 @@ func TestRolloutThatARuleStopped(t *testing.T) {
 	lacks(t, w.Body, "Approve wave", "by system")
 	checkHTML(t, "paused", w.Body.String())
 	wants(t, r.get(admin, "/jobs"), http.StatusOK, `bad-text">wave 1 of 3: 6 of 30 devices have failed (20 %)`)
-	wants(t, r.get(admin, "/"), http.StatusOK, "Somebody should look at", "6 of 30 devices")
+	wants(t, r.get(admin, "/"), http.StatusOK, "Jobs that need attention", "6 of 30 devices")
 	r.restage(func(j *orchestrator.Job) {
 		j.State, j.RollBackJob, j.Rollout.Action = orchestrator.JobCanceled, "winter-roll-back", orchestrator.ActionConfirm
 	})
 	w = r.get(admin, "/jobs/"+rolloutJob)
 	wants(t, w, http.StatusOK, "It was canceled by a rule: 6 of 30", `href="/jobs/winter-roll-back"`)
 	lacks(t, w.Body, "Begin now", "Agree for all", "Cancel job")
-	wants(t, r.get(admin, "/"), http.StatusOK, "Somebody should look at")
+	wants(t, r.get(admin, "/"), http.StatusOK, "Jobs that need attention")
 	r.restage(func(j *orchestrator.Job) { j.CompletedAt = time.Now().Add(-8 * 24 * time.Hour) })
-	lacks(t, r.get(admin, "/").Body, "Somebody should look at")
+	lacks(t, r.get(admin, "/").Body, "Jobs that need attention")
 }
 
 func TestRolloutActions(t *testing.T) {
