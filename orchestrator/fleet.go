@@ -90,7 +90,7 @@ func (s *Service) DeleteDevice(ctx context.Context, id string) error {
 		if err := unused(t, "device", id, "group", indexGroupByDevice); err != nil {
 			return err
 		}
-		st, _, err := load(t, id, rec, "")
+		st, _, err := load(t, id, rec)
 		if err != nil {
 			return err
 		}

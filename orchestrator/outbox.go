@@ -132,7 +132,7 @@ func (s *Service) publishLoop(ctx context.Context) {
 
 // publishOffer makes a device's offer topic say what the store says.
 func (s *Service) publishOffer(ctx context.Context, device string) error {
-	effects, dev, dt, err := s.wanted(ctx, device)
+	effects, dev, dt, jobs, err := s.wanted(ctx, device)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 			// the device again.
 			return s.happen(ctx, device, Resync{})
 		case Offer:
-			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt)); err != nil {
+			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt, jobs[e.Execution.Job])); err != nil {
 				return err
 			}
 			s.metrics.offered()
@@ -168,7 +168,7 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 }
 
 // wanted reads what a device's offer topic should say.
-func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, dev *Device, dt *DeviceType, err error) {
+func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, dev *Device, dt *DeviceType, jobs map[string]*JobView, err error) {
 	err = s.store.View(ctx, func(r Reader) (err error) {
 		if dev, err = find[Device](r, device); err != nil {
 			return err
@@ -178,11 +178,35 @@ func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, 
 				return err
 			}
 		}
-		st, _, err := load(r, device, dev, "")
+		st, _, err := load(r, device, dev)
+		if err != nil {
+			return err
+		}
+		// What stands is asked for, not what may be offered now: that is for
+		// whoever notes it.
+		if err := st.see(func(job string) (*JobView, error) { return s.standing(r, job) }); err != nil {
+			return err
+		}
+		jobs = st.Jobs
 		_, effects = Step(st, Resync{}, s.now())
-		return err
+		return nil
 	})
-	return effects, dev, dt, err
+	return effects, dev, dt, jobs, err
+}
+
+// standing is what the rules know of a job that offers nothing new.
+func (s *Service) standing(r Reader, job string) (*JobView, error) {
+	p, err := need[progressRecord](r, "progress of job", job)
+	if err != nil {
+		return nil, err
+	}
+	pl, err := s.plans.of(r, job)
+	if err != nil {
+		return nil, err
+	}
+	v := p.view(pl, unlimited, s.now())
+	v.Full = true
+	return v, nil
 }
 
 // happen applies an event to a device's aggregate.
