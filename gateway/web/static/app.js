@@ -56,13 +56,20 @@ function follow() {
 // A part of the page is left alone while somebody works in it, and read anew when
 // that is over.
 let skipped = false;
+function inUse(part) {
+  return part.hasAttribute && part.hasAttribute("data-live-part") &&
+    (asking !== null && part.contains(asking) || part.querySelector("dialog[open], details[open], input:focus, textarea:focus, select:focus"));
+}
 document.addEventListener("htmx:beforeRequest", (ev) => {
-  const part = ev.target;
-  if (part.hasAttribute && part.hasAttribute("data-live-part") &&
-      (part.querySelector("dialog[open], details[open]") || part.querySelector("input:focus, textarea:focus, select:focus"))) {
-    ev.preventDefault();
-    skipped = true;
-  }
+  if (!inUse(ev.target)) return;
+  ev.preventDefault();
+  skipped = true;
+});
+// Somebody may have begun while the answer was on its way.
+document.addEventListener("htmx:beforeSwap", (ev) => {
+  if (!inUse(ev.target)) return;
+  ev.detail.shouldSwap = false;
+  skipped = true;
 });
 for (const left of ["focusout", "close", "toggle"]) {
   document.addEventListener(left, () => {
@@ -72,7 +79,10 @@ for (const left of ["focusout", "close", "toggle"]) {
   }, true);
 }
 
-// Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>.
+// Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>. A part
+// of the form with data-confirm-choice is asked in the dialog, and stands in the form
+// where scripts do not run.
+let asking = null;
 document.addEventListener("submit", (ev) => {
   const form = ev.target, dialog = document.getElementById("confirm");
   if (!form.dataset.confirm || form.dataset.confirmed || !dialog || !dialog.showModal) return;
@@ -83,9 +93,13 @@ document.addEventListener("submit", (ev) => {
   yes.textContent = form.dataset.confirmButton || "Yes";
   yes.classList.toggle("danger", form.dataset.confirmTone !== "calm");
   yes.classList.toggle("primary", form.dataset.confirmTone === "calm");
-  const submitter = ev.submitter;
+  const submitter = ev.submitter, choice = form.querySelector("[data-confirm-choice]");
+  if (choice) dialog.querySelector("[data-confirm-text]").after(choice);
+  asking = form;
   dialog.returnValue = "";
   dialog.addEventListener("close", () => {
+    if (choice) form.prepend(choice);
+    asking = null;
     if (dialog.returnValue !== "yes") return;
     form.dataset.confirmed = "yes";
     form.requestSubmit(submitter);
