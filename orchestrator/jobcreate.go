@@ -298,6 +298,7 @@ func (t *txn) newJob(n NewJob, list []member, waves []waveRecord) (Job, error) {
 		IgnoreValidation: n.IgnoreValidation, Rollout: n.Rollout, Revision: 1, CreatedAt: t.now,
 	}
 	p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}, Waves: waves}
+	p.Continuous = n.Rollout != nil && n.Rollout.Continuous
 	if n.Rollout != nil && n.Rollout.Pace != nil {
 		p.Groups = make([]groupCount, len(n.Rollout.Pace.Groups))
 	}

@@ -76,6 +76,7 @@ const (
 	indexExecReady             Table = "executions_ready"           // job, lane, wave (2 bytes each), rank (8), device: see jobready.go
 	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
 	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
+	indexJobContinuous         Table = "jobs_continuous"            // job that takes devices which come to its target
 	indexExecChanges           Table = "execution_changes"          // job, revision of its last change
 	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last
 	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
@@ -96,7 +97,7 @@ func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
-		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 	}
 }

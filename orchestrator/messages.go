@@ -36,7 +36,10 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}
-		return t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt})
+		if err := t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt}); err != nil {
+			return err
+		}
+		return t.matchNow(device)
 	})
 	if err != nil {
 		return err

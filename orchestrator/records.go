@@ -83,6 +83,8 @@ type progressRecord struct {
 	// a continuous job after its creation.
 	Retries int `json:"retries,omitempty"`
 	Joined  int `json:"joined,omitempty"`
+	// Continuous: devices that come to the target later join it.
+	Continuous bool `json:"continuous,omitempty"`
 	// Waits is what it waits for, WakeAt when it is looked at again.
 	Waits      waits     `json:"waits,omitempty"`
 	WaitsUntil time.Time `json:"waits_until,omitzero"`
@@ -261,6 +263,9 @@ func (p *progressRecord) entries() []entry {
 	}
 	if !p.WakeAt.IsZero() {
 		es = append(es, timerEntry(p.WakeAt, timerJob, p.Name))
+	}
+	if p.catches() {
+		es = append(es, entry{indexJobContinuous, keyOf(p.Name), keyOf(p.Name)})
 	}
 	if p.Starved {
 		es = append(es, entry{indexJobStarved, keyOf(p.Name), keyOf(p.Name)})

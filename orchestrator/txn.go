@@ -53,7 +53,7 @@ type txn struct {
 	fair     bool                // places of that limit are being shared out
 	views    map[string]*JobView // of jobs, until they change
 	gone     int                 // executions that are not ready any more
-	matchers map[string]*matcher // of dynamic groups
+	matchers map[string]*matcher // by the text of their query
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
@@ -91,7 +91,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 		s.outbox.mark(d)
 	}
 	for _, d := range t.out.again {
-		s.outbox.markAgain(d)
+		s.outbox.markRepeat(d)
 	}
 	if t.out.work {
 		s.kickJobs()
