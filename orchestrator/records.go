@@ -230,6 +230,28 @@ func decode(b []byte, v any) error {
 	return nil
 }
 
+// read is decode for a record, by its own codec if it has one.
+func read[T any](b []byte, rec *T) error {
+	if q, ok := any(rec).(interface{ parse([]byte) bool }); ok {
+		if q.parse(b) {
+			return nil
+		}
+		*rec = *new(T)
+	}
+	return decode(b, rec)
+}
+
+// encode writes a record, by its own codec if it has one.
+func encode(rec any) ([]byte, error) {
+	if q, ok := rec.(interface{ appendTo([]byte) ([]byte, error) }); ok {
+		return q.appendTo(make([]byte, 0, usualRecord))
+	}
+	return json.Marshal(rec)
+}
+
+// usualRecord is the room that most records with a codec of their own fit in.
+const usualRecord = 768
+
 // find returns the record with the id, or nil if there is none.
 func find[T any, P stored[T]](r Reader, id string) (P, error) {
 	p := P(new(T))
@@ -237,7 +259,7 @@ func find[T any, P stored[T]](r Reader, id string) (P, error) {
 	if err != nil || b == nil {
 		return nil, err
 	}
-	if err := decode(b, p); err != nil {
+	if err := read(b, (*T)(p)); err != nil {
 		return nil, fmt.Errorf("record %s %q does not decode: %w", p.table(), id, err)
 	}
 	return p, nil
@@ -255,7 +277,7 @@ func need[T any, P stored[T]](r Reader, what, id string) (P, error) {
 // put writes a record and brings its index entries and counters from those of
 // old, which is nil for a new record, to its own.
 func put[T any, P stored[T]](t *txn, old, rec P) error {
-	b, err := json.Marshal(rec)
+	b, err := encode(rec)
 	if err != nil {
 		return fmt.Errorf("encode %s %q: %w", rec.table(), rec.id(), err)
 	}

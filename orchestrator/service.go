@@ -86,6 +86,7 @@ type Service struct {
 	publishers   int
 	jobBatch     int
 
+	together *together
 	outbox   *outbox
 	watch    *watch
 	streamer *streamer
@@ -114,6 +115,7 @@ func New(o Options) (*Service, error) {
 		outbox: newOutbox(), watch: newWatch(), pinned: map[string]int{},
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
+	s.together = &together{commit: s.commit}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
 		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,

@@ -35,6 +35,7 @@ type txn struct {
 	rev      revisions       // feed.go
 	counts   map[string]int  // counters.go: what to add to which
 	touched  map[string]bool // feed.go: kind and id of records that changed
+	unsound  bool            // flush failed
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
@@ -58,7 +59,9 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 		if err := fn(t); err != nil {
 			return err
 		}
-		return t.flush()
+		err := t.flush()
+		t.unsound = err != nil
+		return err
 	})
 	if t == nil {
 		return outcome{}, err
