@@ -216,7 +216,7 @@ type FieldTable struct {
 func tableOf[T any](fields []field[T]) FieldTable {
 	t := FieldTable{
 		Empty:  new(T),
-		Append: func(rec any) ([]byte, error) { return appendFields(make([]byte, 0, usualRecord), fields, rec.(*T)) },
+		Append: func(rec any) ([]byte, error) { return appendFields(make([]byte, 0, 1024), fields, rec.(*T)) },
 		Parse: func(b []byte) (any, bool) {
 			rec, p := new(T), recordParser{rest: string(b)}
 			return rec, parseFields(&p, fields, rec) && p.rest == ""

@@ -15,7 +15,7 @@ import (
 
 // reportsFleet is a service with executions that devices report on.
 func reportsFleet(b *testing.B, devices int, change func(*boltstore.Options)) (*env, []orchestrator.Execution) {
-	e := newEnv(b, boltAt(b, filepath.Join(b.TempDir(), "store.db"), change))
+	e := newEnv(b, boltAt(b, filepath.Join(b.TempDir(), "store.db"), change), func(o *orchestrator.Options) { o.Publisher = nullPublisher{} })
 	must[orchestrator.ImageType](b)(e.CreateImageType(ctx, orchestrator.NewImageType{ID: "app"}))
 	must[orchestrator.DeviceType](b)(e.CreateDeviceType(ctx, orchestrator.NewDeviceType{
 		ID: "pump", Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: "app", SizeLimit: 1 << 20}}}))

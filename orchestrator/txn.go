@@ -36,6 +36,7 @@ type txn struct {
 	counts   map[string]int  // counters.go: what to add to which
 	touched  map[string]bool // feed.go: kind and id of records that changed
 	unsound  bool            // flush failed
+	room     room            // records.go: of put
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
@@ -322,7 +323,9 @@ func (t *txn) change(records map[string]*executionRecord, c Changed) error {
 		return err
 	}
 	records[c.To.ID] = rec
-	t.out.changes = append(t.out.changes, c)
+	if c.From != c.To.State { // which is all that is told
+		t.out.changes = append(t.out.changes, c)
+	}
 	return nil
 }
 
