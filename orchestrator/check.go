@@ -72,7 +72,7 @@ func (c *checker) all(ctx context.Context) error {
 		func() error { return records(c, c.progress) },
 		func() error { return records(c, c.auditEntry) },
 		func() error { return records(c, func(*idempotencyRecord) error { return nil }) },
-		c.events, c.counted, c.indexes, c.lists, c.offers, c.totals, c.jobSeq,
+		c.events, c.counted, c.indexes, c.ready, c.lists, c.offers, c.totals, c.jobSeq,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -194,7 +194,7 @@ func utc(s string) (time.Time, bool) {
 	}
 	two := func(at int) int { return int(s[at]-'0')*10 + int(s[at+1]-'0') }
 	month, day, hour, minute, second := two(5), two(8), two(11), two(14), two(17)
-	nanos, ok := fraction(s[len(form) : len(s)-1])
+	nanos, ok := nanosOf(s[len(form) : len(s)-1])
 	if !ok || month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59 {
 		return time.Time{}, false
 	}
@@ -202,8 +202,8 @@ func utc(s string) (time.Time, bool) {
 	return t, t.Day() == day
 }
 
-// fraction reads the part of a second after its point in nanoseconds.
-func fraction(s string) (nanos int, ok bool) {
+// nanosOf reads the part of a second after its point in nanoseconds.
+func nanosOf(s string) (nanos int, ok bool) {
 	if s == "" {
 		return 0, true
 	}

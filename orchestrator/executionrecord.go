@@ -39,12 +39,25 @@ var executionFields = []field[executionRecord]{
 	textField("min_version", func(e *executionRecord) *string { return &e.MinVersion }, ifThere),
 	boolField("ignore_validation", func(e *executionRecord) *bool { return &e.IgnoreValidation }, ifThere),
 	textField("sha256", func(e *executionRecord) *string { return &e.SHA256 }, always),
+	intField("priority", func(e *executionRecord) *int { return &e.Priority }, ifThere),
+	intField("lane", func(e *executionRecord) *int { return &e.Lane }, ifThere),
+	uintField("rank", func(e *executionRecord) *uint64 { return &e.Rank }, ifThere),
+	textField("action", func(e *executionRecord) *ActionKind { return &e.Action }, ifThere),
+	boolField("install", func(e *executionRecord) *bool { return &e.Install }, ifThere),
+	timeField("defer_until", func(e *executionRecord) *time.Time { return &e.DeferUntil }, ifThere),
+	timeField("phase_at", func(e *executionRecord) *time.Time { return &e.PhaseAt }, ifThere),
+	intField("tries", func(e *executionRecord) *int { return &e.Tries }, ifThere),
+	intField("retries", func(e *executionRecord) *int { return &e.Retries }, ifThere),
+	boolField("met", func(e *executionRecord) *bool { return &e.Met }, ifThere),
+	boolField("ended", func(e *executionRecord) *bool { return &e.Ended }, ifThere),
+	textField("failing", func(e *executionRecord) *schemas.Cause { return &e.Failing }, ifThere),
 	uintField("rev", func(e *executionRecord) *uint64 { return &e.Rev }, always),
 }
 
 // attemptFields are the fields of an earlier attempt.
 var attemptFields = []field[Attempt]{
 	intField("attempt", func(a *Attempt) *int { return &a.Attempt }, always),
+	textField("version", func(a *Attempt) *string { return &a.Version }, ifThere),
 	textField("state", func(a *Attempt) *schemas.State { return &a.State }, always),
 	textField("cause", func(a *Attempt) *schemas.Cause { return &a.Cause }, ifThere),
 	intField("code", func(a *Attempt) *int { return &a.Code }, ifThere),

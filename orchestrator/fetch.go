@@ -48,7 +48,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch) err
 func (s *Service) granted(ctx context.Context, device, image string) (*Tracked, error) {
 	var granted *Tracked
 	err := s.store.View(ctx, func(r Reader) error {
-		st, _, err := load(r, device, nil, "")
+		st, _, err := load(r, device, nil)
 		if err != nil {
 			return err
 		}

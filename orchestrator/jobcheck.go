@@ -19,6 +19,12 @@ type jobSum struct {
 	forgotten         bool
 	// what the history of the job says of the same
 	history *historyRecord
+	// what the rollout counts: retries, ends by cause, the same by wave, and by lane
+	// those under way
+	retries  int
+	outcomes outcomes
+	waves    []waveRecord
+	lanes    map[int]int
 }
 
 func (c *checker) sumOf(job string) *jobSum {
@@ -41,11 +47,41 @@ func (j *jobSum) count(e *executionRecord) {
 		j.failed++
 	}
 	for _, a := range e.History {
-		if a.State.Final() {
+		switch {
+		case a.State == schemas.StateSucceeded && a.Version == "": // it fell back later
+			j.succeeded++
+		case a.State.Final() && a.State != schemas.StateSucceeded:
 			j.failed++
 		}
 	}
 	j.forgotten = j.forgotten || e.Attempt > len(e.History)+1
+	j.retries += e.Retries
+	countEnds(&j.outcomes, &e.Tracked)
+	if e.Wave > 0 {
+		j.wave(e.Wave).count("", e.State)
+		j.wave(e.Wave).Met += met(&e.Tracked)
+		countEnds(&j.wave(e.Wave).Outcomes, &e.Tracked)
+	}
+	if e.open() {
+		if j.lanes == nil {
+			j.lanes = map[int]int{}
+		}
+		j.lanes[e.Lane]++
+	}
+}
+
+func countEnds(o *outcomes, t *Tracked) {
+	if t.Ended {
+		o.ended(true, schemas.CauseNone, t.Failing)
+	}
+}
+
+// wave is what the executions of one wave add up to.
+func (j *jobSum) wave(number int) *waveRecord {
+	for len(j.waves) < number {
+		j.waves = append(j.waves, waveRecord{})
+	}
+	return &j.waves[number-1]
 }
 
 func (c *checker) job(j *jobRecord) error {
@@ -94,7 +130,7 @@ func (c *checker) attempts(e *executionRecord) {
 		if want := e.Attempt - len(e.History) + i; a.Attempt != want {
 			c.violation("execution %q has attempt %d in its history where %d belongs", e.ID, a.Attempt, want)
 		}
-		if a.State != schemas.StateQueued && !retryable(a.State) {
+		if a.State != schemas.StateQueued && a.State != schemas.StateSucceeded && !retryable(a.State) {
 			c.violation("execution %q had attempt %d %s, after which there is no other", e.ID, a.Attempt, a.State)
 		}
 	}
@@ -143,6 +179,7 @@ func (c *checker) progress(p *progressRecord) error {
 		c.violation("job %q is at revision %d, one of its executions at %d", p.Name, p.Rev, found.rev)
 	}
 	c.historyOf(p.Name, found)
+	c.rollout(p, found)
 	for i, task := range p.Work {
 		if slices.ContainsFunc(p.Work[:i], func(other jobTask) bool { return other.Kind == task.Kind }) {
 			c.violation("job %q has %q left to do twice", p.Name, task.Kind)
@@ -153,14 +190,82 @@ func (c *checker) progress(p *progressRecord) error {
 	switch {
 	case p.State == JobDraft && len(found.counts) > 0:
 		c.violation("job %q is a draft and has executions", p.Name)
-	case p.active() && len(p.Work) == 0 && open == 0:
+	case p.active() && len(p.Work) == 0 && open == 0 && !c.goesOn(p):
 		c.violation("job %q is %s, but all its executions have ended", p.Name, p.State)
 	case p.State == JobCompleted && (open > 0 || len(p.Work) > 0):
 		c.violation("job %q is completed, but %d of its executions have not ended", p.Name, open)
-	case p.State == JobCanceled && len(p.Work) == 0 && open > 0:
-		c.violation("job %q is canceled, but %d of its executions have not ended", p.Name, open)
+	case p.State == JobCanceled && len(p.Work) == 0 && found.counts[schemas.StateQueued]+found.counts[schemas.StateOffered] > 0:
+		c.violation("job %q is canceled, but devices are still to be offered its image", p.Name)
+	case p.State == JobCanceled && !p.CompletedAt.IsZero() && open > 0:
+		c.violation("job %q is canceled and completed, but %d of its executions have not ended", p.Name, open)
 	}
 	return nil
+}
+
+// goesOn says whether a job waits for devices that may come to it.
+func (c *checker) goesOn(p *progressRecord) bool {
+	rec, err := find[jobRecord](c, p.Name)
+	return err == nil && rec != nil && rec.Rollout != nil && rec.Rollout.Continuous && !p.Ended
+}
+
+// rollout checks what a job counts for its waves, paces and rules.
+func (c *checker) rollout(p *progressRecord, found *jobSum) {
+	if p.Retries != found.retries {
+		c.violation("job %q counts %d retries, its executions have %d", p.Name, p.Retries, found.retries)
+	}
+	if !sameOutcomes(p.Outcomes, found.outcomes) {
+		c.violation("job %q counts the ends %v, its executions have %v", p.Name, p.Outcomes, found.outcomes)
+	}
+	for i := range p.Waves {
+		w, want := &p.Waves[i], found.wave(i+1)
+		if w.Queued != want.Queued || w.InProgress != want.InProgress || w.Succeeded != want.Succeeded || w.Failed != want.Failed ||
+			w.Canceled != want.Canceled || w.Met != want.Met || !sameOutcomes(w.Outcomes, want.Outcomes) {
+			c.violation("wave %d of job %q counts %+v, its executions have %+v", i+1, p.Name, *w, *want)
+		}
+	}
+	if len(found.waves) > len(p.Waves) {
+		c.violation("job %q has %d waves, its executions know %d", p.Name, len(p.Waves), len(found.waves))
+	}
+	for i, g := range p.Groups {
+		n := 0
+		for lane, open := range found.lanes {
+			if lane < len(p.Lanes) && p.Lanes[lane].Groups&(1<<i) != 0 {
+				n += open
+			}
+		}
+		if g.InProgress != n {
+			c.violation("job %q counts %d devices in progress in its pace group %d, there are %d", p.Name, g.InProgress, i, n)
+		}
+	}
+}
+
+func sameOutcomes(a, b outcomes) bool {
+	return a.Sample == b.Sample && maps.Equal(a.Failing, b.Failing)
+}
+
+// ready checks the index of executions that only their job holds back: those that
+// are there have to be queued, on a device on which nothing is under way, and that
+// is connected where that counts.
+func (c *checker) ready() error {
+	var failed error
+	err := c.Scan(indexExecReady, nil, nil, func(k, id []byte) bool {
+		var e *executionRecord
+		if e, failed = find[executionRecord](c, string(id)); failed != nil {
+			return false
+		}
+		switch {
+		case e == nil:
+			c.violation("index %s entry %q points to execution %q, which does not exist", indexExecReady, k, id)
+		case string(e.readyKey()) != string(k):
+			c.violation("index %s entry %q is not where execution %q belongs", indexExecReady, k, id)
+		case e.State != schemas.StateQueued || e.Downloaded:
+			c.violation("execution %q is %s and stands in index %s", id, e.State, indexExecReady)
+		case c.under[e.Device] != "":
+			c.violation("execution %q stands in index %s, but execution %q is under way on its device", id, indexExecReady, c.under[e.Device])
+		}
+		return true
+	})
+	return errors.Join(err, failed)
 }
 
 // lists checks the devices of jobs that are still to become executions, and

@@ -25,6 +25,7 @@ func (s *Service) control(ctx context.Context, name, action string, ask func(*tx
 		if err != nil || !changed {
 			return err
 		}
+		t.progress[name].moved = true
 		if err := t.bump(p); err != nil {
 			return err
 		}
@@ -64,7 +65,13 @@ func (t *txn) begin(p *progressRecord) (err error) {
 		return err
 	}
 	p.State, p.StartedAt = JobRunning, t.now
+	if len(p.Waves) > 0 {
+		p.release(t.now)
+	}
 	p.add(jobTask{Kind: taskStart})
+	if p.Continuous {
+		p.add(jobTask{Kind: taskMatch}) // who came between the creation and now
+	}
 	return nil
 }
 
@@ -78,7 +85,7 @@ func (s *Service) PauseJob(ctx context.Context, name string) (Job, error) {
 		case JobPaused:
 			return false, nil
 		case JobRunning:
-			p.State = JobPaused
+			p.State, p.Reason = JobPaused, ""
 			p.add(jobTask{Kind: taskSettle})
 			return true, nil
 		case JobDraft:
@@ -88,15 +95,17 @@ func (s *Service) PauseJob(ctx context.Context, name string) (Job, error) {
 	})
 }
 
-// ResumeJob lets a paused job go on. Resuming a running job changes nothing.
+// ResumeJob lets a paused job go on; stop rules count from there anew. Resuming a
+// running job changes nothing.
 func (s *Service) ResumeJob(ctx context.Context, name string) (Job, error) {
 	return s.control(ctx, name, "resume", func(_ *txn, _ *jobRecord, p *progressRecord) (bool, error) {
 		switch p.State {
 		case JobRunning:
 			return false, nil
 		case JobPaused:
-			p.State = JobRunning
-			p.add(jobTask{Kind: taskSettle})
+			p.State, p.Reason = JobRunning, ""
+			p.forgive()
+			p.add(jobTask{Kind: taskPull})
 			return true, nil
 		case JobDraft:
 			return false, p.unfit("it was not started; start it")
@@ -105,18 +114,21 @@ func (s *Service) ResumeJob(ctx context.Context, name string) (Job, error) {
 	})
 }
 
-// CancelJob ends a job: executions that have not ended are canceled, in
-// transactions of bounded size as for StartJob. Canceling a canceled job changes
-// nothing.
-func (s *Service) CancelJob(ctx context.Context, name string, _ CancelRequest) (Job, error) {
+// CancelJob ends a job: executions that have not ended are canceled, or only
+// those that no device has accepted, in transactions of bounded size as for
+// StartJob. Canceling a canceled job changes nothing, but that what was to finish
+// is recalled if that is asked for now.
+func (s *Service) CancelJob(ctx context.Context, name string, r CancelRequest) (Job, error) {
 	return s.control(ctx, name, "cancel", func(_ *txn, _ *jobRecord, p *progressRecord) (bool, error) {
 		switch p.State {
 		case JobCanceled:
-			return false, nil
+			if r.Finish || p.unfinished() == 0 || slices.ContainsFunc(p.Work, func(t jobTask) bool { return t.Kind == taskCancel && !t.Finish }) {
+				return false, nil
+			}
 		case JobCompleted:
 			return false, p.unfit("it is completed, there is nothing to cancel")
 		}
-		p.State, p.Work = JobCanceled, []jobTask{{Kind: taskCancel}}
+		p.State, p.Work = JobCanceled, []jobTask{{Kind: taskCancel, Finish: r.Finish}}
 		return true, nil
 	})
 }

@@ -202,16 +202,21 @@ func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 	if err := s.refuseKnown(ctx, n.Name); err != nil {
 		return Job{}, err
 	}
-	var list []target
-	if err := s.store.View(ctx, func(r Reader) (err error) {
-		list, err = s.resolve(ctx, r, n)
+	var list []member
+	var waves []waveRecord
+	if err := s.store.View(ctx, func(r Reader) error {
+		targets, err := s.resolve(ctx, r, n)
+		if err != nil {
+			return err
+		}
+		list, waves, err = n.order(r, targets)
 		return err
 	}); err != nil {
 		return Job{}, err
 	}
 	var job Job
 	_, err := s.commit(ctx, func(t *txn) (err error) {
-		job, err = t.createJob(ctx, n, list)
+		job, err = t.createJob(ctx, n, list, waves)
 		return err
 	})
 	if err != nil || !n.Start {
@@ -231,7 +236,48 @@ func (s *Service) refuseKnown(ctx context.Context, name string) error {
 	})
 }
 
-func (t *txn) createJob(ctx context.Context, n NewJob, list []target) (Job, error) {
+// order puts a job's devices in the order in which they have their turn, and
+// makes the rollout complete. Without a rollout that is the order of their ids.
+func (n *NewJob) order(r Reader, list []target) ([]member, []waveRecord, error) {
+	if n.Rollout == nil {
+		ms := make([]member, len(list))
+		for i, x := range list {
+			ms[i].target = x
+		}
+		return ms, nil, nil
+	}
+	image, err := usableImage(r, n.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	named, err := n.Rollout.check(r, image, n, list)
+	if err != nil {
+		return nil, nil, err
+	}
+	own := *n.Rollout // the caller's is left alone
+	own.Waves = slices.Clone(own.Waves)
+	n.Rollout = &own
+	if own.Seed == "" {
+		own.Seed = n.Name
+	}
+	own.complete()
+	ms, bounds, err := own.place(own.Seed, list, named)
+	if err != nil {
+		return nil, nil, err
+	}
+	waves := make([]waveRecord, len(own.Waves))
+	for i := range waves {
+		waves[i].Bound = bounds[i]
+	}
+	for i := range ms {
+		if ms[i].wave > 0 {
+			waves[ms[i].wave-1].Devices++
+		}
+	}
+	return ms, waves, nil
+}
+
+func (t *txn) createJob(ctx context.Context, n NewJob, list []member, waves []waveRecord) (Job, error) {
 	if err := t.once(ctx); err != nil {
 		return Job{}, err
 	}
@@ -241,12 +287,21 @@ func (t *txn) createJob(ctx context.Context, n NewJob, list []target) (Job, erro
 	if _, err := usableImage(t, n.Image); err != nil {
 		return Job{}, err
 	}
+	return t.newJob(n, list, waves)
+}
+
+// newJob writes the records of a job, and starts it if it is to be.
+func (t *txn) newJob(n NewJob, list []member, waves []waveRecord) (Job, error) {
 	rec := &jobRecord{
 		Name: n.Name, Image: n.Image, Devices: n.Devices[:min(len(n.Devices), namedInJob)], Groups: n.Groups,
 		Query: n.Query, Description: n.Description, Targets: len(list),
-		IgnoreValidation: n.IgnoreValidation, Revision: 1, CreatedAt: t.now,
+		IgnoreValidation: n.IgnoreValidation, Rollout: n.Rollout, Revision: 1, CreatedAt: t.now,
 	}
-	p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}}
+	p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}, Waves: waves}
+	p.Continuous = n.Rollout != nil && n.Rollout.Continuous
+	if n.Rollout != nil && n.Rollout.Pace != nil {
+		p.Groups = make([]groupCount, len(n.Rollout.Pace.Groups))
+	}
 	if err := t.bump(p); err != nil {
 		return Job{}, err
 	}
@@ -270,21 +325,33 @@ func (t *txn) createJob(ctx context.Context, n NewJob, list []target) (Job, erro
 	return job, errors.Join(put(t, nil, rec), put(t, nil, p))
 }
 
-func (t *txn) putTargets(job string, list []target) error {
-	n := uint64(0)
+// putTargets writes the devices of a job in parts, those of each wave by
+// themselves: job, wave (4 bytes) and number of the part (4 bytes).
+func (t *txn) putTargets(job string, list []member) error {
 	ids := make([]string, 0, t.batch)
-	for part := range slices.Chunk(list, t.batch) {
-		ids = ids[:0]
-		for _, x := range part {
-			ids = append(ids, x.id)
+	wave, n := 0, uint64(0)
+	write := func() error {
+		if len(ids) == 0 {
+			return nil
 		}
-		if err := putJSON(t, tableTargets, numbered(job, n), ids); err != nil {
-			return err
-		}
-		n++
+		err := putJSON(t, tableTargets, numbered(job, uint64(wave)<<32|n), ids)
+		ids, n = ids[:0], n+1
+		return err
 	}
-	return nil
+	for i := range list {
+		if list[i].wave != wave || len(ids) == t.batch {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+		wave = list[i].wave
+		ids = append(ids, list[i].id)
+	}
+	return write()
 }
+
+// waveOfPart is the wave that the key of a part of a job's targets names.
+func waveOfPart(key []byte) int { return int(numberOf(key) >> 32) }
 
 func putJSON(w Writer, table Table, key []byte, v any) error {
 	b, err := json.Marshal(v)

@@ -65,8 +65,8 @@ func (t *txn) tellEnd(p *progressRecord, old *executionRecord, to *Tracked) erro
 			delete(p.Causes, old.Cause)
 		}
 	}
-	if !to.State.Final() {
-		return nil
+	if !to.State.Final() || to.State == schemas.StateSucceeded && to.Version != to.goal() {
+		return nil // a step on the way is no end
 	}
 	if to.Cause != schemas.CauseNone {
 		if p.Causes == nil {

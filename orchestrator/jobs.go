@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"davit/schemas"
 )
@@ -26,9 +27,19 @@ func jobOf(rec *jobRecord, p *progressRecord) Job {
 	for _, st := range schemas.States() {
 		counts[st] = p.Counts[st]
 	}
+	var waves []WaveStatus
+	for i := range p.Waves {
+		waves = append(waves, p.waveStatus(&rec.Rollout.Waves[i], i+1))
+	}
+	var next time.Time
+	if p.State == JobRunning {
+		next = p.WaitsUntil
+	}
 	return Job{
 		Name: rec.Name, Image: rec.Image, State: p.State, Devices: rec.Devices, Groups: rec.Groups, Query: rec.Query,
-		Description: rec.Description, Targets: rec.Targets, IgnoreValidation: rec.IgnoreValidation, Counts: counts,
+		Description: rec.Description, Targets: rec.Targets + p.Joined, IgnoreValidation: rec.IgnoreValidation, Counts: counts,
+		Rollout: rec.Rollout, Wave: p.Wave, Waves: waves, InProgress: p.inProgress(), Retries: p.Retries,
+		Reason: p.Reason, Waiting: p.waiting(rec), NextAt: next, RollBackJob: p.RollBackJob,
 		Causes: maps.Clone(p.Causes), Revision: rec.Revision, CreatedAt: rec.CreatedAt,
 		StartedAt: p.StartedAt, CompletedAt: p.CompletedAt,
 	}

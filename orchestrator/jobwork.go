@@ -19,6 +19,12 @@ const (
 	taskRetry  taskKind = "retry"  // what ended without success is to be tried again
 	taskListed taskKind = "listed" // the same for the devices of tableRetries
 	taskCancel taskKind = "cancel" // executions are still to be canceled
+	taskPull   taskKind = "pull"   // there is room for executions that are ready
+
+	taskInstall  taskKind = "install"   // what was downloaded is to be installed
+	taskConfirm  taskKind = "confirm"   // what waits for a person is agreed to
+	taskMatch    taskKind = "match"     // devices may have come to the target (continuous.go)
+	taskRollBack taskKind = "roll_back" // devices that succeeded are to be brought back
 )
 
 // jobTask is one thing that is left to do for a job, and how far it is. A job
@@ -31,6 +37,10 @@ type jobTask struct {
 	After string `json:"after,omitempty"`
 	// Rev is the revision of the request to retry: what ended later is left alone.
 	Rev uint64 `json:"rev,omitempty"`
+	// Finish: what devices have accepted is not canceled. Why is what the
+	// executions say; none means that a person did it.
+	Finish bool   `json:"finish,omitempty"`
+	Why    string `json:"why,omitempty"`
 }
 
 // retryPart is a part of the devices on which a job is to be tried again.
@@ -97,17 +107,28 @@ func (s *Service) work(ctx context.Context, name string, parts int) (more bool, 
 // part does the next part of a job's first task.
 func (t *txn) part(p *progressRecord) error {
 	task := &p.Work[0]
+	t.progress[p.Name].moved = true
 	switch task.Kind {
 	case taskStart:
 		return t.startPart(p)
 	case taskSettle:
 		return t.settlePart(p, task)
+	case taskPull:
+		return t.pullPart(p)
 	case taskRetry:
 		return t.retryPart(p, task)
 	case taskListed:
 		return t.listedPart(p)
 	case taskCancel:
-		return t.cancelPart(p)
+		return t.cancelPart(p, *task)
+	case taskInstall:
+		return t.queuedPart(p, task, func(id string) Event { return Install{id} })
+	case taskConfirm:
+		return t.queuedPart(p, task, func(id string) Event { return Confirm{id} })
+	case taskMatch:
+		return t.matchPart(p, task)
+	case taskRollBack:
+		return t.rollBackPart(p)
 	}
 	return fmt.Errorf("job %q has work %q left to do, which this program does not know; was the data written by a newer one?", p.Name, task.Kind)
 }
@@ -142,13 +163,14 @@ func (t *txn) startPart(p *progressRecord) error {
 	if err := decode(value, &devices); err != nil {
 		return fmt.Errorf("targets of job %q do not decode: %w", p.Name, err)
 	}
-	if err := t.addExecutions(p, devices); err != nil {
+	if err := t.addExecutions(p, devices, waveOfPart(key)); err != nil {
 		return err
 	}
 	return t.Delete(tableTargets, key)
 }
 
-func (t *txn) addExecutions(p *progressRecord, devices []string) error {
+// addExecutions makes the executions of some devices of a wave, in that order.
+func (t *txn) addExecutions(p *progressRecord, devices []string, wave int) error {
 	job, image, err := t.jobAndImage(p.Name)
 	if err != nil {
 		return err
@@ -158,23 +180,81 @@ func (t *txn) addExecutions(p *progressRecord, devices []string) error {
 		if err != nil {
 			return err
 		}
-		if dev == nil {
-			continue // deleted while the job was being created
+		if dev == nil { // deleted while the job was being created
+			if wave > 0 {
+				p.Waves[wave-1].Devices--
+			}
+			continue
 		}
-		e := Tracked{
-			Execution: Execution{
-				ID: newID("ex-"), Job: job.Name, Device: id, Image: image.ID, ImageType: image.ImageType,
-				Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size,
-			},
-			Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,
-			IgnoreValidation: job.IgnoreValidation, SHA256: image.SHA256,
-		}
-		p.Added++
-		if err := t.step(id, dev, Queue{e}); err != nil {
+		if err := t.addExecution(p, job, image, dev, wave); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *txn) addExecution(p *progressRecord, job *jobRecord, image *Image, dev *Device, wave int) error {
+	e := Tracked{
+		Execution: Execution{
+			ID: newID("ex-"), Job: job.Name, Device: dev.ID, Image: image.ID, ImageType: image.ImageType,
+			Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size, Wave: wave,
+		},
+		Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,
+		IgnoreValidation: job.IgnoreValidation, SHA256: image.SHA256,
+	}
+	if r := job.Rollout; r != nil {
+		e.Priority, e.Rank = r.Priority, rankOf(r.Seed, dev.ID)
+		if len(r.Via) > 0 {
+			e.Goal = image.Version
+		}
+		lane, err := t.laneFor(p, dev)
+		if err != nil {
+			return err
+		}
+		e.Lane = lane
+	}
+	p.Added++
+	return t.step(dev.ID, dev, Queue{e})
+}
+
+// laneFor returns the lane of a job that a device is in.
+func (t *txn) laneFor(p *progressRecord, dev *Device) (int, error) {
+	pl, err := t.plan(p.Name)
+	if err != nil || pl.Schedule == nil && (pl.Pace == nil || len(pl.Pace.Groups) == 0) {
+		return 0, err
+	}
+	var groups uint64
+	if pl.Pace != nil {
+		for i, g := range pl.Pace.Groups {
+			in, err := t.belongs(g.Group, dev)
+			if err != nil {
+				return 0, err
+			}
+			if in {
+				groups |= 1 << i
+			}
+		}
+	}
+	n := len(p.Lanes)
+	i := p.laneOf(pl.zoneOf(dev), groups)
+	if len(p.Lanes) > n {
+		p.Lanes[i].Open, _ = pl.openIn(p.Lanes[i].Zone, t.now)
+		delete(t.views, p.Name)
+	}
+	return i, nil
+}
+
+// belongs says whether a device is in a group now.
+func (t *txn) belongs(group string, dev *Device) (bool, error) {
+	g, err := find[Group](t, group)
+	if err != nil || g == nil {
+		return false, err
+	}
+	if g.Query == "" {
+		v, err := t.Get(indexDeviceByGroup, keyOf(group, dev.ID))
+		return v != nil, err
+	}
+	return t.found(g.Query, dev)
 }
 
 func (t *txn) jobAndImage(name string) (*jobRecord, *Image, error) {
@@ -233,19 +313,35 @@ func (t *txn) stepAll(found []indexed, event func(indexed) Event) error {
 	return nil
 }
 
-// settlePart has the rules look once more at the devices that the state of the
-// job matters to: paused, those that it is offered to, otherwise those that it
-// waits for.
+// settlePart has the rules look once more at the devices that the job is offered
+// to, because it was paused or a window has closed.
 func (t *txn) settlePart(p *progressRecord, task *jobTask) error {
-	state := schemas.StateQueued
-	if p.State == JobPaused {
-		state = schemas.StateOffered
+	pl, err := t.plan(p.Name)
+	if err != nil {
+		return err
 	}
-	found, err := inStates(t, p.Name, []schemas.State{state}, task.After, t.batch)
+	states := []schemas.State{schemas.StateOffered}
+	if pl != nil && pl.recalls() {
+		states = append(states, schemas.StateAccepted, schemas.StateDownloading, schemas.StateDownloaded)
+	}
+	found, err := inStates(t, p.Name, states, task.After, t.batch)
 	if err != nil {
 		return err
 	}
 	if err := t.stepAll(found, func(indexed) Event { return Settle{} }); err != nil {
+		return err
+	}
+	t.passed(p, task, found)
+	return nil
+}
+
+// queuedPart applies an event to the next executions that are queued.
+func (t *txn) queuedPart(p *progressRecord, task *jobTask, event func(id string) Event) error {
+	found, err := inStates(t, p.Name, []schemas.State{schemas.StateQueued}, task.After, t.batch)
+	if err != nil {
+		return err
+	}
+	if err := t.stepAll(found, func(x indexed) Event { return event(x.id) }); err != nil {
 		return err
 	}
 	t.passed(p, task, found)
@@ -334,13 +430,16 @@ func (t *txn) retryOne(image *Image, device, id string, rev uint64) error {
 
 // cancelPart cancels the job's next executions and drops devices that were to
 // become executions, or to be tried again.
-func (t *txn) cancelPart(p *progressRecord) error {
+func (t *txn) cancelPart(p *progressRecord, task jobTask) error {
 	open := slices.DeleteFunc(schemas.States(), schemas.State.Final)
+	if task.Finish {
+		open = []schemas.State{schemas.StateQueued, schemas.StateOffered}
+	}
 	found, err := inStates(t, p.Name, open, "", t.batch)
 	if err != nil {
 		return err
 	}
-	if err := t.stepAll(found, func(x indexed) Event { return Cancel{x.id} }); err != nil {
+	if err := t.stepAll(found, func(x indexed) Event { return Cancel{x.id, task.Finish, task.Why} }); err != nil {
 		return err
 	}
 	more := len(found) == t.batch
@@ -360,7 +459,6 @@ func (t *txn) cancelPart(p *progressRecord) error {
 		more = more || len(parts) == t.batch
 	}
 	if !more {
-		p.CompletedAt = t.now
 		p.done(taskCancel)
 	}
 	return nil

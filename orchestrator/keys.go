@@ -69,6 +69,11 @@ const (
 	indexExecByState           Table = "executions_by_state"        // job, state, device
 	indexExecByDevice          Table = "executions_by_device"       // device, order inverted: newest first
 	indexExecOpen              Table = "executions_open"            // device, order: what has not ended
+	indexExecByWave            Table = "executions_by_wave"         // job, wave (2 bytes), device
+	indexExecReady             Table = "executions_ready"           // job, lane, wave (2 bytes each), rank (8), device: see jobready.go
+	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
+	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
+	indexJobContinuous         Table = "jobs_continuous"            // job that takes devices which come to its target
 	indexExecChanges           Table = "execution_changes"          // job, revision of its last change
 	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last
 	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
@@ -89,7 +94,7 @@ func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
-		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 	}
 }
@@ -148,4 +153,11 @@ func numberOf(key []byte) uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(key[len(key)-8:])
+}
+
+func (k *keyMaker) inWave(job string, wave int, device string) []byte {
+	from := len(k.room)
+	k.room = binary.BigEndian.AppendUint16(append(append(k.room, job...), 0), uint16(wave))
+	k.room = append(k.room, device...)
+	return k.cut(from)
 }

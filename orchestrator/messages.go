@@ -36,7 +36,10 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}
-		return t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt})
+		if err := t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt}); err != nil {
+			return err
+		}
+		return t.matchNow(device)
 	})
 	if err != nil {
 		return err
@@ -85,12 +88,25 @@ func (s *Service) Presence(ctx context.Context, device string, online bool) erro
 		}
 		rec := *old
 		rec.Online, rec.LastSeen = online, t.now
-		return put(t, old, &rec)
+		if err := put(t, old, &rec); err != nil {
+			return err
+		}
+		return t.connected(&rec)
 	})
 	if err == nil {
 		s.log.Debug("presence", slog.String("device", device), slog.Bool("online", online))
 	}
 	return err
+}
+
+// connected has the rules look at a device whose connection came or went, if
+// something waits for it.
+func (t *txn) connected(dev *Device) error {
+	waiting, err := anyUnderPrefix(t, indexExecOpen, prefixOf(dev.ID))
+	if err != nil || !waiting {
+		return err
+	}
+	return t.step(dev.ID, dev, Settle{})
 }
 
 // Status records a report and returns when it is on disk and its
@@ -103,7 +119,7 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	acks, err := s.together.do(ctx, func(t *txn) error {
 		var dev *Device
 		var err error
-		if st.State.Final() || st.HostVersion != "" {
+		if st.State.Final() || st.State == schemas.StateDownloaded || st.HostVersion != "" {
 			// Only these reports change versions or let another execution have
 			// its turn; the many others do without the device's record.
 			if dev, err = find[Device](t, device); err != nil {

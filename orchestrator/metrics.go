@@ -22,6 +22,9 @@ const (
 	MetricFetches         = "davit_fetches_total"
 	MetricFetchesRefused  = "davit_fetches_refused_total"
 	MetricOutstanding     = "davit_chunk_bytes_outstanding"
+	MetricStops           = "davit_job_stops_total"
+	MetricRetries         = "davit_execution_retries_total"
+	MetricReoffers        = "davit_offers_repeated_total"
 	MetricCommitSeconds   = "davit_store_commit_seconds"
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
@@ -35,6 +38,9 @@ type Metrics struct {
 	offers          prometheus.Counter
 	withdrawals     prometheus.Counter
 	publishFailures prometheus.Counter
+	stops           *prometheus.CounterVec
+	retries         *prometheus.CounterVec
+	reoffers        prometheus.Counter
 	chunks          prometheus.Counter
 	chunkBytes      prometheus.Counter
 	chunkErrors     prometheus.Counter
@@ -58,10 +64,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		offers:          counter(MetricOffers, "Offers published, repetitions included."),
 		withdrawals:     counter(MetricWithdrawals, "Offers withdrawn, repetitions included."),
 		publishFailures: counter(MetricPublishFailures, "Offers or withdrawals that could not be published and are tried again."),
-		chunks:          counter(MetricChunks, "Chunks of images sent to devices."),
-		chunkBytes:      counter(MetricChunkBytes, "Bytes of image data sent to devices."),
-		chunkErrors:     counter(MetricChunkErrors, "Chunks that could not be read or sent."),
-		fetches:         counter(MetricFetches, "Fetches honoured."),
+		stops: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricStops, Help: "Jobs that were paused or canceled by a stop rule, by action."}, []string{"action"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricRetries, Help: "Executions that the retry policy queued once more, by the cause of the attempt before."}, []string{"cause"}),
+		reoffers:    counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
+		chunks:      counter(MetricChunks, "Chunks of images sent to devices."),
+		chunkBytes:  counter(MetricChunkBytes, "Bytes of image data sent to devices."),
+		chunkErrors: counter(MetricChunkErrors, "Chunks that could not be read or sent."),
+		fetches:     counter(MetricFetches, "Fetches honoured."),
 		fetchesRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -72,7 +83,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		commitFailures: counter(MetricCommitFailures, "Commits of the store that failed."),
 	}
-	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.chunks, m.chunkBytes, m.chunkErrors,
+	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.reoffers, m.chunks, m.chunkBytes, m.chunkErrors,
 		m.fetches, m.fetchesRefused, m.outstanding, m.commitSeconds, m.commitUpdates, m.commitFailures)
 	return m
 }
@@ -98,6 +109,24 @@ func (m *Metrics) transition(s schemas.State, c schemas.Cause) {
 func (m *Metrics) offered() {
 	if m != nil {
 		m.offers.Inc()
+	}
+}
+
+func (m *Metrics) stopped(action string) {
+	if m != nil {
+		m.stops.WithLabelValues(action).Inc()
+	}
+}
+
+func (m *Metrics) retried(cause schemas.Cause) {
+	if m != nil {
+		m.retries.WithLabelValues(string(cause)).Inc()
+	}
+}
+
+func (m *Metrics) reoffered() {
+	if m != nil {
+		m.reoffers.Inc()
 	}
 }
 

@@ -12,10 +12,14 @@ const largeChunk = 16 << 10
 
 // offerOf is the offer of an execution. dev and dt are nil only if the device
 // was deleted, which open executions forbid; the offer is then without hints.
-func offerOf(t *Tracked, dev *Device, dt *DeviceType) schemas.Offer {
+func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView) schemas.Offer {
 	o := schemas.Offer{
 		V: schemas.Version, Execution: t.ID, Attempt: t.Attempt, Image: t.Image, ImageType: t.ImageType,
 		Version: t.Version, VersionID: t.VersionID, Size: t.BytesTotal, SHA256: t.SHA256, Force: t.IgnoreValidation, Chunk: chunkHint(0),
+		Action: schemas.Action(t.Action),
+	}
+	if t.Action == ActionSoft {
+		o.DeferUntil = t.DeferUntil
 	}
 	if dev != nil {
 		o.Chunk = chunkHint(dev.MaxChunk)
@@ -31,6 +35,15 @@ func offerOf(t *Tracked, dev *Device, dt *DeviceType) schemas.Offer {
 			VerdictTimeoutMS: milliseconds(dt.VerdictTimeout),
 			BootTimeoutMS:    milliseconds(dt.BootTimeout),
 			VersionTimeoutMS: milliseconds(dt.VersionTimeout),
+		}
+	}
+	if v != nil && v.Plan != nil && v.Plan.Timeouts != nil {
+		limits := v.Plan.Timeouts
+		if limits.Boot > 0 {
+			o.Host.BootTimeoutMS = milliseconds(limits.Boot)
+		}
+		if limits.Version > 0 {
+			o.Host.VersionTimeoutMS = milliseconds(limits.Version)
 		}
 	}
 	return o

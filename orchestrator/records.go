@@ -42,6 +42,7 @@ type jobRecord struct {
 	Description      string    `json:"description,omitempty"`
 	Targets          int       `json:"targets"`
 	IgnoreValidation bool      `json:"ignore_validation,omitempty"`
+	Rollout          *Rollout  `json:"rollout,omitempty"`
 	Revision         uint64    `json:"revision"`
 	CreatedAt        time.Time `json:"created_at"`
 }
@@ -63,6 +64,36 @@ type progressRecord struct {
 	Added       uint64    `json:"added,omitempty"`
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
+
+	// Reason is why it was paused or canceled, if no person did it.
+	Reason string `json:"reason,omitempty"`
+	// Ended says that its schedule's end has passed.
+	Ended bool `json:"ended,omitempty"`
+	// Wave is the last one that was released, Waves what is counted of each.
+	Wave  int          `json:"wave,omitempty"`
+	Waves []waveRecord `json:"waves,omitempty"`
+	// Lanes, Groups and NextOffer are what its pace goes by (joblanes.go).
+	Lanes     []lane       `json:"lanes,omitempty"`
+	Groups    []groupCount `json:"groups,omitempty"`
+	NextOffer time.Time    `json:"next_offer,omitzero"`
+	// Outcomes are counted for stop rules, Forgiven what they leave out.
+	Outcomes outcomes `json:"outcomes,omitzero"`
+	Forgiven outcomes `json:"forgiven,omitzero"`
+	// Retries counts those of the retry policy, Joined the devices that came to
+	// a continuous job after its creation.
+	Retries int `json:"retries,omitempty"`
+	Joined  int `json:"joined,omitempty"`
+	// Continuous: devices that come to the target later join it.
+	Continuous bool `json:"continuous,omitempty"`
+	// Waits is what it waits for, WakeAt when it is looked at again.
+	Waits      waits     `json:"waits,omitempty"`
+	WaitsUntil time.Time `json:"waits_until,omitzero"`
+	WakeAt     time.Time `json:"wake_at,omitzero"`
+	// Starved: it has ready devices and waits for a place of the service's limit.
+	Starved bool `json:"starved,omitempty"`
+	// RollBack is the image that its devices are to get back, by RollBackJob.
+	RollBack    string `json:"roll_back,omitempty"`
+	RollBackJob string `json:"roll_back_job,omitempty"`
 }
 
 // unfinished counts the executions that have not ended.
@@ -175,14 +206,49 @@ func (j *jobRecord) table() Table       { return tableJobs }
 func (j *jobRecord) id() string         { return j.Name }
 func (j *jobRecord) counters() []string { return nil }
 func (j *jobRecord) entries() []entry {
-	es := []entry{
-		{indexJobByImage, append(append(prefixOf(j.Image), newestFirst(j.CreatedAt)...), j.Name...), keyOf(j.Name)},
-		{indexJobByTime, append(newestFirst(j.CreatedAt), j.Name...), keyOf(j.Name)},
+	es := []entry{{indexJobByTime, append(newestFirst(j.CreatedAt), j.Name...), keyOf(j.Name)}}
+	for _, image := range j.images() {
+		es = append(es, entry{indexJobByImage, append(append(prefixOf(image), newestFirst(j.CreatedAt)...), j.Name...), keyOf(j.Name)})
 	}
-	for _, g := range j.Groups {
+	for _, g := range j.groups() {
 		es = append(es, entry{indexJobByGroup, keyOf(g, j.Name), keyOf(j.Name)})
 	}
 	return es
+}
+
+// images are all that the job may deploy.
+func (j *jobRecord) images() []string {
+	all := []string{j.Image}
+	if r := j.Rollout; r != nil {
+		all = append(all, r.Via...)
+		for _, rule := range r.Stop {
+			if rule.RollBack != "" {
+				all = append(all, rule.RollBack)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// groups are all that the job needs: those that it targets and those of its
+// waves and paces.
+func (j *jobRecord) groups() []string {
+	all := slices.Clone(j.Groups)
+	if r := j.Rollout; r != nil {
+		for _, w := range r.Waves {
+			if w.Group != "" {
+				all = append(all, w.Group)
+			}
+		}
+		if r.Pace != nil {
+			for _, g := range r.Pace.Groups {
+				all = append(all, g.Group)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (p *progressRecord) table() Table { return tableProgress }
@@ -194,6 +260,15 @@ func (p *progressRecord) entries() []entry {
 	es := []entry{{indexEvents, revKey(p.Rev), keyOf(KindJob, p.Name)}}
 	if len(p.Work) > 0 {
 		es = append(es, entry{indexJobWork, keyOf(p.Name), keyOf(p.Name)})
+	}
+	if !p.WakeAt.IsZero() {
+		es = append(es, timerEntry(p.WakeAt, timerJob, p.Name))
+	}
+	if p.catches() {
+		es = append(es, entry{indexJobContinuous, keyOf(p.Name), keyOf(p.Name)})
+	}
+	if p.Starved {
+		es = append(es, entry{indexJobStarved, keyOf(p.Name), keyOf(p.Name)})
 	}
 	return es
 }
@@ -214,7 +289,30 @@ func (e *executionRecord) entriesIn(k *keyMaker, es []entry) []entry {
 	if !e.State.Final() {
 		es = append(es, entry{indexExecOpen, k.numbered(e.Device, e.Order), id})
 	}
+	if e.Wave > 0 {
+		es = append(es, entry{indexExecByWave, k.inWave(e.Job, e.Wave, e.Device), id})
+	}
+	if !e.DueAt.IsZero() {
+		es = append(es, timerEntry(e.DueAt, timerExecution, e.ID))
+	}
 	return es
+}
+
+// waveKey is the beginning of the keys of a job's wave.
+func waveKey(job string, wave int) []byte {
+	return binary.BigEndian.AppendUint16(prefixOf(job), uint16(wave))
+}
+
+// The kinds of timer.
+const (
+	timerExecution = 'e'
+	timerJob       = 'j'
+)
+
+// timerEntry is the entry of a record that has to be looked at at a time.
+func timerEntry(at time.Time, kind byte, id string) entry {
+	k := append(binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano())), kind)
+	return entry{indexTimers, append(k, id...), keyOf(id)}
 }
 
 // decode reads a record strictly: an unknown field or trailing data means that
@@ -275,14 +373,14 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 		return err
 	}
 	var before []entry
-	t.room.keys.room = t.room.keys.room[:0]
+	t.scratch.keys.room = t.scratch.keys.room[:0]
 	if old != nil {
-		before = entriesIn(&t.room.keys, t.room.before[:0], old)
-		t.room.before = before
+		before = entriesIn(&t.scratch.keys, t.scratch.before[:0], old)
+		t.scratch.before = before
 		t.tally(old.counters(), -1)
 	}
-	after := entriesIn(&t.room.keys, t.room.after[:0], rec)
-	t.room.after = after
+	after := entriesIn(&t.scratch.keys, t.scratch.after[:0], rec)
+	t.scratch.after = after
 	t.tally(rec.counters(), 1)
 	t.touch(rec.table(), rec.id())
 	if old == nil {
@@ -291,9 +389,9 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 	return reindex(t, before, after)
 }
 
-// room is what put needs for a record and is used again for the next one: a store
-// keeps copies.
-type room struct {
+// scratch is what put needs for a record and is used again for the next one: a
+// store keeps copies.
+type scratch struct {
 	record        []byte
 	keys          keyMaker
 	before, after []entry
@@ -305,9 +403,9 @@ func (t *txn) encode(rec any) ([]byte, error) {
 	if !ok {
 		return json.Marshal(rec)
 	}
-	b, err := q.appendTo(t.room.record[:0])
+	b, err := q.appendTo(t.scratch.record[:0])
 	if err == nil {
-		t.room.record = b
+		t.scratch.record = b
 	}
 	return b, err
 }

@@ -77,6 +77,9 @@ func (s *Service) allOffline(ctx context.Context) error {
 				if err := put(t, old, &rec); err != nil {
 					return err
 				}
+				if err := t.connected(&rec); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -86,50 +89,84 @@ func (s *Service) allOffline(ctx context.Context) error {
 	}
 }
 
-// jobLoop finishes the work of jobs that a caller, or an earlier process, left
-// in the middle.
+// jobLoop does what is due of jobs: the work that a caller, or an earlier process,
+// left in the middle, and what timers are for.
 func (s *Service) jobLoop(ctx context.Context) {
-	retry := time.NewTimer(0) // at once: what an earlier process left
-	defer retry.Stop()
+	timer := time.NewTimer(0) // at once: what an earlier process left
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.jobKick:
-		case <-retry.C:
+		case <-timer.C:
 		}
-		if err := s.finishJobs(ctx); err != nil && ctx.Err() == nil {
+		next, err := s.Advance(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
 			s.log.Warn("something that was asked of jobs is not done on all of their devices yet; it is tried again", slog.Any("error", err))
-			retry.Reset(lastBackoff)
+			timer.Reset(lastBackoff)
+		case next.IsZero():
+			timer.Stop()
+		default:
+			timer.Reset(next.Sub(s.now()))
 		}
 	}
 }
 
-// finishJobs does the work of all jobs, some of each in turn, so that a large
-// job does not hold up the others.
-func (s *Service) finishJobs(ctx context.Context) error {
+// Advance does everything of jobs that is due at this moment, timers and work that
+// was left, and returns when the next timer is due, the zero time if there is none.
+// Run calls it by itself; only who has a clock of his own does so as well. An error
+// means that something is left to do.
+func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
 	for {
-		var names []string
-		if err := s.store.View(ctx, func(r Reader) error {
-			names = nil
-			return r.Scan(indexJobWork, nil, nil, func(_, name []byte) bool {
-				names = append(names, string(name))
-				return true
-			})
-		}); err != nil {
-			return err
+		fired, err := s.fireTimers(ctx)
+		if err != nil {
+			return time.Time{}, err
 		}
-		var failed error
-		more := false
-		for _, name := range names {
-			left, err := s.work(ctx, name, promptParts)
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
-			}
-			more = more || left && err == nil
+		worked, err := s.workRound(ctx)
+		if err != nil {
+			return time.Time{}, err
 		}
-		if !more {
-			return failed
+		shared, err := s.share(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if fired || worked || shared {
+			continue
+		}
+		next, err := s.nextTimer(ctx)
+		if err != nil || next.IsZero() || next.After(s.now()) {
+			return next, err
 		}
 	}
+}
+
+// workRound does some parts of the work of each job in turn, so that a large job
+// does not hold up the others, and says whether anything is left.
+func (s *Service) workRound(ctx context.Context) (more bool, err error) {
+	var names []string
+	if err := s.store.View(ctx, func(r Reader) error {
+		names = nil
+		return r.Scan(indexJobWork, nil, nil, func(_, name []byte) bool {
+			names = append(names, string(name))
+			return true
+		})
+	}); err != nil {
+		return false, err
+	}
+	var failed error
+	for _, name := range names {
+		left, err := s.work(ctx, name, promptParts)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
+		}
+		more = more || left && err == nil
+	}
+	if more {
+		return true, nil // what failed is met again
+	}
+	return false, failed
 }

@@ -33,6 +33,13 @@ type Options struct {
 	// PublishWorkers publish offers, StreamWorkers send chunks.
 	PublishWorkers int
 	StreamWorkers  int
+	// MaxInProgress is how many devices may be in progress at a time, of all jobs
+	// together, shared fairly between them; 0 is no limit. With a limit, images
+	// are offered to connected devices only.
+	MaxInProgress int
+	// Reoffers is how many offers that stand already are repeated a second at
+	// most, to devices that come back; 500 by default.
+	Reoffers int
 	// MaxOutstanding is how many bytes of chunks may be on their way to
 	// devices that have not asked again since; 128 MiB by default.
 	MaxOutstanding int64
@@ -43,6 +50,7 @@ const (
 	defaultJobBatch       = 256
 	defaultPublishWorkers = 4
 	defaultStreamWorkers  = 4
+	defaultReoffers       = 500
 	defaultMaxOutstanding = 128 << 20
 )
 
@@ -65,6 +73,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.StreamWorkers <= 0 {
 		o.StreamWorkers = defaultStreamWorkers
+	}
+	if o.Reoffers <= 0 {
+		o.Reoffers = defaultReoffers
 	}
 	if o.MaxOutstanding <= 0 {
 		o.MaxOutstanding = defaultMaxOutstanding
@@ -99,8 +110,13 @@ type Service struct {
 	pinned map[string]int
 	// jobKick asks Run to finish the work of jobs that a caller left.
 	jobKick chan struct{}
-	running atomic.Bool
-	ready   chan struct{}
+	// nextWake is when Run's loop looks at timers again, in nanoseconds; 0 or less
+	// means not by itself.
+	nextWake      atomic.Int64
+	plans         *plans
+	maxInProgress int
+	running       atomic.Bool
+	ready         chan struct{}
 }
 
 // New prepares a Service on a store; it reads and writes nothing yet.
@@ -112,7 +128,8 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(), watch: newWatch(), pinned: map[string]int{},
+		outbox: newOutbox(o.Reoffers), watch: newWatch(), pinned: map[string]int{},
+		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.together = &together{commit: s.commit}

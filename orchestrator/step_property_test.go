@@ -21,14 +21,14 @@ type happening struct {
 
 // on returns the state as the event finds it.
 func (h happening) on(s orchestrator.State) orchestrator.State {
-	s.Paused = maps.Clone(s.Paused)
+	s.Jobs = maps.Clone(s.Jobs)
 	switch {
-	case h.pause != "" && s.Paused == nil:
-		s.Paused = map[string]bool{h.pause: true}
+	case h.pause != "" && s.Jobs == nil:
+		s.Jobs = paused(h.pause)
 	case h.pause != "":
-		s.Paused[h.pause] = true
+		s.Jobs[h.pause] = &orchestrator.JobView{Paused: true}
 	case h.resume != "":
-		delete(s.Paused, h.resume)
+		delete(s.Jobs, h.resume)
 	}
 	return s
 }
@@ -239,7 +239,7 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 				i := slices.IndexFunc(s.Executions, func(y orchestrator.Tracked) bool { return y.ID == x.ID })
 				if i >= 0 {
 					old := s.Executions[i]
-					if !follows(old, x, s.Paused) {
+					if !follows(old, x, s.Jobs) {
 						t.Fatalf("%s went from %+v to %+v", x.ID, old, x)
 					}
 					if reflect.DeepEqual(x, old) {
@@ -256,7 +256,11 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 }
 
 // follows says whether an execution may go from one state to the other in one step.
-func follows(old, x orchestrator.Tracked, paused map[string]bool) bool {
+func follows(old, x orchestrator.Tracked, jobs map[string]*orchestrator.JobView) bool {
+	paused := map[string]bool{}
+	for job := range jobs {
+		paused[job] = true
+	}
 	if x.Attempt == old.Attempt {
 		return x.State.Rank() >= old.State.Rank() && (!old.State.Final() || reflect.DeepEqual(x, old))
 	}

@@ -202,10 +202,7 @@ func TestRulesOfPausedJobs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, _ := run(t, orchestrator.State{Device: "d"}, c.before...)
-			s.Paused = map[string]bool{}
-			for _, job := range c.paused {
-				s.Paused[job] = true
-			}
+			s.Jobs = paused(c.paused...)
 			s, effects := run(t, s, c.event)
 			if states(s) != c.states {
 				t.Errorf("states %q, want %q", states(s), c.states)
@@ -219,6 +216,15 @@ func TestRulesOfPausedJobs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// paused are the views of jobs that are paused.
+func paused(jobs ...string) map[string]*orchestrator.JobView {
+	views := map[string]*orchestrator.JobView{}
+	for _, job := range jobs {
+		views[job] = &orchestrator.JobView{Paused: true}
+	}
+	return views
 }
 
 func TestAttempts(t *testing.T) {
@@ -238,7 +244,7 @@ func TestAttempts(t *testing.T) {
 			t.Fatalf("after attempt %d the history is %+v", attempt, e.History)
 		}
 	}
-	s.Paused = map[string]bool{"job-a": true}
+	s.Jobs = paused("job-a")
 	s, _ = run(t, s, orchestrator.Settle{})
 	e := s.Executions[0]
 	if last := e.History[9]; e.Attempt != 14 || last.Attempt != 13 || last.State != schemas.StateQueued || last.Cause != "" || e.History[0].Attempt != 4 {

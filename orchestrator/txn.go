@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -16,8 +17,19 @@ type outcome struct {
 	acks    []schemas.Ack
 	changes []Changed
 	resync  []string        // devices whose offer topic has to be brought up to date
+	again   []string        // the same, where what stands is only to be said again
 	jobs    map[string]bool // jobs whose revision grew
 	events  bool            // something changed that the feed tells
+	work    bool            // a job has something left to do
+	wake    time.Time       // the earliest timer that was set
+	stops   []stopped       // what the service did to jobs by itself
+}
+
+// wakeAt notes that a timer was set.
+func (o *outcome) wakeAt(at time.Time) {
+	if !at.IsZero() && (o.wake.IsZero() || at.Before(o.wake)) {
+		o.wake = at
+	}
 }
 
 // txn is one run of an update's function. It gathers the changes of the small
@@ -30,23 +42,35 @@ type txn struct {
 	progress map[string]*progressPair
 	history  map[string]*historyRecord
 	totals   totals
+	counted  bool // totals have changed
 	actor    Actor
 	idem     *idempotent     // set by once
 	rev      revisions       // feed.go
 	counts   map[string]int  // counters.go: what to add to which
 	touched  map[string]bool // feed.go: kind and id of records that changed
 	unsound  bool            // flush failed
-	room     room            // records.go: of put
+	scratch  scratch         // records.go: of put
+	plans    *plans
+	limit    int                 // Options.MaxInProgress
+	fair     bool                // places of that limit are being shared out
+	views    map[string]*JobView // of jobs, until they change
+	gone     int                 // executions that are not ready any more
+	matchers map[string]*matcher // by the text of their query
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	return &txn{
 		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
-		counts: map[string]int{}, touched: map[string]bool{},
+		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(),
 	}
 }
 
-type progressPair struct{ before, now *progressRecord }
+// progressPair is a job's progress as it was and as it is. moved says that what
+// follows from its counts, its state or the time is to be found anew.
+type progressPair struct {
+	before, now *progressRecord
+	moved       bool
+}
 
 // commit runs fn in one update of the store. After a commit it does what the
 // outcome asks for, but for acknowledgements, which it leaves to the caller.
@@ -56,7 +80,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
-		t.batch = s.jobBatch
+		t.batch, t.plans, t.limit = s.jobBatch, s.plans, s.maxInProgress
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -70,6 +94,13 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	for _, d := range t.out.resync {
 		s.outbox.mark(d)
 	}
+	for _, d := range t.out.again {
+		s.outbox.markRepeat(d)
+	}
+	if t.out.work {
+		s.kickJobs()
+	}
+	s.timerSet(t.out.wake)
 	for j := range t.out.jobs {
 		s.watch.notify(j)
 	}
@@ -80,7 +111,16 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 		return outcome{}, err
 	}
 	s.tell(t.out.changes)
+	s.tellStops(t.out.stops)
 	return t.out, nil
+}
+
+// tellStops logs and counts what was done to jobs by themselves.
+func (s *Service) tellStops(stops []stopped) {
+	for _, x := range stops {
+		s.metrics.stopped(x.action)
+		s.log.Warn("job stopped by itself", slog.String("job", x.job), slog.String("action", x.action), slog.String("reason", x.why))
+	}
 }
 
 // tell logs and counts what changed.
@@ -90,6 +130,9 @@ func (s *Service) tell(changes []Changed) {
 			continue
 		}
 		s.metrics.transition(c.To.State, c.To.Cause)
+		if n := len(c.To.History); c.From.Final() && c.To.State == schemas.StateQueued && !c.To.NotBefore.IsZero() && n > 0 {
+			s.metrics.retried(c.To.History[n-1].Cause)
+		}
 		s.log.LogAttrs(context.Background(), slog.LevelInfo, "execution changed",
 			slog.String("job", c.To.Job), slog.String("device", c.To.Device), slog.String("execution", c.To.ID),
 			slog.String("from", string(c.From)), slog.String("state", string(c.To.State)),
@@ -106,25 +149,58 @@ func (t *txn) job(name string) (*progressRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := *before
-	now.Counts, now.Causes, now.Work = maps.Clone(before.Counts), maps.Clone(before.Causes), slices.Clone(before.Work)
-	t.progress[name] = &progressPair{before, &now}
-	return &now, nil
+	pair := &progressPair{before: before, now: before.copied()}
+	t.progress[name] = pair
+	return pair.now, nil
 }
 
-// flush completes jobs whose executions have all ended and writes what the
+// plan returns the plan of a job.
+func (t *txn) plan(job string) (*plan, error) { return t.plans.of(t, job) }
+
+// viewOf returns what the rules know of a job at this moment of the transaction.
+func (t *txn) viewOf(job string) (*JobView, error) {
+	if v := t.views[job]; v != nil {
+		return v, nil
+	}
+	p, err := t.job(job)
+	if err != nil {
+		return nil, err
+	}
+	pl, err := t.plan(job)
+	if err != nil {
+		return nil, err
+	}
+	left, err := t.left()
+	if err != nil {
+		return nil, err
+	}
+	v := p.view(pl, left, t.now)
+	t.views[job] = v
+	return v, nil
+}
+
+// flush brings the jobs up to date that have changed and writes what the
 // transaction gathered.
 func (t *txn) flush() error {
 	for _, name := range slices.Sorted(maps.Keys(t.progress)) {
 		p := t.progress[name]
-		if p.now.active() && len(p.now.Work) == 0 && p.now.unfinished() == 0 {
-			p.now.State, p.now.CompletedAt = JobCompleted, t.now
-			if err := t.bump(p.now); err != nil {
+		if p.moved {
+			was := p.now.copied()
+			if err := t.look(p.now); err != nil {
 				return err
+			}
+			if !reflect.DeepEqual(was, p.now) {
+				if err := t.bump(p.now); err != nil {
+					return err
+				}
 			}
 		}
 		if p.now.Rev == p.before.Rev {
 			continue
+		}
+		t.out.work = t.out.work || len(p.now.Work) > 0 || p.now.Starved
+		if !p.now.WakeAt.Equal(p.before.WakeAt) {
+			t.out.wakeAt(p.now.WakeAt)
 		}
 		// Its own revision, after those of its executions.
 		if err := t.bump(p.now); err != nil {
@@ -138,7 +214,7 @@ func (t *txn) flush() error {
 		}
 		t.out.jobs[name] = true
 	}
-	if t.totals != nil {
+	if t.counted {
 		if err := writeTotals(t, t.totals); err != nil {
 			return err
 		}
@@ -160,12 +236,13 @@ func (t *txn) flushRest() error {
 	return t.flushRevisions()
 }
 
-// load reads a device's aggregate: its executions that have not ended, and the
-// one named, if it is the device's. dev may be nil for a device that does not
+// load reads a device's aggregate: its executions that have not ended, and
+// those named, if they are the device's. dev may be nil for a device that does not
 // exist (any more). The cost is O(executions that have not ended).
-func load(r Reader, device string, dev *Device, also string) (State, map[string]*executionRecord, error) {
+func load(r Reader, device string, dev *Device, also ...string) (State, map[string]*executionRecord, error) {
 	st := State{Device: device}
 	if dev != nil {
+		st.Online = dev.Online
 		st.Versions = dev.confirmed()
 		if err := nameVersions(r, dev.Type, st.Versions); err != nil {
 			return st, nil, err
@@ -183,82 +260,121 @@ func load(r Reader, device string, dev *Device, also string) (State, map[string]
 	}); err != nil {
 		return st, nil, err
 	}
-	if also != "" && !slices.Contains(ids, also) {
-		ids = append(ids, also)
+	named := len(ids)
+	for _, id := range also {
+		if id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
 	}
 	records := make(map[string]*executionRecord, len(ids))
-	for _, id := range ids {
+	for i, id := range ids {
 		e, err := find[executionRecord](r, id)
 		switch {
 		case err != nil:
 			return st, nil, err
-		case e == nil && id == also, e != nil && e.Device != device:
+		case e == nil && i >= named, e != nil && e.Device != device:
 			continue
 		case e == nil:
 			return st, nil, fmt.Errorf("index %s of device %q names execution %q, which does not exist; run davit check", indexExecOpen, device, id)
 		}
 		records[id] = e
 		st.Executions = append(st.Executions, e.Tracked)
-		// The rules ask it of what waits or may be taken back. What is named may
-		// come to wait in this very step.
-		if e.State == schemas.StateQueued || e.State == schemas.StateOffered || id == also {
-			if err := st.notePaused(r, e.Job); err != nil {
-				return st, nil, err
-			}
-		}
 	}
-	slices.SortFunc(st.Executions, func(a, b Tracked) int {
-		if a.Order < b.Order {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(st.Executions, func(a, b Tracked) int { return before(&a, &b) })
 	return st, records, nil
 }
 
-// notePaused notes whether a job is paused. A transaction goes by the state that
-// it has given the job itself.
-func (s *State) notePaused(r Reader, job string) error {
-	if s.Paused[job] {
-		return nil
+// see adds to the aggregate what the rules may ask of the jobs. view finds it.
+func (s *State) see(view func(job string) (*JobView, error), also ...string) error {
+	s.Jobs = make(map[string]*JobView, len(s.Executions))
+	for i := range s.Executions {
+		also = append(also, s.Executions[i].Job)
 	}
-	var p *progressRecord
-	var err error
-	if t, ok := r.(*txn); ok {
-		p, err = t.job(job)
-	} else {
-		p, err = need[progressRecord](r, "progress of job", job)
+	for _, job := range also {
+		if s.Jobs[job] != nil {
+			continue
+		}
+		v, err := view(job)
+		if err != nil {
+			return err
+		}
+		s.Jobs[job] = v
 	}
-	if err != nil || p.State != JobPaused {
-		return err
-	}
-	if s.Paused == nil {
-		s.Paused = map[string]bool{}
-	}
-	s.Paused[job] = true
 	return nil
+}
+
+// concerned are the executions that an event is about, besides those that have not
+// ended.
+func (t *txn) concerned(device string, dev *Device, ev Event) ([]string, error) {
+	switch e := ev.(type) {
+	case Reported:
+		return []string{e.Status.Execution}, nil
+	case Cancel:
+		return []string{e.Execution}, nil
+	case Retry:
+		return []string{e.Execution}, nil
+	case Heard:
+		if dev != nil {
+			return t.succeeded(device, dev, e.Versions)
+		}
+	}
+	return nil, nil
+}
+
+// lookedBack is how many of a device's last executions are looked at for the one
+// that brought it to the version that it ran.
+const lookedBack = 8
+
+// succeeded returns the last executions of the image types whose version is now
+// reported to be another one, if they ended with success.
+func (t *txn) succeeded(device string, dev *Device, versions map[string]string) ([]string, error) {
+	changed := map[string]bool{}
+	for imageType, version := range versions {
+		changed[imageType] = version != "" && dev.Versions[imageType] != version
+	}
+	var found, ids []string
+	if !slices.Contains(slices.Collect(maps.Values(changed)), true) {
+		return nil, nil
+	}
+	if err := t.Scan(indexExecByDevice, prefixOf(device), nil, func(_, id []byte) bool {
+		ids = append(ids, string(id))
+		return len(ids) < lookedBack
+	}); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		e, err := need[executionRecord](t, "execution", id)
+		if err != nil {
+			return nil, err
+		}
+		if !changed[e.ImageType] || !e.Met {
+			continue
+		}
+		changed[e.ImageType] = false // it is the last one of its type
+		if e.State == schemas.StateSucceeded {
+			found = append(found, id)
+		}
+	}
+	return found, nil
 }
 
 // step applies an event to a device's aggregate and writes the new state; dev
 // may be nil as for load, and is otherwise the device as it is stored.
 func (t *txn) step(device string, dev *Device, ev Event) error {
-	also := ""
-	switch e := ev.(type) {
-	case Reported:
-		also = e.Status.Execution
-	case Cancel:
-		also = e.Execution
-	case Retry:
-		also = e.Execution
-	}
-	st, records, err := load(t, device, dev, also)
+	also, err := t.concerned(device, dev, ev)
 	if err != nil {
 		return err
 	}
+	st, records, err := load(t, device, dev, also...)
+	if err != nil {
+		return err
+	}
+	var queued []string
 	if e, ok := ev.(Queue); ok {
-		if err := st.notePaused(t, e.Execution.Job); err != nil {
-			return err
-		}
+		queued = []string{e.Execution.Job}
+	}
+	if err := st.see(t.viewOf, queued...); err != nil {
+		return err
 	}
 	next, effects := Step(st, ev, t.now)
 	if dev != nil && !maps.Equal(dev.confirmed(), next.Versions) {
@@ -270,7 +386,10 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	if err := t.mark(device, st.Retained, next.Retained); err != nil {
 		return err
 	}
-	return t.keep(device, records, effects)
+	if err := t.keep(device, records, effects); err != nil {
+		return err
+	}
+	return t.keepReady(&st, &next)
 }
 
 // mark keeps the durable marker of devices whose offer topic is in use.
@@ -295,7 +414,13 @@ func (t *txn) keep(device string, records map[string]*executionRecord, effects [
 			}
 		case Acknowledge:
 			t.out.acks = append(t.out.acks, e.Ack)
-		case Offer, Withdraw:
+		case Offer:
+			if e.Again {
+				t.out.again = append(t.out.again, device)
+			} else {
+				t.out.resync = append(t.out.resync, device)
+			}
+		case Withdraw:
 			t.out.resync = append(t.out.resync, device)
 		}
 	}
@@ -307,20 +432,21 @@ func (t *txn) change(records map[string]*executionRecord, c Changed) error {
 	if err != nil {
 		return err
 	}
-	if c.From != c.To.State {
-		if err := t.count(p, c.From, c.To.State); err != nil {
-			return err
-		}
-		if err := t.tellEnd(p, records[c.To.ID], &c.To); err != nil {
-			return err
-		}
-	}
+	old := records[c.To.ID]
 	if err := t.bump(p); err != nil {
 		return err
 	}
 	rec := &executionRecord{Tracked: c.To, Rev: p.Rev}
-	if err := put(t, records[c.To.ID], rec); err != nil {
+	if c.From != c.To.State {
+		if err := t.moved(p, old, c); err != nil {
+			return err
+		}
+	}
+	if err := put(t, old, rec); err != nil {
 		return err
+	}
+	if old == nil || !old.DueAt.Equal(rec.DueAt) {
+		t.out.wakeAt(rec.DueAt)
 	}
 	records[c.To.ID] = rec
 	if c.From != c.To.State { // which is all that is told
@@ -329,15 +455,48 @@ func (t *txn) change(records map[string]*executionRecord, c Changed) error {
 	return nil
 }
 
+// moved counts what it means for its job that an execution has another state.
+func (t *txn) moved(p *progressRecord, old *executionRecord, c Changed) error {
+	pl, err := t.plan(p.Name)
+	if err != nil {
+		return err
+	}
+	if err := t.count(p, c.From, c.To.State); err != nil {
+		return err
+	}
+	if err := t.tellEnd(p, old, &c.To); err != nil {
+		return err
+	}
+	if w := c.To.Wave; w > 0 {
+		p.Waves[w-1].count(c.From, c.To.State)
+		p.Waves[w-1].Met += met(&c.To)
+		if old != nil {
+			p.Waves[w-1].Met -= met(&old.Tracked)
+		}
+	}
+	if old != nil {
+		p.Retries += c.To.Retries - old.Retries
+	}
+	p.paced(pl, &c.To, c.From, t.now)
+	t.progress[p.Name].moved = true
+	clear(t.views) // what the service's own limit leaves concerns all
+	return t.judgeEnds(p, pl, old, &c.To)
+}
+
+// met is 1 for an execution that counts as met in its wave.
+func met(t *Tracked) int {
+	if t.Met && t.State != schemas.StateCanceled {
+		return 1
+	}
+	return 0
+}
+
 // count moves one execution between states in the job's counts and the totals.
 func (t *txn) count(p *progressRecord, from, to schemas.State) error {
-	if t.totals == nil {
-		all, err := readTotals(t)
-		if err != nil {
-			return err
-		}
-		t.totals = all
+	if err := t.needTotals(); err != nil {
+		return err
 	}
+	t.counted = true
 	if from != "" {
 		p.Counts[from]--
 		t.totals[from]--
@@ -345,4 +504,11 @@ func (t *txn) count(p *progressRecord, from, to schemas.State) error {
 	p.Counts[to]++
 	t.totals[to]++
 	return nil
+}
+
+func (t *txn) needTotals() (err error) {
+	if t.totals == nil {
+		t.totals, err = readTotals(t)
+	}
+	return err
 }

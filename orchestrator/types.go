@@ -201,7 +201,8 @@ type Execution struct {
 // Attempt is how an earlier attempt of an execution ended.
 type Attempt struct {
 	Attempt     int           `json:"attempt" doc:"Its number"`
-	State       schemas.State `json:"state" doc:"How it ended; queued if its offer was withdrawn because the job was paused"`
+	Version     string        `json:"version,omitempty" doc:"The version of the step, in a job that leads over several versions"`
+	State       schemas.State `json:"state" doc:"How it ended; queued if its offer was withdrawn before it ended, as detail says"`
 	Cause       schemas.Cause `json:"cause,omitempty" doc:"Why it ended without success"`
 	Code        int           `json:"code,omitempty" doc:"The host MCU's own error code"`
 	Detail      string        `json:"detail,omitempty" doc:"One sentence for a person"`

@@ -134,7 +134,7 @@ func TestAsyncAPILimits(t *testing.T) {
 		"id_length": MaxIDLength, "version_length": MaxVersionLength, "detail_length": MaxDetailLength, "host_versions": MaxHostVersions,
 		"ranges": MaxRanges, "window_chunks": MaxWindow, "image_size": MaxImageSize, "chunk_min": MinChunkSize,
 		"chunk_default": DefaultChunkSize, "chunk_max": MaxChunkSize, "attempt": MaxAttempt, "seq": MaxSeq,
-		"version_id": MaxVersionID, "dialect_length": MaxDialectLength, "version_properties": MaxVersionProperties,
+		"version_id": MaxVersionID, "dialect_length": MaxDialectLength, "version_properties": MaxVersionProperties, "defer_s": MaxDeferS,
 	}
 	if got := readAsyncAPI(t).Info.Limits; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("x-limits %v, want %v", got, want)

@@ -39,13 +39,16 @@ const (
 	CauseStorage Cause = "storage"
 	// CauseCanceled: an operator canceled the job or the execution.
 	CauseCanceled Cause = "canceled"
+	// CauseDeferred: the device puts the update off and wants to be asked again,
+	// which is for an offer that lets it (ActionSoft, ActionConfirm).
+	CauseDeferred Cause = "deferred"
 	// CauseInternal: a fault of the module's or the service's own.
 	CauseInternal Cause = "internal"
 )
 
 var causes = []Cause{
 	CauseNetwork, CauseSerial, CauseSize, CauseFlash, CauseChecksum, CauseSignature, CauseBoot, CauseAlready,
-	CauseMinVersion, CauseRejected, CauseTimeout, CauseProtocol, CauseStorage, CauseCanceled, CauseInternal,
+	CauseMinVersion, CauseRejected, CauseTimeout, CauseProtocol, CauseStorage, CauseCanceled, CauseDeferred, CauseInternal,
 }
 
 // Causes lists every cause other than CauseNone.
@@ -75,6 +78,8 @@ func LwM2MResult(s State, c Cause) int {
 		return 6 // unsupported package
 	case CauseCanceled:
 		return 10 // update canceled
+	case CauseDeferred:
+		return 11 // update deferred
 	}
 	return 8 // firmware update failed
 }

@@ -93,7 +93,7 @@ func TestCauses(t *testing.T) {
 		}
 		seen[c] = true
 	}
-	if !CauseNone.Valid() || Cause("bad_luck").Valid() || len(seen) != 15 {
+	if !CauseNone.Valid() || Cause("bad_luck").Valid() || len(seen) != 16 {
 		t.Errorf("none valid %v, %d causes", CauseNone.Valid(), len(seen))
 	}
 }
@@ -108,7 +108,7 @@ func TestLwM2MResult(t *testing.T) {
 		{StateQueued, CauseNone, 0}, {StateBooting, CauseNone, 0}, {StateSucceeded, CauseNone, 1}, {StateRejected, CauseSize, 2},
 		{StateFailed, CauseStorage, 2}, {StateFailed, CauseNetwork, 4}, {StateFailed, CauseChecksum, 5}, {StateFailed, CauseSignature, 5},
 		{StateRejected, CauseAlready, 6}, {StateRejected, CauseMinVersion, 6}, {StateRejected, CauseRejected, 6}, {StateFailed, CauseBoot, 8},
-		{StateFailed, CauseFlash, 8}, {StateTimedOut, CauseTimeout, 8}, {StateCanceled, CauseCanceled, 10},
+		{StateFailed, CauseFlash, 8}, {StateTimedOut, CauseTimeout, 8}, {StateCanceled, CauseCanceled, 10}, {StateRejected, CauseDeferred, 11},
 	} {
 		if got := LwM2MResult(c.state, c.cause); got != c.want {
 			t.Errorf("%s %s: %d, want %d", c.state, c.cause, got, c.want)

@@ -27,6 +27,37 @@ type HostHint struct {
 	VersionTimeoutMS int64 `json:"version_timeout_ms,omitempty"`
 }
 
+// Action is what a device is to do with the image that it is offered.
+type Action string
+
+// The actions of the contract.
+const (
+	// ActionInstall: fetch it and have the host MCU run it.
+	ActionInstall Action = ""
+	// ActionSoft: as ActionInstall, but the device may put it off (CauseDeferred)
+	// until the offer's DeferUntil.
+	ActionSoft Action = "soft"
+	// ActionConfirm: as ActionInstall, if the product agrees. It accepts, rejects or
+	// puts off the offer, for as long as it likes.
+	ActionConfirm Action = "confirm"
+	// ActionDownload: fetch and verify the image, report downloaded and keep it. The
+	// host MCU hears nothing of it. With the ack of that report the device has done
+	// its part; the image is installed when it is offered again with another action.
+	ActionDownload Action = "download"
+)
+
+// Valid says whether a is an action of the contract.
+func (a Action) Valid() bool {
+	switch a {
+	case ActionInstall, ActionSoft, ActionConfirm, ActionDownload:
+		return true
+	}
+	return false
+}
+
+// Deferrable says whether the device may put off what it is offered with a.
+func (a Action) Deferrable() bool { return a == ActionSoft || a == ActionConfirm }
+
 // Offer tells a device of the image that it should run. It is retained until
 // the execution has ended; an empty payload on its topic withdraws it.
 type Offer struct {
@@ -52,6 +83,12 @@ type Offer struct {
 	Manifest string `json:"manifest,omitempty"`
 	// Expires is when the service stops offering, if it ever does.
 	Expires time.Time `json:"expires,omitzero"`
+	// Action is what to do with the image.
+	Action Action `json:"action,omitempty"`
+	// DeferUntil is, with ActionSoft only, until when the device may put the update
+	// off; the zero time leaves that open. After it the image is offered with
+	// ActionInstall.
+	DeferUntil time.Time `json:"defer_until,omitzero"`
 }
 
 // Kind returns KindOffer.
@@ -99,6 +136,12 @@ func (o *Offer) Validate() error {
 		if err := checkID("manifest", o.Manifest); err != nil {
 			return err
 		}
+	}
+	if !o.Action.Valid() {
+		return badPayload("unknown action %q", o.Action)
+	}
+	if o.Action != ActionSoft && !o.DeferUntil.IsZero() {
+		return badPayload("defer_until stands with action soft only, not with %q", o.Action)
 	}
 	if err := o.Chunk.validate(); err != nil {
 		return err

@@ -34,6 +34,9 @@ const (
 	MaxVersionID = 1<<53 - 1
 	// MaxDialectLength is the longest name of a dialect in bytes.
 	MaxDialectLength = 32
+	// MaxDeferS is the longest time in seconds for which a device may put an
+	// update off at once: 30 days.
+	MaxDeferS = 30 * 24 * 3600
 )
 
 // ErrPayload is wrapped by every error about a malformed JSON payload.
@@ -312,6 +315,9 @@ type Status struct {
 	// HostVersion is what the MCU reports to run; succeeded needs it. In the
 	// afero dialect it is the version's id, a decimal number.
 	HostVersion string `json:"host_version,omitempty"`
+	// DeferS is, with StateRejected and CauseDeferred and only there, after how many
+	// seconds the device wants to be asked again: 1 to MaxDeferS.
+	DeferS int `json:"defer_s,omitempty"`
 }
 
 // Kind returns KindStatus.
@@ -337,6 +343,9 @@ func (s *Status) Validate() error {
 	if failed := s.State.Final() && s.State != StateSucceeded; failed != (s.Cause != CauseNone) {
 		return badPayload("state %s with cause %q: a cause stands with every end but success, and only there", s.State, s.Cause)
 	}
+	if err := s.validateDeferral(); err != nil {
+		return err
+	}
 	if s.BytesDone > MaxImageSize {
 		return badPayload("bytes_done is %d, the largest image has %d", s.BytesDone, uint64(MaxImageSize))
 	}
@@ -350,6 +359,21 @@ func (s *Status) Validate() error {
 		return badPayload("succeeded without host_version: only the version that the MCU reports is proof")
 	}
 	return checkText("host_version", s.HostVersion, MaxVersionLength)
+}
+
+// validateDeferral holds cause deferred, its state and its time together.
+func (s *Status) validateDeferral() error {
+	switch {
+	case s.Cause != CauseDeferred && s.DeferS != 0:
+		return badPayload("defer_s is %d with cause %q; it stands with cause deferred only", s.DeferS, s.Cause)
+	case s.Cause != CauseDeferred:
+		return nil
+	case s.State != StateRejected:
+		return badPayload("state %s with cause deferred: an update that is put off is rejected", s.State)
+	case s.DeferS < 1 || s.DeferS > MaxDeferS:
+		return badPayload("defer_s is %d, with cause deferred 1 to %d are allowed", s.DeferS, MaxDeferS)
+	}
+	return nil
 }
 
 // Ack says that the status with this sequence number is on disk, or was seen

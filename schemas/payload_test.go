@@ -80,10 +80,47 @@ func TestErrorsNameTheField(t *testing.T) {
 		{&Fetch{}, `{"v":1,"ranges":{}}`, `ranges is an object`},
 		{&Hello{}, `{"v":2}`, `v is 2, this is version 1`},
 		{&Profile{}, `{"v":1,"device_type":"pump","dialect":"ayla","version_properties":["a","a"]}`, `"a" stands twice in version_properties`},
+		{&Offer{}, oneOffer(`"action":"soon"`), `unknown action "soon"`},
+		{&Offer{}, oneOffer(`"action":"confirm","defer_until":"2027-01-01T00:00:00Z"`), `defer_until stands with action soft only, not with "confirm"`},
+		{&Status{}, oneStatus(`"state":"rejected","cause":"deferred"`), `defer_s is 0, with cause deferred 1 to 2592000 are allowed`},
+		{&Status{}, oneStatus(`"state":"failed","cause":"deferred","defer_s":1`), `state failed with cause deferred`},
+		{&Status{}, oneStatus(`"state":"rejected","cause":"rejected","defer_s":1`), `defer_s is 1 with cause "rejected"`},
 		{&Hello{}, `{"v":1,"max_chunk":1}`, `max_chunk is 1, allowed are 64 to 65536`},
 	} {
 		if err := Decode([]byte(c.raw), c.p); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.raw, err, c.want)
+		}
+	}
+}
+
+// oneOffer and oneStatus are payloads with some more fields.
+func oneOffer(fields string) string {
+	return `{"v":1,"execution":"ex-1","attempt":1,"image":"img-1","image_type":"application","version":"2.1.0","size":65536,` +
+		`"sha256":"de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31","chunk":{"preferred":4096,"max":65536},"host":{},` + fields + `}`
+}
+
+func oneStatus(fields string) string {
+	return `{"v":1,"execution":"ex-1","attempt":1,"seq":1,` + fields + `}`
+}
+
+// TestPlainOfferIsAsEver: an offer to install is, byte for byte, what modules get
+// that know of no action.
+func TestPlainOfferIsAsEver(t *testing.T) {
+	o := Offer{
+		V: Version, Execution: "ex-1", Attempt: 1, Image: "img-1", ImageType: "application", Version: "2.1.0", VersionID: 7, Size: 65536,
+		SHA256: "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31", Chunk: ChunkHint{Preferred: 4096, Max: 65536},
+		Host:  HostHint{Dialect: "ayla", VersionProperty: "oem_host_version", BootTimeoutMS: 60_000},
+		Force: true, Manifest: "m-1", Expires: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC), Action: ActionInstall,
+	}
+	const want = `{"v":1,"execution":"ex-1","attempt":1,"image":"img-1","image_type":"application","version":"2.1.0","version_id":7,"size":65536,` +
+		`"sha256":"de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31","chunk":{"preferred":4096,"max":65536},` +
+		`"host":{"dialect":"ayla","version_property":"oem_host_version","boot_timeout_ms":60000},"force":true,"manifest":"m-1","expires":"2027-01-31T12:00:00Z"}`
+	if got, err := Encode(&o); err != nil || string(got) != want {
+		t.Errorf("%s, %v\nwant %s", got, err, want)
+	}
+	for a, deferrable := range map[Action]bool{ActionInstall: false, ActionSoft: true, ActionConfirm: true, ActionDownload: false} {
+		if !a.Valid() || a.Deferrable() != deferrable {
+			t.Errorf("%q: valid %t, deferrable %t", a, a.Valid(), a.Deferrable())
 		}
 	}
 }
@@ -171,6 +208,10 @@ func drawOffer(t *rapid.T) Payload {
 	if maybe(t, "expires") {
 		o.Expires = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "expires"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns")).UTC()
 	}
+	o.Action = rapid.SampledFrom([]Action{ActionInstall, ActionSoft, ActionConfirm, ActionDownload}).Draw(t, "action")
+	if o.Action == ActionSoft && maybe(t, "defer until") {
+		o.DeferUntil = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "defer until"), 0).UTC()
+	}
 	return o
 }
 
@@ -204,6 +245,9 @@ func drawStatus(t *rapid.T) Payload {
 		s.HostVersion = drawText(t, "new version", 1, MaxVersionLength)
 	case s.State.Final():
 		s.Cause = rapid.SampledFrom(Causes()).Draw(t, "cause")
+		if s.Cause == CauseDeferred {
+			s.State, s.DeferS = StateRejected, rapid.IntRange(1, MaxDeferS).Draw(t, "defer")
+		}
 	}
 	return s
 }

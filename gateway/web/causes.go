@@ -87,6 +87,10 @@ func moduleCause(c schemas.Cause) (causeHelp, bool) {
 		return causeHelp{"Canceled",
 			"Somebody canceled the job before the device had ended.",
 			"Nothing is wrong. Create a new job if the device is to be updated after all."}, true
+	case schemas.CauseDeferred:
+		return causeHelp{"Put off by the device",
+			"The product was busy, or nobody had agreed to the update yet, and it may not be put off any longer.",
+			"Nothing is broken. Retry at a time at which the product is idle, or allow more time to put it off."}, true
 	case schemas.CauseInternal:
 		return causeHelp{"Internal error",
 			"The module or the service failed by a fault of its own.",

@@ -221,7 +221,7 @@ func causeText(c schemas.Cause) string {
 		schemas.CauseNetwork: "network", schemas.CauseSerial: "serial line", schemas.CauseSize: "image too large", schemas.CauseFlash: "flash memory",
 		schemas.CauseChecksum: "checksum", schemas.CauseSignature: "signature", schemas.CauseBoot: "did not boot", schemas.CauseAlready: "runs it already",
 		schemas.CauseMinVersion: "min version", schemas.CauseRejected: "refused by the MCU", schemas.CauseTimeout: "time limit", schemas.CauseProtocol: "protocol error",
-		schemas.CauseStorage: "module's storage", schemas.CauseCanceled: "canceled", schemas.CauseInternal: "internal fault",
+		schemas.CauseStorage: "module's storage", schemas.CauseCanceled: "canceled", schemas.CauseDeferred: "put off by the device", schemas.CauseInternal: "internal fault",
 	}
 	if t := texts[c]; t != "" {
 		return t

@@ -76,7 +76,7 @@ var fences = map[string][]string{
 	"github.com/goccy/go-yaml":      {"internal/app/bridgefile"},
 	"github.com/coreos/go-oidc":     {"gateway/people"},
 	"golang.org/x/oauth2":           {"gateway/people"},
-	"golang.org/x/time":             {"gateway/people"},
+	"golang.org/x/time":             {"gateway/people", "orchestrator"},
 }
 
 // source is one Go file of the module.

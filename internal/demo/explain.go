@@ -45,6 +45,10 @@ func serviceMeanings() map[schemas.Cause]meaning {
 			"an operator withdrew the execution",
 			"Nothing: create a new job when the device should be updated after all.",
 		},
+		schemas.CauseDeferred: {
+			"the product was busy, or nobody had agreed to the update yet, and it may not be put off any longer",
+			"Nothing is broken: try again at a time at which the product is idle, or allow more time to put it off.",
+		},
 		schemas.CauseInternal: {
 			"the module or the service failed by a fault of its own",
 			"Read the log around the time of the end and report it as a defect of davit.",
