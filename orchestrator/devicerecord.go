@@ -26,6 +26,13 @@ func parseDevice(id string, rec []byte, d *Device) error {
 	return nil
 }
 
+// parse reads the record of a device into an empty one; false for what it leaves to
+// decode.
+func (d *Device) parse(rec []byte) bool {
+	p := recordParser{rest: string(rec)}
+	return p.device(d, nil, nil)
+}
+
 // recordParser reads compact JSON from the front of a text. Every method says
 // whether it found what it looked for.
 type recordParser struct{ rest string }

@@ -227,3 +227,13 @@ func tableOf[T any](fields []field[T]) FieldTable {
 	}
 	return t
 }
+
+// ExecutionIDs are the ids of n executions of one transaction.
+func ExecutionIDs(at time.Time, n int) []string {
+	t := newTxn(context.Background(), nil, at)
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = t.executionID()
+	}
+	return ids
+}

@@ -50,6 +50,7 @@ type txn struct {
 	touched  map[string]bool // feed.go: kind and id of records that changed
 	unsound  bool            // flush failed
 	scratch  scratch         // records.go: of put
+	ids      executionIDs    // executionid.go
 	plans    *plans
 	limit    int                 // Options.MaxInProgress
 	fair     bool                // places of that limit are being shared out
@@ -126,9 +127,6 @@ func (s *Service) tellStops(stops []stopped) {
 // tell logs and counts what changed.
 func (s *Service) tell(changes []Changed) {
 	for _, c := range changes {
-		if c.From == c.To.State {
-			continue
-		}
 		s.metrics.transition(c.To.State, c.To.Cause)
 		if n := len(c.To.History); c.From.Final() && c.To.State == schemas.StateQueued && !c.To.NotBefore.IsZero() && n > 0 {
 			s.metrics.retried(c.To.History[n-1].Cause)
@@ -403,14 +401,26 @@ func (t *txn) mark(device string, before, now bool) error {
 	return t.Delete(tableOffers, keyOf(device))
 }
 
-// keep writes the changed executions and notes the other effects. An execution
-// that changes twice in one step is written twice, which is rare.
+// rewritten is an execution as it is stored, nil if it is not, and as it is to be.
+type rewritten struct{ stored, now *executionRecord }
+
+// keep writes the changed executions and notes the other effects. One that changes
+// twice in one step, as a new one does that is offered at once, is written once.
 func (t *txn) keep(device string, records map[string]*executionRecord, effects []Effect) error {
+	var changed []rewritten
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Changed:
-			if err := t.change(records, e); err != nil {
+			old := records[e.To.ID]
+			rec, err := t.change(old, e)
+			if err != nil {
 				return err
+			}
+			records[e.To.ID] = rec
+			if i := slices.IndexFunc(changed, func(r rewritten) bool { return r.now == old }); i >= 0 {
+				changed[i].now = rec
+			} else {
+				changed = append(changed, rewritten{old, rec})
 			}
 		case Acknowledge:
 			t.out.acks = append(t.out.acks, e.Ack)
@@ -424,35 +434,35 @@ func (t *txn) keep(device string, records map[string]*executionRecord, effects [
 			t.out.resync = append(t.out.resync, device)
 		}
 	}
+	for _, r := range changed {
+		if err := put(t, r.stored, r.now); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (t *txn) change(records map[string]*executionRecord, c Changed) error {
+// change counts what a change of an execution means for its job and returns its
+// new record.
+func (t *txn) change(old *executionRecord, c Changed) (*executionRecord, error) {
 	p, err := t.job(c.To.Job)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	old := records[c.To.ID]
 	if err := t.bump(p); err != nil {
-		return err
+		return nil, err
 	}
 	rec := &executionRecord{Tracked: c.To, Rev: p.Rev}
 	if c.From != c.To.State {
 		if err := t.moved(p, old, c); err != nil {
-			return err
+			return nil, err
 		}
-	}
-	if err := put(t, old, rec); err != nil {
-		return err
+		t.out.changes = append(t.out.changes, c) // which is all that is told
 	}
 	if old == nil || !old.DueAt.Equal(rec.DueAt) {
 		t.out.wakeAt(rec.DueAt)
 	}
-	records[c.To.ID] = rec
-	if c.From != c.To.State { // which is all that is told
-		t.out.changes = append(t.out.changes, c)
-	}
-	return nil
+	return rec, nil
 }
 
 // moved counts what it means for its job that an execution has another state.
