@@ -201,6 +201,12 @@ func FieldTables() map[string]FieldTable {
 	return map[string]FieldTable{
 		"execution": tableOf(executionFields),
 		"attempt":   tableOf(attemptFields),
+		"progress":  tableOf(progressFields),
+		"task":      tableOf(taskFields),
+		"wave":      tableOf(waveFields),
+		"lane":      tableOf(laneFields),
+		"group":     tableOf(groupCountFields),
+		"outcomes":  tableOf(outcomesFields),
 	}
 }
 

@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,16 +104,18 @@ func intField[T any](name string, at func(*T) *int, when fieldRule) field[T] {
 		n := *at(rec)
 		return strconv.AppendInt(b, int64(n), 10), bool(when) || n != 0, nil
 	}
-	f.get = func(p *recordParser, rec *T) bool {
-		sign := 1
-		if p.literal("-") {
-			sign = -1
-		}
-		n, ok := p.number()
-		*at(rec) = sign * int(n)
-		return ok
-	}
+	f.get = func(p *recordParser, rec *T) bool { return p.int(at(rec)) }
 	return f
+}
+
+func (p *recordParser) int(out *int) bool {
+	sign := 1
+	if p.literal("-") {
+		sign = -1
+	}
+	n, ok := p.number()
+	*out = sign * int(n)
+	return ok
 }
 
 func uintField[T any](name string, at func(*T) *uint64, when fieldRule) field[T] {
@@ -184,6 +188,51 @@ func listField[T, E any](name string, at func(*T) *[]E, elements []field[E]) fie
 				return p.literal("]")
 			}
 		}
+	}
+	return f
+}
+
+// structField is a record in the record; zero says when it is left out.
+func structField[T, E any](name string, at func(*T) *E, inner []field[E], zero func(*E) bool) field[T] {
+	f := keyed[T](name)
+	f.put = func(b []byte, rec *T) ([]byte, bool, error) {
+		e := at(rec)
+		if zero(e) {
+			return b, false, nil
+		}
+		b, err := appendFields(b, inner, e)
+		return b, true, err
+	}
+	f.get = func(p *recordParser, rec *T) bool { return parseFields(p, inner, at(rec)) }
+	return f
+}
+
+// countsField is a map of numbers.
+func countsField[T any, K ~string](name string, at func(*T) *map[K]int, when fieldRule) field[T] {
+	f := keyed[T](name)
+	f.put = func(b []byte, rec *T) ([]byte, bool, error) {
+		m := *at(rec)
+		if m == nil {
+			return append(b, "null"...), bool(when), nil
+		}
+		b = append(b, '{')
+		for i, k := range slices.Sorted(maps.Keys(m)) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(append(appendText(b, string(k)), ':'), int64(m[k]), 10)
+		}
+		return append(b, '}'), bool(when) || len(m) > 0, nil
+	}
+	f.get = func(p *recordParser, rec *T) bool {
+		m := map[K]int{}
+		*at(rec) = m
+		return p.object(func(key string) bool {
+			var n int
+			ok := p.int(&n)
+			m[K(key)] = n
+			return ok
+		})
 	}
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,17 @@ func fill(t *rapid.T, v reflect.Value) {
 			fill(t, e)
 			v.Set(reflect.Append(v, e))
 		}
+	case reflect.Map:
+		if rapid.Bool().Draw(t, "nil") {
+			return
+		}
+		v.Set(reflect.MakeMap(v.Type()))
+		for range rapid.IntRange(0, 3).Draw(t, "length") {
+			key, n := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(t, key)
+			fill(t, n)
+			v.SetMapIndex(key, n)
+		}
 	case reflect.Struct:
 		if _, ok := v.Interface().(time.Time); ok {
 			at := rapid.OneOf(rapid.Just(time.Time{}), rapid.Map(rapid.Int64Range(-1<<36, 1<<36), func(s int64) time.Time { return time.Unix(s, s%1e9).UTC() }))
@@ -73,6 +85,9 @@ func strictly(b []byte, v any) error {
 	}
 	return json.Unmarshal(b, new(any)) // nothing may follow
 }
+
+// oddKey finds the name of a member that is not plain.
+var oddKey = regexp.MustCompile(`"([^"\\]|\\.)*([^\x20-\x7e]|\\.)([^"\\]|\\.)*":`)
 
 // TestFieldTables holds the tables to the structs: no field is missing, all of
 // them stand in their order, and every record is written as json.Marshal writes
@@ -109,8 +124,9 @@ func checkTable(t *rapid.T, table orchestrator.FieldTable) {
 	if err := json.Unmarshal(want, again); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok := table.Parse(b); !ok || !reflect.DeepEqual(got, again) {
-		t.Fatalf("read (%v)\n%+v, want\n%+v", ok, got, again)
+	// Null, and keys that have to be escaped, are rare enough to be left to encoding/json.
+	if got, ok := table.Parse(b); ok && !reflect.DeepEqual(got, again) || !ok && !bytes.Contains(b, []byte("null")) && !oddKey.Match(b) {
+		t.Fatalf("%s is read (%v) as\n%+v, want\n%+v", b, ok, got, again)
 	}
 	// Damaged anywhere, it is left to encoding/json or read as that reads it.
 	i := rapid.IntRange(0, len(b)-1).Draw(t, "at")

@@ -2,8 +2,11 @@ package orchestrator_test
 
 import (
 	"bufio"
+	"fmt"
 	"os"
-	"runtime"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +14,7 @@ import (
 	"time"
 
 	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // resident is what the process holds in memory, in MiB: of its own, and pages of
@@ -40,7 +44,7 @@ func residentNow() (r resident) {
 // residentPeak watches the process's memory until stop, which returns the peaks
 // above what there was.
 func residentPeak() (stop func() resident) {
-	runtime.GC()
+	debug.FreeOSMemory() // what was used before is not given back by itself
 	before := residentNow()
 	peak := before
 	end := make(chan struct{})
@@ -92,4 +96,27 @@ func BenchmarkLargeJob(b *testing.B) {
 		b.ReportMetric(r.anon, "rss-MiB")
 		b.ReportMetric(r.file, "mapped-MiB")
 	}
+}
+
+// BenchmarkHelloWithJobs has devices say hello that have 200 running jobs each, the
+// first of which they are offered: the time until the answer is on disk.
+func BenchmarkHelloWithJobs(b *testing.B) {
+	const devices, jobs = 20, 200
+	e := newEnv(b, boltAt(b, filepath.Join(b.TempDir(), "store.db")), func(o *orchestrator.Options) { o.Publisher = nullPublisher{} })
+	ids := e.fleet(devices)
+	for i := range jobs {
+		e.job(fmt.Sprintf("job-%03d", i), e.image(fmt.Sprint("2.", i), content(1000, byte(i))).ID, ids...)
+	}
+	hello := schemas.Hello{V: schemas.Version, Dialect: "ayla", HostVersions: map[string]string{"oem_host_version": "1"}}
+	var took []time.Duration
+	cpu := processCPU()
+	for b.Loop() {
+		began := time.Now()
+		e.ok(e.Hello(ctx, ids[len(took)%devices], hello))
+		took = append(took, time.Since(began))
+	}
+	b.ReportMetric(float64((processCPU()-cpu).Microseconds())/float64(len(took)), "cpu-µs/hello")
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }

@@ -66,7 +66,8 @@ func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	}
 }
 
-// progressPair is a job's progress as it was and as it is. moved says that what
+// progressPair is a job's progress as it was and as it is, nil if nobody was to
+// change it. moved says that what
 // follows from its counts, its state or the time is to be found anew.
 type progressPair struct {
 	before, now *progressRecord
@@ -140,16 +141,40 @@ func (s *Service) tell(changes []Changed) {
 
 // job returns the job's progress for changing; flush writes it.
 func (t *txn) job(name string) (*progressRecord, error) {
-	if p := t.progress[name]; p != nil {
-		return p.now, nil
+	pair, err := t.pair(name)
+	if err != nil {
+		return nil, err
+	}
+	if pair.now == nil {
+		pair.now = pair.before.copied()
+	}
+	return pair.now, nil
+}
+
+// jobNow returns the job's progress as the transaction has left it so far, for
+// looking at.
+func (t *txn) jobNow(name string) (*progressRecord, error) {
+	pair, err := t.pair(name)
+	if err != nil {
+		return nil, err
+	}
+	if pair.now == nil {
+		return pair.before, nil
+	}
+	return pair.now, nil
+}
+
+func (t *txn) pair(name string) (*progressPair, error) {
+	if pair := t.progress[name]; pair != nil {
+		return pair, nil
 	}
 	before, err := need[progressRecord](t, "job", name)
 	if err != nil {
 		return nil, err
 	}
-	pair := &progressPair{before: before, now: before.copied()}
+	pair := &progressPair{before: before}
 	t.progress[name] = pair
-	return pair.now, nil
+	return pair, nil
 }
 
 // plan returns the plan of a job.
@@ -160,7 +185,7 @@ func (t *txn) viewOf(job string) (*JobView, error) {
 	if v := t.views[job]; v != nil {
 		return v, nil
 	}
-	p, err := t.job(job)
+	p, err := t.jobNow(job)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +207,12 @@ func (t *txn) viewOf(job string) (*JobView, error) {
 func (t *txn) flush() error {
 	for _, name := range slices.Sorted(maps.Keys(t.progress)) {
 		p := t.progress[name]
+		if p.now == nil && !p.moved {
+			continue // it was only looked at
+		}
+		if p.now == nil {
+			p.now = p.before.copied()
+		}
 		if p.moved {
 			was := p.now.copied()
 			if err := t.look(p.now); err != nil {
