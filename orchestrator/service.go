@@ -97,6 +97,7 @@ type Service struct {
 	publishers   int
 	jobBatch     int
 
+	together *together
 	outbox   *outbox
 	watch    *watch
 	streamer *streamer
@@ -111,7 +112,9 @@ type Service struct {
 	jobKick chan struct{}
 	// nextWake is when Run's loop looks at timers again, in nanoseconds; 0 or less
 	// means not by itself.
-	nextWake      atomic.Int64
+	nextWake atomic.Int64
+	// clock is the latest time that Advance has seen, in nanoseconds.
+	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int
 	running       atomic.Bool
@@ -131,6 +134,7 @@ func New(o Options) (*Service, error) {
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
+	s.together = &together{commit: s.commit}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
 		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,

@@ -73,7 +73,7 @@ var fences = map[string][]string{
 	"github.com/danielgtaylor/huma":  {"gateway"},
 	"github.com/vbauerster/mpb":      {"internal/demo"},
 	"github.com/expr-lang/expr":      {"orchestrator/query"},
-	"github.com/goccy/go-yaml":       {"internal/app/bridgefile"},
+	"github.com/goccy/go-yaml":       {"internal/app/yamlfile", "internal/app/bridgefile"},
 	"github.com/coreos/go-oidc":      {"gateway/people"},
 	"golang.org/x/oauth2":            {"gateway/people"},
 	"golang.org/x/time":              {"gateway/people", "orchestrator"},
