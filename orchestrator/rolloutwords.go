@@ -51,7 +51,7 @@ func tellWaves(r *Rollout) []string {
 func (w Wave) sentence(number int, others string, last bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Wave %d", number)
-	if w.Name != "" {
+	if w.Name != "" && w.Name != fmt.Sprintf("wave %d", number) {
 		fmt.Fprintf(&b, " (%s)", w.Name)
 	}
 	b.WriteString(": ")

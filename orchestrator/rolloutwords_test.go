@@ -22,7 +22,7 @@ func TestRolloutInSentences(t *testing.T) {
 		"good practice": {
 			&orchestrator.Rollout{
 				Waves: []orchestrator.Wave{
-					{Name: "canary", Devices: []string{"a", "b", "c"}, Of: orchestrator.OfOnline, Soak: hour}, {Percent: 5, Success: 90, Soak: 90 * minute},
+					{Name: "canary", Devices: []string{"a", "b", "c"}, Of: orchestrator.OfOnline, Soak: hour}, {Name: "wave 2", Percent: 5, Success: 90, Soak: 90 * minute},
 					{Group: "field", Approve: true}, {Percent: 100},
 				},
 				Stop:  []orchestrator.StopRule{{Percent: 5, MinSample: 20}},

@@ -167,7 +167,7 @@ func (v *visit) jobPage() error {
 		return err
 	}
 	view := jobView{Job: job, Title: v.titleOf(job.Image), Tally: tallyOf(job), Bar: chartJob(job), Group: v.query("show"),
-		Waves: waveRows(job), Approval: waveToApprove(job), Plan: v.planSentences(job.Rollout)}
+		Waves: waveRows(job, v.now()), Approval: waveToApprove(job), Plan: v.planSentences(job.Rollout)}
 	groups := stateGroups()
 	i := max(0, slices.IndexFunc(groups, func(g stateGroup) bool { return g.Key == view.Group }))
 	executions, next, err := v.service.JobExecutions(v.ctx(), job.Name, orchestrator.ExecutionFilter{States: groups[i].States},

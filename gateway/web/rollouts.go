@@ -81,20 +81,20 @@ type waveRow struct {
 	// Approve says that it waits for somebody, Force that it could begin before its
 	// time.
 	Approve, Force bool
+	// Soaks says that its soak time is not over.
+	Soaks bool
 }
 
 func waveURL(job string, wave int) string { return jobURL(job) + "/waves/" + strconv.Itoa(wave) }
 
 // waveRows are the waves of a job. Only the one after the last that was released can
 // be approved or begun early.
-func waveRows(job orchestrator.Job) []waveRow {
+func waveRows(job orchestrator.Job, now time.Time) []waveRow {
 	rows := make([]waveRow, 0, len(job.Waves))
 	for _, w := range job.Waves {
-		row := waveRow{WaveStatus: w, URL: waveURL(job.Name, w.Number), Bar: chartWave(w)}
-		if w.Number == job.Wave+1 && w.Number > 1 && started(job) {
-			row.Approve = w.State == orchestrator.WaveApproval
-			row.Force = !row.Approve && w.State == orchestrator.WaveWaiting
-		}
+		row := waveRow{WaveStatus: w, URL: waveURL(job.Name, w.Number), Bar: chartWave(w), Soaks: w.NextAt.After(now)}
+		row.Approve = w.Number == waveToApprove(job)
+		row.Force = !row.Approve && started(job) && w.Number > 1 && w.Number == job.Wave+1
 		rows = append(rows, row)
 	}
 	return rows
@@ -107,10 +107,8 @@ func started(job orchestrator.Job) bool {
 
 // waveToApprove is the number of the wave that waits for somebody, 0 if none does.
 func waveToApprove(job orchestrator.Job) int {
-	for _, row := range waveRows(job) {
-		if row.Approve {
-			return row.Number
-		}
+	if next := job.Wave + 1; started(job) && next > 1 && next <= len(job.Waves) && job.Waves[next-1].State == orchestrator.WaveApproval {
+		return next
 	}
 	return 0
 }
@@ -165,7 +163,7 @@ func (v *visit) wavePage() error {
 	if err != nil {
 		return err
 	}
-	view := waveView{waveRow: waveRows(job)[n-1], Job: job, Pager: v.pager(next)}
+	view := waveView{waveRow: waveRows(job, v.now())[n-1], Job: job, Pager: v.pager(next)}
 	for _, m := range members {
 		row := memberRow{Device: m.Device}
 		if m.Execution != nil {

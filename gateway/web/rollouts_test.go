@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -214,7 +215,7 @@ func TestRolloutPage(t *testing.T) {
 	r.stageRollout()
 	w := r.get(admin, "/jobs/"+rolloutJob)
 	wants(t, w, http.StatusOK,
-		"Wave 2 waits for somebody to approve it.", "Approve wave 2", `href="/jobs/winter/waves/3">3. rest</a>`, `aria-label="3 succeeded, 1 failed, 1 under way, 1 waiting of 6"`,
+		"<strong>Waiting:</strong> somebody has to approve wave 2", "Approve wave 2", `href="/jobs/winter/waves/3">3. rest</a>`, `aria-label="3 succeeded, 1 failed, 1 under way, 1 waiting of 6"`,
 		"3 of 4", "soak time ends <time", "waits for approval", "7 retries", "tried again <time", "time limit <time", "downloaded, waits for the command to install",
 		"The job is paused when 5 % of at least 20 devices", "The plan in JSON", `href="/new/job?like=winter"`, "wave 1, attempt 2")
 	lacks(t, w.Body, "Begin now", "Agree for all", "Install on all", "It was stopped")
@@ -325,4 +326,12 @@ func TestExecutionOfARollout(t *testing.T) {
 		t.Errorf("the reason is told %d times", n)
 	}
 	wants(t, r.get(admin, "/executions/"+members[2].Execution.ID), http.StatusOK, "waits for the command to install", `action="/jobs/winter/install"`)
+}
+
+// TestPagesFollowFromWhereTheyWereMade: what changes before the browser has opened the
+// stream is in it.
+func TestPagesFollowFromWhereTheyWereMade(t *testing.T) {
+	r, _ := jobRig(t)
+	before := must[uint64](t)(r.LastRev(background))
+	wants(t, r.get(admin, "/jobs"), http.StatusOK, fmt.Sprintf(`data-live="kind=job" data-live-since="%d"`, before))
 }

@@ -137,7 +137,7 @@ func (r *rig) stageRollout() {
 			{Number: 2, Name: "wave 2", State: orchestrator.WaveApproval, Devices: 244, Queued: 244, Needed: 244},
 			{Number: 3, Name: "rest", State: orchestrator.WaveWaiting, Devices: 750, Queued: 750, Needed: 750},
 		}
-		j.Waiting = "wave 2 waits for somebody to approve it"
+		j.Waiting = "somebody has to approve wave 2"
 	}}
 	id := func(i int) string { return devices[min(i, len(devices)-1)].ID }
 	execution := func(i int, edit func(*orchestrator.Execution)) orchestrator.WaveMember {

@@ -7,11 +7,13 @@
 // Live pages: <body data-live="kind=job&..."> follows the event stream, and what
 // changed becomes a "davit:changed" event on the body, at most twice a second, on
 // which htmx reads the marked parts anew ({{live "id"}} in the templates). The
-// browser reconnects by itself and says where it was (Last-Event-ID).
+// browser reconnects by itself and says where it was (Last-Event-ID); at first that is
+// where the page was made (data-live-since).
 function follow() {
   const query = document.body.dataset.live;
   if (query === undefined || !window.EventSource) return;
   const kinds = new URLSearchParams(query).getAll("kind");
+  let since = document.body.dataset.liveSince;
   let source = null, timer = null, last = 0, changed = new Set(), missed = false;
   const show = (state, text) => {
     for (const el of document.querySelectorAll("[data-live-state]")) {
@@ -33,7 +35,8 @@ function follow() {
     if (timer === null) timer = setTimeout(tell, Math.max(0, 500 - (Date.now() - last)));
   };
   const open = () => {
-    source = new EventSource("/v1/events?" + query);
+    source = new EventSource("/v1/events?" + query + (since ? "&last_event_id=" + since : ""));
+    since = ""; // once: later on, everything is read anew
     source.addEventListener("open", () => show("live", "live"));
     source.addEventListener("error", () => {
       show("waiting", "reconnecting");
@@ -48,7 +51,7 @@ function follow() {
   });
   document.addEventListener("davit:left", () => note("ready"));
   window.addEventListener("pagehide", () => source.close());
-  window.addEventListener("pageshow", (ev) => { if (ev.persisted) open(); });
+  window.addEventListener("pageshow", (ev) => { if (ev.persisted) { open(); note("ready"); } });
   show("waiting", "connecting");
   open();
 }
