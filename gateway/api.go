@@ -15,6 +15,7 @@ import (
 
 	"davit/gateway/people"
 	"davit/orchestrator"
+	"davit/schemas"
 )
 
 //go:generate go test . -run OpenAPIIsUpToDate -update-openapi
@@ -160,8 +161,10 @@ func (a *API) humaConfig() huma.Config {
 		"token": {Type: "http", Scheme: "bearer", Description: "An API token; the first one is in admin.token in the server's data folder."},
 	}
 	c.Security = []map[string][]string{{"token": {}}}
-	// Durations stand in JSON as text.
-	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[orchestrator.Duration](), reflect.TypeFor[string]())
+	// Durations stand in JSON as text, and the names of causes are those of the contract.
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[orchestrator.Duration](), reflect.TypeFor[durationText]())
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[[]schemas.Cause](), reflect.TypeFor[causeList]())
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[map[schemas.Cause]orchestrator.CauseRetry](), reflect.TypeFor[retryByCause]())
 	// Records of any kind stand in the audit log as they are.
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[anyRecord]())
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[Problem]())

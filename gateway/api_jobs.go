@@ -61,6 +61,27 @@ type retryInput struct {
 	Body *orchestrator.RetryRequest
 }
 
+type approveInput struct {
+	JobName
+	Body orchestrator.ApproveRequest
+}
+
+type cancelInput struct {
+	JobName
+	Body *orchestrator.CancelRequest
+}
+
+type someDevices struct {
+	JobName
+	Body *orchestrator.DevicesRequest
+}
+
+type waveInput struct {
+	JobName
+	PageQuery
+	Wave int `path:"wave" minimum:"1" doc:"The wave's number, from 1"`
+}
+
 type changesInput struct {
 	JobName
 	Since uint64 `query:"since" doc:"The rev of the answer before; 0 or absent for everything."`
@@ -97,6 +118,7 @@ func (a *API) jobRoutes(api huma.API) {
 			return one(s.PreviewJob(ctx, in.Body))
 		}, describe("What the job would do if it were created now; nothing is created."))
 	a.jobControlRoutes(api)
+	a.rolloutRoutes(api)
 	a.jobProgressRoutes(api)
 }
 
@@ -114,18 +136,44 @@ func (a *API) jobControlRoutes(api huma.API) {
 		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.PauseJob(ctx, name) })
 	act("resume", "resume job", "Goes on offering.",
 		func(ctx context.Context, name string) (orchestrator.Job, error) { return s.ResumeJob(ctx, name) })
-	act("cancel", "cancel job", "Ends the job; executions that have not ended are canceled and their offers withdrawn.",
-		func(ctx context.Context, name string) (orchestrator.Job, error) {
-			return s.CancelJob(ctx, name, orchestrator.CancelRequest{})
-		})
+	route(a, api, "POST /v1/jobs/{name}/cancel", "cancel job",
+		func(ctx context.Context, in *cancelInput) (*bodyOf[orchestrator.Job], error) {
+			return one(s.CancelJob(ctx, in.Name, orZero(in.Body)))
+		}, describe("Ends the job; executions that have not ended are canceled and their offers withdrawn. With finish, what devices have accepted goes on to its end."))
 	route(a, api, "POST /v1/jobs/{name}/retry", "retry job",
 		func(ctx context.Context, in *retryInput) (*bodyOf[orchestrator.Job], error) {
-			var which orchestrator.RetryRequest
-			if in.Body != nil {
-				which = *in.Body
-			}
-			return one(s.RetryJob(ctx, in.Name, which))
+			return one(s.RetryJob(ctx, in.Name, orZero(in.Body)))
 		}, describe("Tries the executions again that ended without success and were not canceled, all of them or those of the named devices. Earlier attempts stay in their history."))
+}
+
+// rolloutRoutes are those that lead a job through its waves and its devices
+// through what they wait for.
+func (a *API) rolloutRoutes(api huma.API) {
+	s := a.options.Service
+	route(a, api, "POST /v1/jobs/{name}/approve", "approve wave",
+		func(ctx context.Context, in *approveInput) (*bodyOf[orchestrator.Job], error) {
+			return one(s.ApproveWave(ctx, in.Name, in.Body))
+		}, describe("Lets the job's next wave begin that waits for somebody to approve. With force it begins now, whatever it waits for."))
+	route(a, api, "POST /v1/jobs/{name}/install", "install job",
+		func(ctx context.Context, in *someDevices) (*bodyOf[orchestrator.Job], error) {
+			return one(s.InstallJob(ctx, in.Name, orZero(in.Body)))
+		}, describe("Has devices install what the job had them download, all that hold it or those that are named. Only for jobs whose action is download."))
+	route(a, api, "POST /v1/jobs/{name}/confirm", "confirm job",
+		func(ctx context.Context, in *someDevices) (*bodyOf[orchestrator.Job], error) {
+			return one(s.ConfirmJob(ctx, in.Name, orZero(in.Body)))
+		}, describe("Agrees to the update of all devices that wait for it, or of those that are named. Only for jobs whose action is confirm, by a person."))
+	route(a, api, "GET /v1/jobs/{name}/waves/{wave}/devices", "list wave devices",
+		func(ctx context.Context, in *waveInput) (*bodyOf[Page[orchestrator.WaveMember]], error) {
+			return listing(s.WaveMembers(ctx, in.Name, in.Wave, in.page()))
+		}, describe("Of a draft in the order in which they are released, of a started job by device. "+partial))
+}
+
+// orZero is an optional body: what is absent says nothing.
+func orZero[T any](body *T) T {
+	if body == nil {
+		return *new(T)
+	}
+	return *body
 }
 
 func (a *API) jobProgressRoutes(api huma.API) {

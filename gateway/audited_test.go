@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,6 +33,18 @@ func (r *apiRig) failedOnce(job, device string) {
 		}
 		return true
 	})
+}
+
+// rollout starts a job with a rollout on device d.
+func (r *apiRig) rollout(job, rollout string) func() {
+	return func() {
+		r.t.Helper()
+		images, _, err := r.service.Images(r.t.Context(), orchestrator.ImageFilter{}, orchestrator.Page{Limit: 1})
+		if err != nil || len(images) != 1 {
+			r.t.Fatal(images, err)
+		}
+		r.must("POST /v1/jobs", fmt.Sprintf(`{"name":%q,"image":%q,"devices":["d"],"rollout":%s,"start":true}`, job, images[0].ID, rollout))
+	}
 }
 
 const newPassword = "an entirely new password"
@@ -75,7 +88,10 @@ func (r *apiRig) changes() []change {
 		{"pause-job", "POST /v1/jobs/j/pause", "", "pause job j", nil},
 		{"resume-job", "POST /v1/jobs/j/resume", "", "resume job j", nil},
 		{"retry-job", "POST /v1/jobs/j/retry", `{}`, "retry job j", func() { r.failedOnce("j", "d") }},
-		{"cancel-job", "POST /v1/jobs/j/cancel", "", "cancel job j", nil},
+		{"cancel-job", "POST /v1/jobs/j/cancel", `{"finish":true}`, "cancel job j", nil},
+		{"approve-wave", "POST /v1/jobs/waves/approve", `{"wave":2,"force":true}`, "approve job waves", r.rollout("waves", `{"waves":[{"percent":1},{"percent":100,"approve":true}]}`)},
+		{"confirm-job", "POST /v1/jobs/asks/confirm", `{"devices":["d"]}`, "confirm job asks", r.rollout("asks", `{"action":"confirm"}`)},
+		{"install-job", "POST /v1/jobs/later/install", "", "install job later", r.rollout("later", `{"action":"download"}`)},
 		{"delete-device-type", "DELETE /v1/device-types/fan", "", "delete device_type fan", func() { r.must("POST /v1/device-types", `{"id":"fan","dialect":"ayla"}`) }},
 		{"delete-image-type", "DELETE /v1/image-types/boot", "", "delete image_type boot", func() { r.must("POST /v1/image-types", `{"id":"boot"}`) }},
 		{"create-user", "POST /v1/users", `{"name":"bob","role":"viewer","password":"` + newPassword + `"}`, "create user bob", nil},

@@ -17,6 +17,7 @@ type schema struct {
 	Ref        string             `json:"$ref"`
 	Type       any                `json:"type"` // a name or a list of names
 	Format     string             `json:"format"`
+	Pattern    string             `json:"pattern"`
 	Enum       []any              `json:"enum"`
 	Items      *schema            `json:"items"`
 	Properties map[string]*schema `json:"properties"`
@@ -134,6 +135,9 @@ func (g *generator) value(s *schema, name string, depth int) any {
 	case s.is("string"):
 		if s.Format == "date-time" {
 			return "2026-03-01T12:00:00Z"
+		}
+		if s.Pattern != "" { // a duration
+			return pick(g, []string{"90s", "1h", "0s"})
 		}
 		return pick(g, []string{"a", "north", "1.2.3", "some text", ""})
 	case s.is("integer"), s.is("number"):

@@ -7,6 +7,9 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // anyRecord is a record of any kind as JSON.
@@ -17,7 +20,51 @@ func (anyRecord) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 }
 
-var _ huma.SchemaProvider = anyRecord{}
+// durationText is a duration as text. The schema says how it is written, so that
+// one that is not is refused with its place in the body.
+type durationText string
+
+// Schema implements huma.SchemaProvider.
+func (durationText) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type:               huma.TypeString,
+		Pattern:            `^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`,
+		PatternDescription: "a duration such as 90s or 2m",
+	}
+}
+
+// causeList is a list of causes.
+type causeList []string
+
+// Schema implements huma.SchemaProvider.
+func (causeList) Schema(huma.Registry) *huma.Schema {
+	cause := &huma.Schema{Type: huma.TypeString}
+	for _, c := range schemas.Causes() {
+		cause.Enum = append(cause.Enum, string(c))
+	}
+	cause.PrecomputeMessages()
+	return &huma.Schema{Type: huma.TypeArray, Nullable: true, Items: cause}
+}
+
+// retryByCause is what holds for retries by cause: an object that may have a
+// member for each.
+type retryByCause struct{}
+
+// Schema implements huma.SchemaProvider.
+func (retryByCause) Schema(r huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
+	for _, c := range schemas.Causes() {
+		s.Properties[string(c)] = r.Schema(reflect.TypeFor[orchestrator.CauseRetry](), true, "")
+	}
+	return s
+}
+
+var (
+	_ huma.SchemaProvider = anyRecord{}
+	_ huma.SchemaProvider = durationText("")
+	_ huma.SchemaProvider = causeList(nil)
+	_ huma.SchemaProvider = retryByCause{}
+)
 
 // finishDocument adds to each operation the answers that do not follow from the
 // types of its handler.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,8 +19,10 @@ func (p *program) jobCommand() *cobra.Command {
 		p.jobAction("pause NAME", "Pause a job: nothing new is offered, what a device has accepted goes on", "Job %s paused; go on with: davit job resume %[1]s", (*client.Client).PauseJob),
 		p.jobAction("resume NAME", "Resume a paused job", "Job %s goes on.", (*client.Client).ResumeJob),
 		p.jobRetry(),
-		p.jobAction("cancel NAME", "Cancel a job: executions that have not ended are withdrawn", "Job %s canceled.", (*client.Client).CancelJob),
-		p.jobWatch(), p.jobShow(), p.jobHistory(), p.jobExecution(), p.jobList())
+		p.jobCancel(), p.jobApprove(),
+		p.jobOnDevices("install NAME [--device ID]", "Have devices install what a job had them download", "Job %s is being installed; watch it with: davit job watch %[1]s", (*client.Client).InstallJob),
+		p.jobOnDevices("confirm NAME [--device ID]", "Agree to the update of devices that wait for it", "Job %s is confirmed; watch it with: davit job watch %[1]s", (*client.Client).ConfirmJob),
+		p.jobWatch(), p.jobShow(), p.jobWave(), p.jobHistory(), p.jobExecution(), p.jobList())
 }
 
 // targetFlags are the flags that say what a job does.
@@ -47,6 +48,7 @@ func checkTarget(verb string, in orchestrator.NewJob) error {
 
 func (p *program) jobCreate() *cobra.Command {
 	var in orchestrator.NewJob
+	var rollout *rolloutFlags
 	cmd := p.createCommand("create --name NAME --image ID --device ID", "Create a job", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		if in.Name == "" {
 			return usagef("job create: give the job a unique name with --name")
@@ -54,9 +56,13 @@ func (p *program) jobCreate() *cobra.Command {
 		if err := checkTarget("create", in); err != nil {
 			return err
 		}
+		var err error
+		if in.Rollout, err = rollout.read(); err != nil {
+			return err
+		}
 		job, err := c.CreateJob(cmd.Context(), in)
 		if err != nil {
-			return err
+			return rollout.explain(err)
 		}
 		if in.Start {
 			return p.done(job, "Job %s created and started for %s; watch it with: davit job watch %s", job.Name, devicesText(job.Targets), job.Name)
@@ -69,6 +75,7 @@ func (p *program) jobCreate() *cobra.Command {
 	f.StringVar(&in.Description, "description", "", "what it is for")
 	f.BoolVar(&in.Start, "start", false, "start the job at once")
 	f.BoolVar(&in.Start, "push", false, "the same as --start")
+	rollout = addRolloutFlags(cmd)
 	return cmd
 }
 
@@ -77,28 +84,6 @@ func devicesText(n int) string {
 		return "1 device"
 	}
 	return fmt.Sprintf("%d devices", n)
-}
-
-func (p *program) jobPreview() *cobra.Command {
-	var in orchestrator.NewJob
-	cmd := p.apiCommand("preview --image ID --device ID", "Show what a job would do, without creating it", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		if err := checkTarget("preview", in); err != nil {
-			return err
-		}
-		found, err := c.PreviewJob(cmd.Context(), in)
-		if err != nil {
-			return err
-		}
-		return p.show(found, func(w io.Writer) {
-			fields(w, "devices", fmt.Sprint(found.Devices), "by type", tally(found.ByType), "run the version already", count(found.Running, "device"),
-				"busy with another job", count(found.Busy, "device"))
-			if found.UnfitAll > 0 {
-				fmt.Fprintf(w, "The image does not fit %s, so the job would be refused: %s\n", devicesText(found.UnfitAll), strings.Join(found.Unfit, " "))
-			}
-		})
-	})
-	targetFlags(cmd, &in)
-	return cmd
 }
 
 func (p *program) jobChange() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,11 +41,20 @@ func (p *program) jobShow() *cobra.Command {
 		if p.json {
 			return p.printJSON(shownJob{job, executions})
 		}
-		fields(p.out, "name", job.Name, "state", string(job.State), "image", job.Image, "description", job.Description, "targets", devicesText(job.Targets),
+		fields(p.out, slices.Concat([]string{
+			"name", job.Name, "state", string(job.State), "image", job.Image, "description", job.Description, "targets", devicesText(job.Targets),
 			"query", job.Query, "groups", strings.Join(job.Groups, " "), "executions", counts(job.Counts), "causes", tally(job.Causes),
+		}, rolloutFields(job), []string{
 			"ignore validation", yesNo(job.IgnoreValidation), "revision", revision(job.Revision),
-			"created", when(job.CreatedAt), "started", when(job.StartedAt), "completed", when(job.CompletedAt))
+			"created", when(job.CreatedAt), "started", when(job.StartedAt), "completed", when(job.CompletedAt),
+		})...)
 		fmt.Fprintln(p.out)
+		if len(job.Waves) > 0 {
+			if err := p.waveRows(job.Waves); err != nil {
+				return err
+			}
+			fmt.Fprintln(p.out)
+		}
 		return table(p, executions, executionColumns()...)
 	})
 	cmd.Flags().StringArrayVar(&states, "state", nil, "only executions in this state; repeatable")
@@ -107,6 +117,8 @@ func (p *program) jobExecution() *cobra.Command {
 		fields(p.out, "id", e.ID, "job", e.Job, "device", e.Device, "image", e.Image, "image type", e.ImageType, "version", e.Version,
 			"version id", number(e.VersionID), "attempt", fmt.Sprint(e.Attempt), "state", string(e.State), "cause", string(e.Cause), "code", code(e.Code), "detail", e.Detail,
 			"bytes", fmt.Sprintf("%d/%d", e.BytesDone, e.BytesTotal), "host version", e.HostVersion,
+			"wave", number(uint64(e.Wave)), "on the way to version", e.Goal, "downloaded, waits for install", yes(e.Downloaded, "yes"), "confirmed", yes(e.Confirmed, "yes"),
+			"not before", when(e.NotBefore), "due", when(e.DueAt),
 			"created", when(e.CreatedAt), "offered", when(e.OfferedAt), "updated", when(e.UpdatedAt), "ended", when(e.EndedAt))
 		if len(e.History) == 0 {
 			return nil
@@ -189,8 +201,8 @@ func (p *program) jobWatch() *cobra.Command {
 			}
 			return nil
 		})
-	cmd.Long = `Watch a job: one line for each change of an execution or of the job, until the
-job is complete or canceled. The exit code is 0 only if every execution has
+	cmd.Long = `Watch a job: one line for each change of an execution or of the job (its state,
+its waves, what it waits for), until the job is complete or canceled. The exit code is 0 only if every execution has
 succeeded. With --json each line is an object whose "event" is "execution" (with
 the execution's fields) or "job" (with the job's).`
 	return cmd
@@ -213,5 +225,17 @@ func (p *program) watchedExecution(e orchestrator.Execution) error {
 }
 
 func (p *program) watchedJob(j orchestrator.Job) error {
-	return p.show(jobLine{"job", j}, func(w io.Writer) { fmt.Fprintf(w, "job %s is %s: %s\n", j.Name, j.State, counts(j.Counts)) })
+	return p.show(jobLine{"job", j}, func(w io.Writer) {
+		fmt.Fprintf(w, "job %s is %s: %s", j.Name, j.State, counts(j.Counts))
+		if text := waveText(j); text != "" {
+			fmt.Fprintf(w, "; wave %s", cell(text))
+		}
+		if j.Waiting != "" {
+			fmt.Fprintf(w, "; waits: %s", cell(j.Waiting))
+		}
+		if j.Reason != "" {
+			fmt.Fprintf(w, "; %s", cell(j.Reason))
+		}
+		fmt.Fprintln(w)
+	})
 }

@@ -87,7 +87,8 @@ func TestCommands(t *testing.T) {
 			}
 		}
 		check("idempotency-key", slices.Contains([]string{"create", "add", "import", "push"}, verb))
-		check("force", verb == "change" && path != "davit bridge change") // bridges have no revision
+		// Bridges have no revision; a wave is forced, not edited.
+		check("force", verb == "change" && path != "davit bridge change" || path == "davit job approve")
 		if verb == "list" {
 			check("limit", true)
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"davit/bridge"
-	"davit/internal/app/bridgefile"
+	"davit/internal/app/yamlfile"
 )
 
 // Reload reads the configuration file anew and puts in force what can change
@@ -62,7 +62,7 @@ func summary(c bridge.Changes) []any {
 func (b *Bridge) complain(err error) {
 	const what = "the configuration file is not taken; the bridge goes on as it was"
 	log := b.log.With("file", b.flags.Config)
-	var bad *bridgefile.Error
+	var bad *yamlfile.Error
 	if !errors.As(err, &bad) {
 		log.Error(what, "error", err)
 		return

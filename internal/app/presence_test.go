@@ -125,7 +125,7 @@ func TestDeletedDeviceLeavesNothingAtTheBroker(t *testing.T) {
 	}
 	alone.say("d3", &schemas.Presence{V: 1, Online: true})
 	recorded(t, c, []string{"d1", "d2", "d3"}, true)
-	if _, err := c.CancelJob(t.Context(), "job"); err != nil {
+	if _, err := c.CancelJob(t.Context(), "job", orchestrator.CancelRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []string{"d2", "d3"} { // behind a bridge that stays, and connected by itself

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"davit/internal/client"
@@ -16,7 +18,8 @@ const watchWait = 20 * time.Second
 type WatchFuncs struct {
 	// Execution gets an execution when it has changed, as it stands then.
 	Execution func(orchestrator.Execution) error
-	// Job gets the job when its state has changed, the first time included.
+	// Job gets the job when its state, its waves' or what it waits for has changed, the
+	// first time included.
 	Job func(orchestrator.Job) error
 }
 
@@ -25,7 +28,7 @@ type WatchFuncs struct {
 // seen as one.
 func WatchJob(ctx context.Context, c *client.Client, name string, f WatchFuncs) (orchestrator.Job, error) {
 	var rev uint64
-	var state orchestrator.JobState
+	var told string
 	for {
 		changes, err := c.Changes(ctx, name, rev, watchWait)
 		if err != nil {
@@ -38,8 +41,8 @@ func WatchJob(ctx context.Context, c *client.Client, name string, f WatchFuncs) 
 		}
 		// A page may be full: what is left comes with the next call, before the job's end is told.
 		more := len(changes.Executions) >= orchestrator.MaxPageLimit
-		if !more && changes.Job.State != state {
-			state = changes.Job.State
+		if now := standing(changes.Job); !more && now != told {
+			told = now
 			if err := f.Job(changes.Job); err != nil {
 				return changes.Job, err
 			}
@@ -49,6 +52,16 @@ func WatchJob(ctx context.Context, c *client.Client, name string, f WatchFuncs) 
 		}
 		rev = changes.Rev
 	}
+}
+
+// standing is what of a job is told when it changes.
+func standing(j orchestrator.Job) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d %q %q", j.State, j.Wave, j.Waiting, j.Reason)
+	for _, w := range j.Waves {
+		fmt.Fprintf(&b, " %s", w.State)
+	}
+	return b.String()
 }
 
 // Ended says whether a job is completed or canceled.

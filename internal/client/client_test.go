@@ -368,7 +368,7 @@ func TestJobs(t *testing.T) {
 		t.Errorf("execution: %+v", e)
 	}
 	checkExecutions(t, c)
-	if _, err := c.CancelJob(ctx, "j"); !client.IsStatus(err, http.StatusConflict) {
+	if _, err := c.CancelJob(ctx, "j", orchestrator.CancelRequest{}); !client.IsStatus(err, http.StatusConflict) {
 		t.Errorf("canceling a completed job: %v", err)
 	}
 	if jobs, _, err := c.Jobs(ctx, orchestrator.JobFilter{}, orchestrator.Page{}); err != nil || len(jobs) != 1 {

@@ -20,9 +20,30 @@ func (c *Client) StartJob(ctx context.Context, name string) (orchestrator.Job, e
 	return post[orchestrator.Job](ctx, c, nil, "jobs", name, "start")
 }
 
-// CancelJob ends a job and withdraws its open executions.
-func (c *Client) CancelJob(ctx context.Context, name string) (orchestrator.Job, error) {
-	return post[orchestrator.Job](ctx, c, nil, "jobs", name, "cancel")
+// CancelJob ends a job and withdraws its open executions, or lets those finish
+// that devices have accepted.
+func (c *Client) CancelJob(ctx context.Context, name string, r orchestrator.CancelRequest) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, r, "jobs", name, "cancel")
+}
+
+// ApproveWave lets a job's next wave begin.
+func (c *Client) ApproveWave(ctx context.Context, name string, r orchestrator.ApproveRequest) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, r, "jobs", name, "approve")
+}
+
+// InstallJob has devices install what a job had them download.
+func (c *Client) InstallJob(ctx context.Context, name string, r orchestrator.DevicesRequest) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, r, "jobs", name, "install")
+}
+
+// ConfirmJob agrees to the update of devices that wait for it.
+func (c *Client) ConfirmJob(ctx context.Context, name string, r orchestrator.DevicesRequest) (orchestrator.Job, error) {
+	return post[orchestrator.Job](ctx, c, r, "jobs", name, "confirm")
+}
+
+// WaveMembers lists the devices of a job's wave.
+func (c *Client) WaveMembers(ctx context.Context, name string, wave int, p orchestrator.Page) ([]orchestrator.WaveMember, string, error) {
+	return list[orchestrator.WaveMember](ctx, c, p, nil, "jobs", name, "waves", strconv.Itoa(wave), "devices")
 }
 
 // Job returns a job and its first executions, at most

@@ -277,7 +277,37 @@ func callJobs(t *testing.T, c *client.Client, service *orchestrator.Service, ima
 	count(t, 1, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.Job, string, error) {
 		return c.Jobs(ctx, orchestrator.JobFilter{State: orchestrator.JobRunning, Image: image, Text: "second"}, p)
 	}))
-	ok[orchestrator.Job](t)(c.CancelJob(ctx, "j"))
+	ok[orchestrator.Job](t)(c.CancelJob(ctx, "j", orchestrator.CancelRequest{Finish: true}))
+	callRollouts(t, c, image)
+}
+
+func callRollouts(t *testing.T, c *client.Client, image string) {
+	t.Helper()
+	ctx := t.Context()
+	start := func(name string, r orchestrator.Rollout) {
+		n := orchestrator.NewJob{Name: name, Image: image, Devices: []string{"a", "b"}, Rollout: &r, Start: true}
+		if j := ok[orchestrator.Job](t)(c.CreateJob(ctx, n)); len(j.Rollout.Waves) != len(r.Waves) || j.Rollout.Action != r.Action {
+			t.Errorf("job %s: %+v", name, j.Rollout)
+		}
+	}
+	start("waves", orchestrator.Rollout{Waves: []orchestrator.Wave{{Devices: []string{"a"}, Soak: orchestrator.Duration(time.Hour)}, {Percent: 100, Approve: true}}})
+	count(t, 1, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.WaveMember, string, error) {
+		return c.WaveMembers(ctx, "waves", 2, p)
+	}))
+	if _, err := c.ApproveWave(ctx, "waves", orchestrator.ApproveRequest{Wave: 3, Force: true}); err == nil {
+		t.Error("a wave that is not there is approved")
+	}
+	if j := ok[orchestrator.Job](t)(c.ApproveWave(ctx, "waves", orchestrator.ApproveRequest{Wave: 2, Force: true})); j.Name != "waves" {
+		t.Errorf("approved: %+v", j)
+	}
+	start("asks", orchestrator.Rollout{Action: orchestrator.ActionConfirm})
+	if j := ok[orchestrator.Job](t)(c.ConfirmJob(ctx, "asks", orchestrator.DevicesRequest{Devices: []string{"b"}})); j.Name != "asks" {
+		t.Errorf("confirmed: %+v", j)
+	}
+	start("later", orchestrator.Rollout{Action: orchestrator.ActionDownload})
+	if j := ok[orchestrator.Job](t)(c.InstallJob(ctx, "later", orchestrator.DevicesRequest{})); j.Name != "later" {
+		t.Errorf("installed: %+v", j)
+	}
 }
 
 // failOne waits until device a has been offered job j, fails it, and returns the

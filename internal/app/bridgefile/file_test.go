@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/bridge"
+	"davit/internal/app/yamlfile"
 )
 
 var twoDialects = []string{"ayla", "afero"}
@@ -25,7 +26,7 @@ func TestReferenceFile(t *testing.T) {
 	on := true
 	want := File{
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem",
-		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, DrainTimeout: new(45 * time.Second),
+		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second),
 		Ports: []bridge.PortConfig{
 			{Device: "pump-1", Path: "usb:0403:6001:A50285BI"},
 			{
@@ -110,22 +111,22 @@ func TestMistakes(t *testing.T) {
 		{"binary", "broker: x\nab\x00c\n", []string{":2:3: what stands here is a control character; is this a text file?"}},
 		{"Latin-1", "broker: x\nusername: caf\xe9\n", []string{":2:14: what stands here is not UTF-8; is this a text file?"}},
 		{"UTF-16", "\xff\xfeb\x00", []string{":1:1: what stands here is not UTF-8; is this a text file?"}},
-		{"an anchor", "username: &a x\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
-		{"an alias", "username: *a\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
-		{"a merge", "<<: {a: b}\n", []string{":1:1: anchors, aliases and merges (&, *, <<) are not taken here; write the value out"}},
+		{"an anchor", "username: &a x\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
+		{"an alias", "username: *a\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
+		{"a merge", "<<: {a: b}\n", []string{":1:1: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
 		{"a tag", "username: !!str x\n", []string{":1:11: tags (!) are not taken here; write the value alone, in quotes if it begins with !"}},
 		{"a directive", "%YAML 1.2\n---\nbroker: x\n", []string{":1:1: directives (%) are not taken here; leave the line out"}},
 		{"a long key", "? broker\n: x\n", []string{":1:1: a key cannot begin with ?; write key: value"}},
 		{"a list in a list", "ports:\n  - - device: a\n", []string{":2:5: a list in a list is not taken here; write one - only"}},
 		{"too deep", "ports: " + strings.Repeat("[", 60_000), []string{":1:16: there are too many [ or { within one another"}},
 		{"too much in it", strings.Repeat("a: b\n", 5_000), []string{":2731:4: the file has more in it than a configuration can need"}},
-		{"too long", "#" + strings.Repeat("x", MaxSize), []string{": the file is longer than 64 KiB; is it a bridge's configuration?"}},
+		{"too long", "#" + strings.Repeat("x", yamlfile.MaxSize), []string{": the file is longer than 64 KiB; is it a bridge's configuration?"}},
 
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, drain-timeout, metrics, offer-interval, password-file, ports, record, username`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -144,6 +145,9 @@ func TestMistakes(t *testing.T) {
 		{"offer-interval", "offer-interval: soon\n", []string{`:1:17: offer-interval is "soon"; write a time such as 90s or 2m`}},
 		{"a negative offer-interval", "offer-interval: -1s\n", []string{`:1:17: offer-interval is "-1s"; write a time such as 90s or 2m`}},
 		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number without a unit; write a time such as 90s or 2m`}},
+		{"a defer of nothing", "defer: 0\n", []string{`:1:8: defer: 0s is not one of 1s to 720h0m0s, in whole seconds`}},
+		{"a defer that is too long", "defer: 721h\n", []string{`:1:8: defer: 721h0m0s is not one of 1s to 720h0m0s, in whole seconds`}},
+		{"a defer that is no time", "defer: later\n", []string{`:1:8: defer is "later"; write a time such as 90s or 2m`}},
 		{"a drain-timeout with half a number", "drain-timeout: 1.5\n", []string{`:1:16: drain-timeout is a number without a unit; write a time such as 90s or 2m`}},
 
 		{"ports as text", "ports: pump=/dev/x\n", []string{":1:8: ports is text; write a list, where each port begins with - device:"}},
@@ -194,7 +198,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,7 +240,7 @@ func manyPorts(n int) string {
 func TestManyMistakes(t *testing.T) {
 	_, err := Parse("f", []byte(strings.Repeat("x: 1\n", 100)), nil)
 	lines := strings.Split(err.Error(), "\n")
-	if len(lines) != maxProblems || lines[maxProblems-1] != "f:20:1: there are 81 more mistakes from here on" {
+	if len(lines) != yamlfile.MaxProblems || lines[yamlfile.MaxProblems-1] != "f:20:1: there are 81 more mistakes from here on" {
 		t.Errorf("%q", lines)
 	}
 }
@@ -315,7 +319,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			continue // who reads everything
 		}
 		_, err := Load(tt.name, nil)
-		var e *Error
+		var e *yamlfile.Error
 		if !errors.As(err, &e) || err.Error() != tt.name+tt.want {
 			t.Errorf("%v, want %s%s", err, tt.name, tt.want)
 		}
@@ -344,8 +348,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		var e *Error
-		if !errors.As(err, &e) || len(e.Problems) == 0 || len(e.Problems) > maxProblems {
+		var e *yamlfile.Error
+		if !errors.As(err, &e) || len(e.Problems) == 0 || len(e.Problems) > yamlfile.MaxProblems {
 			t.Fatalf("error %v", err)
 		}
 		lines := strings.Count(string(b), "\n") + 1

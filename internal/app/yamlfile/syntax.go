@@ -1,4 +1,4 @@
-package bridgefile
+package yamlfile
 
 import (
 	"cmp"
@@ -18,23 +18,24 @@ import (
 // Limits that keep the parser's work in bounds. It calls itself for each level
 // and takes seconds and gigabytes for a few thousand of them.
 const (
-	maxTokens   = 8192 // comments apart: some three times what MaxPorts ports need
-	maxNesting  = 8    // of [ and {
-	maxProblems = 20   // that are told
+	maxTokens  = 8192 // comments apart: some three times what the ports of a bridge need
+	maxNesting = 8    // of [ and {
 )
 
-// example is where people find how a file looks.
-const example = "docs/bridge.yaml is an example"
+// MaxProblems is how many problems are told.
+const MaxProblems = 20
 
-// reader reads one file and gathers what is wrong with it.
-type reader struct {
-	dir      string
-	dialects []string
+// Reader reads one file and gathers what is wrong with it.
+type Reader struct {
+	// What is what the file should be, with an article, and Example a clause that
+	// says where people find how it looks.
+	What, Example string
+
 	problems []Problem
 }
 
-// wrong notes a problem at a token, which may be nil.
-func (r *reader) wrong(at *token.Token, field, format string, args ...any) {
+// Wrong notes a problem at a token, which may be nil.
+func (r *Reader) Wrong(at *token.Token, field, format string, args ...any) {
 	p := Problem{Field: field, Text: fmt.Sprintf(format, args...)}
 	if at != nil && at.Position != nil {
 		p.Line, p.Column = at.Position.Line, at.Position.Column
@@ -43,20 +44,28 @@ func (r *reader) wrong(at *token.Token, field, format string, args ...any) {
 }
 
 // sorted are the problems in the order of the file, as many as are told.
-func (r *reader) sorted() []Problem {
+func (r *Reader) sorted() []Problem {
 	slices.SortStableFunc(r.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	if more := len(r.problems) - maxProblems; more > 0 {
-		last := r.problems[maxProblems-1]
+	if more := len(r.problems) - MaxProblems; more > 0 {
+		last := r.problems[MaxProblems-1]
 		last.Field, last.Text = "", fmt.Sprintf("there are %d more mistakes from here on", more+1)
-		return append(r.problems[:maxProblems-1:maxProblems-1], last)
+		return append(r.problems[:MaxProblems-1:MaxProblems-1], last)
 	}
 	return r.problems
 }
 
-// syntax returns the one document of the file, or notes why there is none.
-func (r *reader) syntax(content []byte) ast.Node {
+// Err is what is wrong with the file called name, an *Error, or nil.
+func (r *Reader) Err(name string) error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	return &Error{Name: name, Problems: r.sorted()}
+}
+
+// Root returns the one document of the file, or notes why there is none.
+func (r *Reader) Root(content []byte) ast.Node {
 	text, ok := r.text(content)
 	if !ok {
 		return nil
@@ -69,9 +78,9 @@ func (r *reader) syntax(content []byte) ast.Node {
 	if err != nil {
 		var e yaml.Error
 		if errors.As(err, &e) {
-			r.wrong(e.GetToken(), "", "this is not YAML: %s", explained(e.GetMessage()))
+			r.Wrong(e.GetToken(), "", "this is not YAML: %s", explained(e.GetMessage()))
 		} else {
-			r.wrong(nil, "", "this is not YAML: %v", err)
+			r.Wrong(nil, "", "this is not YAML: %v", err)
 		}
 		return nil
 	}
@@ -80,11 +89,11 @@ func (r *reader) syntax(content []byte) ast.Node {
 			return doc.Body
 		}
 	}
-	r.wrong(nil, "", "the file is empty; %s", example)
+	r.Wrong(nil, "", "the file is empty; %s", r.Example)
 	return nil
 }
 
-// parse keeps a mistake of the library from ending the bridge: a file that the
+// parse keeps a mistake of the library from ending the program: a file that the
 // parser stumbles over is a bad file, and what runs goes on.
 func parse(tokens token.Tokens) (f *ast.File, err error) {
 	defer func() {
@@ -104,9 +113,9 @@ func explained(message string) string {
 }
 
 // text checks the size and the characters of the file.
-func (r *reader) text(content []byte) (string, bool) {
+func (r *Reader) text(content []byte) (string, bool) {
 	if len(content) > MaxSize {
-		r.wrong(nil, "", "the file is longer than %d KiB; is it a bridge's configuration?", MaxSize>>10)
+		r.Wrong(nil, "", "the file is longer than %d KiB; is it %s?", MaxSize>>10, r.What)
 		return "", false
 	}
 	text := strings.ReplaceAll(strings.TrimPrefix(string(content), "\ufeff"), "\r\n", "\n") // the lexer counts the lines of the former wrongly
@@ -132,7 +141,7 @@ func (r *reader) text(content []byte) (string, bool) {
 }
 
 // plain refuses what the parser need not see.
-func (r *reader) plain(tokens token.Tokens) bool {
+func (r *Reader) plain(tokens token.Tokens) bool {
 	nesting, count := 0, 0
 	var before *token.Token // the last one but for comments
 	entry := 0              // line of the last -
@@ -143,7 +152,7 @@ func (r *reader) plain(tokens token.Tokens) bool {
 		text := ""
 		switch count++; t.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			text = "anchors, aliases and merges (&, *, <<) are not taken here; write the value out"
+			text = "anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"
 		case token.TagType:
 			text = "tags (!) are not taken here; write the value alone, in quotes if it begins with !"
 		case token.DirectiveType:
@@ -173,7 +182,7 @@ func (r *reader) plain(tokens token.Tokens) bool {
 			text = "the file has more in it than a configuration can need"
 		}
 		if text != "" {
-			r.wrong(t, "", "%s", text)
+			r.Wrong(t, "", "%s", text)
 			return false
 		}
 		before = t
