@@ -194,7 +194,7 @@ func (t *txn) addExecutions(p *progressRecord, devices []string, wave int) error
 func (t *txn) addExecution(p *progressRecord, job *jobRecord, image *Image, dev *Device, wave int) error {
 	e := Tracked{
 		Execution: Execution{
-			ID: newID("ex-"), Job: job.Name, Device: dev.ID, Image: image.ID, ImageType: image.ImageType,
+			ID: t.newID(), Job: job.Name, Device: dev.ID, Image: image.ID, ImageType: image.ImageType,
 			Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size, Wave: wave,
 		},
 		Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,

@@ -24,6 +24,9 @@ type Options struct {
 	Metrics   *Metrics
 	// Now is the clock of the records.
 	Now func() time.Time
+	// ExecutionID makes the ids of executions, never the same twice. They are drawn
+	// at random by default; a simulation has the same ones each time.
+	ExecutionID func() string
 	// MaxImageSize is the largest image in bytes: 256 MiB by default, never
 	// more than schemas.MaxImageSize.
 	MaxImageSize uint64
@@ -57,6 +60,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.ExecutionID == nil {
+		o.ExecutionID = newExecutionID
+	}
 	if o.MaxImageSize == 0 {
 		o.MaxImageSize = defaultMaxImageSize
 	}
@@ -86,6 +92,7 @@ type Service struct {
 	log          *slog.Logger
 	metrics      *Metrics
 	now          func() time.Time
+	executionID  func() string
 	maxImageSize uint64
 	publishers   int
 	jobBatch     int
@@ -118,7 +125,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
+		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, executionID: o.ExecutionID,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(), watch: newWatch(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
@@ -151,3 +158,5 @@ func (s *Service) executionTotals() (map[schemas.State]uint64, error) {
 
 // newID makes an id of 16 random characters after the prefix.
 func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }
+
+func newExecutionID() string { return newID("ex-") }

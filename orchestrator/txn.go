@@ -37,7 +37,8 @@ func (o *outcome) wakeAt(at time.Time) {
 type txn struct {
 	Writer
 	now      time.Time
-	batch    int // executions that a part of a job's work may touch
+	batch    int           // executions that a part of a job's work may touch
+	newID    func() string // of executions
 	out      outcome
 	progress map[string]*progressPair
 	history  map[string]*historyRecord
@@ -59,7 +60,7 @@ type txn struct {
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	return &txn{
 		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
-		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(),
+		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), newID: newExecutionID,
 	}
 }
 
@@ -78,7 +79,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
-		t.batch, t.plans, t.limit = s.jobBatch, s.plans, s.maxInProgress
+		t.batch, t.newID, t.plans, t.limit = s.jobBatch, s.executionID, s.plans, s.maxInProgress
 		if err := fn(t); err != nil {
 			return err
 		}
