@@ -78,6 +78,9 @@ type Config struct {
 	// OfferInterval is how long after an unanswered offer it is repeated; 0
 	// leaves it to the dialect.
 	OfferInterval time.Duration
+	// Defer is after how long a product that was busy is asked again whether it takes
+	// an update that it may put off (CheckDefer); 0 means DefaultDefer.
+	Defer time.Duration
 	// RecordDir is a folder for recordings of what passes on the ports; empty for
 	// none. Recording never holds up an update.
 	RecordDir string
@@ -157,6 +160,9 @@ func complete(cfg Config) (Config, error) {
 	if cfg.PortPatience == 0 {
 		cfg.PortPatience = DefaultPortPatience
 	}
+	if cfg.Defer == 0 {
+		cfg.Defer = DefaultDefer
+	}
 	switch {
 	case cfg.DataDir == "":
 		return cfg, errors.New("no data folder is given")
@@ -164,6 +170,9 @@ func complete(cfg Config) (Config, error) {
 		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
 	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
 		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
+	}
+	if err := CheckDefer(cfg.Defer); err != nil {
+		return cfg, fmt.Errorf("time for which updates are put off: %w", err)
 	}
 	if err := (&schemas.Hello{V: schemas.Version, Module: cfg.Module}).Validate(); err != nil {
 		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent

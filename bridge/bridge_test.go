@@ -429,6 +429,8 @@ func TestNewRefuses(t *testing.T) {
 			"unknown dialect": func(c *Config) { c.Ports = []PortConfig{{Device: "a", Path: "x", Dialect: "klingon"}} },
 			"device id":       func(c *Config) { c.Ports = []PortConfig{{Device: "a/b", Path: "x"}} },
 			"window":          func(c *Config) { c.Window = 17 },
+			"defer":           func(c *Config) { c.Defer = time.Millisecond },
+			"defer, longer":   func(c *Config) { c.Defer = 31 * 24 * time.Hour },
 			"max chunk":       func(c *Config) { c.MaxChunk = 1 },
 			"broker URL":      func(c *Config) { c.Transport, c.MQTT.URL = nil, "http://x" },
 			"broker host":     func(c *Config) { c.Transport, c.MQTT.URL = nil, "mqtt://" },

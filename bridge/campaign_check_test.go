@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"davit/bridge/dialect"
@@ -45,10 +46,12 @@ type running struct {
 	repaired  bool
 	mended    bool
 	unplugged bool
+	fetched   bool // what was to be fetched first
 
 	images  [][]byte          // those that the MCU may run
 	reports map[string][]byte // what a report of a version contains on the wire
 
+	hears    atomic.Bool // the MCU is to be offered the image
 	mu       sync.Mutex
 	writes   int
 	mischief []mischief
@@ -97,6 +100,9 @@ func (r *running) told(e sim.Event) {
 		}
 		r.forget()
 	case sim.EventOffer:
+		if !r.hears.Load() {
+			r.c.Errorf("%s was offered version %s, which was only to be fetched", r.p.id, e.Version)
+		}
 		r.mu.Lock()
 		proven := slices.Contains(r.proven, e.Version)
 		r.mu.Unlock()

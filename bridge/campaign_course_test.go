@@ -167,6 +167,10 @@ func (c *course) offer(r *running, attempt int) {
 	}
 	r.attempt = attempt
 	r.latest = r.offer(attempt, c.next)
+	if c.s.fetchFirst && !c.next && !r.fetched {
+		r.latest.Action = schemas.ActionDownload
+	}
+	r.hears.Store(r.latest.Action != schemas.ActionDownload)
 	c.service.offer(r.p.id, r.latest)
 }
 
@@ -244,6 +248,10 @@ func (c *course) ended(st schemas.Status) {
 		if st.Execution != r.latest.Execution {
 			continue
 		}
+		if st.State == schemas.StateDownloaded {
+			c.fetched(r, st)
+			return
+		}
 		c.judge(r, st)
 		if st.State == schemas.StateSucceeded {
 			r.settled = true
@@ -255,6 +263,17 @@ func (c *course) ended(st schemas.Status) {
 		}
 		c.failed(r, st)
 	}
+}
+
+// fetched takes the offer of an image back that a product's bridge holds now, and has
+// it installed after a while.
+func (c *course) fetched(r *running, st schemas.Status) {
+	if r.fetched {
+		return // said again
+	}
+	r.fetched = true
+	c.service.retract(r.p.id, st.Execution)
+	c.later(firstPause, func() { c.offer(r, st.Attempt+1) })
 }
 
 func (c *course) failed(r *running, st schemas.Status) {

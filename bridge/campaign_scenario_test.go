@@ -25,6 +25,9 @@ type scenario struct {
 	repairAfter int
 	// late has offers delivered again after the success.
 	late bool
+	// fetchFirst has the image fetched first, and installed later. It is not drawn,
+	// so that the other scenarios are what they were.
+	fetchFirst bool
 }
 
 // mischief is done when the bridge writes to a product's port for the n-th time
@@ -43,7 +46,7 @@ type mischief struct {
 func newScenario(family string, dialects []string, seed uint64) *scenario {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(family)) // never fails
-	s := &scenario{Rand: rand.New(rand.NewPCG(seed, h.Sum64())), seed: seed, family: family, size: sim.MinDemoImage + 100}
+	s := &scenario{Rand: rand.New(rand.NewPCG(seed, h.Sum64())), seed: seed, family: family, size: sim.MinDemoImage + 100, fetchFirst: seed%3 == 1}
 	switch n := s.IntN(20); {
 	case n < 15:
 		s.size += s.IntN(1500)
@@ -83,6 +86,9 @@ func (s *scenario) String() string {
 	fmt.Fprintf(&b, "%s %d: %d bytes,", s.family, s.seed, s.size)
 	for _, k := range s.kinds {
 		fmt.Fprintf(&b, " %s", k.name)
+	}
+	if s.fetchFirst {
+		b.WriteString(", fetched first")
 	}
 	for _, p := range s.products {
 		fmt.Fprintf(&b, "; %s: line %+v, MCU %+v", p.id, p.line, p.brief())

@@ -188,6 +188,7 @@ func (d *device) restore() {
 	}
 	if d.rec.Open != nil {
 		d.log.Info("taking up an execution", "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
+		d.open()
 		d.resume()
 	}
 }
@@ -316,6 +317,8 @@ func (d *device) acked(a schemas.Ack) {
 		return
 	}
 	switch {
+	case ex.fetchesOnly() && ex.state == schemas.StateDownloaded && ex.out != nil && a.Seq >= ex.out.status.Seq:
+		d.handedIn() // whatever the service has made of the execution since
 	case a.Superseded:
 		d.drop("the service has superseded it", nil)
 	case a.State.Final():

@@ -136,6 +136,16 @@ func (w *world) wantOneFetch(devices []string) {
 		}
 		w.wantImage(d)
 	}
+	w.wantAskedOnce()
+	files, err := filepath.Glob(filepath.Join(w.dir, "spool", w.theOffer().SHA256+".*"))
+	if err != nil || len(files) != 1 || w.bridge.spool.Used() != int64(len(w.image)) {
+		w.Errorf("in the spool: %q, %d bytes, error %v", files, w.bridge.spool.Used(), err)
+	}
+}
+
+// wantAskedOnce: each byte of the image was asked for once and served once.
+func (w *world) wantAskedOnce() {
+	w.Helper()
 	if n := w.service.bytes(); n != len(w.image) {
 		w.Errorf("%d bytes were served for one image of %d", n, len(w.image))
 	}
@@ -152,10 +162,6 @@ func (w *world) wantOneFetch(devices []string) {
 	}
 	if end != uint64(len(w.image)) {
 		w.Errorf("asked for up to byte %d of %d", end, len(w.image))
-	}
-	files, err := filepath.Glob(filepath.Join(w.dir, "spool", w.theOffer().SHA256+".*"))
-	if err != nil || len(files) != 1 || w.bridge.spool.Used() != int64(len(w.image)) {
-		w.Errorf("in the spool: %q, %d bytes, error %v", files, w.bridge.spool.Used(), err)
 	}
 }
 

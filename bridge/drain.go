@@ -100,7 +100,7 @@ func (d *device) beginDrain() bool {
 func (d *device) legUnderWay() bool {
 	ex := d.ex
 	switch {
-	case ex == nil:
+	case ex == nil || ex.fetchesOnly():
 		return false
 	case ex.state == schemas.StateBooting:
 		return true

@@ -144,23 +144,35 @@ func (d *device) begin(o schemas.Offer) {
 	}
 	d.rec.name(o.Host.VersionProperty)
 	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered}
-	if err := d.save(); err != nil {
-		d.resume()
+	err := d.save()
+	d.open()
+	switch {
+	case err != nil:
 		d.finish(dialect.Result{State: schemas.StateFailed, Cause: schemas.CauseStorage, Detail: err.Error()})
 		return
-	}
-	d.resume()
-	if problem != "" {
+	case problem != "":
 		d.finish(dialect.Result{State: schemas.StateFailed, Cause: schemas.CauseProtocol, Detail: problem})
 		return
 	}
-	d.hello()
+	d.resume()
+	if d.ex != nil {
+		d.hello()
+	}
 }
 
-// resume makes an execution of the record's open one.
-func (d *device) resume() {
+// open makes an execution of the record's open one.
+func (d *device) open() {
 	r := d.rec.Open
 	d.ex = &execution{offer: r.Offer, state: r.State, since: time.Now(), seq: r.SeqLimit, limit: r.SeqLimit, ready: make(chan struct{})}
+}
+
+// resume goes on with the execution where the record has it.
+func (d *device) resume() {
+	if d.ex.fetchesOnly() {
+		d.fetchOnly()
+		return
+	}
+	r := d.rec.Open
 	if r.State.Rank() >= schemas.StateAccepted.Rank() && r.State != schemas.StateBooting {
 		d.fetch()
 	}
@@ -172,7 +184,7 @@ func (d *device) resume() {
 // startLeg has the session carry out the MCU leg, if the port is there.
 func (d *device) startLeg() {
 	ex := d.ex
-	if ex == nil || d.session == nil {
+	if ex == nil || ex.fetchesOnly() || d.session == nil {
 		return
 	}
 	h := ex.offer.Host
@@ -380,6 +392,10 @@ func (d *device) fetched(err error) {
 		d.finish(failure(err))
 		return
 	}
+	if ex.fetchesOnly() {
+		d.fetchedOnly()
+		return
+	}
 	_ = d.advance(schemas.StateDownloaded)
 	ex.source.image.Store(ex.image)
 	if !ex.isDone {
@@ -428,10 +444,15 @@ func (d *device) finish(r dialect.Result) {
 	}
 	if s.State == schemas.StateSucceeded {
 		s.BytesDone = ex.offer.Size
+		d.installed(ex.offer.SHA256)
+	}
+	if off := d.deferral(ex.offer.Action, r); off > 0 {
+		putOff(&s, off)
 	}
 	if err := s.Validate(); err != nil {
 		d.log.Error("result outside the contract", "error", err)
 		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, sentence(err.Error()), ""
+		s.DeferS = 0
 	}
 	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)

@@ -43,6 +43,9 @@ func (b *Bridge) prepare(p PortConfig) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, sum := range rec.Kept {
+		b.spool.Keep(sum, p.Device)
+	}
 	return newLine(newDevice(b, p, rec)), nil
 }
 

@@ -32,6 +32,9 @@ func (d *device) gaveUp(err error) {
 // portLimit ends an execution whose port does not come back, or takes nothing,
 // and returns when it will.
 func (d *device) portLimit(now time.Time) time.Time {
+	if d.ex.fetchesOnly() {
+		return time.Time{}
+	}
 	patience := d.b.cfg.PortPatience
 	if ms := d.ex.offer.Host.AnswerTimeoutMS; ms > 0 {
 		patience = milliseconds(ms)

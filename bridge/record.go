@@ -35,6 +35,9 @@ type record struct {
 	// result is repeated until it is acknowledged, and an offer that comes
 	// again is not carried out again.
 	Ended []endedRecord `json:"ended,omitempty"`
+	// Kept are the SHA-256 of images that were fetched to be installed later, the
+	// newest at the end.
+	Kept []string `json:"kept,omitempty"`
 }
 
 type openRecord struct {
@@ -51,7 +54,8 @@ type openRecord struct {
 type endedRecord struct {
 	Execution string `json:"execution"`
 	Attempt   int    `json:"attempt"`
-	// Status is the result, absent if the service ended the execution itself.
+	// Status is the result, or that the image is there if that was all that was
+	// asked for; absent if the service ended the execution itself.
 	Status *schemas.Status `json:"status,omitempty"`
 	Acked  bool            `json:"acked"`
 	// At is when it ended, the zero time if that is not known.

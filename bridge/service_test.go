@@ -43,7 +43,8 @@ type service struct {
 	online   map[string]bool
 	attempts map[string]int            // by execution: the one that counts
 	recorded map[string]schemas.Status // by execution: the last one accepted
-	ended    chan schemas.Status       // gets what is recorded as an end, if there is room
+	ended    chan schemas.Status       // gets what is recorded as an end, and images that are kept, if there is room
+	fetching map[string]int            // attempts that are to fetch the image only, by execution
 	statuses []schemas.Status          // those that changed something, and when
 	times    []time.Time
 	said     map[string]int // statuses by execution and state, repetitions included
@@ -57,7 +58,7 @@ type service struct {
 func newService(t *testing.T) *service {
 	return &service{
 		t: t, delay: 5 * time.Millisecond, acks: true, up: true, images: map[string][]byte{}, retained: map[string][]byte{},
-		attempts: map[string]int{}, ended: make(chan schemas.Status, 16), hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
+		attempts: map[string]int{}, fetching: map[string]int{}, ended: make(chan schemas.Status, 16), hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
 	}
 }
 
@@ -197,6 +198,9 @@ func (s *service) offer(device string, o schemas.Offer) {
 	s.mu.Lock()
 	s.retained[topicOf(device, schemas.KindOffer)] = b
 	s.attempts[o.Execution] = max(s.attempts[o.Execution], o.Attempt)
+	if o.Action == schemas.ActionDownload {
+		s.fetching[o.Execution] = o.Attempt
+	}
 	s.mu.Unlock()
 	s.deliver(topicOf(device, schemas.KindOffer))
 }
@@ -363,7 +367,7 @@ func (s *service) news(st schemas.Status) {
 		s.recorded[st.Execution] = st
 		s.statuses = append(s.statuses, st)
 		s.times = append(s.times, time.Now())
-		if st.State.Final() {
+		if st.State.Final() || st.State == schemas.StateDownloaded && st.Attempt == s.fetching[st.Execution] {
 			select {
 			case s.ended <- st:
 			default:

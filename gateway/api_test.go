@@ -106,7 +106,7 @@ func refusals(img string) []refusal {
 		{"POST /v1/image-types", `{"id":"x"} {}`, 400, "body"},
 		{"POST /v1/image-types", `{"id":`, 400, "body"},
 		{"POST /v1/image-types", `{"id":"` + strings.Repeat("x", 9<<20) + `"}`, 413, "limit"},
-		{"POST /v1/device-types", `{"id":"x","dialect":"ayla","boot_timeout":"soon"}`, 422, "soon"},
+		{"POST /v1/device-types", `{"id":"x","dialect":"ayla","boot_timeout":"soon"}`, 422, "/boot_timeout: expected string to be a duration such as 90s"},
 		{"POST /v1/device-types", `{"id":"x","dialect":"ayla","boot_timeout":90}`, 422, "boot_timeout"},
 		{"POST /v1/device-types", `{"id":"x","dialect":"ayla","image_types":[{"id":"none"}]}`, 422, "none"},
 		{"POST /v1/devices", `{"id":"pump-1","type":"pump"}`, 409, "pump-1"},

@@ -153,6 +153,10 @@ func (f *fuzz) furnish() {
 	post("/v1/jobs", fmt.Sprintf(`{"name":%q,"image":%q,"devices":["pump-1"]}`, job, image))
 	post("/v1/jobs", fmt.Sprintf(`{"name":%q,"image":%q,"devices":["pump-2"],"start":true}`, running, image))
 	post("/v1/devices", fmt.Sprintf(`{"id":%q,"type":"pump"}`, spare))
+	waves, asks, later := fmt.Sprintf("w-%d", f.fresh), fmt.Sprintf("a-%d", f.fresh), fmt.Sprintf("l-%d", f.fresh)
+	for name, rollout := range map[string]string{waves: `{"waves":[{"percent":50,"soak":"1h"},{"percent":100,"approve":true}]}`, asks: `{"action":"confirm"}`, later: `{"action":"download"}`} {
+		post("/v1/jobs", fmt.Sprintf(`{"name":%q,"image":%q,"devices":["pump-1","pump-2"],"rollout":%s,"start":true}`, name, image, rollout))
+	}
 	post("/v1/groups", fmt.Sprintf(`{"id":%q,"query":"online"}`, spare))
 	post("/v1/image-types", fmt.Sprintf(`{"id":%q}`, spare))
 	post("/v1/device-types", fmt.Sprintf(`{"id":%q,"dialect":"ayla"}`, spare))
@@ -161,10 +165,10 @@ func (f *fuzz) furnish() {
 	other := post("/v1/images?image_type=app&device_type=pump&version=1.1&format=binary", "firmware")["id"]
 	token := post("/v1/tokens", `{"name":"of the test"}`)["id"]
 	for path, known := range map[string][]any{
-		"image": {image}, "name": {job, running, "nobody"}, "id": {"app", "pump", "pump-1", "g", image},
+		"image": {image}, "via": {image}, "name": {job, running, "nobody"}, "id": {"app", "pump", "pump-1", "g", image},
 		"/v1/image-types/": {"app", spare, "none"}, "/v1/device-types/": {"pump", spare, "none"}, "/v1/devices/": {"pump-1", "pump-2", spare, "none"},
 		"/v1/images/": {image, other, "none"}, "/v1/uploads/": {upload, "none"}, "/v1/groups/": {"g", spare, "none"}, "/v1/bridges/": {"b", "none"},
-		"/v1/users/": {"eve", "none"}, "/v1/tokens/": {token, "none"}, "/v1/jobs/": {job, running, running, "none"},
+		"/v1/users/": {"eve", "none"}, "/v1/tokens/": {token, "none"}, "/v1/jobs/": {job, running, running, waves, asks, later, "none"},
 	} {
 		f.known[path] = known
 	}

@@ -49,7 +49,7 @@ func (s *Service) CreateDevices(ctx context.Context, devices []NewDevice) ([]Dev
 		out = make([]Device, 0, len(devices))
 		for _, n := range devices {
 			out = append(out, t.newDevice(n))
-			if err := put(t, nil, &out[len(out)-1]); err != nil {
+			if err := errors.Join(put(t, nil, &out[len(out)-1]), t.matchNow(n.ID)); err != nil {
 				return err
 			}
 		}

@@ -192,3 +192,54 @@ func Work(ctx context.Context, s *Service, job string) (bool, error) {
 
 // ParseGroup is Group.parse.
 func ParseGroup(rec []byte, g *Group) bool { return g.parse(rec) }
+
+// ExecutionRecord is executionRecord.
+type ExecutionRecord = executionRecord
+
+// FieldTables are the records with a table of fields.
+func FieldTables() map[string]FieldTable {
+	return map[string]FieldTable{
+		"execution": tableOf(executionFields),
+		"attempt":   tableOf(attemptFields),
+		"progress":  tableOf(progressFields),
+		"task":      tableOf(taskFields),
+		"wave":      tableOf(waveFields),
+		"lane":      tableOf(laneFields),
+		"group":     tableOf(groupCountFields),
+		"outcomes":  tableOf(outcomesFields),
+	}
+}
+
+// FieldTable is a table of fields: a record without values, and what the table
+// writes of any.
+type FieldTable struct {
+	Empty  any
+	Names  []string
+	Append func(rec any) ([]byte, error)
+	Parse  func(b []byte) (any, bool)
+}
+
+func tableOf[T any](fields []field[T]) FieldTable {
+	t := FieldTable{
+		Empty:  new(T),
+		Append: func(rec any) ([]byte, error) { return appendFields(make([]byte, 0, 1024), fields, rec.(*T)) },
+		Parse: func(b []byte) (any, bool) {
+			rec, p := new(T), recordParser{rest: string(b)}
+			return rec, parseFields(&p, fields, rec) && p.rest == ""
+		},
+	}
+	for _, f := range fields {
+		t.Names = append(t.Names, f.key[1:len(f.key)-2])
+	}
+	return t
+}
+
+// ExecutionIDs are the ids of n executions of one transaction.
+func ExecutionIDs(at time.Time, n int) []string {
+	t := newTxn(context.Background(), nil, at)
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = t.executionID()
+	}
+	return ids
+}

@@ -24,7 +24,7 @@ func (s *Service) CreateDevice(ctx context.Context, n NewDevice) (Device, error)
 			return err
 		}
 		rec = t.newDevice(n)
-		return errors.Join(put(t, nil, &rec), t.audit("create", KindDevice, rec.ID, nil, &rec))
+		return errors.Join(put(t, nil, &rec), t.audit("create", KindDevice, rec.ID, nil, &rec), t.matchNow(rec.ID))
 	})
 	return rec, err
 }
@@ -72,7 +72,7 @@ func (s *Service) UpdateDevice(ctx context.Context, id string, p DevicePatch) (D
 		if p.Labels != nil {
 			rec.Labels = maps.Clone(*p.Labels)
 		}
-		return errors.Join(put(t, old, &rec), t.audit("update", KindDevice, id, old, &rec))
+		return errors.Join(put(t, old, &rec), t.audit("update", KindDevice, id, old, &rec), t.matchNow(id))
 	})
 	return rec, err
 }

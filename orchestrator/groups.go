@@ -73,7 +73,10 @@ func (s *Service) UpdateGroup(ctx context.Context, id string, p GroupPatch) (Gro
 		if err := knownDevices(t, devices); err != nil {
 			return err
 		}
-		return errors.Join(put(t, old, &rec), t.audit("update", KindGroup, id, old, &rec))
+		if err := errors.Join(put(t, old, &rec), t.audit("update", KindGroup, id, old, &rec)); err != nil {
+			return err
+		}
+		return t.joined(old, &rec)
 	})
 	return rec, err
 }

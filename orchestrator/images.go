@@ -161,6 +161,11 @@ func (s *Service) UpdateImage(ctx context.Context, id string, p ImagePatch) (Ima
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}
+		if !slices.Equal(old.DeviceTypes, rec.DeviceTypes) {
+			if err := t.rematch(indexJobByImage, id); err != nil {
+				return err
+			}
+		}
 		return t.audit(imageAction(old, &rec), KindImage, id, old, &rec)
 	})
 	return rec, err

@@ -34,7 +34,8 @@ type Reader interface {
 	Scan(table Table, prefix, after []byte, fn func(key, value []byte) bool) error
 }
 
-// Writer is a Reader that sees its own writes.
+// Writer is a Reader that sees its own writes. It keeps copies: the slices that it
+// is given are the caller's again when it returns.
 type Writer interface {
 	Reader
 	Put(table Table, key, value []byte) error

@@ -69,6 +69,9 @@ func (t *txn) begin(p *progressRecord) (err error) {
 		p.release(t.now)
 	}
 	p.add(jobTask{Kind: taskStart})
+	if p.Continuous {
+		p.add(jobTask{Kind: taskMatch}) // who came between the creation and now
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"davit/schemas"
 )
@@ -29,7 +30,10 @@ func (n NewJob) validate() error {
 	if err := distinct("groups", n.Groups, MaxPageLimit); err != nil {
 		return err
 	}
-	return distinct("devices", n.Devices, MaxJobDevices)
+	if err := distinct("devices", n.Devices, MaxJobDevices); err != nil {
+		return err
+	}
+	return n.validateRollout()
 }
 
 // distinct checks a list of ids that may not repeat; the error names the place.
@@ -80,9 +84,14 @@ func (ts *targets) unite() {
 	ts.compact = max(1<<16, 2*len(ts.list))
 }
 
-// gather finds the devices that a job would be for now, in order.
-func (s *Service) gather(ctx context.Context, r Reader, n NewJob) ([]target, error) {
+// gather finds the devices that a job would be for now, in order. see is called
+// with each of them, more than once with those that the job names more than once.
+func (s *Service) gather(ctx context.Context, r Reader, n NewJob, see func(*Device)) ([]target, error) {
 	ts := &targets{types: map[string]string{}, compact: 1 << 16}
+	add := func(d *Device) bool {
+		see(d)
+		return ts.add(d.ID, d.Type)
+	}
 	var d Device
 	for i, id := range n.Devices {
 		rec, err := r.Get(tableDevices, keyOf(id))
@@ -95,7 +104,7 @@ func (s *Service) gather(ctx context.Context, r Reader, n NewJob) ([]target, err
 		if err := parseDevice(id, rec, &d); err != nil {
 			return nil, err
 		}
-		ts.add(id, d.Type)
+		add(&d)
 	}
 	for i, id := range n.Groups {
 		g, err := find[Group](r, id)
@@ -105,12 +114,12 @@ func (s *Service) gather(ctx context.Context, r Reader, n NewJob) ([]target, err
 		if g == nil {
 			return nil, missing(fmt.Sprintf("groups/%d", i), "group", id)
 		}
-		if err := s.membersOf(ctx, r, g, ts.add); err != nil {
+		if err := membersAt(ctx, r, g, s.now(), add); err != nil {
 			return nil, err
 		}
 	}
 	if n.Query != "" {
-		if err := s.devicesByQuery(ctx, r, n.Query, func(d *Device) bool { return ts.add(d.ID, d.Type) }); err != nil {
+		if err := s.devicesByQuery(ctx, r, n.Query, add); err != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +155,7 @@ func (s *Service) resolve(ctx context.Context, r Reader, n NewJob) ([]target, er
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.gather(ctx, r, n)
+	list, err := s.gather(ctx, r, n, func(*Device) {})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +218,7 @@ func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 		if err != nil {
 			return err
 		}
-		list, waves, err = n.order(r, targets)
+		list, waves, err = n.order(ctx, r, s.now(), targets)
 		return err
 	}); err != nil {
 		return Job{}, err
@@ -238,7 +247,7 @@ func (s *Service) refuseKnown(ctx context.Context, name string) error {
 
 // order puts a job's devices in the order in which they have their turn, and
 // makes the rollout complete. Without a rollout that is the order of their ids.
-func (n *NewJob) order(r Reader, list []target) ([]member, []waveRecord, error) {
+func (n *NewJob) order(ctx context.Context, r Reader, now time.Time, list []target) ([]member, []waveRecord, error) {
 	if n.Rollout == nil {
 		ms := make([]member, len(list))
 		for i, x := range list {
@@ -250,7 +259,7 @@ func (n *NewJob) order(r Reader, list []target) ([]member, []waveRecord, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	named, err := n.Rollout.check(r, image, n, list)
+	named, err := n.Rollout.check(ctx, r, now, image, list)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -298,6 +307,7 @@ func (t *txn) newJob(n NewJob, list []member, waves []waveRecord) (Job, error) {
 		IgnoreValidation: n.IgnoreValidation, Rollout: n.Rollout, Revision: 1, CreatedAt: t.now,
 	}
 	p := &progressRecord{Name: n.Name, State: JobDraft, Counts: map[schemas.State]int{}, Waves: waves}
+	p.Continuous = n.Rollout != nil && n.Rollout.Continuous
 	if n.Rollout != nil && n.Rollout.Pace != nil {
 		p.Groups = make([]groupCount, len(n.Rollout.Pace.Groups))
 	}
@@ -358,55 +368,6 @@ func putJSON(w Writer, table Table, key []byte, v any) error {
 		return fmt.Errorf("encode %s %q: %w", table, key, err)
 	}
 	return w.Put(table, key, b)
-}
-
-// PreviewJob says what a job would do if it were created now. Its name may be
-// missing.
-func (s *Service) PreviewJob(ctx context.Context, n NewJob) (JobPreview, error) {
-	if err := n.validate(); err != nil {
-		return JobPreview{}, err
-	}
-	var out JobPreview
-	err := s.store.View(ctx, func(r Reader) error {
-		image, err := usableImage(r, n.Image)
-		if err != nil {
-			return err
-		}
-		list, err := s.gather(ctx, r, n)
-		if err != nil {
-			return err
-		}
-		out = JobPreview{Devices: len(list), ByType: map[string]int{}, Unfit: []string{}}
-		first, all := unfit(image, list)
-		out.Unfit, out.UnfitAll = append(out.Unfit, first...), all
-		for _, x := range list {
-			out.ByType[x.deviceType]++
-		}
-		return out.look(r, image, list)
-	})
-	return out, err
-}
-
-// look counts the devices that run the image's version, and those that have
-// something to do before: two looks at an index for each device.
-func (out *JobPreview) look(r Reader, image *Image, list []target) error {
-	for _, x := range list {
-		running, err := r.Get(indexDeviceByVersion, keyOf(image.ImageType, image.Version, x.id))
-		if err != nil {
-			return err
-		}
-		if running != nil {
-			out.Running++
-		}
-		execution, err := anyUnder(r, indexExecOpen, x.id)
-		if err != nil {
-			return err
-		}
-		if execution != "" {
-			out.Busy++
-		}
-	}
-	return nil
 }
 
 // readOnly lets what only reads have a transaction on a snapshot.

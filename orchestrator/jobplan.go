@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"sync"
 	"time"
+
+	"davit/orchestrator/query"
 )
 
 // plan is a job's rollout made ready to be asked: what the records of the job and
@@ -12,6 +14,8 @@ type plan struct {
 	windows *timetable
 	links   []link // of a job that leads over several versions
 	last    link
+	groups  []string // what it targets, besides the devices that were named
+	query   string
 
 	mu   sync.Mutex
 	open map[string]opening // by zone, as found last
@@ -23,16 +27,38 @@ type opening struct {
 	open     bool
 }
 
-// plans remembers the plans of jobs, so that a record is read once.
+// plans remembers the plans of jobs and the queries of continuous ones, so that
+// neither is read for every event.
 type plans struct {
-	mu     sync.Mutex
-	byName map[string]*plan
+	mu      sync.Mutex
+	byName  map[string]*plan
+	queries map[string]*query.Query // by their text
 }
 
-// maxPlans is how many plans are remembered; then they are read anew.
+// maxPlans is how many of each are remembered; then they are read anew.
 const maxPlans = 4096
 
-func newPlans() *plans { return &plans{byName: map[string]*plan{}} }
+func newPlans() *plans {
+	return &plans{byName: map[string]*plan{}, queries: map[string]*query.Query{}}
+}
+
+// query returns a compiled query.
+func (c *plans) query(text string) (*query.Query, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q := c.queries[text]; q != nil {
+		return q, nil
+	}
+	q, err := compileQuery("query", text)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.queries) >= maxPlans {
+		clear(c.queries)
+	}
+	c.queries[text] = q
+	return q, nil
+}
 
 // of returns the plan of a job that is in the store.
 func (c *plans) of(r Reader, job string) (*plan, error) {
@@ -62,7 +88,7 @@ func readPlan(r Reader, rec *jobRecord) (*plan, error) {
 	if rec.Rollout == nil {
 		return nil, nil
 	}
-	p := &plan{Rollout: rec.Rollout, open: map[string]opening{}}
+	p := &plan{Rollout: rec.Rollout, groups: rec.Groups, query: rec.Query, open: map[string]opening{}}
 	if s := p.Schedule; s != nil {
 		var err error
 		if p.windows, err = compileWindows(s.Windows); err != nil {

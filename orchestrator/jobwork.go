@@ -125,6 +125,8 @@ func (t *txn) part(p *progressRecord) error {
 		return t.queuedPart(p, task, func(id string) Event { return Install{id} })
 	case taskConfirm:
 		return t.queuedPart(p, task, func(id string) Event { return Confirm{id} })
+	case taskMatch:
+		return t.matchPart(p, task)
 	case taskRollBack:
 		return t.rollBackPart(p)
 	}
@@ -194,7 +196,7 @@ func (t *txn) addExecutions(p *progressRecord, devices []string, wave int) error
 func (t *txn) addExecution(p *progressRecord, job *jobRecord, image *Image, dev *Device, wave int) error {
 	e := Tracked{
 		Execution: Execution{
-			ID: t.newID(), Job: job.Name, Device: dev.ID, Image: image.ID, ImageType: image.ImageType,
+			ID: t.executionID(), Job: job.Name, Device: dev.ID, Image: image.ID, ImageType: image.ImageType,
 			Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size, Wave: wave,
 		},
 		Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,
@@ -244,9 +246,6 @@ func (t *txn) laneFor(p *progressRecord, dev *Device) (int, error) {
 
 // belongs says whether a device is in a group now.
 func (t *txn) belongs(group string, dev *Device) (bool, error) {
-	if m := t.matchers[group]; m != nil {
-		return m.match(dev)
-	}
 	g, err := find[Group](t, group)
 	if err != nil || g == nil {
 		return false, err
@@ -255,15 +254,7 @@ func (t *txn) belongs(group string, dev *Device) (bool, error) {
 		v, err := t.Get(indexDeviceByGroup, keyOf(group, dev.ID))
 		return v != nil, err
 	}
-	search := &deviceSearch{}
-	if err := search.dynamic(g); err != nil {
-		return false, err
-	}
-	if t.matchers == nil {
-		t.matchers = map[string]*matcher{}
-	}
-	t.matchers[group] = search.at(t.now)
-	return t.matchers[group].match(dev)
+	return t.found(g.Query, dev)
 }
 
 func (t *txn) jobAndImage(name string) (*jobRecord, *Image, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -202,4 +203,29 @@ func TestRetryInTheMiddleOfARetry(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Ids of executions are unique, fit everywhere and sort by their making.
+func TestExecutionIDs(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	seen := map[string]bool{}
+	last := ""
+	for i := range 4 {
+		for j, id := range orchestrator.ExecutionIDs(at.Add(time.Duration(i)*time.Second), 5000) {
+			if err := (&schemas.Ack{V: schemas.Version, Execution: id, Attempt: 1, Seq: 1, State: schemas.StateAccepted}).Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if seen[id] || id <= last {
+				t.Fatalf("id %d of second %d is %s, the one before %s", j, i, id, last)
+			}
+			seen[id], last = true, id
+		}
+	}
+	if a, b := orchestrator.ExecutionIDs(at, 1)[0], orchestrator.ExecutionIDs(at, 1)[0]; a[:10] != b[:10] || a == b {
+		t.Errorf("two transactions of one second made %s and %s", a, b)
+	}
+	// The number runs over: another beginning is drawn.
+	if ids := orchestrator.ExecutionIDs(at, 1<<20+1); ids[0] == ids[1<<20] {
+		t.Errorf("%s twice", ids[0])
+	}
 }

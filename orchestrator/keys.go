@@ -1,9 +1,6 @@
 package orchestrator
 
-import (
-	"encoding/binary"
-	"strings"
-)
+import "encoding/binary"
 
 // Tables. Every key is made of ids joined by NUL, which no id contains, and
 // may end in a number of eight bytes, MSB first, so that the order of the keys is
@@ -76,6 +73,7 @@ const (
 	indexExecReady             Table = "executions_ready"           // job, lane, wave (2 bytes each), rank (8), device: see jobready.go
 	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
 	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
+	indexJobContinuous         Table = "jobs_continuous"            // job that takes devices which come to its target
 	indexExecChanges           Table = "execution_changes"          // job, revision of its last change
 	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last
 	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
@@ -96,19 +94,58 @@ func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
-		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 	}
 }
 
 // keyOf joins ids to a complete key.
-func keyOf(parts ...string) []byte { return []byte(strings.Join(parts, "\x00")) }
+func keyOf(parts ...string) []byte {
+	n := len(parts)
+	for _, p := range parts {
+		n += len(p)
+	}
+	k := keyMaker{make([]byte, 0, n)}
+	return k.ids(parts...)
+}
 
 // prefixOf is the beginning of every key whose first part is id.
-func prefixOf(id string) []byte { return append([]byte(id), 0) }
+func prefixOf(id string) []byte { return append(append(make([]byte, 0, len(id)+1), id...), 0) }
 
 // numbered is a key of an id and a number.
-func numbered(id string, n uint64) []byte { return binary.BigEndian.AppendUint64(prefixOf(id), n) }
+func numbered(id string, n uint64) []byte {
+	k := keyMaker{make([]byte, 0, len(id)+9)}
+	return k.numbered(id, n)
+}
+
+// keyMaker makes many keys in one buffer.
+type keyMaker struct{ room []byte }
+
+// cut returns what was added since a length, so that nothing can be added to it.
+func (k *keyMaker) cut(from int) []byte { return k.room[from:len(k.room):len(k.room)] }
+
+func (k *keyMaker) ids(parts ...string) []byte {
+	from := len(k.room)
+	for i, p := range parts {
+		if i > 0 {
+			k.room = append(k.room, 0)
+		}
+		k.room = append(k.room, p...)
+	}
+	return k.cut(from)
+}
+
+func (k *keyMaker) numbered(id string, n uint64) []byte {
+	from := len(k.room)
+	k.room = binary.BigEndian.AppendUint64(append(append(k.room, id...), 0), n)
+	return k.cut(from)
+}
+
+func (k *keyMaker) number(n uint64) []byte {
+	from := len(k.room)
+	k.room = binary.BigEndian.AppendUint64(k.room, n)
+	return k.cut(from)
+}
 
 // numberOf reads the number at the end of a numbered key.
 func numberOf(key []byte) uint64 {
@@ -116,4 +153,11 @@ func numberOf(key []byte) uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(key[len(key)-8:])
+}
+
+func (k *keyMaker) inWave(job string, wave int, device string) []byte {
+	from := len(k.room)
+	k.room = binary.BigEndian.AppendUint16(append(append(k.room, job...), 0), uint16(wave))
+	k.room = append(k.room, device...)
+	return k.cut(from)
 }

@@ -48,12 +48,7 @@ func listRecords[T any, P stored[T]](r Reader, p Page) ([]T, string, error) {
 		}
 		size += len(v)
 		var item T
-		if quick, ok := any(&item).(interface{ parse([]byte) bool }); ok && quick.parse(v) {
-			items = append(items, item)
-			return true
-		}
-		item = *new(T)
-		if failed = decode(v, &item); failed != nil {
+		if failed = read(v, &item); failed != nil {
 			failed = fmt.Errorf("record %s %q does not decode: %w", table, k, failed)
 			return false
 		}

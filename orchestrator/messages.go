@@ -19,7 +19,7 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		return invalid("hello: %w", err)
 	}
 	var dt *DeviceType
-	_, err := s.commit(ctx, func(t *txn) error {
+	_, err := s.together.do(ctx, func(t *txn) error {
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
@@ -36,7 +36,10 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}
-		return t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt})
+		if err := t.step(device, &rec, Heard{Versions: versions, Execution: h.Execution, Attempt: h.Attempt}); err != nil {
+			return err
+		}
+		return t.matchNow(device)
 	})
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (t *DeviceType) profile() schemas.Profile {
 // Presence records whether a device is connected. ErrNotFound if the device
 // is not known.
 func (s *Service) Presence(ctx context.Context, device string, online bool) error {
-	_, err := s.commit(ctx, func(t *txn) error {
+	_, err := s.together.do(ctx, func(t *txn) error {
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
@@ -108,12 +111,12 @@ func (t *txn) connected(dev *Device) error {
 
 // Status records a report and returns when it is on disk and its
 // acknowledgement is published. A report that changes nothing is acknowledged
-// as well. Thousands may wait at a time: the store commits them in groups.
+// as well. Thousands may wait at a time: they are committed together.
 func (s *Service) Status(ctx context.Context, device string, st schemas.Status) error {
 	if err := st.Validate(); err != nil {
 		return invalid("status: %w", err)
 	}
-	out, err := s.commit(ctx, func(t *txn) error {
+	acks, err := s.together.do(ctx, func(t *txn) error {
 		var dev *Device
 		var err error
 		if st.State.Final() || st.State == schemas.StateDownloaded || st.HostVersion != "" {
@@ -136,7 +139,7 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 		s.streamer.forget(device)
 	}
 	var failed error
-	for _, a := range out.acks {
+	for _, a := range acks {
 		failed = errors.Join(failed, s.publisher.Ack(ctx, device, a))
 	}
 	if failed != nil {

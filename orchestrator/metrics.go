@@ -68,11 +68,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricStops, Help: "Jobs that were paused or canceled by a stop rule, by action."}, []string{"action"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricRetries, Help: "Executions that the retry policy queued once more, by the cause of the attempt before."}, []string{"cause"}),
-		reoffers:        counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
-		chunks:          counter(MetricChunks, "Chunks of images sent to devices."),
-		chunkBytes:      counter(MetricChunkBytes, "Bytes of image data sent to devices."),
-		chunkErrors:     counter(MetricChunkErrors, "Chunks that could not be read or sent."),
-		fetches:         counter(MetricFetches, "Fetches honoured."),
+		reoffers:    counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
+		chunks:      counter(MetricChunks, "Chunks of images sent to devices."),
+		chunkBytes:  counter(MetricChunkBytes, "Bytes of image data sent to devices."),
+		chunkErrors: counter(MetricChunkErrors, "Chunks that could not be read or sent."),
+		fetches:     counter(MetricFetches, "Fetches honoured."),
 		fetchesRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{

@@ -3,8 +3,11 @@ package orchestrator
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -17,11 +20,18 @@ const (
 // the store. What to publish is read when a worker takes the device, so marks
 // of one device melt into one, nothing old overtakes something new, and after a
 // crash the marks are found again from tableOffers.
+//
+// What stands already and is only to be said again, to devices that come back or a
+// broker that may have lost it, comes after what is new, in no order, and at a
+// limited rate: so a fleet that reconnects at once does not begin its downloads at
+// once.
 type outbox struct {
 	mu    sync.Mutex
 	queue []string
+	again []string // devices in state markRepeat, and some that are not any more
 	state map[string]markState
-	wake  chan struct{} // capacity 1: the queue is not empty
+	wake  chan struct{} // capacity 1: something is queued
+	pace  *rate.Limiter // of what is only repeated
 }
 
 type markState byte
@@ -30,19 +40,41 @@ const (
 	markQueued markState = iota + 1
 	markBusy             // a worker has it
 	markAgain            // a worker has it and it was marked since
+	markRepeat           // it waits among those whose offer is only repeated
 )
 
-func newOutbox() *outbox {
-	return &outbox{state: map[string]markState{}, wake: make(chan struct{}, 1)}
+// repeatBurst is how much of a second's repetitions goes out at once.
+const repeatBurst = 4
+
+func newOutbox(repeats int) *outbox {
+	return &outbox{
+		state: map[string]markState{}, wake: make(chan struct{}, 1),
+		pace: rate.NewLimiter(rate.Limit(repeats), max(1, repeats/repeatBurst)),
+	}
 }
 
+// mark has a device's offer topic brought up to date at once.
 func (o *outbox) mark(device string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch o.state[device] {
-	case 0:
+	case 0, markRepeat:
 		o.state[device] = markQueued
 		o.queue = append(o.queue, device)
+		o.signal()
+	case markBusy:
+		o.state[device] = markAgain
+	}
+}
+
+// markRepeat has what stands on a device's offer topic said again.
+func (o *outbox) markRepeat(device string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch o.state[device] {
+	case 0:
+		o.state[device] = markRepeat
+		o.again = append(o.again, device)
 		o.signal()
 	case markBusy:
 		o.state[device] = markAgain
@@ -56,33 +88,76 @@ func (o *outbox) signal() {
 	}
 }
 
-// take waits for a device; false when ctx ends.
-func (o *outbox) take(ctx context.Context) (string, bool) {
+// take waits for a device, and says whether its offer is only repeated; ok is
+// false when ctx ends.
+func (o *outbox) take(ctx context.Context) (device string, repeated, ok bool) {
 	for {
-		if device, ok := o.pop(); ok {
-			return device, true
+		device, repeated, wait := o.pop(time.Now())
+		if device != "" {
+			return device, repeated, true
 		}
-		select {
-		case <-o.wake:
-		case <-ctx.Done():
-			return "", false
+		if !o.rest(ctx, wait) {
+			return "", false, false
 		}
 	}
 }
 
-func (o *outbox) pop() (string, bool) {
+// rest waits for a mark, or for the time after which one more may be repeated.
+func (o *outbox) rest(ctx context.Context, wait time.Duration) bool {
+	var due <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-o.wake:
+	case <-due:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// pop takes a device if there is one that may be published now. Otherwise wait is
+// how long none may be, 0 if none is queued.
+func (o *outbox) pop(now time.Time) (device string, repeated bool, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.queue) == 0 {
-		return "", false
-	}
-	device := o.queue[0]
-	o.queue = o.queue[1:]
-	o.state[device] = markBusy
 	if len(o.queue) > 0 {
+		device, o.queue = o.queue[0], o.queue[1:]
+	} else if device, wait = o.popRepeat(now); device != "" {
+		repeated = true
+	}
+	if device == "" {
+		return "", false, wait
+	}
+	o.state[device] = markBusy
+	if len(o.queue)+len(o.again) > 0 {
 		o.signal()
 	}
-	return device, true
+	return device, repeated, 0
+}
+
+// popRepeat takes any of the devices whose offer is only repeated.
+func (o *outbox) popRepeat(now time.Time) (device string, wait time.Duration) {
+	for len(o.again) > 0 {
+		i, last := rand.IntN(len(o.again)), len(o.again)-1
+		device := o.again[i]
+		if o.state[device] == markRepeat {
+			r := o.pace.ReserveN(now, 1)
+			if wait := r.DelayFrom(now); wait > 0 {
+				r.CancelAt(now)
+				return "", wait
+			}
+		}
+		o.again[i] = o.again[last]
+		o.again = o.again[:last]
+		if o.state[device] == markRepeat {
+			return device, 0
+		}
+	}
+	return "", 0
 }
 
 // done gives a device back; it is queued again if it was marked since, or if
@@ -104,11 +179,14 @@ func (o *outbox) done(device string, again bool) {
 func (s *Service) publishLoop(ctx context.Context) {
 	backoff := firstBackoff
 	for {
-		device, ok := s.outbox.take(ctx)
+		device, repeated, ok := s.outbox.take(ctx)
 		if !ok {
 			return
 		}
 		err := s.publishOffer(ctx, device)
+		if repeated && err == nil {
+			s.metrics.reoffered()
+		}
 		s.outbox.done(device, err != nil)
 		if err == nil {
 			backoff = firstBackoff
@@ -236,11 +314,11 @@ func (s *Service) withdrawn(ctx context.Context, device string, existed bool) er
 
 // Republish marks every device whose offer topic may hold an offer, so that
 // what stands is published again: for a broker that may have lost retained
-// messages. O(devices with an offer).
+// messages. O(devices with an offer); they go out at the rate of repetitions.
 func (s *Service) Republish(ctx context.Context) error {
 	return s.store.View(ctx, func(r Reader) error {
 		return r.Scan(tableOffers, nil, nil, func(_, device []byte) bool {
-			s.outbox.mark(string(device))
+			s.outbox.markRepeat(string(device))
 			return true
 		})
 	})

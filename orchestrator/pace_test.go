@@ -124,9 +124,9 @@ func TestPaceWithClockSetBack(t *testing.T) {
 		perMinute := rapid.IntRange(1, 2000).Draw(t, "rate")
 		back := time.Duration(rapid.Int64Range(0, int64(3*time.Hour)).Draw(t, "back"))
 		when := time.Duration(rapid.Int64Range(0, int64(3*time.Minute)).Draw(t, "when"))
-		l, real, clock := &limiter{}, time.Duration(0), noon
+		l, real := &limiter{}, time.Duration(0)
 		for real < 8*time.Minute {
-			clock = noon.Add(real)
+			clock := noon.Add(real)
 			if real >= when {
 				clock = clock.Add(-back)
 			}

@@ -368,9 +368,9 @@ func (s *Service) devicesByQuery(ctx context.Context, r Reader, text string, fn 
 	return d.all(ctx, r, s.now(), fn)
 }
 
-// membersOf calls fn for every device that belongs to a group now, in the order
-// of their ids, until it returns false.
-func (s *Service) membersOf(ctx context.Context, r Reader, g *Group, fn func(id, deviceType string) bool) error {
+// membersAt calls fn for every device that belongs to a group at a moment, in the
+// order of their ids, until it returns false.
+func membersAt(ctx context.Context, r Reader, g *Group, now time.Time, fn func(*Device) bool) error {
 	d := &deviceSearch{}
 	if g.Query == "" {
 		d.group = g.ID
@@ -380,7 +380,7 @@ func (s *Service) membersOf(ctx context.Context, r Reader, g *Group, fn func(id,
 	if err := d.choose(r, d.hints()); err != nil {
 		return err
 	}
-	return d.all(ctx, r, s.now(), func(dev *Device) bool { return fn(dev.ID, dev.Type) })
+	return d.all(ctx, r, now, fn)
 }
 
 // hints are those of all queries.

@@ -83,6 +83,8 @@ type progressRecord struct {
 	// a continuous job after its creation.
 	Retries int `json:"retries,omitempty"`
 	Joined  int `json:"joined,omitempty"`
+	// Continuous: devices that come to the target later join it.
+	Continuous bool `json:"continuous,omitempty"`
 	// Waits is what it waits for, WakeAt when it is looked at again.
 	Waits      waits     `json:"waits,omitempty"`
 	WaitsUntil time.Time `json:"waits_until,omitzero"`
@@ -262,6 +264,9 @@ func (p *progressRecord) entries() []entry {
 	if !p.WakeAt.IsZero() {
 		es = append(es, timerEntry(p.WakeAt, timerJob, p.Name))
 	}
+	if p.catches() {
+		es = append(es, entry{indexJobContinuous, keyOf(p.Name), keyOf(p.Name)})
+	}
 	if p.Starved {
 		es = append(es, entry{indexJobStarved, keyOf(p.Name), keyOf(p.Name)})
 	}
@@ -271,20 +276,21 @@ func (p *progressRecord) entries() []entry {
 func (e *executionRecord) table() Table       { return tableExecutions }
 func (e *executionRecord) id() string         { return e.ID }
 func (e *executionRecord) counters() []string { return nil }
-func (e *executionRecord) entries() []entry {
-	id := keyOf(e.ID)
-	es := []entry{
-		{indexExecByJob, keyOf(e.Job, e.Device), id},
-		{indexExecByDevice, numbered(e.Device, ^e.Order), id},
-		{indexExecByState, keyOf(e.Job, string(e.State), e.Device), id},
-		{indexExecChanges, numbered(e.Job, e.Rev), id},
-		{indexEvents, revKey(e.Rev), keyOf(KindExecution, e.ID)},
-	}
+func (e *executionRecord) entries() []entry   { return e.entriesIn(&keyMaker{}, nil) }
+func (e *executionRecord) entriesIn(k *keyMaker, es []entry) []entry {
+	id := k.ids(e.ID)
+	es = append(es,
+		entry{indexExecByJob, k.ids(e.Job, e.Device), id},
+		entry{indexExecByDevice, k.numbered(e.Device, ^e.Order), id},
+		entry{indexExecByState, k.ids(e.Job, string(e.State), e.Device), id},
+		entry{indexExecChanges, k.numbered(e.Job, e.Rev), id},
+		entry{indexEvents, k.number(e.Rev), k.ids(KindExecution, e.ID)},
+	)
 	if !e.State.Final() {
-		es = append(es, entry{indexExecOpen, numbered(e.Device, e.Order), id})
+		es = append(es, entry{indexExecOpen, k.numbered(e.Device, e.Order), id})
 	}
 	if e.Wave > 0 {
-		es = append(es, entry{indexExecByWave, append(waveKey(e.Job, e.Wave), e.Device...), id})
+		es = append(es, entry{indexExecByWave, k.inWave(e.Job, e.Wave, e.Device), id})
 	}
 	if !e.DueAt.IsZero() {
 		es = append(es, timerEntry(e.DueAt, timerExecution, e.ID))
@@ -323,6 +329,17 @@ func decode(b []byte, v any) error {
 	return nil
 }
 
+// read is decode for a record, by its own codec if it has one.
+func read[T any](b []byte, rec *T) error {
+	if q, ok := any(rec).(interface{ parse([]byte) bool }); ok {
+		if q.parse(b) {
+			return nil
+		}
+		*rec = *new(T)
+	}
+	return decode(b, rec)
+}
+
 // find returns the record with the id, or nil if there is none.
 func find[T any, P stored[T]](r Reader, id string) (P, error) {
 	p := P(new(T))
@@ -330,7 +347,7 @@ func find[T any, P stored[T]](r Reader, id string) (P, error) {
 	if err != nil || b == nil {
 		return nil, err
 	}
-	if err := decode(b, p); err != nil {
+	if err := read(b, (*T)(p)); err != nil {
 		return nil, fmt.Errorf("record %s %q does not decode: %w", p.table(), id, err)
 	}
 	return p, nil
@@ -348,7 +365,7 @@ func need[T any, P stored[T]](r Reader, what, id string) (P, error) {
 // put writes a record and brings its index entries and counters from those of
 // old, which is nil for a new record, to its own.
 func put[T any, P stored[T]](t *txn, old, rec P) error {
-	b, err := json.Marshal(rec)
+	b, err := t.encode(rec)
 	if err != nil {
 		return fmt.Errorf("encode %s %q: %w", rec.table(), rec.id(), err)
 	}
@@ -356,16 +373,52 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 		return err
 	}
 	var before []entry
+	t.scratch.keys.room = t.scratch.keys.room[:0]
 	if old != nil {
-		before = old.entries()
+		before = entriesIn(&t.scratch.keys, t.scratch.before[:0], old)
+		t.scratch.before = before
 		t.tally(old.counters(), -1)
 	}
+	after := entriesIn(&t.scratch.keys, t.scratch.after[:0], rec)
+	t.scratch.after = after
 	t.tally(rec.counters(), 1)
 	t.touch(rec.table(), rec.id())
 	if old == nil {
 		t.made(rec.table(), rec.id())
 	}
-	return reindex(t, before, rec.entries())
+	return reindex(t, before, after)
+}
+
+// scratch is what put needs for a record and is used again for the next one: a
+// store keeps copies.
+type scratch struct {
+	record        []byte
+	keys          keyMaker
+	before, after []entry
+}
+
+// encode writes a record, by its own codec if it has one.
+func (t *txn) encode(rec any) ([]byte, error) {
+	q, ok := rec.(interface{ appendTo([]byte) ([]byte, error) })
+	if !ok {
+		return json.Marshal(rec)
+	}
+	b, err := q.appendTo(t.scratch.record[:0])
+	if err == nil {
+		t.scratch.record = b
+	}
+	return b, err
+}
+
+// entriesIn adds a record's entries to a list, with their keys in the room given
+// if the record knows how to.
+func entriesIn[T any, P stored[T]](k *keyMaker, es []entry, rec P) []entry {
+	if in, ok := any(rec).(interface {
+		entriesIn(*keyMaker, []entry) []entry
+	}); ok {
+		return in.entriesIn(k, es)
+	}
+	return append(es, rec.entries()...)
 }
 
 // remove deletes a record, its index entries and its part in the counters.
@@ -378,29 +431,56 @@ func remove[T any, P stored[T]](t *txn, rec P) error {
 	return reindex(t, rec.entries(), nil)
 }
 
+// reindex deletes what only before has and writes what only after has.
 func reindex(w Writer, before, after []entry) error {
-	keep := make(map[string]bool, len(after))
-	for _, e := range after {
-		keep[entryName(e)] = true
+	if len(before) > fewEntries && len(after) > fewEntries {
+		before, after = withoutNames(before, entryNames(after)), withoutNames(after, entryNames(before))
 	}
-	had := make(map[string]bool, len(before))
-	for _, e := range before {
-		name := entryName(e)
-		had[name] = true
-		if !keep[name] {
+	for i := range before {
+		if e := &before[i]; !e.among(after) {
 			if err := w.Delete(e.table, e.key); err != nil {
 				return err
 			}
 		}
 	}
-	for _, e := range after {
-		if !had[entryName(e)] {
+	for i := range after {
+		if e := &after[i]; !e.among(before) {
 			if err := w.Put(e.table, e.key, e.value); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// fewEntries is up to how many entries comparing each with each beats a map.
+const fewEntries = 16
+
+func (e *entry) among(entries []entry) bool {
+	for i := range entries {
+		if o := &entries[i]; o.table == e.table && bytes.Equal(o.key, e.key) {
+			return true
+		}
+	}
+	return false
+}
+
+func withoutNames(entries []entry, names map[string]bool) []entry {
+	var rest []entry
+	for _, e := range entries {
+		if !names[entryName(e)] {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}
+
+func entryNames(entries []entry) map[string]bool {
+	names := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		names[entryName(e)] = true
+	}
+	return names
 }
 
 func entryName(e entry) string { return string(e.table) + "\x00" + string(e.key) }

@@ -111,7 +111,8 @@ func (s *Service) jobLoop(ctx context.Context) {
 		case next.IsZero():
 			timer.Stop()
 		default:
-			timer.Reset(next.Sub(s.now()))
+			// Not longer than that, so that a clock that is set is noticed.
+			timer.Reset(min(next.Sub(s.now()), time.Minute))
 		}
 	}
 }
@@ -121,6 +122,9 @@ func (s *Service) jobLoop(ctx context.Context) {
 // Run calls it by itself; only who has a clock of his own does so as well. An error
 // means that something is left to do.
 func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
+	if err := s.lookAtClock(ctx); err != nil {
+		return time.Time{}, err
+	}
 	for {
 		fired, err := s.fireTimers(ctx)
 		if err != nil {
@@ -145,7 +149,7 @@ func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
 }
 
 // workRound does some parts of the work of each job in turn, so that a large job
-// does not hold up the others, and says whether anything is left.
+// does not hold up the others, and says whether there was any.
 func (s *Service) workRound(ctx context.Context) (more bool, err error) {
 	var names []string
 	if err := s.store.View(ctx, func(r Reader) error {
@@ -159,11 +163,11 @@ func (s *Service) workRound(ctx context.Context) (more bool, err error) {
 	}
 	var failed error
 	for _, name := range names {
-		left, err := s.work(ctx, name, promptParts)
-		if err != nil {
+		if _, err := s.work(ctx, name, promptParts); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("job %q: %w", name, err))
+		} else {
+			more = true // what is left, and what it has led to, is for the next round
 		}
-		more = more || left && err == nil
 	}
 	if more {
 		return true, nil // what failed is met again

@@ -24,9 +24,9 @@ type Options struct {
 	Metrics   *Metrics
 	// Now is the clock of the records.
 	Now func() time.Time
-	// ExecutionID makes the ids of executions, never the same twice. They are drawn
-	// at random by default; a simulation has the same ones each time.
-	ExecutionID func() string
+	// Random is what is random in the ids of executions, all 64 bits of it. By default
+	// nobody can guess it; a simulation has the same ids each time.
+	Random func() uint64
 	// MaxImageSize is the largest image in bytes: 256 MiB by default, never
 	// more than schemas.MaxImageSize.
 	MaxImageSize uint64
@@ -40,6 +40,9 @@ type Options struct {
 	// together, shared fairly between them; 0 is no limit. With a limit, images
 	// are offered to connected devices only.
 	MaxInProgress int
+	// Reoffers is how many offers that stand already are repeated a second at
+	// most, to devices that come back; 500 by default.
+	Reoffers int
 	// MaxOutstanding is how many bytes of chunks may be on their way to
 	// devices that have not asked again since; 128 MiB by default.
 	MaxOutstanding int64
@@ -50,6 +53,7 @@ const (
 	defaultJobBatch       = 256
 	defaultPublishWorkers = 4
 	defaultStreamWorkers  = 4
+	defaultReoffers       = 500
 	defaultMaxOutstanding = 128 << 20
 )
 
@@ -60,8 +64,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.ExecutionID == nil {
-		o.ExecutionID = newExecutionID
+	if o.Random == nil {
+		o.Random = random
 	}
 	if o.MaxImageSize == 0 {
 		o.MaxImageSize = defaultMaxImageSize
@@ -75,6 +79,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.StreamWorkers <= 0 {
 		o.StreamWorkers = defaultStreamWorkers
+	}
+	if o.Reoffers <= 0 {
+		o.Reoffers = defaultReoffers
 	}
 	if o.MaxOutstanding <= 0 {
 		o.MaxOutstanding = defaultMaxOutstanding
@@ -92,11 +99,12 @@ type Service struct {
 	log          *slog.Logger
 	metrics      *Metrics
 	now          func() time.Time
-	executionID  func() string
+	random       func() uint64
 	maxImageSize uint64
 	publishers   int
 	jobBatch     int
 
+	together *together
 	outbox   *outbox
 	watch    *watch
 	streamer *streamer
@@ -111,7 +119,9 @@ type Service struct {
 	jobKick chan struct{}
 	// nextWake is when Run's loop looks at timers again, in nanoseconds; 0 or less
 	// means not by itself.
-	nextWake      atomic.Int64
+	nextWake atomic.Int64
+	// clock is the latest time that Advance has seen, in nanoseconds.
+	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int
 	running       atomic.Bool
@@ -125,12 +135,13 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, executionID: o.ExecutionID,
+		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(), watch: newWatch(), pinned: map[string]int{},
+		outbox: newOutbox(o.Reoffers), watch: newWatch(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
+	s.together = &together{commit: s.commit}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
 		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,
@@ -158,5 +169,3 @@ func (s *Service) executionTotals() (map[schemas.State]uint64, error) {
 
 // newID makes an id of 16 random characters after the prefix.
 func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }
-
-func newExecutionID() string { return newID("ex-") }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -94,4 +95,37 @@ func (s *Service) timerSet(at time.Time) {
 	if next := s.nextWake.Load(); next <= 0 || at.UnixNano() < next {
 		s.kickJobs()
 	}
+}
+
+// setBack is by how much a clock has to be set back to be noticed.
+const setBack = 5 * time.Second
+
+// lookAtClock looks at all running jobs anew when the clock was set back, so that
+// none waits for a time that has moved away.
+func (s *Service) lookAtClock(ctx context.Context) error {
+	now := s.now().UnixNano()
+	last := s.clock.Swap(now)
+	if last == 0 || now >= last-int64(setBack) {
+		return nil
+	}
+	_, err := s.commit(ctx, func(t *txn) error {
+		var names []string
+		var failed error
+		if err := t.Scan(tableProgress, nil, nil, func(name, rec []byte) bool {
+			var p progressRecord
+			if failed = decode(rec, &p); failed == nil && p.State == JobRunning {
+				names = append(names, string(name))
+			}
+			return failed == nil
+		}); err != nil || failed != nil {
+			return errors.Join(err, failed)
+		}
+		for _, name := range names {
+			if err := t.fire(timer{timerJob, name}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
 }

@@ -37,8 +37,7 @@ func (o *outcome) wakeAt(at time.Time) {
 type txn struct {
 	Writer
 	now      time.Time
-	batch    int           // executions that a part of a job's work may touch
-	newID    func() string // of executions
+	batch    int // executions that a part of a job's work may touch
 	out      outcome
 	progress map[string]*progressPair
 	history  map[string]*historyRecord
@@ -49,22 +48,27 @@ type txn struct {
 	rev      revisions       // feed.go
 	counts   map[string]int  // counters.go: what to add to which
 	touched  map[string]bool // feed.go: kind and id of records that changed
+	unsound  bool            // flush failed
+	scratch  scratch         // records.go: of put
+	ids      executionIDs    // executionid.go
+	random   func() uint64
 	plans    *plans
 	limit    int                 // Options.MaxInProgress
 	fair     bool                // places of that limit are being shared out
 	views    map[string]*JobView // of jobs, until they change
 	gone     int                 // executions that are not ready any more
-	matchers map[string]*matcher // of dynamic groups
+	matchers map[string]*matcher // by the text of their query
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	return &txn{
 		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
-		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), newID: newExecutionID,
+		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), random: random,
 	}
 }
 
-// progressPair is a job's progress as it was and as it is. moved says that what
+// progressPair is a job's progress as it was and as it is, nil if nobody was to
+// change it. moved says that what
 // follows from its counts, its state or the time is to be found anew.
 type progressPair struct {
 	before, now *progressRecord
@@ -79,11 +83,13 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
-		t.batch, t.newID, t.plans, t.limit = s.jobBatch, s.executionID, s.plans, s.maxInProgress
+		t.batch, t.random, t.plans, t.limit = s.jobBatch, s.random, s.plans, s.maxInProgress
 		if err := fn(t); err != nil {
 			return err
 		}
-		return t.flush()
+		err := t.flush()
+		t.unsound = err != nil
+		return err
 	})
 	if t == nil {
 		return outcome{}, err
@@ -92,7 +98,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 		s.outbox.mark(d)
 	}
 	for _, d := range t.out.again {
-		s.outbox.markAgain(d)
+		s.outbox.markRepeat(d)
 	}
 	if t.out.work {
 		s.kickJobs()
@@ -123,9 +129,6 @@ func (s *Service) tellStops(stops []stopped) {
 // tell logs and counts what changed.
 func (s *Service) tell(changes []Changed) {
 	for _, c := range changes {
-		if c.From == c.To.State {
-			continue
-		}
 		s.metrics.transition(c.To.State, c.To.Cause)
 		if n := len(c.To.History); c.From.Final() && c.To.State == schemas.StateQueued && !c.To.NotBefore.IsZero() && n > 0 {
 			s.metrics.retried(c.To.History[n-1].Cause)
@@ -139,16 +142,40 @@ func (s *Service) tell(changes []Changed) {
 
 // job returns the job's progress for changing; flush writes it.
 func (t *txn) job(name string) (*progressRecord, error) {
-	if p := t.progress[name]; p != nil {
-		return p.now, nil
+	pair, err := t.pair(name)
+	if err != nil {
+		return nil, err
+	}
+	if pair.now == nil {
+		pair.now = pair.before.copied()
+	}
+	return pair.now, nil
+}
+
+// jobNow returns the job's progress as the transaction has left it so far, for
+// looking at.
+func (t *txn) jobNow(name string) (*progressRecord, error) {
+	pair, err := t.pair(name)
+	if err != nil {
+		return nil, err
+	}
+	if pair.now == nil {
+		return pair.before, nil
+	}
+	return pair.now, nil
+}
+
+func (t *txn) pair(name string) (*progressPair, error) {
+	if pair := t.progress[name]; pair != nil {
+		return pair, nil
 	}
 	before, err := need[progressRecord](t, "job", name)
 	if err != nil {
 		return nil, err
 	}
-	pair := &progressPair{before: before, now: before.copied()}
+	pair := &progressPair{before: before}
 	t.progress[name] = pair
-	return pair.now, nil
+	return pair, nil
 }
 
 // plan returns the plan of a job.
@@ -159,7 +186,7 @@ func (t *txn) viewOf(job string) (*JobView, error) {
 	if v := t.views[job]; v != nil {
 		return v, nil
 	}
-	p, err := t.job(job)
+	p, err := t.jobNow(job)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +208,12 @@ func (t *txn) viewOf(job string) (*JobView, error) {
 func (t *txn) flush() error {
 	for _, name := range slices.Sorted(maps.Keys(t.progress)) {
 		p := t.progress[name]
+		if p.now == nil && !p.moved {
+			continue // it was only looked at
+		}
+		if p.now == nil {
+			p.now = p.before.copied()
+		}
 		if p.moved {
 			was := p.now.copied()
 			if err := t.look(p.now); err != nil {
@@ -400,14 +433,26 @@ func (t *txn) mark(device string, before, now bool) error {
 	return t.Delete(tableOffers, keyOf(device))
 }
 
-// keep writes the changed executions and notes the other effects. An execution
-// that changes twice in one step is written twice, which is rare.
+// rewritten is an execution as it is stored, nil if it is not, and as it is to be.
+type rewritten struct{ stored, now *executionRecord }
+
+// keep writes the changed executions and notes the other effects. One that changes
+// twice in one step, as a new one does that is offered at once, is written once.
 func (t *txn) keep(device string, records map[string]*executionRecord, effects []Effect) error {
+	var changed []rewritten
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Changed:
-			if err := t.change(records, e); err != nil {
+			old := records[e.To.ID]
+			rec, err := t.change(old, e)
+			if err != nil {
 				return err
+			}
+			records[e.To.ID] = rec
+			if i := slices.IndexFunc(changed, func(r rewritten) bool { return r.now == old }); i >= 0 {
+				changed[i].now = rec
+			} else {
+				changed = append(changed, rewritten{old, rec})
 			}
 		case Acknowledge:
 			t.out.acks = append(t.out.acks, e.Ack)
@@ -421,33 +466,35 @@ func (t *txn) keep(device string, records map[string]*executionRecord, effects [
 			t.out.resync = append(t.out.resync, device)
 		}
 	}
+	for _, r := range changed {
+		if err := put(t, r.stored, r.now); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (t *txn) change(records map[string]*executionRecord, c Changed) error {
+// change counts what a change of an execution means for its job and returns its
+// new record.
+func (t *txn) change(old *executionRecord, c Changed) (*executionRecord, error) {
 	p, err := t.job(c.To.Job)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	old := records[c.To.ID]
 	if err := t.bump(p); err != nil {
-		return err
+		return nil, err
 	}
 	rec := &executionRecord{Tracked: c.To, Rev: p.Rev}
 	if c.From != c.To.State {
 		if err := t.moved(p, old, c); err != nil {
-			return err
+			return nil, err
 		}
-	}
-	if err := put(t, old, rec); err != nil {
-		return err
+		t.out.changes = append(t.out.changes, c) // which is all that is told
 	}
 	if old == nil || !old.DueAt.Equal(rec.DueAt) {
 		t.out.wakeAt(rec.DueAt)
 	}
-	records[c.To.ID] = rec
-	t.out.changes = append(t.out.changes, c)
-	return nil
+	return rec, nil
 }
 
 // moved counts what it means for its job that an execution has another state.

@@ -162,6 +162,9 @@ type Result struct {
 	Code        int    // the MCU's own code, 0 for none
 	Detail      string // a sentence for a person
 	HostVersion string // what the MCU reported last in this update, if anything
+	// Busy says of a rejected update that the MCU may take it later: it said that
+	// it is busy. Unexplained says that it gave no reason, so that this may be one.
+	Busy, Unexplained bool
 }
 
 // Counter names something that a line counts.

@@ -67,8 +67,12 @@ type Spool struct {
 	mu     sync.Mutex
 	images map[string]*Image
 	stored map[string]stored // every image on disk
+	kept   map[string]owners // images that somebody wants later, on disk or not
 	total  atomic.Int64      // their bytes
 }
+
+// owners are those who want an image later.
+type owners map[string]bool
 
 // stored is what the spool knows of an image's files.
 type stored struct {
@@ -94,7 +98,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 	if err := durable.RemoveTemp(dir); err != nil {
 		return nil, fmt.Errorf("image spool: %w", err)
 	}
-	s := &Spool{dir: dir, opts: opts, images: map[string]*Image{}, stored: map[string]stored{}}
+	s := &Spool{dir: dir, opts: opts, images: map[string]*Image{}, stored: map[string]stored{}, kept: map[string]owners{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("image spool: %w", err)
@@ -179,8 +183,30 @@ func (s *Spool) Acquire(sum string, size uint64) (*Image, error) {
 	return img, nil
 }
 
-// makeRoom removes unused images, the longest unused first, until one of size
-// bytes fits.
+// Keep says that owner will want the image later: unused images that nobody will
+// want make room first. It holds until LetGo and is not on disk, so it has to be
+// said again after Open.
+func (s *Spool) Keep(sum, owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[sum] == nil {
+		s.kept[sum] = owners{}
+	}
+	s.kept[sum][owner] = true
+}
+
+// LetGo says that owner does not want the image any more.
+func (s *Spool) LetGo(sum, owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.kept[sum], owner)
+	if len(s.kept[sum]) == 0 {
+		delete(s.kept, sum)
+	}
+}
+
+// makeRoom removes unused images, the longest unused first and those that somebody
+// will want last, until one of size bytes fits.
 func (s *Spool) makeRoom(sum string, size int64) error {
 	for {
 		need := s.used() - s.stored[sum].bytes + size
@@ -194,12 +220,12 @@ func (s *Spool) makeRoom(sum string, size int64) error {
 	}
 }
 
-// evict removes the image that is unused for the longest time, if there is one
-// beside keep.
+// evict removes an image that is unused, if there is one beside keep: the one
+// unused for the longest time of those that nobody will want, or else of all.
 func (s *Spool) evict(keep string) bool {
 	victim := ""
-	for sum, st := range s.stored {
-		if s.images[sum] == nil && sum != keep && (victim == "" || st.used.Before(s.stored[victim].used)) {
+	for sum := range s.stored {
+		if s.images[sum] == nil && sum != keep && (victim == "" || s.cheaper(sum, victim)) {
 			victim = sum
 		}
 	}
@@ -212,6 +238,14 @@ func (s *Spool) evict(keep string) bool {
 	}
 	s.forget(victim)
 	return true
+}
+
+// cheaper says whether image a is rather to be removed than b.
+func (s *Spool) cheaper(a, b string) bool {
+	if wanted := s.kept[a] != nil; wanted != (s.kept[b] != nil) {
+		return !wanted
+	}
+	return s.stored[a].used.Before(s.stored[b].used)
 }
 
 // Spare removes an image that nobody uses, because the disk is full. It returns

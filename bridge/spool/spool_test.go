@@ -290,6 +290,44 @@ func TestUnusedImagesMakeRoom(t *testing.T) {
 	})
 }
 
+// Images that somebody wants later make room last, as long as anybody does.
+func TestKeptImagesMakeRoomLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := openSpool(t, dir, Options{Limit: 10_000})
+		var sums []string
+		for i := range 4 {
+			_, sum := image(uint64(30+i), 1_000)
+			if err := acquire(t, s, sum, 1_000).Release(); err != nil {
+				t.Fatal(err)
+			}
+			sums = append(sums, sum)
+			time.Sleep(time.Second)
+		}
+		s.Keep(sums[0], "a")
+		s.Keep(sums[0], "b")
+		s.Keep(sums[1], "a")
+		s.Keep(sums[1], "a")
+		s.Keep("not on disk", "a")
+		s.LetGo(sums[0], "a") // b wants it
+		s.LetGo(sums[1], "a")
+		s.LetGo(sums[2], "nobody")
+		for _, want := range []int{1, 2, 3, 0} {
+			if !s.Spare() {
+				t.Fatal("nothing makes room")
+			}
+			for i, sum := range sums {
+				if _, err := os.Stat(filepath.Join(dir, sum+extPart)); i == want && err == nil {
+					t.Errorf("image %d did not make room", i)
+				}
+			}
+		}
+		if s.Spare() || s.Used() != 0 {
+			t.Errorf("%d bytes are left", s.Used())
+		}
+	})
+}
+
 func TestWritesOutsideTheImageAreRefused(t *testing.T) {
 	data, sum := image(8, 1_000)
 	s := openSpool(t, t.TempDir(), Options{})

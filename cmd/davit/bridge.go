@@ -90,6 +90,7 @@ and never the update. Nothing removes old recordings.`
 	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
+	f.DurationVar(&opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")

@@ -101,10 +101,10 @@ func jobOperations() []Operation {
 		{"resume-job", ScopeRun, "/jobs/{name}", "davit job resume"},
 		{"cancel-job", ScopeRun, "/jobs/{name}", "davit job cancel"},
 		{"retry-job", ScopeRun, "/jobs/{name}", "davit job retry"},
+		{"list-wave-devices", ScopeRead, "/jobs/{name}/waves/{n}", "davit job wave"},
 		{"approve-wave", ScopeRun, "/jobs/{name}", "davit job approve"},
 		{"install-job", ScopeRun, "/jobs/{name}", "davit job install"},
 		{"confirm-job", ScopeRun, "/jobs/{name}", "davit job confirm"},
-		{"list-wave-devices", ScopeRead, "/jobs/{name}", "davit job wave"},
 	}
 }
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,24 +16,60 @@ type jobVerb func(s gateway.Service, ctx context.Context, name string) (orchestr
 // executionRow is an execution in a list.
 type executionRow struct {
 	orchestrator.Execution
-	Phase string
-	Help  *causeHelp // why it ended without success
+	Help *causeHelp // why it ended without success
+	// plan of the job, nil where the list does not say.
+	plan *orchestrator.Rollout
 }
 
-func executionRows(list []orchestrator.Execution) []executionRow {
+func executionRows(list []orchestrator.Execution, plan *orchestrator.Rollout) []executionRow {
 	rows := make([]executionRow, 0, len(list))
 	for _, e := range list {
-		rows = append(rows, executionRowOf(e))
+		rows = append(rows, executionRowOf(e, plan))
 	}
 	return rows
 }
 
-func executionRowOf(e orchestrator.Execution) executionRow {
-	row := executionRow{Execution: e, Phase: phase(e.State)}
+func executionRowOf(e orchestrator.Execution, plan *orchestrator.Rollout) executionRow {
+	row := executionRow{Execution: e, plan: plan}
 	if e.Cause != schemas.CauseNone {
 		row.Help = new(causeOf(e.Cause))
 	}
 	return row
+}
+
+// Phase says how it stands.
+func (r executionRow) Phase() string {
+	switch {
+	case r.WaitsForCommand():
+		return "downloaded, waits for the command to install"
+	case r.WaitsForAgreement():
+		return "waits for agreement"
+	case r.WaitsUntil():
+		return "waits to be offered again"
+	}
+	return phase(r.State)
+}
+
+// WaitsForCommand says whether the device holds the image and is to install it on
+// command.
+func (r executionRow) WaitsForCommand() bool {
+	return r.State == schemas.StateQueued && r.Downloaded
+}
+
+// WaitsForAgreement says whether a person has to agree before the device is offered
+// the image.
+func (r executionRow) WaitsForAgreement() bool {
+	return r.State == schemas.StateQueued && !r.Confirmed && r.plan != nil && r.plan.Action == orchestrator.ActionConfirm && r.plan.ConfirmBy != orchestrator.ByProduct
+}
+
+// WaitsUntil says whether it has a time before which it is not tried again.
+func (r executionRow) WaitsUntil() bool {
+	return r.State == schemas.StateQueued && !r.NotBefore.IsZero()
+}
+
+// Due says whether its present phase has a time limit.
+func (r executionRow) Due() bool {
+	return !r.DueAt.IsZero() && !r.State.Final() && r.State != schemas.StateQueued
 }
 
 // phase says what a state means to a person.
@@ -115,14 +152,19 @@ func (v *visit) executionPage() error {
 	if err != nil {
 		return err
 	}
-	row := executionRowOf(e)
+	job, err := v.service.Job(v.ctx(), e.Job)
+	if err != nil {
+		return err
+	}
+	row := executionRowOf(e, job.Rollout)
 	data := struct {
 		executionRow
-		Took  time.Duration
-		Rate  uint64
-		Steps []step
-		Past  []attemptRow
-	}{executionRow: row, Took: row.took(v.now()), Rate: row.rate()}
+		WaveName string
+		Took     time.Duration
+		Rate     uint64
+		Steps    []step
+		Past     []attemptRow
+	}{executionRow: row, WaveName: waveName(job, e.Wave), Took: row.took(v.now()), Rate: row.rate()}
 	if !row.Failed() && e.State != schemas.StateCanceled {
 		data.Steps = stepsOf(e.State)
 	}
@@ -141,8 +183,37 @@ func (v *visit) executionPage() error {
 	})
 }
 
+// waveName is what a job calls a wave, empty if it has no such wave.
+func waveName(job orchestrator.Job, wave int) string {
+	if wave < 1 || wave > len(job.Waves) {
+		return ""
+	}
+	return job.Waves[wave-1].Name
+}
+
 // attemptRow is an earlier attempt with its cause explained.
 type attemptRow struct {
 	orchestrator.Attempt
 	Help *causeHelp
+}
+
+// Why says how the attempt came to its end, where its cause does not.
+func (r attemptRow) Why() string {
+	switch {
+	case r.Help != nil:
+		return r.Help.Title
+	case r.State == schemas.StateSucceeded:
+		return "it reached " + cmp.Or(r.HostVersion, "the version")
+	case r.Detail != "":
+		return asSentence(r.Detail)
+	}
+	return "its offer was withdrawn because the job was paused"
+}
+
+// More is shown under it: the message, unless it was said.
+func (r attemptRow) More() string {
+	if r.Help == nil && r.State != schemas.StateSucceeded {
+		return ""
+	}
+	return r.Detail
 }

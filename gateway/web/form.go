@@ -92,8 +92,10 @@ func (f *form) All(name string) []string {
 }
 
 // Words returns the words of a value, divided by commas, space or line breaks.
-func (f *form) Words(name string) []string {
-	return strings.FieldsFunc(f.Values.Get(name), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })
+func (f *form) Words(name string) []string { return words(f.Values.Get(name)) }
+
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })
 }
 
 // Ptr returns a value for a patch.
@@ -148,6 +150,9 @@ func (f *form) Take(err error) bool {
 // there now.
 func (f *form) Refresh(revision uint64) { f.Values.Set("revision", strconv.FormatUint(revision, 10)) }
 
+// Own returns what is wrong with a field itself, not with a part of it.
+func (f *form) Own(name string) string { return f.Errors[name] }
+
 // Bad says whether anything is wrong.
 func (f *form) Bad() bool { return f != nil && (f.Notice != "" || len(f.Errors) > 0) }
 
@@ -162,11 +167,13 @@ func fieldName(field string) string {
 		return "Password again"
 	case "csv":
 		return "The list"
+	case "rollout_text":
+		return "The plan"
 	case "":
 		return "The form"
 	}
 	var b strings.Builder
-	for i, part := range strings.Split(field, "/") {
+	for i, part := range strings.Split(strings.TrimPrefix(field, planRoot+"/"), "/") {
 		n, err := strconv.Atoi(part)
 		switch {
 		case err == nil && i > 0:
@@ -213,8 +220,8 @@ type field struct {
 	Rows     int
 	Options  []option
 	// Attributes that are given as they are.
-	Placeholder, Autocomplete, List, Pattern, Min, Max string
-	Autofocus                                          bool
+	Placeholder, Autocomplete, List, Pattern, Min, Max, Inputmode string
+	Autofocus                                                     bool
 }
 
 // option is one choice of a select.
@@ -258,7 +265,7 @@ func newField(f *form, name string, pairs ...any) (field, error) {
 func (f *field) set(key string, value any) error {
 	texts := map[string]*string{
 		"id": &f.ID, "label": &f.Label, "help": &f.Help, "type": &f.Type, "value": &f.Value, "placeholder": &f.Placeholder,
-		"autocomplete": &f.Autocomplete, "list": &f.List, "pattern": &f.Pattern, "min": &f.Min, "max": &f.Max,
+		"autocomplete": &f.Autocomplete, "list": &f.List, "pattern": &f.Pattern, "min": &f.Min, "max": &f.Max, "inputmode": &f.Inputmode,
 	}
 	flags := map[string]*bool{"required": &f.Required, "readonly": &f.ReadOnly, "checked": &f.Checked, "autofocus": &f.Autofocus}
 	ok := false

@@ -47,6 +47,9 @@ func (c *Console) functions() template.FuncMap {
 		"title":    imageTitle,
 		"lower":    strings.ToLower,
 
+		"excluded":      excluded,
+		"sentence":      asSentence,
+		"waveState":     waveBadge,
 		"formatName":    formatName,
 		"fieldName":     fieldName,
 		"chartVersions": chartVersions,

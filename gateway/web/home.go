@@ -15,24 +15,27 @@ func (c *Console) homeRoutes() {
 
 // How much the overview shows.
 const (
-	homeJobs     = 5
+	homeRunning  = 5
 	homeFailures = 6
-	// homeLook is how many jobs are searched for failures, the newest first.
+	// homeLook is how many jobs are searched for failures, and of each state for those
+	// that somebody should look at, the newest first.
 	homeLook = 20
 )
 
 // homeView is what the overview shows.
 type homeView struct {
 	orchestrator.FleetSummary
-	Running  []jobRow
-	More     bool // there are more running jobs
-	Failures []executionRow
-	Charts   []versionChart
-	Images   int
-	Jobs     int
-	Active   int        // running jobs
-	Steps    []homeStep // what to do next; none when all is done
-	Next     *homeStep
+	Running []jobRow
+	// Attention are jobs that wait for an approval, or were stopped by a rule.
+	Attention []jobRow
+	More      bool // there are more running jobs
+	Failures  []executionRow
+	Charts    []versionChart
+	Images    int
+	Jobs      int
+	Active    int        // running jobs
+	Steps     []homeStep // what to do next; none when all is done
+	Next      *homeStep
 }
 
 // versionChart is the versions of one image type in the fleet.
@@ -66,12 +69,7 @@ func (v *visit) home() error {
 	for _, n := range fleet.Jobs {
 		data.Jobs += n
 	}
-	running, next, err := v.service.Jobs(v.ctx(), orchestrator.JobFilter{State: orchestrator.JobRunning}, orchestrator.Page{Limit: homeJobs})
-	if err != nil {
-		return err
-	}
-	data.Running, data.More = v.jobRows(running), next != ""
-	if data.Failures, err = v.failures(); err != nil {
+	if err := v.homeJobs(&data); err != nil {
 		return err
 	}
 	if err := v.steps(&data); err != nil {
@@ -83,15 +81,37 @@ func (v *visit) home() error {
 	})
 }
 
+// homeJobs are those that run, those that somebody should look at, and what failed in
+// the newest.
+func (v *visit) homeJobs(d *homeView) error {
+	var listed [2][]orchestrator.Job
+	for i, state := range []orchestrator.JobState{orchestrator.JobRunning, orchestrator.JobPaused} {
+		var err error
+		var next string
+		if listed[i], next, err = v.service.Jobs(v.ctx(), orchestrator.JobFilter{State: state}, orchestrator.Page{Limit: homeLook}); err != nil {
+			return err
+		}
+		d.More = d.More || i == 0 && next != ""
+	}
+	newest, _, err := v.service.Jobs(v.ctx(), orchestrator.JobFilter{}, orchestrator.Page{Limit: homeLook})
+	if err != nil {
+		return err
+	}
+	running, paused := listed[0], listed[1]
+	ended := slices.DeleteFunc(slices.Clone(newest), started)
+	attention := slices.DeleteFunc(slices.Concat(running, paused, ended), func(j orchestrator.Job) bool { return !needsAttention(j, v.now()) })
+	d.Attention = v.jobRows(attention)
+	d.More = d.More || len(running) > homeRunning
+	d.Running = v.jobRows(running[:min(len(running), homeRunning)])
+	d.Failures, err = v.failures(newest)
+	return err
+}
+
 // failures are executions of the newest jobs that ended without success, the
 // newest first. However large the jobs are, it costs little: their counts say which
 // have failures at all, and of each state that is one the index of a job's executions
 // by state gives no more entries than are shown.
-func (v *visit) failures() ([]executionRow, error) {
-	jobs, _, err := v.service.Jobs(v.ctx(), orchestrator.JobFilter{}, orchestrator.Page{Limit: homeLook})
-	if err != nil {
-		return nil, err
-	}
+func (v *visit) failures(jobs []orchestrator.Job) ([]executionRow, error) {
 	failed := orchestrator.ExecutionFilter{States: []schemas.State{schemas.StateFailed, schemas.StateRejected, schemas.StateTimedOut}}
 	var found []orchestrator.Execution
 	for _, j := range jobs {
@@ -107,7 +127,7 @@ func (v *visit) failures() ([]executionRow, error) {
 		}
 	}
 	slices.SortFunc(found, func(a, b orchestrator.Execution) int { return b.EndedAt.Compare(a.EndedAt) })
-	return executionRows(found[:min(len(found), homeFailures)]), nil
+	return executionRows(found[:min(len(found), homeFailures)], nil), nil
 }
 
 // steps are the way to the first job, until it is gone.

@@ -20,15 +20,13 @@ const (
 
 func (c *Console) newJobRoutes() {
 	c.handle("GET /new/job", "create-job", func(v *visit) error {
-		return v.newJob(&form{Values: v.r.URL.Query(), Errors: map[string]string{}})
-	})
-	c.handle("POST /new/job/preview", "preview-job", func(v *visit) error {
-		f, err := v.form()
-		if err != nil {
+		f := &form{Values: v.r.URL.Query(), Errors: map[string]string{}}
+		if err := v.suggestPlan(f); err != nil {
 			return err
 		}
-		return v.newJob(f)
+		return v.newJob(f, false)
 	})
+	c.handle("POST /new/job/preview", "preview-job", (*visit).previewJob)
 	c.handle("POST /new/job", "create-job", (*visit).createJob)
 }
 
@@ -56,7 +54,7 @@ func (f *form) target() string {
 func (f *form) job() orchestrator.NewJob {
 	n := orchestrator.NewJob{
 		Name: f.Get("name"), Image: f.Get("image"), Description: f.Get("description"),
-		IgnoreValidation: f.Has("ignore_validation"), Start: f.Has("start"),
+		IgnoreValidation: f.Has("ignore_validation"), Start: f.Has("start"), Rollout: f.plan(),
 	}
 	switch f.target() {
 	case targetDevices:
@@ -80,6 +78,10 @@ type newJobView struct {
 	GroupFilter  []option
 	Preview      *orchestrator.JobPreview
 	PreviewError string
+	Plan         *planView
+	Sentences    []string // the plan in words
+	// Asking says that the form was sent for its preview only, or for another row.
+	Asking bool
 }
 
 // Targets says whether the form uses a way to name devices.
@@ -88,6 +90,37 @@ func (w newJobView) Targets(kind string) bool { return w.Target == kind }
 // Refused says why the job cannot be created as it stands.
 func (w newJobView) Refused() bool {
 	return w.PreviewError != "" || w.Preview != nil && w.Preview.UnfitAll > 0
+}
+
+// suggestPlan fills in the plan of the job that the form is to be like, or, without
+// one, what is good practice, which counts when waves are chosen.
+func (v *visit) suggestPlan(f *form) error {
+	if f.Values.Has("rollout_mode") {
+		return nil
+	}
+	if like := f.Get("like"); like != "" {
+		job, err := v.service.Job(v.ctx(), like)
+		if err != nil {
+			return err
+		}
+		if job.Rollout != nil {
+			f.fillPlan(job.Rollout)
+			return nil
+		}
+	}
+	f.fillPlan(goodPractice())
+	f.Values.Set("rollout_mode", modeOnce)
+	return nil
+}
+
+// previewJob shows the form again: with what the job would do, and with one more row
+// or one less.
+func (v *visit) previewJob() error {
+	f, err := v.form()
+	if err != nil {
+		return err
+	}
+	return v.newJob(f, true)
 }
 
 // picker is the list of devices to choose from.
@@ -103,8 +136,11 @@ type pickerRow struct {
 	Chosen bool
 }
 
-func (v *visit) newJob(f *form) error {
-	view := newJobView{Target: f.target()}
+// newJob shows the form; asking says that nothing was to be created yet, so that what
+// is wrong stands at its place without being held against anybody.
+func (v *visit) newJob(f *form, asking bool) error {
+	view := newJobView{Target: f.target(), Asking: asking, Plan: &planView{Form: f, Mode: f.planMode()}}
+	view.Plan.list, view.Plan.longer = f.editRows()
 	images, _, err := v.service.Images(v.ctx(), orchestrator.ImageFilter{}, orchestrator.Page{Limit: shownImages})
 	if err != nil {
 		return err
@@ -121,9 +157,17 @@ func (v *visit) newJob(f *form) error {
 		if !slices.ContainsFunc(view.Images, func(o option) bool { return o.Value == id }) {
 			view.Images = append(view.Images, option{m.ID, imageTitle(m)})
 		}
+		for _, other := range images {
+			if other.ImageType == m.ImageType && other.ID != id {
+				view.Plan.Images = append(view.Plan.Images, option{other.ID, imageTitle(other)})
+			}
+		}
 		if err := v.fillTargets(&view, f); err != nil {
 			return err
 		}
+	}
+	if asking {
+		f.status = 0
 	}
 	p := page{Title: "New job", Nav: jobsPath, Form: f, Crumbs: []crumb{{"Jobs", jobsPath}}, Data: &view}
 	if view.Image != nil {
@@ -141,6 +185,7 @@ func (v *visit) fillTargets(view *newJobView, f *form) (err error) {
 	view.GroupFilter = []option{{"", "Any"}}
 	for _, g := range view.Groups {
 		view.GroupFilter = append(view.GroupFilter, option{g.ID, g.ID})
+		view.Plan.Groups = append(view.Plan.Groups, option{g.ID, g.ID})
 	}
 	if view.Picker, err = v.picker(*view.Image, f); err != nil {
 		return err
@@ -153,19 +198,48 @@ func (v *visit) fillTargets(view *newJobView, f *form) (err error) {
 		f.Values.Set("name", name)
 	}
 	n := f.job()
-	if len(n.Devices) == 0 && len(n.Groups) == 0 && n.Query == "" {
+	view.Sentences = v.planSentences(n.Rollout)
+	if len(n.Devices) == 0 && len(n.Groups) == 0 && n.Query == "" || len(f.Errors) > 0 {
 		return nil
 	}
 	preview, err := v.service.PreviewJob(v.ctx(), n)
 	switch {
 	case err == nil:
 		view.Preview = &preview
+	case aboutPlan(err) && f.takePlan(err): // stands at its field
 	case explainable(err):
 		view.PreviewError = sentence(err)
 	default:
 		return err
 	}
 	return nil
+}
+
+// aboutPlan says whether an error is about a field of the plan.
+func aboutPlan(err error) bool {
+	var field *orchestrator.FieldError
+	return errors.As(err, &field) && strings.HasPrefix(field.Field, planRoot)
+}
+
+// planSentences tells a plan, with the titles of its images.
+func (v *visit) planSentences(r *orchestrator.Rollout) []string {
+	sentences := r.Sentences()
+	if r == nil {
+		return sentences
+	}
+	images := slices.Clone(r.Via)
+	for _, rule := range r.Stop {
+		if rule.RollBack != "" {
+			images = append(images, rule.RollBack)
+		}
+	}
+	for _, id := range images {
+		title := v.titleOf(id)
+		for i := range sentences {
+			sentences[i] = strings.ReplaceAll(sentences[i], id, title)
+		}
+	}
+	return sentences
 }
 
 // picker finds the devices that the image fits and the form looks for.
@@ -244,16 +318,18 @@ func (v *visit) createJob() error {
 	}
 	if f.Get("image") == "" {
 		f.Reject("image", "choose the image to deploy")
-		return v.newJob(f)
+		return v.newJob(f, false)
 	}
 	n := f.job()
 	if len(n.Devices) == 0 && len(n.Groups) == 0 && n.Query == "" {
 		f.Reject("target", "choose who gets the image")
-		return v.newJob(f)
+	}
+	if f.Bad() {
+		return v.newJob(f, false)
 	}
 	job, err := v.service.CreateJob(v.ctx(), n)
-	if f.Take(err) {
-		return v.newJob(f)
+	if f.takePlan(err) {
+		return v.newJob(f, false)
 	}
 	if err != nil {
 		return err
@@ -263,4 +339,21 @@ func (v *visit) createJob() error {
 		done = "The job was created and started."
 	}
 	return v.redirect(jobURL(job.Name), done)
+}
+
+// excluded says how many devices a job would not bring to its image, by why.
+func excluded(p *orchestrator.JobPreview) string {
+	var parts []string
+	for _, kind := range []struct {
+		orchestrator.ExclusionKind
+		words string
+	}{
+		{orchestrator.ExcludedRunning, "run it already"}, {orchestrator.ExcludedUnreachable, "cannot get there"},
+		{orchestrator.ExcludedUnknown, "have not reported a version"}, {orchestrator.ExcludedUnfit, "do not fit it"},
+	} {
+		if n := p.Excluded[kind.ExclusionKind]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", grouped(int64(n)), kind.words))
+		}
+	}
+	return "Would not get it: " + strings.Join(parts, ", ")
 }

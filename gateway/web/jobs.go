@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"fmt"
 	"html/template"
 	"slices"
@@ -25,9 +24,6 @@ func (c *Console) jobRoutes() {
 	c.jobAction("start", "start-job", "The job was started.", gateway.Service.StartJob)
 	c.jobAction("pause", "pause-job", "The job was paused: nothing new is offered, and what a device has accepted goes on.", gateway.Service.PauseJob)
 	c.jobAction("resume", "resume-job", "The job goes on.", gateway.Service.ResumeJob)
-	c.jobAction("cancel", "cancel-job", "The job was canceled.", func(s gateway.Service, ctx context.Context, name string) (orchestrator.Job, error) {
-		return s.CancelJob(ctx, name, orchestrator.CancelRequest{})
-	})
 	c.handle("POST /jobs/{name}/retry", "retry-job", (*visit).retryJob)
 	c.handle("GET /executions/{id}", "get-execution", (*visit).executionPage)
 }
@@ -48,6 +44,8 @@ type jobRow struct {
 	Title string // of its image
 	Tally Tally
 	Bar   template.HTML
+	// Where it is, or why it has stopped, with the tone of that.
+	Where, Tone string
 }
 
 // jobRows joins jobs with the titles of their images.
@@ -60,7 +58,8 @@ func (v *visit) jobRows(jobs []orchestrator.Job) []jobRow {
 			title = v.titleOf(j.Image)
 			titles[j.Image] = title
 		}
-		rows = append(rows, jobRow{j, title, tallyOf(j), chartJob(j)})
+		where, tone := whereabouts(j)
+		rows = append(rows, jobRow{j, title, tallyOf(j), chartJob(j), where, tone})
 	}
 	return rows
 }
@@ -145,6 +144,9 @@ type jobView struct {
 	Pager      pager
 	Group      string
 	Timeline   []timelineRow
+	Waves      []waveRow
+	Approval   int      // the wave that waits for approval, 0 if none does
+	Plan       []string // how it reaches its devices, in sentences
 }
 
 // stateCount is the number of executions in a state.
@@ -164,7 +166,8 @@ func (v *visit) jobPage() error {
 	if err != nil {
 		return err
 	}
-	view := jobView{Job: job, Title: v.titleOf(job.Image), Tally: tallyOf(job), Bar: chartJob(job), Group: v.query("show")}
+	view := jobView{Job: job, Title: v.titleOf(job.Image), Tally: tallyOf(job), Bar: chartJob(job), Group: v.query("show"),
+		Waves: waveRows(job, v.now()), Approval: waveToApprove(job), Plan: v.planSentences(job.Rollout)}
 	groups := stateGroups()
 	i := max(0, slices.IndexFunc(groups, func(g stateGroup) bool { return g.Key == view.Group }))
 	executions, next, err := v.service.JobExecutions(v.ctx(), job.Name, orchestrator.ExecutionFilter{States: groups[i].States},
@@ -172,7 +175,7 @@ func (v *visit) jobPage() error {
 	if err != nil {
 		return err
 	}
-	view.Executions, view.Pager = executionRows(executions), v.pager(next)
+	view.Executions, view.Pager = executionRows(executions, job.Rollout), v.pager(next)
 	for _, g := range groups {
 		url := jobURL(job.Name)
 		if g.Key != "" {
@@ -250,6 +253,22 @@ func (w jobView) Open() bool {
 // Is says whether the job is in a state.
 func (w jobView) Is(state string) bool { return string(w.Job.State) == state }
 
+// Action is what devices are asked to do.
+func (w jobView) Action() string {
+	if w.Job.Rollout == nil {
+		return ""
+	}
+	return string(w.Job.Rollout.Action)
+}
+
+// Started says whether the job was started and has not ended.
+func (w jobView) Started() bool { return started(w.Job) }
+
+// Agreement says whether a person has to agree before devices are updated.
+func (w jobView) Agreement() bool {
+	return w.Action() == string(orchestrator.ActionConfirm) && w.Job.Rollout.ConfirmBy != orchestrator.ByProduct
+}
+
 // timelineRow is one thing that happened to a job.
 type timelineRow struct {
 	At   time.Time
@@ -267,7 +286,7 @@ func (v *visit) timeline(job orchestrator.Job) ([]timelineRow, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			rows = append(rows, timelineRow{e.Time, actionText(e.Action), e.Actor.Name})
+			rows = append(rows, timelineRowOf(e))
 		}
 	} else {
 		rows = append(rows, timelineRow{job.CreatedAt, "Created", ""})
@@ -286,10 +305,22 @@ func (v *visit) timeline(job orchestrator.Job) ([]timelineRow, error) {
 	return rows, nil
 }
 
+// timelineRowOf tells an entry of the audit log. What the service did by itself it did
+// by a rule of the job.
+func timelineRowOf(e orchestrator.AuditEntry) timelineRow {
+	if e.Actor.Kind == orchestrator.ActorSystem {
+		if text := map[string]string{"create": "Created to roll back", "pause": "Paused by a rule", "cancel": "Canceled by a rule"}[e.Action]; text != "" {
+			return timelineRow{e.Time, text, ""}
+		}
+	}
+	return timelineRow{e.Time, actionText(e.Action), e.Actor.Name}
+}
+
 func actionText(action string) string {
 	texts := map[string]string{
 		"create": "Created", "update": "Description changed", "start": "Started", "pause": "Paused", "resume": "Resumed",
 		"retry": "Failed devices tried again", "cancel": "Canceled",
+		"approve": "Wave approved", "install": "Devices told to install", "confirm": "Update of devices agreed to",
 	}
 	if t := texts[action]; t != "" {
 		return t

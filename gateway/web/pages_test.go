@@ -43,15 +43,18 @@ func (s seeded) fill(pattern string) []string {
 	path = strings.TrimSuffix(path, "{$}")
 	fills := map[string][]string{
 		"/image-types": {"application"}, "/device-types": {"thermostat"}, "/images": {s.image}, "/devices": {"lab-00", "lab-03"}, "/groups": {"lab", "berlin"},
-		"/bridges": {"rack"}, "/jobs": {"first", "draft"}, "/executions": {s.execution, s.failed}, "/people": {"the-viewer"}, "/account": {"x"},
+		"/bridges": {"rack"}, "/jobs": {"first", "draft", rolloutJob}, "/executions": {s.execution, s.failed}, "/people": {"the-viewer"}, "/account": {"x"},
 	}
 	if strings.HasPrefix(path, "/new/image/") {
 		return []string{strings.NewReplacer("{id}", s.upload, "{upload}", s.upload).Replace(path)}
 	}
 	first := "/" + strings.SplitN(strings.TrimPrefix(path, "/"), "/", 2)[0]
 	var out []string
+	if strings.Contains(path, "{n}") {
+		fills[first] = []string{rolloutJob}
+	}
 	for _, v := range fills[first] {
-		out = append(out, strings.NewReplacer("{id}", v, "{name}", v).Replace(path))
+		out = append(out, strings.NewReplacer("{id}", v, "{name}", v, "{n}", "2").Replace(path))
 	}
 	if !strings.Contains(path, "{") {
 		return []string{path}
@@ -65,6 +68,7 @@ func TestEveryPageAsEveryRole(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	s := r.seed()
+	r.stageRollout()
 	r.post(people.RoleAdmin, "/bridges", "id", "rack", "devices", "lab-00 lab-01")
 	for _, route := range r.console.routes {
 		if !strings.HasPrefix(route.pattern, "GET ") {
@@ -258,6 +262,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	r.seed()
+	r.stageRollout()
 	r.post(people.RoleAdmin, "/bridges", "id", "rack", "devices", "lab-00")
 	seen, queue := map[string]string{"/": ""}, []string{"/"}
 	for len(queue) > 0 {

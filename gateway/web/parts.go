@@ -4,7 +4,7 @@ package web
 func (c *Console) parts() []func() {
 	return []func(){
 		c.homeRoutes, c.welcomeRoutes, c.signInRoutes, c.helpRoutes,
-		c.jobRoutes, c.newJobRoutes, c.imageRoutes, c.uploadRoutes,
+		c.jobRoutes, c.rolloutRoutes, c.newJobRoutes, c.imageRoutes, c.uploadRoutes,
 		c.deviceRoutes, c.importRoutes, c.groupRoutes, c.bridgeRoutes,
 		c.deviceTypeRoutes, c.imageTypeRoutes,
 		c.userRoutes, c.accountRoutes, c.auditRoutes,

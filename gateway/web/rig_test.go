@@ -115,6 +115,8 @@ type rig struct {
 	people  *people.Directory
 	logged  *bytes.Buffer
 	store   *counted
+	// staged is the service as the console sees it.
+	staged *stage
 }
 
 func newRig(t testing.TB) *rig {
@@ -136,8 +138,9 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.staged = &stage{Service: r.Service}
 	r.console, err = New(Options{
-		Service: r.Service, People: r.people, Provision: gateway.NewProvisioner(r.Service, &keyring{principals: map[string]gateway.Principal{}}), Version: "test", Log: log,
+		Service: r.staged, People: r.people, Provision: gateway.NewProvisioner(r.Service, &keyring{principals: map[string]gateway.Principal{}}), Version: "test", Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,9 @@ type visit struct {
 	// who asks; the zero value if nobody has signed in.
 	who    people.Principal
 	signed bool
+	// since is the revision up to which the page shows what there is, at least: from
+	// it on the page follows the changes. 0 is the present.
+	since uint64
 }
 
 func (v *visit) ctx() context.Context { return v.r.Context() }
@@ -62,6 +65,12 @@ func (c *Console) handle(pattern, operation string, h handler, also ...string) {
 		}
 		if !v.can(operation) {
 			return &forbiddenError{operation}
+		}
+		if v.r.Method == http.MethodGet && !v.isPartial() {
+			var err error
+			if v.since, err = v.service.LastRev(v.ctx()); err != nil {
+				return err
+			}
 		}
 		return h(v)
 	})

@@ -143,6 +143,9 @@ type live struct {
 	Kinds  []string
 	Job    string
 	Device string
+	// Since is render's: the revision that the changes are followed from, so that what
+	// happens before the browser has opened the stream is not missed.
+	Since uint64
 }
 
 // Query is the query of the event stream.
@@ -182,6 +185,7 @@ func (v *visit) renderStatus(status int, name string, p page) error {
 	if err != nil {
 		return err
 	}
+	p.Live.Since = v.since
 	p.Who, p.Signed, p.Path, p.Version = v.who, v.signed, v.r.URL.Path, v.options.Version
 	if p.Flash == nil {
 		p.Flash = v.takeFlash()

@@ -34,6 +34,9 @@ type BridgeOptions struct {
 	// OfferInterval is how long after an unanswered offer the host MCU is
 	// offered the image again; 0 means the dialect's default.
 	OfferInterval time.Duration
+	// Defer is after how long a product that was busy is asked again whether it takes
+	// an update that it may put off; 0 means bridge.DefaultDefer.
+	Defer time.Duration
 	// Record is a folder for recordings of what passes on the ports; empty for none.
 	Record string
 	// DrainTimeout is how long Run goes on for MCU legs that are under way when
@@ -64,7 +67,6 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if err != nil {
 		return o, err
 	}
-	given := func(flag string) bool { return o.Given != nil && o.Given(flag) }
 	for _, s := range []struct {
 		flag string
 		to   *string
@@ -73,14 +75,17 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 		{"broker", &o.Broker, f.Broker}, {"username", &o.Username, f.Username}, {"password-file", &o.PasswordFile, f.PasswordFile},
 		{"ca", &o.CAFile, f.CA}, {"data", &o.Data, f.Data}, {"metrics", &o.Metrics, f.Metrics}, {"record", &o.Record, f.Record},
 	} {
-		if !given(s.flag) {
+		if !o.given(s.flag) {
 			*s.to = s.file
 		}
 	}
-	if !given("offer-interval") {
+	if !o.given("offer-interval") {
 		o.OfferInterval = f.OfferInterval
 	}
-	if !given("drain-timeout") && f.DrainTimeout != nil {
+	if !o.given("defer") && f.Defer != 0 {
+		o.Defer = f.Defer
+	}
+	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
 	switch {
@@ -92,12 +97,14 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	return o, nil
 }
 
+func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Given(flag) }
+
 // fixed are the settings that a running bridge keeps, by the names of their
 // flags.
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
 		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"data", o.Data}, {"metrics", o.Metrics},
-		{"drain-timeout", o.DrainTimeout.String()},
+		{"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()},
 	}
 }
 
@@ -118,6 +125,11 @@ func (o *BridgeOptions) Validate() error {
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+	}
+	if o.Defer != 0 || o.given("defer") {
+		if err := bridge.CheckDefer(o.Defer); err != nil {
+			return fmt.Errorf("--defer: %w", err)
+		}
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Ports {

@@ -41,11 +41,11 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 		}
 		return o
 	}
-	whole := "broker: b:1\nusername: u\npassword-file: p\nca: c\ndata: d\nmetrics: m:1\nrecord: r\noffer-interval: 3s\nports:\n  - {device: a, port: /dev/x, dialect: afero}\n"
+	whole := "broker: b:1\nusername: u\npassword-file: p\nca: c\ndata: d\nmetrics: m:1\nrecord: r\noffer-interval: 3s\ndefer: 7s\nports:\n  - {device: a, port: /dev/x, dialect: afero}\n"
 	write(whole)
 	fromFile := BridgeOptions{
 		Broker: "b:1", Username: "u", PasswordFile: filepath.Join(dir, "p"), CAFile: filepath.Join(dir, "c"), Data: filepath.Join(dir, "d"), Metrics: "m:1",
-		Record: filepath.Join(dir, "r"), OfferInterval: 3 * time.Second, Ports: []bridge.PortConfig{{Device: "a", Path: "/dev/x", Dialect: "afero"}},
+		Record: filepath.Join(dir, "r"), OfferInterval: 3 * time.Second, Defer: 7 * time.Second, Ports: []bridge.PortConfig{{Device: "a", Path: "/dev/x", Dialect: "afero"}},
 	}
 	read := func(flags BridgeOptions) BridgeOptions {
 		t.Helper()
@@ -69,6 +69,11 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 	none.Metrics, none.OfferInterval = "", time.Minute // as --metrics '' has it
 	if got := read(none); got.Metrics != "" || got.OfferInterval != time.Minute {
 		t.Errorf("metrics %q, offer interval %v", got.Metrics, got.OfferInterval)
+	}
+	flagged := flags("defer")
+	flagged.Defer = time.Minute
+	if got := read(flagged); got.Defer != time.Minute {
+		t.Errorf("put off for %v", got.Defer)
 	}
 	both := flags("port")
 	both.Ports = []bridge.PortConfig{{Device: "b", Path: "/dev/y"}}

@@ -67,18 +67,19 @@ var never = map[string][]string{"gateway": {"gateway/web"}, "gateway/people": {"
 
 // fences says which folders may import a vendor's library outside their tests.
 var fences = map[string][]string{
-	"github.com/mochi-mqtt/server":  {"broker"},
-	"github.com/eclipse/paho":       {"gateway", "bridge", "internal/sim"},
-	"go.etcd.io/bbolt":              {"orchestrator/boltstore"},
-	"github.com/creack/pty":         {"internal/sim"},
-	"github.com/spf13/cobra":        {"cmd/davit"},
-	"github.com/danielgtaylor/huma": {"gateway"},
-	"github.com/vbauerster/mpb":     {"internal/demo"},
-	"github.com/expr-lang/expr":     {"orchestrator/query"},
-	"github.com/goccy/go-yaml":      {"internal/app/yamlfile", "internal/app/bridgefile"},
-	"github.com/coreos/go-oidc":     {"gateway/people"},
-	"golang.org/x/oauth2":           {"gateway/people"},
-	"golang.org/x/time":             {"gateway/people"},
+	"github.com/mochi-mqtt/server":   {"broker"},
+	"github.com/eclipse/paho":        {"gateway", "bridge", "internal/sim"},
+	"go.etcd.io/bbolt":               {"orchestrator/boltstore"},
+	"github.com/creack/pty":          {"internal/sim"},
+	"github.com/spf13/cobra":         {"cmd/davit"},
+	"github.com/danielgtaylor/huma":  {"gateway"},
+	"github.com/vbauerster/mpb":      {"internal/demo"},
+	"github.com/expr-lang/expr":      {"orchestrator/query"},
+	"github.com/goccy/go-yaml":       {"internal/app/yamlfile", "internal/app/bridgefile"},
+	"github.com/coreos/go-oidc":      {"gateway/people"},
+	"golang.org/x/oauth2":            {"gateway/people"},
+	"golang.org/x/time":              {"gateway/people", "orchestrator"},
+	"github.com/netresearch/go-cron": {"orchestrator"},
 }
 
 // source is one Go file of the module.

@@ -31,7 +31,6 @@ type world struct {
 	at      time.Duration // since the start
 	queue   queue
 	made    uint64 // events
-	named   uint64 // executions
 	devices []*device
 	byID    map[string]*device
 	old     string // the image that the fleet runs at first
@@ -70,7 +69,7 @@ func play(ctx context.Context, cfg Config, observe func(orchestrator.Job)) (*Res
 	var err error
 	if w.service, err = orchestrator.New(orchestrator.Options{
 		Store: memstore.New(), Blobs: blobs{}, Publisher: link{w}, Logger: slog.New(slog.DiscardHandler),
-		Now: w.now, ExecutionID: w.nameExecution,
+		Now: w.now, Random: rand.NewPCG(cfg.Fleet.Seed, 1<<62).Uint64,
 	}); err != nil {
 		return nil, err
 	}
@@ -81,11 +80,6 @@ func play(ctx context.Context, cfg Config, observe func(orchestrator.Job)) (*Res
 		return nil, err
 	}
 	return w.result(ctx)
-}
-
-func (w *world) nameExecution() string {
-	w.named++
-	return fmt.Sprintf("ex-%06d", w.named)
 }
 
 // set makes the fleet and starts the job.

@@ -149,7 +149,8 @@ func (m *AferoMCU) onBegin(i afpro.Info, value []byte, now time.Time) {
 func (m *AferoMCU) wanted(i afpro.Info) bool {
 	running := m.slots[m.active].id
 	switch f := m.cfg.Fault; {
-	case f.RejectTooLarge || f.RejectAlready,
+	case m.stats.Offers <= f.Busy,
+		f.RejectTooLarge || f.RejectAlready,
 		i.Type != m.cfg.Type,
 		i.Size == 0 || int64(i.Size) > int64(m.cfg.SlotSize),
 		i.Version == running && !m.cfg.AcceptSame,

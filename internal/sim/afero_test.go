@@ -117,6 +117,7 @@ func TestAferoMCURefuses(t *testing.T) {
 		{name: "too large by fault", cfg: fault(Fault{RejectTooLarge: true}), want: errRefused},
 		{name: "already", cfg: AferoConfig{VersionID: 7}, want: errRefused},
 		{name: "already by fault", cfg: fault(Fault{RejectAlready: true}), want: errRefused},
+		{name: "busy", cfg: fault(Fault{Busy: 1}), want: errRefused},
 		{name: "older", cfg: AferoConfig{VersionID: 8, MCUConfig: MCUConfig{RejectOlder: true}}, want: errRefused},
 		{name: "another type", cfg: AferoConfig{Type: 102}, want: errRefused},
 		{name: "checksum by fault", cfg: fault(Fault{BadChecksum: true}), want: errSum},

@@ -121,6 +121,7 @@ type MCUConfig struct {
 type Fault struct {
 	RejectTooLarge bool // answers every offer with LEN_ERR
 	RejectAlready  bool // answers every offer with ALREADY, whatever it runs
+	Busy           int  // answers so many offers, the first, with BusyCode
 	Silent         bool // acknowledges everything and answers nothing to an offer
 	Deaf           bool // does not even acknowledge
 	BadChecksum    bool // its check of the image fails
@@ -130,6 +131,8 @@ type Fault struct {
 	// WrongVersion is what the new image reports instead of its version; on the
 	// Afero wire see AferoFault.WrongVersionID.
 	WrongVersion string
+	// BusyCode is BUSY_RETRY if it is 0.
+	BusyCode tlv.Code
 	// FlashErrorAt makes programming page n (from 1) of each transfer fail.
 	FlashErrorAt int
 	// ResetAtFrame resets the MCU, once, when the n-th data frame arrives.

@@ -53,6 +53,8 @@ func (m *MCU) onOffer(o tlv.Offer, now time.Time) {
 func (m *MCU) judge(o tlv.Offer) tlv.Code {
 	running := m.slots[m.active].version
 	switch f := m.cfg.Fault; {
+	case m.stats.Offers <= f.Busy:
+		return cmp.Or(f.BusyCode, tlv.CodeBusyRetry)
 	case f.RejectTooLarge, int64(o.Size) > int64(m.cfg.SlotSize):
 		return tlv.CodeLength
 	case f.RejectAlready, o.Version == running && !m.cfg.AcceptSame:

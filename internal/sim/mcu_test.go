@@ -77,6 +77,8 @@ func TestMCURefuses(t *testing.T) {
 		{name: "too large by fault", cfg: MCUConfig{Fault: Fault{RejectTooLarge: true}}, want: tlv.CodeLength},
 		{name: "already", cfg: MCUConfig{Version: "2.0.0"}, want: tlv.CodeAlready},
 		{name: "already by fault", cfg: MCUConfig{Fault: Fault{RejectAlready: true}}, want: tlv.CodeAlready},
+		{name: "busy", cfg: MCUConfig{Fault: Fault{Busy: 1}}, want: tlv.CodeBusyRetry},
+		{name: "busy with another code", cfg: MCUConfig{Fault: Fault{Busy: 1, BusyCode: tlv.CodeServiceBusy}}, want: tlv.CodeServiceBusy},
 		{name: "older", cfg: MCUConfig{Version: "2.0.1", RejectOlder: true}, want: tlv.CodeInvalidReq},
 		{name: "damaged image", image: broken, want: tlv.CodeChecksum},
 		{name: "checksum by fault", cfg: MCUConfig{Fault: Fault{BadChecksum: true}}, want: tlv.CodeChecksum},

@@ -32,6 +32,9 @@ type ModuleConfig struct {
 	Repeat time.Duration
 	// Refuse, if set, is the cause with which every offer is rejected.
 	Refuse schemas.Cause
+	// Defer, if set, is asked for how long the product puts off what it is offered
+	// and may put off, in whole seconds; 0 takes it.
+	Defer func(schemas.Offer) time.Duration
 	// Spoil, if set, may replace each payload before it is published; nil
 	// leaves the message out.
 	Spoil func(kind schemas.Kind, payload []byte) []byte
@@ -41,7 +44,7 @@ type ModuleConfig struct {
 
 // Module is a foreign implementation of the MQTT contract, written from
 // schemas alone: a device whose host MCU is a variable. It fetches what it is
-// offered, verifies it and reports success.
+// offered, verifies it and reports success, or keeps it until it is to be installed.
 type Module struct {
 	cfg ModuleConfig
 
@@ -54,6 +57,7 @@ type Module struct {
 	update  *moduleUpdate
 	pending []schemas.Status // not acknowledged yet, oldest first
 	tag     uint16
+	kept    map[string][]byte // images to be installed later, by SHA-256
 }
 
 // moduleUpdate is the execution that a module works on.
@@ -76,7 +80,7 @@ func NewModule(cfg ModuleConfig) *Module {
 	if versions == nil {
 		versions = map[string]string{DefaultVersionProperty: DefaultMCUVersion}
 	}
-	return &Module{cfg: cfg, versions: versions}
+	return &Module{cfg: cfg, versions: versions, kept: map[string][]byte{}}
 }
 
 // Versions is what the module's host MCU runs.
@@ -296,8 +300,19 @@ func (m *Module) onOffer(ctx context.Context, o schemas.Offer) error {
 	if m.cfg.Refuse != schemas.CauseNone {
 		return m.status(ctx, schemas.Status{State: schemas.StateRejected, Cause: m.cfg.Refuse, Detail: "this simulated module refuses everything"})
 	}
+	if o.Action.Deferrable() && m.cfg.Defer != nil {
+		if d := m.cfg.Defer(o); d > 0 {
+			return m.status(ctx, schemas.Status{
+				State: schemas.StateRejected, Cause: schemas.CauseDeferred, DeferS: int(d / time.Second), Detail: "this simulated product is busy",
+			})
+		}
+	}
 	if err := m.status(ctx, schemas.Status{State: schemas.StateAccepted}); err != nil {
 		return err
+	}
+	if data := m.kept[o.SHA256]; data != nil {
+		m.update.data, m.update.have = data, o.Size
+		return m.complete(ctx)
 	}
 	return m.fetch(ctx)
 }
@@ -371,7 +386,7 @@ func (m *Module) onChunk(ctx context.Context, h schemas.ChunkHeader, data []byte
 		}
 		return m.fetch(ctx)
 	}
-	return m.install(ctx)
+	return m.complete(ctx)
 }
 
 // without takes r out of ranges.
@@ -388,15 +403,29 @@ func without(ranges []schemas.Range, r schemas.Range) []schemas.Range {
 	return rest
 }
 
-// install verifies the image, runs it and says so.
-func (m *Module) install(ctx context.Context) error {
+// complete verifies the image and does with it what the offer says.
+func (m *Module) complete(ctx context.Context) error {
 	u := m.update
 	sum := sha256.Sum256(u.data)
 	if hex.EncodeToString(sum[:]) != u.offer.SHA256 {
 		return m.status(ctx, schemas.Status{State: schemas.StateFailed, Cause: schemas.CauseChecksum, Detail: "the SHA-256 of the image does not agree"})
 	}
+	if err := m.status(ctx, schemas.Status{State: schemas.StateDownloaded, BytesDone: u.offer.Size}); err != nil {
+		return err
+	}
+	if u.offer.Action == schemas.ActionDownload {
+		m.kept[u.offer.SHA256] = u.data
+		u.ended = true
+		return nil
+	}
+	delete(m.kept, u.offer.SHA256)
+	return m.install(ctx)
+}
+
+// install runs the image and says so.
+func (m *Module) install(ctx context.Context) error {
+	u := m.update
 	for _, s := range []schemas.Status{
-		{State: schemas.StateDownloaded, BytesDone: u.offer.Size},
 		{State: schemas.StateInstalling, BytesDone: u.offer.Size},
 		{State: schemas.StateBooting, BytesDone: u.offer.Size},
 	} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -24,6 +25,8 @@ type fakeService struct {
 	image    []byte
 	offer    schemas.Offer
 	damage   func(*packets.Publish) bool // false loses the message
+
+	next []schemas.Offer // made when the module has ended the one before, or put it off
 
 	mu    sync.Mutex // guards what follows and writes to conn
 	conn  net.Conn
@@ -150,12 +153,25 @@ func (s *fakeService) take(p *packets.Publish) {
 		var st schemas.Status
 		s.check(schemas.Decode(p.Payload, &st))
 		s.send(schemas.KindAck, s.encode(&schemas.Ack{V: schemas.Version, Execution: st.Execution, Attempt: st.Attempt, Seq: st.Seq, State: st.State}))
-		if st.State.Final() {
-			s.final <- st
-		}
+		s.ends(st)
 	default:
 		s.t.Errorf("a module published %s", topic.Kind)
 	}
+}
+
+// ends makes the next offer when st ends the one that stands, or hands st over if
+// there is none.
+func (s *fakeService) ends(st schemas.Status) {
+	if !st.State.Final() && (st.State != schemas.StateDownloaded || s.offer.Action != schemas.ActionDownload) || st.Attempt != s.offer.Attempt {
+		return
+	}
+	if len(s.next) == 0 {
+		s.final <- st
+		return
+	}
+	s.offer, s.next = s.next[0], s.next[1:]
+	s.send(schemas.KindOffer, nil)
+	s.send(schemas.KindOffer, s.encode(&s.offer))
 }
 
 func (s *fakeService) check(err error) {
@@ -264,6 +280,44 @@ func TestModuleRefusesAndFails(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 	})
+}
+
+// TestModuleKeepsAndPutsOff: what was only to be downloaded is not fetched again
+// when it is to be installed, and what may be put off is, as the product says.
+func TestModuleKeepsAndPutsOff(t *testing.T) {
+	image := randomBytes(1, 20_000)
+	s := startService(t, image, func(s *fakeService) {
+		s.offer.Action = schemas.ActionDownload
+		for i, a := range []schemas.Action{schemas.ActionSoft, schemas.ActionConfirm, schemas.ActionInstall} {
+			o := s.offer
+			o.Attempt, o.Action = i+2, a
+			s.next = append(s.next, o)
+		}
+	})
+	var said []string
+	fetches := 0
+	m, last := s.run(ModuleConfig{
+		Window: 16,
+		Defer:  func(o schemas.Offer) time.Duration { return time.Duration(o.Attempt) * time.Minute },
+		OnStatus: func(st schemas.Status) {
+			if st.State == schemas.StateDownloaded && fetches == 0 {
+				fetches = s.count(schemas.KindFetch)
+			}
+			if st.State != schemas.StateDownloading {
+				said = append(said, fmt.Sprintf("%d %s %s %d", st.Attempt, st.State, st.Cause, st.DeferS))
+			}
+		},
+	})
+	want := []string{
+		"1 accepted  0", "1 downloaded  0", "2 rejected deferred 120", "3 rejected deferred 180",
+		"4 accepted  0", "4 downloaded  0", "4 installing  0", "4 booting  0", "4 succeeded  0",
+	}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+	if last.State != schemas.StateSucceeded || !bytes.Equal(m.Image(), image) || fetches == 0 || s.count(schemas.KindFetch) != fetches {
+		t.Errorf("%+v after %d fetches, %d for the download", last, s.count(schemas.KindFetch), fetches)
+	}
 }
 
 // TestModuleSpoils: what Spoil makes of a payload is what arrives.

@@ -223,51 +223,83 @@ func (s *Store) run(group []*request) {
 // answer may rest on what another of the group wrote, so a failed commit fails
 // them all.
 func (s *Store) execute(group []*request) (ran int, err error) {
-	btx, err := s.db.Begin(true)
-	if err != nil {
-		return 0, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
-	}
-	t := &tx{btx: btx}
-	wrote := false
+	taken := make([]*request, 0, len(group))
 	for _, r := range group {
 		if !r.taken.CompareAndSwap(false, true) {
 			r.fn = nil // the caller gave up
 			continue
 		}
-		if err := s.one(t, r); err != nil {
-			_ = btx.Rollback() // the error that matters is the one of undo
-			return ran, err
-		}
-		wrote = wrote || len(t.undo) > 0
-		t.undo = t.undo[:0]
-		ran++
+		taken = append(taken, r)
 	}
-	if !wrote {
-		return 0, btx.Rollback()
+	// To remember how each key was costs as much as writing it, and few updates
+	// fail after they have written. So that is done only when one did.
+	again, err := s.attempt(taken, false)
+	if again {
+		_, err = s.attempt(taken, true)
 	}
-	if err := btx.Commit(); err != nil {
-		return ran, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
-	}
-	return ran, nil
+	return len(taken), err
 }
 
-// one runs one function and takes back what it wrote if it fails or panics.
-// The panic goes on in the caller's goroutine.
-func (s *Store) one(t *tx, r *request) error {
-	func() {
-		defer func() { r.panicked = recover() }()
-		r.err = r.fn(t)
-	}()
-	if r.err == nil && r.panicked == nil {
-		return nil
+// attempt runs functions in one transaction and commits it. One that fails after
+// it has written is undone, if undo is set; otherwise nothing is committed and all
+// have to run again, unless it was the only one.
+func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
+	btx, err := s.db.Begin(true)
+	if err != nil {
+		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
 	}
-	return t.takeBack()
+	t := &tx{btx: btx, recording: undo}
+	wrote := false
+	for _, r := range group {
+		t.wrote, t.undo = false, t.undo[:0]
+		t.one(r)
+		if !t.wrote {
+			continue
+		}
+		if r.err == nil && r.panicked == nil {
+			wrote = true
+			continue
+		}
+		if !undo {
+			return len(group) > 1, btx.Rollback()
+		}
+		if err := t.takeBack(); err != nil {
+			_ = btx.Rollback() // the error that matters is the one of undo
+			return false, err
+		}
+	}
+	if !wrote {
+		return false, btx.Rollback()
+	}
+	if err := btx.Commit(); err != nil {
+		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+	}
+	return false, nil
 }
 
 // tx is a view or the writer's transaction.
 type tx struct {
-	btx  *bbolt.Tx
-	undo []write
+	btx    *bbolt.Tx
+	tables map[orchestrator.Table]*place
+	wrote  bool
+	// recording is whether undo notes what was written.
+	recording bool
+	undo      []write
+}
+
+// place is a table's bucket with a cursor, which saves looking for the former and
+// allocating the latter at each access.
+type place struct {
+	*bbolt.Bucket
+	cursor *bbolt.Cursor
+}
+
+// value is the value of a key; it belongs to bbolt.
+func (p *place) value(key []byte) []byte {
+	if k, v := p.cursor.Seek(key); k != nil && bytes.Equal(k, key) {
+		return v
+	}
+	return nil
 }
 
 // write is how a key was before it was written.
@@ -276,10 +308,16 @@ type write struct {
 	key, value []byte // value is nil if there was none
 }
 
+// one runs one function. Its panic goes on in the caller's goroutine.
+func (t *tx) one(r *request) {
+	defer func() { r.panicked = recover() }()
+	r.err = r.fn(t)
+}
+
 func (t *tx) takeBack() error {
 	for i := len(t.undo) - 1; i >= 0; i-- {
 		w := t.undo[i]
-		b := t.btx.Bucket([]byte(w.table))
+		b := t.table(w.table)
 		err := error(nil)
 		if w.value == nil {
 			err = b.Delete(w.key)
@@ -290,19 +328,38 @@ func (t *tx) takeBack() error {
 			return fmt.Errorf("take back a failed update of table %s: %w", w.table, err)
 		}
 	}
-	t.undo = t.undo[:0]
 	return nil
+}
+
+// table returns a table's place, nil if nothing was ever written to it.
+func (t *tx) table(table orchestrator.Table) *place {
+	if p := t.tables[table]; p != nil {
+		return p
+	}
+	if b := t.btx.Bucket([]byte(table)); b != nil {
+		return t.found(table, b)
+	}
+	return nil
+}
+
+func (t *tx) found(table orchestrator.Table, b *bbolt.Bucket) *place {
+	if t.tables == nil {
+		t.tables = map[orchestrator.Table]*place{}
+	}
+	p := &place{b, b.Cursor()}
+	t.tables[table] = p
+	return p
 }
 
 // owned copies what belongs to bbolt; an empty value is not nil.
 func owned(b []byte) []byte { return append([]byte{}, b...) }
 
 func (t *tx) Get(table orchestrator.Table, key []byte) ([]byte, error) {
-	b := t.btx.Bucket([]byte(table))
+	b := t.table(table)
 	if b == nil {
 		return nil, nil
 	}
-	v := b.Get(key)
+	v := b.value(key)
 	if v == nil {
 		return nil, nil
 	}
@@ -310,7 +367,7 @@ func (t *tx) Get(table orchestrator.Table, key []byte) ([]byte, error) {
 }
 
 func (t *tx) Scan(table orchestrator.Table, prefix, after []byte, fn func(key, value []byte) bool) error {
-	b := t.btx.Bucket([]byte(table))
+	b := t.table(table)
 	if b == nil {
 		return nil
 	}
@@ -332,9 +389,13 @@ func (t *tx) Scan(table orchestrator.Table, prefix, after []byte, fn func(key, v
 }
 
 func (t *tx) Put(table orchestrator.Table, key, value []byte) error {
-	b, err := t.btx.CreateBucketIfNotExists([]byte(table))
-	if err != nil {
-		return fmt.Errorf("table %s: %w", table, err)
+	b := t.table(table)
+	if b == nil {
+		made, err := t.btx.CreateBucket([]byte(table))
+		if err != nil {
+			return fmt.Errorf("table %s: %w", table, err)
+		}
+		b = t.found(table, made)
 	}
 	t.remember(b, table, key)
 	// bbolt copies the key, but keeps the value that it is given until the commit.
@@ -345,20 +406,26 @@ func (t *tx) Put(table orchestrator.Table, key, value []byte) error {
 }
 
 func (t *tx) Delete(table orchestrator.Table, key []byte) error {
-	b := t.btx.Bucket([]byte(table))
-	if b == nil || b.Get(key) == nil {
+	b := t.table(table)
+	if b == nil || b.value(key) == nil {
 		return nil
 	}
 	t.remember(b, table, key)
-	if err := b.Delete(key); err != nil {
+	if err := b.cursor.Delete(); err != nil { // where value has left it
 		return fmt.Errorf("table %s: %w", table, err)
 	}
 	return nil
 }
 
-func (t *tx) remember(b *bbolt.Bucket, table orchestrator.Table, key []byte) {
+// remember notes how a key is, before it is written. It does not move the cursor
+// off the key.
+func (t *tx) remember(b *place, table orchestrator.Table, key []byte) {
+	t.wrote = true
+	if !t.recording {
+		return
+	}
 	w := write{table: table, key: owned(key)}
-	if v := b.Get(key); v != nil {
+	if v := b.value(key); v != nil {
 		w.value = owned(v)
 	}
 	t.undo = append(t.undo, w)

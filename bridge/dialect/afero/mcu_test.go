@@ -90,7 +90,9 @@ func TestFailures(t *testing.T) {
 			c.mcu.Fault = c.fault
 			onRig(t, sim.LineConfig{}, c.mcu, 5000, func(r *dialecttest.Rig) {
 				began := time.Now()
-				r.Ends(c.state, c.cause)
+				if e := r.Ends(c.state, c.cause); e.Busy || e.Unexplained != (c.state == schemas.StateRejected) {
+					t.Errorf("busy %t, unexplained %t", e.Busy, e.Unexplained)
+				}
 				if took := time.Since(began); took > 20*time.Minute {
 					t.Errorf("it took %v to find out", took)
 				}

@@ -285,8 +285,10 @@ func (m *machine) refusedOffer() {
 
 // rejected ends an update that the MCU refuses, and that is not done already.
 func (m *machine) rejected() {
-	m.end(session.Rejected(schemas.CauseRejected,
-		"The host MCU answered the offer with IDLE, which says no; this protocol has no code for the reason (no room, an older or the same version, or it is busy)."))
+	r := session.Rejected(schemas.CauseRejected,
+		"The host MCU answered the offer with IDLE, which says no; this protocol has no code for the reason (no room, an older or the same version, or it is busy).")
+	r.Unexplained = true
+	m.end(r)
 }
 
 // ready goes on when the image is there.

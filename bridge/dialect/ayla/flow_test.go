@@ -221,18 +221,54 @@ func TestUnansweredOfferIsRepeated(t *testing.T) {
 	})
 }
 
+// An MCU that is busy is asked again and again, and the end says that it was.
 func TestBusyMCUIsAskedSoonAndNotForEver(t *testing.T) {
-	virtual(t, 300, func(b *bench) {
-		b.session.Start(b.update)
-		go func() {
-			for f := range b.frames {
-				if p, err := tlv.ParsePacket(f.Payload); err == nil && p.Op == tlv.OpOTA {
-					b.stat(tlv.CodeBusyRetry)
+	for _, c := range []struct {
+		code  tlv.Code
+		cause schemas.Cause
+		busy  bool
+	}{
+		{tlv.CodeBusyRetry, schemas.CauseRejected, true},
+		{tlv.CodeInternal, schemas.CauseFlash, false},
+	} {
+		t.Run(c.code.String(), func(t *testing.T) {
+			virtual(t, 300, func(b *bench) {
+				b.session.Start(b.update)
+				go func() {
+					for f := range b.frames {
+						if p, err := tlv.ParsePacket(f.Payload); err == nil && p.Op == tlv.OpOTA {
+							b.stat(c.code)
+						}
+					}
+				}()
+				if r := b.wantEnd(schemas.StateRejected, c.cause, c.code); r.Busy != c.busy || r.Unexplained {
+					t.Errorf("busy %t, unexplained %t", r.Busy, r.Unexplained)
 				}
-			}
-		}()
-		b.wantEnd(schemas.StateRejected, schemas.CauseRejected, tlv.CodeBusyRetry)
-	})
+			})
+		})
+	}
+}
+
+// ADS_BUSY, and a NAK, end the update at once.
+func TestBusyOnceAndForAll(t *testing.T) {
+	for name, answer := range map[string]func(b *bench, req uint16) tlv.Code{
+		"status": func(b *bench, _ uint16) tlv.Code { b.stat(tlv.CodeServiceBusy); return tlv.CodeServiceBusy },
+		"NAK": func(b *bench, req uint16) tlv.Code {
+			b.send(tlv.AppendNAK(nil, tlv.OpControlNAK, req, tlv.CodeBusyRetry))
+			return tlv.CodeBusyRetry
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, 300, func(b *bench) {
+				b.session.Start(b.update)
+				p := b.want(t, tlv.OpOTA)
+				code := answer(b, p.Req)
+				if r := b.wantEnd(schemas.StateRejected, schemas.CauseRejected, code); !r.Busy {
+					t.Error("not because it is busy")
+				}
+			})
+		})
+	}
 }
 
 func TestNAKOfTheOffer(t *testing.T) {

@@ -271,7 +271,7 @@ func (b *bench) result() dialect.Result {
 	panic("unreachable")
 }
 
-func (b *bench) wantEnd(state schemas.State, cause schemas.Cause, code tlv.Code) {
+func (b *bench) wantEnd(state schemas.State, cause schemas.Cause, code tlv.Code) dialect.Result {
 	b.Helper()
 	r := b.result()
 	if r.State != state || r.Cause != cause || r.Code != int(code) {
@@ -283,6 +283,7 @@ func (b *bench) wantEnd(state schemas.State, cause schemas.Cause, code tlv.Code)
 	if state != schemas.StateSucceeded && r.Detail == "" {
 		b.Error("a failure without a word")
 	}
+	return r
 }
 
 // virtual runs f in virtual time with a session on a clean line.

@@ -147,7 +147,7 @@ func (s *machine) failed(code tlv.Code, when string) {
 func (s *machine) rejected(code tlv.Code) {
 	cause, _ := causeOf(code)
 	r := session.Rejected(cause, "The host MCU refused the offer with %s: %s.", code, code.Sentence())
-	r.Code = int(code)
+	r.Code, r.Busy = int(code), code == tlv.CodeBusyRetry || code == tlv.CodeServiceBusy
 	s.end(r)
 }
 

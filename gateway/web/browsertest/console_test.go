@@ -61,6 +61,8 @@ func TestConsole(t *testing.T) {
 	t.Run("roles", f.testRoles)
 	t.Run("progress", f.testProgress)
 	t.Run("pause", f.testPause)
+	t.Run("rollout", f.testRollout)
+	t.Run("cancel", f.testCancel)
 	t.Run("upload", f.testUpload)
 	t.Run("upload without script", f.testUploadForm)
 	f.board("lab-1", "lab-board", "", 230400)

@@ -7,11 +7,13 @@
 // Live pages: <body data-live="kind=job&..."> follows the event stream, and what
 // changed becomes a "davit:changed" event on the body, at most twice a second, on
 // which htmx reads the marked parts anew ({{live "id"}} in the templates). The
-// browser reconnects by itself and says where it was (Last-Event-ID).
+// browser reconnects by itself and says where it was (Last-Event-ID); at first that is
+// where the page was made (data-live-since).
 function follow() {
   const query = document.body.dataset.live;
   if (query === undefined || !window.EventSource) return;
   const kinds = new URLSearchParams(query).getAll("kind");
+  let since = document.body.dataset.liveSince;
   let source = null, timer = null, last = 0, changed = new Set(), missed = false;
   const show = (state, text) => {
     for (const el of document.querySelectorAll("[data-live-state]")) {
@@ -33,7 +35,8 @@ function follow() {
     if (timer === null) timer = setTimeout(tell, Math.max(0, 500 - (Date.now() - last)));
   };
   const open = () => {
-    source = new EventSource("/v1/events?" + query);
+    source = new EventSource("/v1/events?" + query + (since ? "&last_event_id=" + since : ""));
+    since = ""; // once: later on, everything is read anew
     source.addEventListener("open", () => show("live", "live"));
     source.addEventListener("error", () => {
       show("waiting", "reconnecting");
@@ -48,7 +51,7 @@ function follow() {
   });
   document.addEventListener("davit:left", () => note("ready"));
   window.addEventListener("pagehide", () => source.close());
-  window.addEventListener("pageshow", (ev) => { if (ev.persisted) open(); });
+  window.addEventListener("pageshow", (ev) => { if (ev.persisted) { open(); note("ready"); } });
   show("waiting", "connecting");
   open();
 }
@@ -56,13 +59,20 @@ function follow() {
 // A part of the page is left alone while somebody works in it, and read anew when
 // that is over.
 let skipped = false;
+function inUse(part) {
+  return part.hasAttribute && part.hasAttribute("data-live-part") &&
+    (asking !== null && part.contains(asking) || part.querySelector("dialog[open], details[open], input:focus, textarea:focus, select:focus"));
+}
 document.addEventListener("htmx:beforeRequest", (ev) => {
-  const part = ev.target;
-  if (part.hasAttribute && part.hasAttribute("data-live-part") &&
-      (part.querySelector("dialog[open], details[open]") || part.querySelector("input:focus, textarea:focus, select:focus"))) {
-    ev.preventDefault();
-    skipped = true;
-  }
+  if (!inUse(ev.target)) return;
+  ev.preventDefault();
+  skipped = true;
+});
+// Somebody may have begun while the answer was on its way.
+document.addEventListener("htmx:beforeSwap", (ev) => {
+  if (!inUse(ev.target)) return;
+  ev.detail.shouldSwap = false;
+  skipped = true;
 });
 for (const left of ["focusout", "close", "toggle"]) {
   document.addEventListener(left, () => {
@@ -72,7 +82,10 @@ for (const left of ["focusout", "close", "toggle"]) {
   }, true);
 }
 
-// Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>.
+// Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>. A part
+// of the form with data-confirm-choice is asked in the dialog, and stands in the form
+// where scripts do not run.
+let asking = null;
 document.addEventListener("submit", (ev) => {
   const form = ev.target, dialog = document.getElementById("confirm");
   if (!form.dataset.confirm || form.dataset.confirmed || !dialog || !dialog.showModal) return;
@@ -83,9 +96,13 @@ document.addEventListener("submit", (ev) => {
   yes.textContent = form.dataset.confirmButton || "Yes";
   yes.classList.toggle("danger", form.dataset.confirmTone !== "calm");
   yes.classList.toggle("primary", form.dataset.confirmTone === "calm");
-  const submitter = ev.submitter;
+  const submitter = ev.submitter, choice = form.querySelector("[data-confirm-choice]");
+  if (choice) dialog.querySelector("[data-confirm-text]").after(choice);
+  asking = form;
   dialog.returnValue = "";
   dialog.addEventListener("close", () => {
+    if (choice) form.prepend(choice);
+    asking = null;
     if (dialog.returnValue !== "yes") return;
     form.dataset.confirmed = "yes";
     form.requestSubmit(submitter);

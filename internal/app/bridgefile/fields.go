@@ -64,6 +64,15 @@ func settings() []known[File] {
 		}},
 		file("record", func(f *File) *string { return &f.Record }),
 		duration("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
+		{"defer", yamlfile.Time, func(_ *reader, f *File, v string) (err error) {
+			if f.Defer, err = time.ParseDuration(v); err != nil {
+				return fmt.Errorf("defer is %q; "+yamlfile.TimeForm, v)
+			}
+			if err := bridge.CheckDefer(f.Defer); err != nil {
+				return fmt.Errorf("defer: %w", err)
+			}
+			return nil
+		}},
 		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }

@@ -25,7 +25,7 @@ type File struct {
 	// flags of davit bridge; names of files are absolute, or relative as the name of
 	// the configuration file is.
 	Broker, Username, PasswordFile, CA, Data, Metrics, Record string
-	OfferInterval                                             time.Duration
+	OfferInterval, Defer                                      time.Duration
 	DrainTimeout                                              *time.Duration // nil for none said
 	Ports                                                     []bridge.PortConfig
 }
