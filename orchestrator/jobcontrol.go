@@ -98,7 +98,7 @@ func (s *Service) PauseJob(ctx context.Context, name string) (Job, error) {
 // ResumeJob lets a paused job go on; stop rules count from there anew. Resuming a
 // running job changes nothing.
 func (s *Service) ResumeJob(ctx context.Context, name string) (Job, error) {
-	return s.control(ctx, name, "resume", func(_ *txn, _ *jobRecord, p *progressRecord) (bool, error) {
+	return s.control(ctx, name, "resume", func(_ *txn, rec *jobRecord, p *progressRecord) (bool, error) {
 		switch p.State {
 		case JobRunning:
 			return false, nil
@@ -106,6 +106,10 @@ func (s *Service) ResumeJob(ctx context.Context, name string) (Job, error) {
 			p.State, p.Reason = JobRunning, ""
 			p.forgive()
 			p.add(jobTask{Kind: taskPull})
+			if rec.Rollout == nil {
+				// A store that is older than the index of what is ready has it nowhere else.
+				p.add(jobTask{Kind: taskQueued})
+			}
 			return true, nil
 		case JobDraft:
 			return false, p.unfit("it was not started; start it")
@@ -128,7 +132,8 @@ func (s *Service) CancelJob(ctx context.Context, name string, r CancelRequest) (
 		case JobCompleted:
 			return false, p.unfit("it is completed, there is nothing to cancel")
 		}
-		p.State, p.Work = JobCanceled, []jobTask{{Kind: taskCancel, Finish: r.Finish}}
+		p.State, p.Reason = JobCanceled, ""
+		p.Work = []jobTask{{Kind: taskCancel, Finish: r.Finish}}
 		return true, nil
 	})
 }
@@ -148,6 +153,9 @@ func (s *Service) RetryJob(ctx context.Context, name string, r RetryRequest) (Jo
 			return false, p.unfit("it was not started; start it")
 		case JobCanceled:
 			return false, p.unfit("it is canceled and cannot be retried; create a new job")
+		}
+		if p.Ended {
+			return false, p.unfit("its end has passed, nothing of it is offered any more; create a new job")
 		}
 		image, err := need[Image](t, "image", rec.Image)
 		if err != nil {

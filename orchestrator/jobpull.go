@@ -17,6 +17,7 @@ func (t *txn) look(p *progressRecord) error {
 	if err != nil {
 		return err
 	}
+	starved := p.Starved
 	p.WakeAt, p.Waits, p.WaitsUntil, p.Starved = time.Time{}, "", time.Time{}, false
 	delete(t.views, p.Name)
 	if pl != nil && p.active() {
@@ -29,8 +30,10 @@ func (t *txn) look(p *progressRecord) error {
 				return err
 			}
 		}
-		if err := t.findRoom(p, pl); err != nil {
-			return err
+		if pl != nil || t.limit > 0 || starved { // another job waits for nothing but a pause
+			if err := t.findRoom(p, pl); err != nil {
+				return err
+			}
 		}
 	}
 	p.complete(pl, t.now)
@@ -84,8 +87,8 @@ func (p *progressRecord) openLanes(pl *plan, now time.Time) {
 // findRoom has ready executions pulled if the job's limits leave room for some, or
 // notes when they will.
 func (t *txn) findRoom(p *progressRecord, pl *plan) error {
-	if pl == nil && t.limit == 0 || p.has(taskPull) {
-		return nil // such a job waits for nothing but a pause
+	if p.has(taskPull) {
+		return nil
 	}
 	candidate := false
 	for i := range p.lanes() {

@@ -144,7 +144,7 @@ func (t *txn) advance(p *progressRecord, pl *plan) error {
 			return nil
 		}
 		if pl.Waves[p.Wave].Approve && !p.Waves[p.Wave].Approved {
-			p.Waits = waitsApproval
+			p.Waits, p.WaitsUntil = waitsApproval, time.Time{}
 			return nil
 		}
 		p.release(t.now)

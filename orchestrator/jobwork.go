@@ -21,6 +21,7 @@ const (
 	taskCancel taskKind = "cancel" // executions are still to be canceled
 	taskPull   taskKind = "pull"   // there is room for executions that are ready
 
+	taskQueued   taskKind = "queued"    // the rules are to look at what is queued
 	taskInstall  taskKind = "install"   // what was downloaded is to be installed
 	taskConfirm  taskKind = "confirm"   // what waits for a person is agreed to
 	taskMatch    taskKind = "match"     // devices may have come to the target (continuous.go)
@@ -121,6 +122,8 @@ func (t *txn) part(p *progressRecord) error {
 		return t.listedPart(p)
 	case taskCancel:
 		return t.cancelPart(p, *task)
+	case taskQueued:
+		return t.queuedPart(p, task, func(string) Event { return Settle{} })
 	case taskInstall:
 		return t.queuedPart(p, task, func(id string) Event { return Install{id} })
 	case taskConfirm:

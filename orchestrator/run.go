@@ -52,7 +52,23 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.numberImages(ctx); err != nil {
 		return err
 	}
+	if err := s.unstarve(ctx); err != nil {
+		return err
+	}
 	return s.Republish(ctx)
+}
+
+// unstarve looks at the jobs that waited for a place of the service's limit, which
+// may be another one now, or none.
+func (s *Service) unstarve(ctx context.Context) error {
+	_, err := s.commit(ctx, func(t *txn) error {
+		jobs, err := t.starved()
+		for _, p := range jobs {
+			err = errors.Join(err, t.bump(p))
+		}
+		return err
+	})
+	return err
 }
 
 func (s *Service) allOffline(ctx context.Context) error {

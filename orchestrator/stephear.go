@@ -21,6 +21,8 @@ func (m *machine) hear(e Heard) {
 		v := e.Versions[t.ImageType]
 		switch {
 		case v == "":
+		case t.open() && v == t.goal() && v != t.Version && len(m.view(t.Job).links) > 0:
+			m.arrive(t, v) // past the step that it was offered
 		case t.open() && v == t.Version && !t.IgnoreValidation:
 			m.succeed(t, ending{hostVersion: v})
 		case t.State == schemas.StateSucceeded && v != t.goal() && !m.working(t.ImageType):
