@@ -48,6 +48,7 @@ func (f *fleet) testRollout(t *testing.T) {
 	// What cannot be read stands at its field.
 	b.fill(row(0, "percent"), "few")
 	b.fill(`input[name=name]`, "valves-waves")
+	b.fill(`[name="rollout/stop/0/min_sample"]`, "10")
 	b.expectError()
 	b.press("Push now")
 	b.until("the error at its field", `document.querySelector('`+row(0, "percent")+`[aria-invalid]')?.closest(".field").innerText.includes("is not a number")`)
