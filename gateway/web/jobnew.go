@@ -24,7 +24,7 @@ func (c *Console) newJobRoutes() {
 		if err := v.suggestPlan(f); err != nil {
 			return err
 		}
-		return v.newJob(f, false)
+		return v.newJob(f, true)
 	})
 	c.handle("POST /new/job/preview", "preview-job", (*visit).previewJob)
 	c.handle("POST /new/job", "create-job", (*visit).createJob)

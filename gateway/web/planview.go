@@ -100,7 +100,7 @@ func (p *planView) Kinds() []option { return waveKinds() }
 // Bases are what the success of a wave is a part of; those that were online first,
 // because devices that are switched off would hold up everybody else.
 func (p *planView) Bases() []option {
-	return []option{{string(orchestrator.OfOnline), "those that were online"}, {string(orchestrator.OfAll), "all devices"}}
+	return []option{{string(orchestrator.OfOnline), "those online"}, {string(orchestrator.OfAll), "all devices"}}
 }
 
 // Scopes are what a stop rule counts over.

@@ -106,7 +106,9 @@ func TestNewJobWithAPlan(t *testing.T) {
 	}
 	w = r.post(admin, "/new/job/preview", filled(m.ID)...)
 	wants(t, w, http.StatusOK, "The plan in words", "Wave 1: up to 5 % of the devices", "tried 3 times in all")
-	leads(t, r.post(admin, "/new/job", filled(m.ID, "rollout/stop/0/count", "4")...), "/jobs/roll", "created")
+	// What the service refuses stands at its field: the job has two devices.
+	wants(t, r.post(admin, "/new/job", filled(m.ID)...), http.StatusUnprocessableEntity, `id="f-rollout-stop-0-min_sample-error"`)
+	leads(t, r.post(admin, "/new/job", filled(m.ID, "rollout/stop/0/min_sample", "")...), "/jobs/roll", "created")
 }
 
 func TestRowsWithoutScripts(t *testing.T) {
@@ -206,7 +208,7 @@ func TestPreviewOfARollout(t *testing.T) {
 	}
 	w := r.post(admin, "/new/job/preview", filled(m.ID)...)
 	wants(t, w, http.StatusOK, "<strong>canary</strong> 7 devices", "1 h 30 min", "b-1, b-2", "1\u202f200 run it already, 3 cannot get there", "no image leads from 0.1 to 2.0",
-		"1.0 &gt; 1.5 &gt; 2.0: 40 devices", "5 MiB", "26 h", "one device 4 min", "11,520 bytes", ">11 <")
+		"1.0 &gt; 1.5 &gt; 2.0: 40 devices", "5 MiB", "26 h", "4 min for one", "11,520 bytes", ">11 <")
 	checkHTML(t, "preview", w.Body.String())
 }
 
@@ -308,7 +310,7 @@ func TestAgreement(t *testing.T) {
 func TestWavePage(t *testing.T) {
 	r, _ := jobRig(t)
 	r.stageRollout()
-	wants(t, r.get(people.RoleViewer, "/jobs/winter/waves/1"), http.StatusOK, "Wave 1: canary", "3 of 4", "tried again <time", "not started", "Soak time ends")
+	wants(t, r.get(people.RoleViewer, "/jobs/winter/waves/1"), http.StatusOK, "Wave 1: canary", "3 have succeeded; the next wave takes 4", "tried again <time", "not started", "Soak time ends")
 	for _, odd := range []string{"0", "4", "x", "-1"} {
 		wants(t, r.get(admin, "/jobs/winter/waves/"+odd), http.StatusNotFound)
 	}

@@ -10,10 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // axe-core looks for what keeps people with disabilities out (testdata/README.md).
@@ -173,12 +177,15 @@ func (f *fleet) testPictures(t *testing.T) {
 	b := f.signedIn(t, "ada")
 	upload := f.upload("thermostat-2.2.0-rc1.bin", "2.2.0-rc1")
 	image := f.images["thermostat-t2 application 2.1.0"].ID
+	f.pictured()
 	for _, p := range []picture{
 		{"overview.png", "/", "light", 1440, 960, ""},
 		{"overview-dark.png", "/", "dark", 1440, 960, ""},
 		{"images.png", "/images", "light", 1440, 860, ""},
 		{"upload.png", "/new/image?upload=" + upload + "&image_type=application", "light", 1440, 900, ""},
 		{"deploy.png", "/new/job?image=" + image + "&device=th-berlin-010&device=th-berlin-013&device=th-lyon-015", "light", 1440, 900, ""},
+		{"rollout-new.png", "/new/job?like=valves-3.6&query=type+%3D%3D+%22valve-v1%22&image=" + f.images["valve-v1 application 3.4.1"].ID, "light", 1280, 1100, ""},
+		{"rollout.png", "/jobs/valves-3.6", "light", 1440, 1100, ""},
 		{"job.png", "/jobs/" + f.running, "light", 1440, 1100, ""},
 		{"job-dark.png", "/jobs/" + f.running, "dark", 1440, 1100, ""},
 		{"job-phone.png", "/jobs/" + f.running, "light", 360, 740, ""},
@@ -200,6 +207,29 @@ func (f *fleet) testPictures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// pictured brings a rollout to where its second wave waits for approval.
+func (f *fleet) pictured() {
+	f.t.Helper()
+	m := f.image(orchestrator.NewImage{ImageType: "application", DeviceTypes: []string{"valve-v1"}, Version: "3.6.0"}, 96<<10, 360)
+	minutes := func(n int) orchestrator.Duration { return orchestrator.Duration(time.Duration(n) * time.Minute) }
+	f.create("ada", orchestrator.NewJob{
+		Name: "valves-3.6", Image: m.ID, Query: `type == "valve-v1"`, Description: "Longer battery life, a few at first", Start: true,
+		Rollout: &orchestrator.Rollout{
+			Waves: []orchestrator.Wave{
+				{Name: "canaries", Devices: []string{"valve-berlin-001", "valve-hamburg-002"}, Of: orchestrator.OfOnline},
+				{Percent: 25, Success: 95, Of: orchestrator.OfOnline, Soak: minutes(60), Approve: true}, {Percent: 100},
+			},
+			Stop:  []orchestrator.StopRule{{Percent: 20, MinSample: 5}, {Count: 1, Causes: []schemas.Cause{schemas.CauseBoot}}},
+			Pace:  &orchestrator.Pace{MaxInProgress: 50},
+			Retry: &orchestrator.RetryPolicy{Attempts: 3},
+		},
+	})
+	f.until("the second wave waits for approval", func() bool {
+		j, _, err := f.client.Job(f.t.Context(), "valves-3.6")
+		return err == nil && len(j.Waves) == 3 && j.Waves[1].State == orchestrator.WaveApproval
+	})
 }
 
 // roles is what each role sees on the page of a running job.
