@@ -254,6 +254,7 @@ func (w *world) finish(ctx context.Context, d *device, st schemas.Status) error 
 	d.phase = idle
 	d.valid++
 	w.busy--
+	w.teller.cause(w, st.Cause)
 	if err := w.report(ctx, d, st); err != nil {
 		return err
 	}
@@ -270,5 +271,6 @@ func (w *world) fall(ctx context.Context, d *device, valid uint32) error {
 		return nil // it was brought to another version meanwhile
 	}
 	d.version, d.harmed, d.unsaid = oldVersion, true, true
+	w.teller.fell(w)
 	return w.hello(ctx, d)
 }
