@@ -118,8 +118,11 @@ func TestBadImageIsCaughtInTheFirstWave(t *testing.T) {
 		t.Errorf("rolled back: %+v, %d devices had succeeded", back, r.Counts[schemas.StateSucceeded])
 	}
 	without := config(300, badForB)
-	without.Rollout = nil
+	without.Rollout = &orchestrator.Rollout{Retry: without.Rollout.Retry}
 	all := played(t, without)
+	if all.Harmed+all.Counts[schemas.StateSucceeded] != 300 {
+		t.Errorf("%d devices have succeeded, and the image does not boot on %d of 300", all.Counts[schemas.StateSucceeded], all.Harmed)
+	}
 	if all.Harmed < 60 || all.Harmed > 120 || r.Harmed == 0 || r.Harmed > 20 {
 		t.Errorf("harmed: %d with the plan, %d without", r.Harmed, all.Harmed)
 	}
