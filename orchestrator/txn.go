@@ -388,14 +388,22 @@ func (t *txn) succeeded(device string, dev *Device, versions map[string]string) 
 	return found, nil
 }
 
+// loadAll reads all of a device's aggregate that an event may concern.
+func (t *txn) loadAll(device string, dev *Device, ev Event) (State, map[string]*executionRecord, error) {
+	also, err := t.concerned(device, dev, ev)
+	if err != nil {
+		return State{}, nil, err
+	}
+	return load(t, device, dev, also...)
+}
+
 // step applies an event to a device's aggregate and writes the new state; dev
 // may be nil as for load, and is otherwise the device as it is stored.
 func (t *txn) step(device string, dev *Device, ev Event) error {
-	also, err := t.concerned(device, dev, ev)
-	if err != nil {
-		return err
+	st, records, alone, err := t.loadOne(device, dev, ev)
+	if err == nil && !alone {
+		st, records, err = t.loadAll(device, dev, ev)
 	}
-	st, records, err := load(t, device, dev, also...)
 	if err != nil {
 		return err
 	}
