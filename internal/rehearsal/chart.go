@@ -18,7 +18,7 @@ type glyphs struct {
 
 func glyphsOf(ascii bool) glyphs {
 	if ascii {
-		return glyphs{"x", "#", "b", ".", "|", "+", "-", "+"}
+		return glyphs{"x", "#", "%", ".", "|", "+", "-", "+"}
 	}
 	return glyphs{"▒", "█", "▚", "░", "│", "└", "─", "┤"}
 }

@@ -69,10 +69,11 @@ type fate struct {
 // draw decides what becomes of an attempt. It always draws the same number of times.
 func (w *world) draw(d *device) (f fate) {
 	ours := d.job.Version == newVersion
+	spooled := d.sum == d.job.SHA256 && d.holds == 1 // nothing is downloaded
 	found := len(Causes())
 	for _, x := range w.cfg.Fleet.Faults {
 		u, at := d.luck.Float64(), w.stage[x.Cause]
-		if u >= x.Chance || at >= found || !x.on(d.labels) || x.Cause == schemas.CauseBoot && !ours {
+		if u >= x.Chance || at >= found || !x.on(d.labels) || x.Cause == schemas.CauseBoot && !ours || x.Cause == schemas.CauseNetwork && spooled {
 			continue
 		}
 		f.cause, found = x.Cause, at
@@ -254,6 +255,7 @@ func (w *world) finish(ctx context.Context, d *device, st schemas.Status) error 
 	d.phase = idle
 	d.valid++
 	w.busy--
+	w.teller.cause(w, st.Cause)
 	if err := w.report(ctx, d, st); err != nil {
 		return err
 	}
@@ -270,5 +272,6 @@ func (w *world) fall(ctx context.Context, d *device, valid uint32) error {
 		return nil // it was brought to another version meanwhile
 	}
 	d.version, d.harmed, d.unsaid = oldVersion, true, true
+	w.teller.fell(w)
 	return w.hello(ctx, d)
 }

@@ -105,7 +105,7 @@ func (w *world) look(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	if w.observe != nil {
-		w.observe(job)
+		w.observe(w, &job)
 	}
 	var back *orchestrator.Job
 	if job.RollBackJob != "" {

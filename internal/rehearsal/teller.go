@@ -2,8 +2,6 @@ package rehearsal
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"davit/orchestrator"
@@ -22,11 +20,11 @@ type teller struct {
 	most   int
 	log    []Entry
 	// What was told last.
-	state   orchestrator.JobState
-	waves   []orchestrator.WaveState
-	causes  map[schemas.Cause]bool
-	back    orchestrator.JobState
-	waiting bool
+	state  orchestrator.JobState
+	waves  []orchestrator.WaveState
+	causes map[schemas.Cause]bool
+	back   orchestrator.JobState
+	fallen bool
 }
 
 // sample adds the points that lie before this moment: until then the job stood as it
@@ -51,7 +49,9 @@ func (t *teller) sample(until time.Duration) {
 func (t *teller) tell(w *world, job, back *orchestrator.Job) {
 	t.now = pointOf(job, back)
 	t.most = max(t.most, job.InProgress)
-	t.tellCauses(w, job)
+	if job.Causes[schemas.CauseTimeout] > 0 { // those of the service's own limits, too
+		t.cause(w, schemas.CauseTimeout)
+	}
 	t.tellWaves(w, job)
 	t.tellState(w, job)
 	t.tellRollBack(w, back)
@@ -61,15 +61,19 @@ func (t *teller) add(w *world, e Event, wave int, format string, args ...any) {
 	t.log = append(t.log, Entry{After: orchestrator.Duration(w.at), Event: e, Wave: wave, Text: fmt.Sprintf(format, args...)})
 }
 
-func (t *teller) tellCauses(w *world, job *orchestrator.Job) {
-	if t.causes == nil {
-		t.causes = map[schemas.Cause]bool{}
+// cause tells of the first device that fails with a cause.
+func (t *teller) cause(w *world, c schemas.Cause) {
+	if !t.causes[c] && c != schemas.CauseNone {
+		t.causes[c] = true
+		t.add(w, EventFailure, 0, "the first device fails with cause %s", c)
 	}
-	for _, c := range slices.Sorted(maps.Keys(job.Causes)) {
-		if job.Causes[c] > 0 && !t.causes[c] && c != schemas.CauseCanceled {
-			t.causes[c] = true
-			t.add(w, EventFailure, 0, "the first device fails with cause %s", c)
-		}
+}
+
+// fell tells of the first device that falls back.
+func (t *teller) fell(w *world) {
+	if !t.fallen {
+		t.fallen = true
+		t.add(w, EventFailure, 0, "the first device falls back to the version before")
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	imageTypeID = "application"
 	typeID      = "simulated"
-	jobName     = "job"
+	jobName     = "update"
 	oldVersion  = "1.0.0"
 	newVersion  = "2.0.0"
 	everyDevice = `type == "` + typeID + `"`
@@ -47,8 +47,8 @@ type world struct {
 	moved    bool // the service was told something since it was looked at
 	over     bool // the job has come to its end
 	teller   teller
-	// observe is told of the job after every moment; of tests.
-	observe func(orchestrator.Job)
+	// observe is shown the job whenever it may have changed; of tests.
+	observe func(*world, *orchestrator.Job)
 }
 
 // Play plays a job and returns when it has come to its end, when nothing more
@@ -56,11 +56,12 @@ type world struct {
 // refuses the rollout (orchestrator.FieldError), one about the fleet, or that of ctx.
 func Play(ctx context.Context, cfg Config) (*Result, error) { return play(ctx, cfg, nil) }
 
-func play(ctx context.Context, cfg Config, observe func(orchestrator.Job)) (*Result, error) {
+func play(ctx context.Context, cfg Config, observe func(*world, *orchestrator.Job)) (*Result, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	w := &world{cfg: cfg, start: cfg.start(), byID: map[string]*device{}, stage: map[schemas.Cause]int{}, asked: map[asked]bool{}, observe: observe}
+	w.teller.causes = map[schemas.Cause]bool{}
 	for i, c := range Causes() {
 		w.stage[c] = i
 	}
