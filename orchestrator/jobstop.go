@@ -35,7 +35,7 @@ func (t *txn) judgeEnds(p *progressRecord, pl *plan, old *executionRecord, to *T
 		}
 		now, base, over := p.Outcomes, p.Forgiven, ""
 		if rule.Over == OverWave && wave != nil {
-			now, base, over = wave.Outcomes, wave.Forgiven, " in wave "+pl.Waves[to.Wave-1].Name
+			now, base, over = wave.Outcomes, wave.Forgiven, " in "+pl.Waves[to.Wave-1].title()
 		}
 		if why, broken := rule.broken(now, base); broken {
 			if err := t.stop(p, rule, why+over); err != nil {

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"davit/schemas"
@@ -92,14 +93,22 @@ func (w *waveRecord) stuck(spec *Wave) bool {
 	return w.base(spec)-w.Failed < w.needed(spec)
 }
 
-// status is the wave for people.
+// title is what a wave is called in a sentence: "wave 2", "wave canaries".
+func (w *Wave) title() string {
+	if strings.HasPrefix(w.Name, "wave ") {
+		return w.Name
+	}
+	return "wave " + w.Name
+}
+
+// waveStatus is one wave for people.
 func (p *progressRecord) waveStatus(spec *Wave, number int) WaveStatus {
 	w := &p.Waves[number-1]
 	out := WaveStatus{
 		Number: number, Name: spec.Name, Devices: w.Devices, Queued: w.Queued, InProgress: w.InProgress, Succeeded: w.Succeeded,
 		Failed: w.Failed, Canceled: w.Canceled, Needed: w.needed(spec), StartedAt: w.StartedAt, ReachedAt: w.ReachedAt, State: WaveRunning,
 	}
-	if !w.ReachedAt.IsZero() && number == p.Wave {
+	if !w.ReachedAt.IsZero() && number == p.Wave && p.Waits == waitsSoak {
 		out.NextAt = w.ReachedAt.Add(time.Duration(spec.Soak))
 	}
 	switch {
@@ -127,8 +136,8 @@ func (t *txn) advance(p *progressRecord, pl *plan) error {
 			w.ReachedAt = time.Time{}
 			if w.stuck(spec) && !w.Stuck && p.Wave < len(p.Waves) {
 				w.Stuck = true
-				return t.pauseFor(p, fmt.Sprintf("wave %s cannot come to %d successes any more: %d of its %d devices ended without success; have them tried again, or let the next wave begin",
-					spec.Name, w.needed(spec), w.Failed, w.Devices))
+				return t.pauseFor(p, fmt.Sprintf("%s cannot come to %d successes any more: %d of its %d devices ended without success; have them tried again, or let the next wave begin",
+					spec.title(), w.needed(spec), w.Failed, w.Devices))
 			}
 			return nil
 		}
@@ -196,9 +205,9 @@ func (p *progressRecord) waiting(rec *jobRecord) string {
 	case waitsWindow:
 		return "a maintenance window opens"
 	case waitsSoak:
-		return fmt.Sprintf("wave %s has succeeded and soaks", rec.Rollout.Waves[p.Wave-1].Name)
+		return rec.Rollout.Waves[p.Wave-1].title() + " has succeeded and soaks"
 	case waitsApproval:
-		return fmt.Sprintf("somebody has to approve wave %s", rec.Rollout.Waves[p.Wave].Name)
+		return "somebody has to approve " + rec.Rollout.Waves[p.Wave].title()
 	}
 	return ""
 }

@@ -223,10 +223,11 @@ func (t *txn) rollBackPart(p *progressRecord) error {
 	for i, x := range found {
 		list[i].id = x.device
 	}
-	p.RollBackJob = name
 	if image == nil || len(list) == 0 {
+		p.RollBack = "" // there is nothing to bring back, or nothing to bring it with
 		return nil
 	}
+	p.RollBackJob = name
 	actor := t.actor
 	t.actor = Actor{Name: ActorSystem, Kind: ActorSystem}
 	defer func() { t.actor = actor }()

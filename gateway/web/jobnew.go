@@ -108,7 +108,11 @@ func (v *visit) suggestPlan(f *form) error {
 			return nil
 		}
 	}
-	f.fillPlan(goodPractice())
+	fleet, err := v.service.Fleet(v.ctx())
+	if err != nil {
+		return err
+	}
+	f.fillPlan(goodPractice(fleet.Devices))
 	f.Values.Set("rollout_mode", modeOnce)
 	return nil
 }

@@ -10,8 +10,9 @@ import (
 )
 
 // goodPractice is the plan that a new job is offered: a small part first, most only
-// after that has held, and a stop before many are harmed.
-func goodPractice() *orchestrator.Rollout {
+// after that has held, and a stop before many are harmed. In a small fleet the rule
+// counts from fewer devices on, because it could never be met otherwise.
+func goodPractice(fleet int) *orchestrator.Rollout {
 	const soak = orchestrator.Duration(time.Hour)
 	return &orchestrator.Rollout{
 		Waves: []orchestrator.Wave{
@@ -19,7 +20,7 @@ func goodPractice() *orchestrator.Rollout {
 			{Percent: 25, Success: 95, Of: orchestrator.OfOnline, Soak: soak},
 			{Percent: 100},
 		},
-		Stop:  []orchestrator.StopRule{{Percent: 5, MinSample: 20}},
+		Stop:  []orchestrator.StopRule{{Percent: 5, MinSample: min(20, max(1, fleet/5))}},
 		Retry: &orchestrator.RetryPolicy{Attempts: 3},
 	}
 }

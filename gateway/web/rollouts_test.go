@@ -33,7 +33,7 @@ func TestPlansOfForms(t *testing.T) {
 	const hour = orchestrator.Duration(time.Hour)
 	at := time.Date(2026, 12, 1, 21, 30, 0, 0, time.UTC)
 	for name, want := range map[string]*orchestrator.Rollout{
-		"none": nil, "good practice": goodPractice(),
+		"none": nil, "good practice": goodPractice(1000),
 		"everything": {
 			Seed: "s", Continuous: true, Priority: -7, Action: orchestrator.ActionSoft, DeferLimit: 24 * hour, Via: []string{"img-1", "img-2"},
 			Waves: []orchestrator.Wave{
@@ -73,7 +73,7 @@ func TestPlansOfForms(t *testing.T) {
 // and with other values: name, value, name, value.
 func filled(image string, pairs ...string) []string {
 	f := newForm()
-	f.fillPlan(goodPractice())
+	f.fillPlan(goodPractice(1000))
 	f.Values.Set("image", image)
 	f.Values.Set("name", "roll")
 	f.Values.Set("target", "groups")
