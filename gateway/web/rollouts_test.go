@@ -99,7 +99,7 @@ func TestNewJobWithAPlan(t *testing.T) {
 	// Good practice is filled in, but counts only when it is chosen.
 	w := r.get(admin, "/new/job?image="+m.ID)
 	wants(t, w, http.StatusOK, `value="once" id="plan-once" checked`, `name="rollout/waves/1/percent" type="text" value="25"`, `name="rollout/waves/1/soak" type="text" value="1h"`,
-		`name="rollout/stop/0/min_sample" type="text" value="20"`, `name="rollout/retry/attempts" type="text" value="3"`)
+		`name="rollout/stop/0/min_sample" type="text" value="1"`, `name="rollout/retry/attempts" type="text" value="3"`)
 	checkHTML(t, "new job", w.Body.String())
 	if f := newForm(filled(m.ID, "rollout_mode", "once")...); f.plan() != nil {
 		t.Error("a plan that was not chosen counts")
