@@ -172,7 +172,8 @@ func (g *generator) request(op *operation, spoil int) made {
 	query := url.Values{}
 	for _, p := range op.Parameters {
 		v := fmt.Sprint(g.value(p.Schema, p.Name, 0))
-		if list := g.known[op.path[:strings.Index(op.path+"{", "{")]]; p.In == "path" && len(list) > 0 {
+		before, _, _ := strings.Cut(op.path, "{"+p.Name+"}")
+		if list := g.known[before]; p.In == "path" && len(list) > 0 {
 			v = fmt.Sprint(pick(g, list)) // of the right kind
 		}
 		if p.Schema.is("array") && len(g.known[p.Name]) > 0 {

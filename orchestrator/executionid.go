@@ -31,8 +31,7 @@ func (t *txn) executionID() string {
 	ids := &t.ids
 	if ids.next%idCount == 0 {
 		binary.BigEndian.PutUint64(ids.begun[:], uint64(t.now.Unix())<<29) // 35 bits to the front
-		random := ids.begun[idPart:]
-		rand.Read(random) // never fails
+		binary.BigEndian.PutUint64(ids.begun[idPart:], t.random())
 	}
 	n := ids.next % idCount
 	ids.next++
@@ -44,4 +43,11 @@ func (t *txn) executionID() string {
 	var last [13]byte
 	inOrder.Encode(last[:], number[:])
 	return "ex-" + string(text[:7]) + string(text[13:22]) + string(last[:4])
+}
+
+// random is a number that nobody can guess.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
 }

@@ -75,14 +75,17 @@ func BenchmarkCreateJob100k(b *testing.B) {
 			b.ReportMetric(peak, "peak-MiB")
 		})
 	}
-	b.Run("preview", func(b *testing.B) {
-		for b.Loop() {
-			p := must[orchestrator.JobPreview](b)(s.PreviewJob(ctx, orchestrator.NewJob{Image: "img-001", Devices: named}))
-			if p.Devices != devices || p.UnfitAll != 0 {
-				b.Fatalf("%+v", p)
+	waves := &orchestrator.Rollout{Waves: []orchestrator.Wave{{Devices: named[:10]}, {Percent: 5}, {Percent: 25}}, Pace: &orchestrator.Pace{PerMinute: 1000}}
+	for name, rollout := range map[string]*orchestrator.Rollout{"preview": nil, "preview with waves": waves} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				p := must[orchestrator.JobPreview](b)(s.PreviewJob(ctx, orchestrator.NewJob{Name: "j", Image: "img-001", Devices: named, Rollout: rollout}))
+				if p.Devices != devices || p.UnfitAll != 0 {
+					b.Fatalf("%+v", p)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // BenchmarkJobPasses measures what Run does of a job for 20,000 devices: the

@@ -27,7 +27,7 @@ func TestTimeouts(t *testing.T) {
 		{"download", orchestrator.Timeouts{Download: 5 * minute}, schemas.StateDownloading, 5 * time.Minute, "download", time.Minute},
 		{"load", orchestrator.Timeouts{Load: minute, LoadRate: 1}, schemas.StateInstalling, time.Minute + 10*time.Second, "load", 30 * time.Second},
 		{"boot", orchestrator.Timeouts{Boot: minute, Version: minute}, schemas.StateBooting, 2 * time.Minute, "boot", 0},
-		{"total", orchestrator.Timeouts{Load: hour, Total: 3 * minute}, schemas.StateInstalling, 3 * time.Minute, "whole update", time.Minute},
+		{"total", orchestrator.Timeouts{Total: 3 * minute}, schemas.StateInstalling, 3 * time.Minute, "whole update", time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, 1)

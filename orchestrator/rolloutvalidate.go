@@ -31,13 +31,13 @@ func (r *Rollout) validate() error {
 	}
 	return firstOf(
 		func() error { return checkText("rollout/seed", r.Seed, maxRolloutText, false) },
+		r.validateAction, // stop rules depend on it
 		r.validateWaves,
 		r.validateStop,
 		r.Pace.validate,
 		r.Schedule.validate,
 		r.Timeouts.validate,
 		r.Retry.validate,
-		r.validateAction,
 		func() error { return distinct("rollout/via", r.Via, maxVia) },
 	)
 }

@@ -24,6 +24,9 @@ type Options struct {
 	Metrics   *Metrics
 	// Now is the clock of the records.
 	Now func() time.Time
+	// Random is what is random in the ids of executions, all 64 bits of it. By default
+	// nobody can guess it; a simulation has the same ids each time.
+	Random func() uint64
 	// MaxImageSize is the largest image in bytes: 256 MiB by default, never
 	// more than schemas.MaxImageSize.
 	MaxImageSize uint64
@@ -61,6 +64,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Random == nil {
+		o.Random = random
+	}
 	if o.MaxImageSize == 0 {
 		o.MaxImageSize = defaultMaxImageSize
 	}
@@ -93,6 +99,7 @@ type Service struct {
 	log          *slog.Logger
 	metrics      *Metrics
 	now          func() time.Time
+	random       func() uint64
 	maxImageSize uint64
 	publishers   int
 	jobBatch     int
@@ -128,7 +135,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now,
+		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), watch: newWatch(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),

@@ -51,6 +51,7 @@ type txn struct {
 	unsound  bool            // flush failed
 	scratch  scratch         // records.go: of put
 	ids      executionIDs    // executionid.go
+	random   func() uint64
 	plans    *plans
 	limit    int                 // Options.MaxInProgress
 	fair     bool                // places of that limit are being shared out
@@ -62,7 +63,7 @@ type txn struct {
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	return &txn{
 		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
-		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(),
+		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), random: random,
 	}
 }
 
@@ -82,7 +83,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	var t *txn
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
-		t.batch, t.plans, t.limit = s.jobBatch, s.plans, s.maxInProgress
+		t.batch, t.random, t.plans, t.limit = s.jobBatch, s.random, s.plans, s.maxInProgress
 		if err := fn(t); err != nil {
 			return err
 		}

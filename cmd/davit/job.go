@@ -14,7 +14,7 @@ import (
 
 func (p *program) jobCommand() *cobra.Command {
 	return p.parent("job", "Jobs: bring devices to an image",
-		p.jobPreview(), p.jobCreate(), p.jobChange(),
+		p.jobPreview(), p.jobSimulate(), p.jobCreate(), p.jobChange(),
 		p.jobAction("start NAME", "Start a job", "Job %s started.", (*client.Client).StartJob),
 		p.jobAction("pause NAME", "Pause a job: nothing new is offered, what a device has accepted goes on", "Job %s paused; go on with: davit job resume %[1]s", (*client.Client).PauseJob),
 		p.jobAction("resume NAME", "Resume a paused job", "Job %s goes on.", (*client.Client).ResumeJob),

@@ -31,7 +31,7 @@ func (p *program) jobPreview() *cobra.Command {
 		if p.json {
 			return p.printJSON(found)
 		}
-		return p.printPreview(found)
+		return p.printPreview(found, in.Rollout)
 	})
 	targetFlags(cmd, &in)
 	cmd.Flags().StringVar(&in.Name, "name", "", "name that the job would have; the order of the devices follows from it unless --seed is given")
@@ -39,7 +39,7 @@ func (p *program) jobPreview() *cobra.Command {
 	return cmd
 }
 
-func (p *program) printPreview(found orchestrator.JobPreview) error {
+func (p *program) printPreview(found orchestrator.JobPreview, rollout *orchestrator.Rollout) error {
 	fields(p.out, "devices", fmt.Sprint(found.Devices), "by type", tally(found.ByType), "offline now", count(found.Offline, "device"),
 		"run the version already", count(found.Running, "device"), "busy with another job", count(found.Busy, "device"),
 		"to be downloaded", size(found.Bytes), "time of one device", duration(found.DeviceTime), "time of the job", duration(found.Duration))
@@ -49,6 +49,7 @@ func (p *program) printPreview(found orchestrator.JobPreview) error {
 		}
 		fmt.Fprintf(p.out, "  %s\n", cell(a))
 	}
+	p.printPlan(rollout)
 	if err := p.printPreviewWaves(found.Waves); err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func (p *program) jobShow() *cobra.Command {
 			"ignore validation", yesNo(job.IgnoreValidation), "revision", revision(job.Revision),
 			"created", when(job.CreatedAt), "started", when(job.StartedAt), "completed", when(job.CompletedAt),
 		})...)
+		p.printPlan(job.Rollout)
 		fmt.Fprintln(p.out)
 		if len(job.Waves) > 0 {
 			if err := p.waveRows(job.Waves); err != nil {

@@ -99,17 +99,21 @@ func twoArgs(names string) cobra.PositionalArgs {
 
 // rolloutFields are those of a job that are about its rollout.
 func rolloutFields(j orchestrator.Job) []string {
-	pairs := []string{
+	return []string{
 		"wave", waveText(j), "in progress", count(j.InProgress, "device"), "tried again", times(j.Retries), "waits for", j.Waiting, "goes on", when(j.NextAt),
 		"why it stopped", j.Reason, "rolled back by", j.RollBackJob,
 	}
-	if r := j.Rollout; r != nil {
-		pairs = append(pairs, "action", string(r.Action), "continuous", yes(r.Continuous, "yes"))
-		if r.Priority != 0 {
-			pairs = append(pairs, "priority", strconv.Itoa(r.Priority))
-		}
+}
+
+// printPlan tells a rollout in sentences, nothing if there is none.
+func (p *program) printPlan(r *orchestrator.Rollout) {
+	if r == nil {
+		return
 	}
-	return pairs
+	fmt.Fprintln(p.out, "\nPlan:")
+	for _, s := range r.Sentences() {
+		fmt.Fprintf(p.out, "  %s\n", cell(s))
+	}
 }
 
 // times is how often something was done, empty if never.

@@ -32,6 +32,10 @@ type ServerOptions struct {
 	// MaxUpload is the longest image file in bytes as it is sent, which for text
 	// formats is longer than the image; 0 means gateway.DefaultMaxUpload.
 	MaxUpload int64
+	// MaxInProgress is how many devices may be in progress at a time, of all jobs
+	// together; 0 is no limit. Reoffers is how many offers that stand already are
+	// repeated a second at most; 0 means the orchestrator's default.
+	MaxInProgress, Reoffers int
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example
@@ -92,6 +96,9 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
+	}
+	if o.MaxInProgress < 0 || o.Reoffers < 0 {
+		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
 	}
 	return nil
 }

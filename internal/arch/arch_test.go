@@ -55,8 +55,10 @@ var allowed = map[string][]string{
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
 	"internal/rack":   {},
-	"internal/demo":   {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
-	"cmd/davit":       {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/sim", "internal/durable", "internal/logonce"},
+	// It plays jobs on the service itself.
+	"internal/rehearsal": {"schemas", "orchestrator"},
+	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
+	"cmd/davit":          {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
 }
 
 // never lists imports that the rules above would let pass: the console is
