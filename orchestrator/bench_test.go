@@ -25,6 +25,9 @@ func BenchmarkStatus(b *testing.B) {
 				e := newEnv(b, boltAt(b, filepath.Join(b.TempDir(), "store.db"), func(o *boltstore.Options) {
 					o.MaxGroup = group.max
 				}))
+				if group.max > 0 {
+					orchestrator.TakeTogether(e.Service, group.max)
+				}
 				ids := e.fleet(producers)
 				e.job("j", e.image("2", content(1000, 1)).ID, ids...)
 				list, _, err := e.JobExecutions(ctx, "j", orchestrator.ExecutionFilter{}, orchestrator.Page{Limit: 1000})

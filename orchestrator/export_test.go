@@ -246,3 +246,6 @@ func ExecutionIDs(at time.Time, n int) []string {
 
 // Passing is passing.
 func Passing(s schemas.State) bool { return passing(s) }
+
+// TakeTogether sets how many reports one transaction takes at most.
+func TakeTogether(s *Service, most int) { s.together.most = most }

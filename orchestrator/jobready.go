@@ -29,6 +29,9 @@ func readyAt(key, prefix []byte) (wave int, device string) {
 
 // keepReady brings the index to what Step said of a device.
 func (t *txn) keepReady(before, after *State) error {
+	if before.current() >= 0 && after.current() >= 0 {
+		return nil // nothing is ready on a device that is taken up
+	}
 	queued := make(map[string]bool, len(before.Executions))
 	for i := range before.Executions {
 		if x := &before.Executions[i]; !x.open() && !x.State.Final() {

@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func BenchmarkLargeJob(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		heap, memory := heapPeak(), residentPeak()
-		began := time.Now()
+		began, cpu := time.Now(), processCPU()
 		must[orchestrator.Job](b)(s.CreateJob(ctx, orchestrator.NewJob{Name: "large", Image: "img-001", Query: `id startsWith "dev-"`}))
 		b.ReportMetric(time.Since(began).Seconds(), "create-s")
 		must[orchestrator.Job](b)(s.StartJob(ctx, "large"))
@@ -89,6 +90,7 @@ func BenchmarkLargeJob(b *testing.B) {
 			more = must[bool](b)(orchestrator.Work(ctx, s, "large"))
 		}
 		took := time.Since(began).Seconds()
+		b.ReportMetric((processCPU() - cpu).Seconds(), "cpu-s")
 		r := memory()
 		b.ReportMetric(took, "all-s")
 		b.ReportMetric(float64(devices)/took, "executions/s")
@@ -119,4 +121,66 @@ func BenchmarkHelloWithJobs(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+}
+
+// answering is a Publisher whose devices succeed as soon as they are offered
+// something.
+type answering struct {
+	nullPublisher
+	offers chan offered
+}
+
+type offered struct {
+	device string
+	schemas.Offer
+}
+
+func (a *answering) Offer(_ context.Context, device string, o schemas.Offer) error {
+	a.offers <- offered{device, o}
+	return nil
+}
+
+// BenchmarkReleases plays a job for 10,000 connected devices of which at most 500
+// may be in progress, by an instant fleet: each success makes room for the next offer,
+// so what is measured is one release, its offer, the report and their commits.
+func BenchmarkReleases(b *testing.B) {
+	const devices = 10_000
+	for b.Loop() {
+		a := &answering{offers: make(chan offered, 4*devices)}
+		e := newEnv(b, boltAt(b, filepath.Join(b.TempDir(), "store.db")), func(o *orchestrator.Options) { o.Publisher = a })
+		ids := manyDevices(e, devices)
+		e.start()
+		together(ids, func(id string) { e.ok(e.Presence(ctx, id, true)) })
+		image := e.image("2", content(1000, 1))
+		began := time.Now()
+		must[orchestrator.Job](b)(e.CreateJob(ctx, orchestrator.NewJob{Name: "j", Image: image.ID, Devices: ids, Start: true,
+			Rollout: &orchestrator.Rollout{Pace: &orchestrator.Pace{MaxInProgress: 500}}}))
+		together(ids, func(string) {
+			o := <-a.offers
+			e.ok(e.Status(ctx, o.device, schemas.Status{V: schemas.Version, Execution: o.Execution, Attempt: o.Attempt, Seq: 1, State: schemas.StateSucceeded, HostVersion: o.Version}))
+		})
+		b.ReportMetric(devices/time.Since(began).Seconds(), "releases/s")
+		if j := must[orchestrator.Job](b)(e.Job(ctx, "j")); j.Counts[schemas.StateSucceeded] != devices {
+			b.Fatalf("counts %v", j.Counts)
+		}
+		e.stop()
+	}
+}
+
+// together calls fn for each id, 256 at a time.
+func together(ids []string, fn func(id string)) {
+	work := make(chan string, len(ids))
+	for _, id := range ids {
+		work <- id
+	}
+	close(work)
+	var all sync.WaitGroup
+	for range 256 {
+		all.Go(func() {
+			for id := range work {
+				fn(id)
+			}
+		})
+	}
+	all.Wait()
 }

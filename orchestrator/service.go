@@ -141,7 +141,7 @@ func New(o Options) (*Service, error) {
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
-	s.together = &together{commit: s.commit}
+	s.together = &together{commit: s.commit, most: maxTogether}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
 		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,

@@ -23,6 +23,7 @@ var errAbandoned = errors.New("what was committed together with this panicked; i
 // that come meanwhile are the next one, which the first of them runs.
 type together struct {
 	commit func(ctx context.Context, fn func(*txn) error) (outcome, error)
+	most   int // parts in one transaction
 
 	mu      sync.Mutex
 	waiting []*part
@@ -91,7 +92,7 @@ func (g *together) leave(p *part) bool {
 // The transaction is nobody's alone, so it does not end with the caller's context.
 func (g *together) lead(ctx context.Context) {
 	g.mu.Lock()
-	n := min(len(g.waiting), maxTogether)
+	n := min(len(g.waiting), g.most)
 	parts := slices.Clone(g.waiting[:n])
 	g.waiting = slices.Delete(g.waiting, 0, n)
 	g.mu.Unlock()
