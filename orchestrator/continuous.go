@@ -108,6 +108,9 @@ func (t *txn) join(rec *jobRecord, image *Image, dev *Device) error {
 	if err != nil {
 		return err
 	}
+	if p.has(taskStart) {
+		return nil // it may be among those that are still to come; taskMatch follows
+	}
 	wave, err := t.waveOf(rec, p, dev)
 	if err != nil {
 		return err

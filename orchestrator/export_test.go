@@ -193,6 +193,22 @@ func Work(ctx context.Context, s *Service, job string) (bool, error) {
 // ParseGroup is Group.parse.
 func ParseGroup(rec []byte, g *Group) bool { return g.parse(rec) }
 
+// Recover is what Run does before anything else.
+func Recover(ctx context.Context, s *Service) error { return s.recover(ctx) }
+
+// PublishNext brings the offer topic of the next device that is marked up to date
+// with the store, as a worker of Run does, and names it; "" if none is marked.
+// Repeated says that what stands there was only to be said again.
+func PublishNext(ctx context.Context, s *Service) (device string, repeated bool, err error) {
+	device, repeated, _ = s.outbox.pop(time.Now())
+	if device == "" {
+		return "", false, nil
+	}
+	err = s.publishOffer(ctx, device)
+	s.outbox.done(device, err != nil)
+	return device, repeated, err
+}
+
 // ExecutionRecord is executionRecord.
 type ExecutionRecord = executionRecord
 

@@ -154,15 +154,19 @@ func (s *Service) RetryJob(ctx context.Context, name string, r RetryRequest) (Jo
 		case JobCanceled:
 			return false, p.unfit("it is canceled and cannot be retried; create a new job")
 		}
-		if p.Ended {
-			return false, p.unfit("its end has passed, nothing of it is offered any more; create a new job")
-		}
 		image, err := need[Image](t, "image", rec.Image)
 		if err != nil {
 			return false, err
 		}
 		if !image.ArchivedAt.IsZero() {
 			return false, p.unfit("image %q is archived; restore it first", rec.Image)
+		}
+		pl, err := t.plan(rec.Name)
+		if err != nil {
+			return false, err
+		}
+		if p.Ended || pl.past(t.now) {
+			return false, p.unfit("its end has passed, nothing is offered any more; create a new job")
 		}
 		if err := t.askRetry(p, r.Devices); err != nil {
 			return false, err

@@ -98,7 +98,7 @@ func (p *progressRecord) groupRoom(pl *plan, groups uint64, now time.Time) (n in
 // more offers the service's own limit leaves.
 func (p *progressRecord) view(pl *plan, left int, now time.Time) *JobView {
 	v := &JobView{
-		Paused: p.State == JobPaused, Over: p.State == JobCanceled || p.State == JobCompleted || p.Ended,
+		Paused: p.State == JobPaused, Over: p.State == JobCanceled || p.State == JobCompleted || p.Ended || pl.past(now), Past: pl.past(now),
 		Connected: pl.connected() || left != unlimited, Wave: p.Wave, Full: left <= 0,
 	}
 	if pl == nil {

@@ -126,6 +126,11 @@ func (p *plan) connected() bool {
 	return p.Pace != nil || p.Schedule != nil || p.Timeouts != nil && p.Timeouts.Answer > 0 || p.Action != "" && p.Action != ActionInstall
 }
 
+// past says whether the job's end has passed, which its record may not say yet.
+func (p *plan) past(now time.Time) bool {
+	return p != nil && p.Schedule != nil && !p.Schedule.End.IsZero() && !p.Schedule.End.After(now)
+}
+
 // openIn says whether the windows are open for devices of a zone, and when that
 // changes next; zero for never.
 func (p *plan) openIn(zone string, now time.Time) (bool, time.Time) {

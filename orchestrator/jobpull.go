@@ -22,10 +22,12 @@ func (t *txn) look(p *progressRecord) error {
 	delete(t.views, p.Name)
 	if pl != nil && p.active() {
 		p.end(pl, t.now)
+		if !p.Ended {
+			p.openLanes(pl, t.now) // while it is paused too: windows may call back what goes on
+		}
 	}
 	if p.State == JobRunning && !p.Ended {
 		if pl != nil {
-			p.openLanes(pl, t.now)
 			if err := t.advance(p, pl); err != nil {
 				return err
 			}
@@ -40,6 +42,9 @@ func (t *txn) look(p *progressRecord) error {
 	return nil
 }
 
+// tooLate is what executions say that the end of their job has canceled.
+const tooLate = "the job came to its end before the device had accepted the image"
+
 // end ends a job whose time is over: what nobody has accepted is canceled, the
 // rest finishes.
 func (p *progressRecord) end(pl *plan, now time.Time) {
@@ -51,7 +56,9 @@ func (p *progressRecord) end(pl *plan, now time.Time) {
 		return
 	}
 	p.Ended = true
-	p.Work = []jobTask{{Kind: taskCancel, Finish: true, Why: "the job came to its end before the device had accepted the image"}}
+	// Every device gets its execution, also when the start is not through.
+	p.Work = slices.DeleteFunc(p.Work, func(task jobTask) bool { return task.Kind != taskStart })
+	p.add(jobTask{Kind: taskCancel, Finish: true, Why: tooLate})
 }
 
 // openLanes notes which lanes have opened or closed, and when the next one does.

@@ -27,7 +27,8 @@ func readyAt(key, prefix []byte) (wave int, device string) {
 	return int(binary.BigEndian.Uint16(rest)), string(rest[10:])
 }
 
-// keepReady brings the index to what Step said of a device.
+// keepReady brings the index to what Step said of a device. A job that has one more
+// that is ready is looked at, so that it is woken when it has room.
 func (t *txn) keepReady(before, after *State) error {
 	if before.current() >= 0 && after.current() >= 0 {
 		return nil // nothing is ready on a device that is taken up
@@ -57,6 +58,10 @@ func (t *txn) keepReady(before, after *State) error {
 			continue
 		}
 		if want {
+			if _, err := t.job(x.Job); err != nil {
+				return err
+			}
+			t.progress[x.Job].moved = true
 			err = t.Put(indexExecReady, key, keyOf(x.ID))
 		} else {
 			t.gone++

@@ -207,6 +207,10 @@ const rollBackSuffix = "-roll-back"
 // and starts it.
 func (t *txn) rollBackPart(p *progressRecord) error {
 	p.done(taskRollBack)
+	pl, err := t.plan(p.Name)
+	if err != nil {
+		return err
+	}
 	image, err := find[Image](t, p.RollBack)
 	if err != nil {
 		return err
@@ -233,10 +237,19 @@ func (t *txn) rollBackPart(p *progressRecord) error {
 	defer func() { t.actor = actor }()
 	t.out.work = true
 	_, err = t.newJob(NewJob{
-		Name: name, Image: image.ID, IgnoreValidation: true, Start: true,
+		Name: name, Image: image.ID, IgnoreValidation: true, Start: true, Rollout: pl.backwards(),
 		Description: fmt.Sprintf("Brings back the devices of job %s: %s", p.Name, strings.TrimSpace(p.Reason)),
 	}, list, nil)
 	return err
+}
+
+// backwards is the rollout of a job's roll-back: at once, but tried again and timed
+// as the job itself.
+func (p *plan) backwards() *Rollout {
+	if p == nil || p.Retry == nil && p.Timeouts == nil {
+		return nil
+	}
+	return &Rollout{Retry: p.Retry, Timeouts: p.Timeouts, Priority: p.Priority}
 }
 
 // freeName returns the name, or with a number if it is taken.

@@ -88,8 +88,9 @@ type JobView struct {
 	// Paused: nothing is offered, and what nobody has accepted is taken back.
 	Paused bool
 	// Over: the job was canceled or has come to its end; nothing is offered or
-	// tried again.
-	Over bool
+	// tried again. Past: its end has passed, so that what nobody has accepted is
+	// canceled.
+	Over, Past bool
 	// Connected: only connected devices are offered the image.
 	Connected bool
 	// Wave is the last one that was released.
@@ -284,9 +285,9 @@ func (m *machine) view(job string) *JobView {
 }
 
 // currentID names the attempt that is offered.
-func (m *machine) currentID() attemptID {
-	if i := m.current(); i >= 0 {
-		return attemptID{m.Executions[i].ID, m.Executions[i].Attempt}
+func (s *State) currentID() attemptID {
+	if i := s.current(); i >= 0 {
+		return attemptID{s.Executions[i].ID, s.Executions[i].Attempt}
 	}
 	return attemptID{}
 }

@@ -148,7 +148,7 @@ func (m *machine) action(t *Tracked) ActionKind {
 }
 
 // takeBack withdraws an offer that no device has accepted: of a job that was
-// paused or whose window has closed, or to make way for one of a higher priority.
+// paused, whose end has passed or whose window has closed, or to make way for one of a higher priority.
 func (m *machine) takeBack() {
 	i := m.current()
 	if i < 0 {
@@ -156,6 +156,10 @@ func (m *machine) takeBack() {
 	}
 	t := &m.Executions[i]
 	v := m.view(t.Job)
+	if v.Past && t.State == schemas.StateOffered {
+		m.end(t, ending{state: schemas.StateCanceled, cause: schemas.CauseCanceled, detail: tooLate})
+		return
+	}
 	closed := v.Closed[t.Lane] && !v.Over
 	recall := closed && v.Plan.recalls() && t.State.Rank() <= schemas.StateDownloaded.Rank()
 	if t.State != schemas.StateOffered && !recall {

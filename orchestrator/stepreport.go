@@ -74,7 +74,7 @@ func countsBytes(s schemas.State) bool {
 
 // putsOff says whether a report puts off an update that may be put off.
 func (m *machine) putsOff(t *Tracked, s schemas.Status) bool {
-	if s.State != schemas.StateRejected || s.Cause != schemas.CauseDeferred {
+	if s.State != schemas.StateRejected || s.Cause != schemas.CauseDeferred || m.view(t.Job).Over {
 		return false
 	}
 	return t.Action == ActionConfirm || t.Action == ActionSoft && m.now.Before(t.DeferUntil)
@@ -107,12 +107,21 @@ func (m *machine) follow(t *Tracked) {
 		m.again(t, "the image is downloaded; it is installed on command")
 		t.Downloaded = true
 		m.changed(schemas.StateDownloaded, t)
-	case t.State == schemas.StateSucceeded && t.Version != t.goal() && !v.Over:
+		m.tooLate(t, v, "the job ended before the command to install it")
+	case t.State == schemas.StateSucceeded && t.Version != t.goal():
 		m.again(t, "")
 		t.Downloaded, t.Install = false, false
 		m.changed(schemas.StateSucceeded, t)
+		m.tooLate(t, v, fmt.Sprintf("the job ended before the device had come to version %q", t.goal()))
 	case retryable(t.State) && v.Plan != nil && !v.Over && !v.NoRetries:
 		m.tryAgain(t, v)
+	}
+}
+
+// tooLate cancels what would go on in a job that has ended meanwhile.
+func (m *machine) tooLate(t *Tracked, v *JobView, why string) {
+	if v.Over {
+		m.end(t, ending{state: schemas.StateCanceled, cause: schemas.CauseCanceled, detail: why})
 	}
 }
 

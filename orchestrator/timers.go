@@ -100,12 +100,12 @@ func (s *Service) timerSet(at time.Time) {
 // setBack is by how much a clock has to be set back to be noticed.
 const setBack = 5 * time.Second
 
-// lookAtClock looks at all running jobs anew when the clock was set back, so that
-// none waits for a time that has moved away.
+// lookAtClock looks at all running jobs anew when the clock was set back, or may
+// have been while no process ran, so that none waits for a time that has moved away.
 func (s *Service) lookAtClock(ctx context.Context) error {
 	now := s.now().UnixNano()
-	last := s.clock.Swap(now)
-	if last == 0 || now >= last-int64(setBack) {
+	if last := s.clock.Load(); last != 0 && now >= last-int64(setBack) {
+		s.clock.Store(now)
 		return nil
 	}
 	_, err := s.commit(ctx, func(t *txn) error {
@@ -127,5 +127,8 @@ func (s *Service) lookAtClock(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		s.clock.Store(now)
+	}
 	return err
 }

@@ -415,6 +415,16 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 		return err
 	}
 	next, effects := Step(st, ev, t.now)
+	if now := next.currentID(); dev == nil && (now == attemptID{} || now != st.currentID()) {
+		// Others have their turn, which depends on the device. Reports that let
+		// nobody have it do without.
+		if dev, err = find[Device](t, device); err != nil {
+			return err
+		}
+		if dev != nil {
+			return t.step(device, dev, ev)
+		}
+	}
 	if dev != nil && !maps.Equal(dev.confirmed(), next.Versions) {
 		changed := dev.reporting(next.Versions)
 		if err := put(t, dev, &changed); err != nil {
