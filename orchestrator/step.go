@@ -284,9 +284,9 @@ func (m *machine) view(job string) *JobView {
 }
 
 // currentID names the attempt that is offered.
-func (m *machine) currentID() attemptID {
-	if i := m.current(); i >= 0 {
-		return attemptID{m.Executions[i].ID, m.Executions[i].Attempt}
+func (s *State) currentID() attemptID {
+	if i := s.current(); i >= 0 {
+		return attemptID{s.Executions[i].ID, s.Executions[i].Attempt}
 	}
 	return attemptID{}
 }
