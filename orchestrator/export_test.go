@@ -265,3 +265,9 @@ func Passing(s schemas.State) bool { return passing(s) }
 
 // TakeTogether sets how many reports one transaction takes at most.
 func TakeTogether(s *Service, most int) { s.together.most = most }
+
+// Lasting is lasting.
+func Lasting(ev Event) bool { return lasting(ev) }
+
+// PriorityOfWaiting is priorityOfWaiting.
+func PriorityOfWaiting(rec []byte) (priority int, ok bool) { return priorityOfWaiting(rec) }

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -266,155 +265,22 @@ func (t *txn) flushRest() error {
 	return t.flushRevisions()
 }
 
-// load reads a device's aggregate: its executions that have not ended, and
-// those named, if they are the device's. dev may be nil for a device that does not
-// exist (any more). The cost is O(executions that have not ended).
-func load(r Reader, device string, dev *Device, also ...string) (State, map[string]*executionRecord, error) {
-	st := State{Device: device}
-	if dev != nil {
-		st.Online = dev.Online
-		st.Versions = dev.confirmed()
-		if err := nameVersions(r, dev.Type, st.Versions); err != nil {
-			return st, nil, err
-		}
-	}
-	mark, err := r.Get(tableOffers, keyOf(device))
-	if err != nil {
-		return st, nil, err
-	}
-	st.Retained = mark != nil
-	var ids []string
-	if err := r.Scan(indexExecOpen, prefixOf(device), nil, func(_, id []byte) bool {
-		ids = append(ids, string(id))
-		return true
-	}); err != nil {
-		return st, nil, err
-	}
-	named := len(ids)
-	for _, id := range also {
-		if id != "" && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	records := make(map[string]*executionRecord, len(ids))
-	for i, id := range ids {
-		e, err := find[executionRecord](r, id)
-		switch {
-		case err != nil:
-			return st, nil, err
-		case e == nil && i >= named, e != nil && e.Device != device:
-			continue
-		case e == nil:
-			return st, nil, fmt.Errorf("index %s of device %q names execution %q, which does not exist; run davit check", indexExecOpen, device, id)
-		}
-		records[id] = e
-		st.Executions = append(st.Executions, e.Tracked)
-	}
-	slices.SortFunc(st.Executions, func(a, b Tracked) int { return before(&a, &b) })
-	return st, records, nil
-}
-
-// see adds to the aggregate what the rules may ask of the jobs. view finds it.
-func (s *State) see(view func(job string) (*JobView, error), also ...string) error {
-	s.Jobs = make(map[string]*JobView, len(s.Executions))
-	for i := range s.Executions {
-		also = append(also, s.Executions[i].Job)
-	}
-	for _, job := range also {
-		if s.Jobs[job] != nil {
-			continue
-		}
-		v, err := view(job)
-		if err != nil {
-			return err
-		}
-		s.Jobs[job] = v
-	}
-	return nil
-}
-
-// concerned are the executions that an event is about, besides those that have not
-// ended.
-func (t *txn) concerned(device string, dev *Device, ev Event) ([]string, error) {
-	switch e := ev.(type) {
-	case Reported:
-		return []string{e.Status.Execution}, nil
-	case Cancel:
-		return []string{e.Execution}, nil
-	case Retry:
-		return []string{e.Execution}, nil
-	case Heard:
-		if dev != nil {
-			return t.succeeded(device, dev, e.Versions)
-		}
-	}
-	return nil, nil
-}
-
-// lookedBack is how many of a device's last executions are looked at for the one
-// that brought it to the version that it ran.
-const lookedBack = 8
-
-// succeeded returns the last executions of the image types whose version is now
-// reported to be another one, if they ended with success.
-func (t *txn) succeeded(device string, dev *Device, versions map[string]string) ([]string, error) {
-	changed := map[string]bool{}
-	for imageType, version := range versions {
-		changed[imageType] = version != "" && dev.Versions[imageType] != version
-	}
-	var found, ids []string
-	if !slices.Contains(slices.Collect(maps.Values(changed)), true) {
-		return nil, nil
-	}
-	if err := t.Scan(indexExecByDevice, prefixOf(device), nil, func(_, id []byte) bool {
-		ids = append(ids, string(id))
-		return len(ids) < lookedBack
-	}); err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		e, err := need[executionRecord](t, "execution", id)
-		if err != nil {
-			return nil, err
-		}
-		if !changed[e.ImageType] || !e.Met {
-			continue
-		}
-		changed[e.ImageType] = false // it is the last one of its type
-		if e.State == schemas.StateSucceeded {
-			found = append(found, id)
-		}
-	}
-	return found, nil
-}
-
-// loadAll reads all of a device's aggregate that an event may concern.
-func (t *txn) loadAll(device string, dev *Device, ev Event) (State, map[string]*executionRecord, error) {
-	also, err := t.concerned(device, dev, ev)
-	if err != nil {
-		return State{}, nil, err
-	}
-	return load(t, device, dev, also...)
-}
-
 // step applies an event to a device's aggregate and writes the new state; dev
 // may be nil as for load, and is otherwise the device as it is stored.
 func (t *txn) step(device string, dev *Device, ev Event) error {
-	st, records, alone, err := t.loadOne(device, dev, ev)
-	if err == nil && !alone {
-		st, records, err = t.loadAll(device, dev, ev)
+	st, records, whole, err := t.loadPart(device, dev, ev)
+	if err != nil {
+		return err
+	}
+	next, effects, err := t.decide(&st, ev)
+	if err == nil && !whole && st.currentID() != next.currentID() {
+		if st, records, err = t.loadAll(device, dev, ev); err == nil {
+			next, effects, err = t.decide(&st, ev)
+		}
 	}
 	if err != nil {
 		return err
 	}
-	var queued []string
-	if e, ok := ev.(Queue); ok {
-		queued = []string{e.Execution.Job}
-	}
-	if err := st.see(t.viewOf, queued...); err != nil {
-		return err
-	}
-	next, effects := Step(st, ev, t.now)
 	if now := next.currentID(); dev == nil && (now == attemptID{} || now != st.currentID()) {
 		// Others have their turn, which depends on the device. Reports that let
 		// nobody have it do without.
@@ -438,6 +304,19 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 		return err
 	}
 	return t.keepReady(&st, &next)
+}
+
+// decide asks the rules, with what they may have to know of jobs.
+func (t *txn) decide(st *State, ev Event) (next State, effects []Effect, err error) {
+	var queued []string
+	if e, ok := ev.(Queue); ok {
+		queued = []string{e.Execution.Job}
+	}
+	if err := st.see(t.viewOf, queued...); err != nil {
+		return State{}, nil, err
+	}
+	next, effects = Step(*st, ev, t.now)
+	return next, effects, nil
 }
 
 // mark keeps the durable marker of devices whose offer topic is in use.
