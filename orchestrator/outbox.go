@@ -183,22 +183,20 @@ func (s *Service) publishLoop(ctx context.Context) {
 		if !ok {
 			return
 		}
-		err := s.publishOffer(ctx, device)
+		cleared, err := s.publishOffer(ctx, device)
 		if repeated && err == nil {
 			s.metrics.reoffered()
 		}
-		s.outbox.done(device, err != nil)
+		if cleared != nil {
+			s.cleared.add(*cleared)
+		} else {
+			s.outbox.done(device, err != nil)
+		}
 		if err == nil {
 			backoff = firstBackoff
 			continue
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		s.metrics.publishFailed()
-		if s.refused.Allow("publish") {
-			s.log.Warn("offer not published; it is tried again", slog.String("device", device), slog.Any("error", err))
-		}
+		s.notPublished(ctx, device, err)
 		select {
 		case <-time.After(backoff):
 		case <-ctx.Done():
@@ -208,11 +206,23 @@ func (s *Service) publishLoop(ctx context.Context) {
 	}
 }
 
-// publishOffer makes a device's offer topic say what the store says.
-func (s *Service) publishOffer(ctx context.Context, device string) error {
+// notPublished logs and counts a failure, unless everything ends.
+func (s *Service) notPublished(ctx context.Context, device string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.metrics.publishFailed()
+	if s.refused.Allow("publish") {
+		s.log.Warn("offer not published; it is tried again", slog.String("device", device), slog.Any("error", err))
+	}
+}
+
+// publishOffer makes a device's offer topic say what the store says. A withdrawal
+// that it returns is still to be noted.
+func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal, error) {
 	effects, dev, dt, jobs, err := s.wanted(ctx, device)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -222,10 +232,10 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 			// The rules of this program decide otherwise than those of the one
 			// that wrote the state. What they decide is kept first; that marks
 			// the device again.
-			return s.happen(ctx, device, Resync{})
+			return nil, s.happen(ctx, device, Resync{})
 		case Offer:
 			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt, jobs[e.Execution.Job])); err != nil {
-				return err
+				return nil, err
 			}
 			s.metrics.offered()
 		case Withdraw:
@@ -234,15 +244,13 @@ func (s *Service) publishOffer(ctx context.Context, device string) error {
 				clear = s.publisher.Forget
 			}
 			if err := clear(ctx, device); err != nil {
-				return err
+				return nil, err
 			}
 			s.metrics.withdrawn()
-			if err := s.withdrawn(ctx, device, dev != nil); err != nil {
-				return err
-			}
+			return &withdrawal{device, dev != nil}, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // wanted reads what a device's offer topic should say.
@@ -295,19 +303,6 @@ func (s *Service) happen(ctx context.Context, device string, ev Event) error {
 			return err
 		}
 		return t.step(device, dev, ev)
-	})
-	return err
-}
-
-// withdrawn notes that the offer topic was cleared. If the device was deleted
-// meanwhile, there is more to clear than its offer, and the note of that stays.
-func (s *Service) withdrawn(ctx context.Context, device string, existed bool) error {
-	_, err := s.commit(ctx, func(t *txn) error {
-		dev, err := find[Device](t, device)
-		if err != nil || existed && dev == nil {
-			return err
-		}
-		return t.step(device, dev, Withdrawn{})
 	})
 	return err
 }

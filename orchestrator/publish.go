@@ -13,7 +13,10 @@ func (s *Service) PublishPending(ctx context.Context) (published int, err error)
 		if device == "" {
 			return published, nil
 		}
-		err := s.publishOffer(ctx, device)
+		cleared, err := s.publishOffer(ctx, device)
+		if cleared != nil {
+			_, err = s.commit(ctx, cleared.note)
+		}
 		s.outbox.done(device, err != nil)
 		if err != nil {
 			return published, err

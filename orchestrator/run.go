@@ -35,6 +35,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for range s.publishers {
 		g.Go(func() error { s.publishLoop(ctx); return nil })
 	}
+	g.Go(func() error { s.noteLoop(ctx); return nil })
 	g.Go(func() error { s.jobLoop(ctx); return nil })
 	g.Go(func() error { s.uploadLoop(ctx); return nil })
 	g.Go(func() error { return s.streamer.run(ctx) })

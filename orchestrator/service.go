@@ -106,6 +106,7 @@ type Service struct {
 
 	together *together
 	outbox   *outbox
+	cleared  *withdrawals
 	watch    *watch
 	streamer *streamer
 	refused  logonce.Limit
@@ -137,7 +138,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(o.Reoffers), watch: newWatch(), pinned: map[string]int{},
+		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}

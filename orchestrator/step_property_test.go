@@ -268,12 +268,14 @@ func follows(old, x orchestrator.Tracked, jobs map[string]*orchestrator.JobView)
 		return false
 	}
 	last := x.History[len(x.History)-1]
-	if last.Attempt != old.Attempt || paused[old.Job] && x.State != schemas.StateQueued {
+	if last.Attempt != old.Attempt || paused[old.Job] && x.State != schemas.StateQueued && old.State != schemas.StateSucceeded {
 		return false
 	}
 	switch old.State {
 	case schemas.StateFailed, schemas.StateRejected, schemas.StateTimedOut:
 		return last.State == old.State && last.Cause == old.Cause
+	case schemas.StateSucceeded: // it fell back
+		return last.State == old.State && x.State == schemas.StateFailed && x.Cause == schemas.CauseBoot
 	case schemas.StateQueued, schemas.StateOffered: // queued if it was offered and taken back at once
 		return paused[old.Job] && last.State == schemas.StateQueued
 	}
