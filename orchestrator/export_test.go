@@ -204,7 +204,10 @@ func PublishNext(ctx context.Context, s *Service) (device string, repeated bool,
 	if device == "" {
 		return "", false, nil
 	}
-	err = s.publishOffer(ctx, device)
+	cleared, err := s.publishOffer(ctx, device)
+	if cleared != nil {
+		_, err = s.commit(ctx, cleared.note)
+	}
 	s.outbox.done(device, err != nil)
 	return device, repeated, err
 }
