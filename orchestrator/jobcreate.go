@@ -326,6 +326,7 @@ func (t *txn) newJob(n NewJob, list []member, waves []waveRecord) (Job, error) {
 		if err := t.begin(p); err != nil {
 			return Job{}, err
 		}
+		t.out.waves += p.Wave
 		job = jobOf(rec, p)
 		if err := t.audit("start", KindJob, n.Name, draft, job); err != nil {
 			return Job{}, err

@@ -24,6 +24,9 @@ const (
 	MetricOutstanding     = "davit_chunk_bytes_outstanding"
 	MetricStops           = "davit_job_stops_total"
 	MetricRetries         = "davit_execution_retries_total"
+	MetricWaves           = "davit_job_waves_released_total"
+	MetricTakenBack       = "davit_offers_taken_back_total"
+	MetricFallBacks       = "davit_execution_fall_backs_total"
 	MetricReoffers        = "davit_offers_repeated_total"
 	MetricCommitSeconds   = "davit_store_commit_seconds"
 	MetricCommitUpdates   = "davit_store_commit_updates"
@@ -40,6 +43,9 @@ type Metrics struct {
 	publishFailures prometheus.Counter
 	stops           *prometheus.CounterVec
 	retries         *prometheus.CounterVec
+	waves           prometheus.Counter
+	takenBack       prometheus.Counter
+	fallBacks       prometheus.Counter
 	reoffers        prometheus.Counter
 	chunks          prometheus.Counter
 	chunkBytes      prometheus.Counter
@@ -68,6 +74,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricStops, Help: "Jobs that were paused or canceled by a stop rule, by action."}, []string{"action"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricRetries, Help: "Executions that the retry policy queued once more, by the cause of the attempt before."}, []string{"cause"}),
+		waves:       counter(MetricWaves, "Waves of jobs that were released."),
+		takenBack:   counter(MetricTakenBack, "Attempts that were taken back before they ended: paused, out of the window, put off, superseded, or downloaded to be installed later."),
+		fallBacks:   counter(MetricFallBacks, "Devices that reported another version again after they had succeeded."),
 		reoffers:    counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
 		chunks:      counter(MetricChunks, "Chunks of images sent to devices."),
 		chunkBytes:  counter(MetricChunkBytes, "Bytes of image data sent to devices."),
@@ -83,7 +92,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		commitFailures: counter(MetricCommitFailures, "Commits of the store that failed."),
 	}
-	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.reoffers, m.chunks, m.chunkBytes, m.chunkErrors,
+	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunks, m.chunkBytes, m.chunkErrors,
 		m.fetches, m.fetchesRefused, m.outstanding, m.commitSeconds, m.commitUpdates, m.commitFailures)
 	return m
 }
@@ -118,9 +127,22 @@ func (m *Metrics) stopped(action string) {
 	}
 }
 
-func (m *Metrics) retried(cause schemas.Cause) {
+func (m *Metrics) released(waves int) {
 	if m != nil {
-		m.retries.WithLabelValues(string(cause)).Inc()
+		m.waves.Add(float64(waves))
+	}
+}
+
+// again counts why an execution begins a new attempt: the one before ended so.
+func (m *Metrics) again(before *Attempt, byPolicy bool) {
+	switch {
+	case m == nil:
+	case before.State == schemas.StateQueued:
+		m.takenBack.Inc()
+	case before.State == schemas.StateSucceeded && before.Version == "":
+		m.fallBacks.Inc()
+	case byPolicy && retryable(before.State):
+		m.retries.WithLabelValues(string(before.Cause)).Inc()
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -76,6 +78,38 @@ func TestWavesAreShownBefore(t *testing.T) {
 	}
 	_, _, err := r.WaveMembers(ctx, "a", 3, orchestrator.Page{})
 	r.wants(err, orchestrator.ErrNotFound, "2 waves")
+}
+
+// TestMetricsOfRollouts counts what waves, retries, offers that were taken back and
+// falls back come to.
+func TestMetricsOfRollouts(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newRig(t, 8, func(o *orchestrator.Options) { o.Metrics = orchestrator.NewMetrics(reg) })
+	r.rollOut("j", orchestrator.Rollout{Waves: percents(25, 100), Retry: &orchestrator.RetryPolicy{}, Stop: []orchestrator.StopRule{{Count: 2}}})
+	first := r.in("j", schemas.StateOffered)
+	r.succeed("j")
+	r.runs(first[0], "1") // falls back, and is tried again
+	second := r.in("j", schemas.StateOffered)
+	r.says("j", second[0], schemas.StateFailed, schemas.CauseSerial) // which the rule takes for the second
+	r.turn()
+	for name, want := range map[string]float64{
+		orchestrator.MetricWaves: 2, orchestrator.MetricFallBacks: 1, orchestrator.MetricStops: 1,
+		orchestrator.MetricRetries: 2, orchestrator.MetricTakenBack: 5,
+	} {
+		families, err := reg.Gather()
+		r.ok(err)
+		got := 0.0
+		for _, f := range families {
+			if f.GetName() == name {
+				for _, m := range f.GetMetric() {
+					got += m.GetCounter().GetValue()
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
 }
 
 func TestCanariesSoakAndApproval(t *testing.T) {

@@ -22,6 +22,7 @@ type outcome struct {
 	work    bool            // a job has something left to do
 	wake    time.Time       // the earliest timer that was set
 	stops   []stopped       // what the service did to jobs by itself
+	waves   int             // how many were released
 }
 
 // wakeAt notes that a timer was set.
@@ -114,6 +115,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	}
 	s.tell(t.out.changes)
 	s.tellStops(t.out.stops)
+	s.metrics.released(t.out.waves)
 	return t.out, nil
 }
 
@@ -129,8 +131,8 @@ func (s *Service) tellStops(stops []stopped) {
 func (s *Service) tell(changes []Changed) {
 	for _, c := range changes {
 		s.metrics.transition(c.To.State, c.To.Cause)
-		if n := len(c.To.History); c.From.Final() && c.To.State == schemas.StateQueued && !c.To.NotBefore.IsZero() && n > 0 {
-			s.metrics.retried(c.To.History[n-1].Cause)
+		if n := len(c.To.History); n > 0 && c.From != "" && c.From != schemas.StateQueued && c.To.State == schemas.StateQueued {
+			s.metrics.again(&c.To.History[n-1], !c.To.NotBefore.IsZero())
 		}
 		s.log.LogAttrs(context.Background(), slog.LevelInfo, "execution changed",
 			slog.String("job", c.To.Job), slog.String("device", c.To.Device), slog.String("execution", c.To.ID),
@@ -227,6 +229,7 @@ func (t *txn) flush() error {
 		if p.now.Rev == p.before.Rev {
 			continue
 		}
+		t.out.waves += p.now.Wave - p.before.Wave
 		t.out.work = t.out.work || len(p.now.Work) > 0 || p.now.Starved
 		if !p.now.WakeAt.Equal(p.before.WakeAt) {
 			t.out.wakeAt(p.now.WakeAt)
