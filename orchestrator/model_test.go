@@ -215,7 +215,7 @@ func (m *model) committed() {
 			m.paced(j, rate)
 		}
 		if name := j.job.RollBackJob; name != "" && m.jobs[name] == nil {
-			m.expectRollBack(name)
+			m.expectRollBack(j, name)
 		}
 	}
 	for _, name := range sortedKeys(before) {
@@ -227,12 +227,17 @@ func (m *model) committed() {
 	}
 }
 
-// expectRollBack has the model look at a job that the service made.
-func (m *model) expectRollBack(name string) {
+// expectRollBack has the model look at a job that the service made for one that a
+// rule has stopped: it tries again as that one, in its times, and is otherwise plain.
+func (m *model) expectRollBack(of *modelJob, name string) {
 	if _, err := m.r.reader.Job(ctx, name); err != nil {
 		return // there was nothing to bring back
 	}
-	m.expect(orchestrator.NewJob{Name: name, Start: true})
+	n := orchestrator.NewJob{Name: name, Start: true}
+	if o := of.spec.Rollout; o.Retry != nil || o.Timeouts != nil {
+		n.Rollout = &orchestrator.Rollout{Retry: o.Retry, Timeouts: o.Timeouts, Priority: o.Priority}
+	}
+	m.expect(n)
 	m.r.stats.rollBacks++
 }
 
