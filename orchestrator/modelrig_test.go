@@ -342,7 +342,7 @@ func (r *modelRig) createDevice() {
 		d.runs["boot"] = pick(r, []string{"b1", "b1", "b0"})
 	}
 	d.says = !r.chance(5)
-	r.devices[d.id] = d // its creation may bring it to a continuous job
+	r.devices[d.id] = d // continuous jobs may take it in the same update
 	_, err := r.CreateDevice(ctx, orchestrator.NewDevice{ID: d.id, Type: d.typ, Labels: d.labels})
 	if _, missing := r.reader.Device(ctx, d.id); !r.tolerate("create device", err) && missing != nil {
 		delete(r.devices, d.id)
