@@ -99,7 +99,7 @@ var uniform = rapid.Custom(func(t *rapid.T) uint64 {
 // statistics. Without them a few schedules are run, the same ones each time, so that
 // nobody is held up by what he has not done; -rapid.seed=N chooses others.
 func TestModel(t *testing.T) {
-	want := 3000
+	want := 1500
 	if v := os.Getenv("DAVIT_MODEL"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil {
