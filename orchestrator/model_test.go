@@ -215,7 +215,7 @@ func (m *model) committed() {
 			m.paced(j, rate)
 		}
 		if name := j.job.RollBackJob; name != "" && m.jobs[name] == nil {
-			m.expectRollBack(name, j)
+			m.expectRollBack(j, name)
 		}
 	}
 	for _, name := range sortedKeys(before) {
@@ -227,14 +227,14 @@ func (m *model) committed() {
 	}
 }
 
-// expectRollBack has the model look at a job that the service made, which tries
-// again and is timed as the one that it brings back.
-func (m *model) expectRollBack(name string, of *modelJob) {
+// expectRollBack has the model look at a job that the service made for one that a
+// rule has stopped: it tries again as that one, in its times, and is otherwise plain.
+func (m *model) expectRollBack(of *modelJob, name string) {
 	if _, err := m.r.reader.Job(ctx, name); err != nil {
 		return // there was nothing to bring back
 	}
 	n := orchestrator.NewJob{Name: name, Start: true}
-	if o := of.spec.Rollout; o != nil && (o.Retry != nil || o.Timeouts != nil) {
+	if o := of.spec.Rollout; o.Retry != nil || o.Timeouts != nil {
 		n.Rollout = &orchestrator.Rollout{Retry: o.Retry, Timeouts: o.Timeouts, Priority: o.Priority}
 	}
 	m.expect(n)

@@ -62,7 +62,7 @@ func (r *modelRig) rollout(n *orchestrator.NewJob, image orchestrator.Image) *or
 	}
 	if r.chance(2) {
 		for range 1 + r.n(3) {
-			o.Stop = append(o.Stop, r.stopRule(len(o.Waves) > 0))
+			o.Stop = append(o.Stop, r.stopRule(image, len(o.Waves) > 0))
 		}
 	}
 	if r.chance(2) {
@@ -113,7 +113,7 @@ func (r *modelRig) waves(n *orchestrator.NewJob) (waves []orchestrator.Wave) {
 	return waves
 }
 
-func (r *modelRig) stopRule(waves bool) orchestrator.StopRule {
+func (r *modelRig) stopRule(image orchestrator.Image, waves bool) orchestrator.StopRule {
 	s := orchestrator.StopRule{Action: pick(r, []orchestrator.StopAction{"", orchestrator.StopPause, orchestrator.StopPause, orchestrator.StopAbort, orchestrator.StopRecall})}
 	if r.chance(2) {
 		s.Count = 1 + r.n(4)
@@ -127,8 +127,8 @@ func (r *modelRig) stopRule(waves bool) orchestrator.StopRule {
 		s.Over = orchestrator.OverWave
 	}
 	if s.Action == orchestrator.StopAbort || s.Action == orchestrator.StopRecall {
-		if r.chance(2) {
-			s.RollBack = r.base.images[0].ID
+		if back := r.base.images[0]; image.ImageType == back.ImageType && image.Version != back.Version && r.chance(2) {
+			s.RollBack = back.ID
 		}
 	}
 	return s
@@ -198,10 +198,13 @@ func (r *modelRig) schedule() *orchestrator.Schedule {
 
 func (r *modelRig) timeouts() *orchestrator.Timeouts {
 	t := &orchestrator.Timeouts{}
-	for _, d := range []*orchestrator.Duration{&t.Answer, &t.Download, &t.Load, &t.Boot, &t.Version, &t.Total} {
+	for _, d := range []*orchestrator.Duration{&t.Answer, &t.Download, &t.Load, &t.Boot, &t.Version} {
 		if r.chance(2) {
-			*d = r.minutes(2, 120)
+			*d = r.minutes(2, 90)
 		}
+	}
+	if r.chance(2) {
+		t.Total = r.minutes(91, 240)
 	}
 	if t.Load > 0 && r.chance(2) {
 		t.LoadRate = 100 // which is 100 s for an image of the rig

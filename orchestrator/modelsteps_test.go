@@ -23,7 +23,7 @@ var modelSteps = []modelStep{
 	{"the service works", 8, (*modelRig).someWork},
 	{"a connection comes or goes", 7, (*modelRig).flip},
 	{"a device says hello, or is reset", 5, (*modelRig).helloOrReset},
-	{"a host MCU falls back", 1, func(r *modelRig) { pick(r, r.all()).fallBack() }},
+	{"a host MCU falls back", 2, (*modelRig).fallBack},
 	{"a late report", 4, (*modelRig).lateReport},
 	{"people ask something of a job", 10, (*modelRig).people},
 	{"a job is created", 3, (*modelRig).maybeJob},
@@ -89,6 +89,19 @@ func (r *modelRig) someWork() {
 		}
 	}
 	r.publish(r.n(4))
+}
+
+// fallBack has a host MCU run again what it ran before an update.
+func (r *modelRig) fallBack() {
+	var able []*module
+	for _, d := range r.all() {
+		if len(d.before) > 0 {
+			able = append(able, d)
+		}
+	}
+	if len(able) > 0 {
+		pick(r, able).fallBack()
+	}
 }
 
 func (r *modelRig) flip() {

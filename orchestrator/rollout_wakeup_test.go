@@ -110,6 +110,55 @@ func TestStepOfAnEndedJob(t *testing.T) {
 	}
 }
 
+// TestWaitsForAnEndedJob has devices come to where they would wait for a command, or
+// until they are asked again, after their job was canceled.
+func TestWaitsForAnEndedJob(t *testing.T) {
+	for name, c := range map[string]struct {
+		plan orchestrator.Rollout
+		says schemas.Status
+		ends string
+	}{
+		"downloaded": {orchestrator.Rollout{Action: orchestrator.ActionDownload}, schemas.Status{State: schemas.StateDownloaded}, "1 canceled"},
+		"put off": {orchestrator.Rollout{Action: orchestrator.ActionSoft, DeferLimit: hour},
+			schemas.Status{State: schemas.StateRejected, Cause: schemas.CauseDeferred, DeferS: 60}, "1 rejected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.rollOut("j", c.plan)
+			r.reports("j", schemas.StateAccepted, "d000")
+			must[orchestrator.Job](t)(r.CancelJob(ctx, "j", orchestrator.CancelRequest{Finish: true}))
+			r.stands("j", "1 accepted")
+			x := r.execution("j", "d000")
+			s := c.says
+			s.V, s.Execution, s.Attempt, s.Seq = schemas.Version, x.ID, x.Attempt, 9
+			r.ok(r.Status(ctx, "d000", s))
+			if j := r.stands("j", c.ends); j.CompletedAt.IsZero() {
+				t.Error("the job has not ended")
+			}
+			if a, _ := r.broker.lastAck("d000"); a.State != s.State || a.Superseded {
+				t.Errorf("acknowledged as %+v", a)
+			}
+		})
+	}
+}
+
+// TestWindowOfAPausedJob closes the windows of a job that is paused: what devices
+// have accepted is taken back as from one that runs.
+func TestWindowOfAPausedJob(t *testing.T) {
+	r := newRig(t, 1)
+	r.now = epoch.Truncate(time.Hour)
+	r.rollOut("j", orchestrator.Rollout{Schedule: &orchestrator.Schedule{Recall: true,
+		Windows: []orchestrator.Window{{Cron: "0 * * * *", Duration: 10 * minute}}}})
+	r.reports("j", schemas.StateDownloading, "d000")
+	must[orchestrator.Job](t)(r.PauseJob(ctx, "j"))
+	r.stands("j", "1 downloading")
+	r.pass(10 * time.Minute)
+	r.stands("j", "1 queued")
+	if h := r.execution("j", "d000").History; len(h) != 1 || h[0].Detail != "the offer was withdrawn because the window closed" {
+		t.Errorf("its history is %+v", h)
+	}
+}
+
 // TestClockSetBackUnseen sets the clock back while no process runs, and with a
 // store that fails at the moment at which it is noticed.
 func TestClockSetBackUnseen(t *testing.T) {

@@ -148,7 +148,8 @@ func (m *machine) action(t *Tracked) ActionKind {
 }
 
 // takeBack withdraws an offer that no device has accepted: of a job that was
-// paused, whose end has passed or whose window has closed, or to make way for one of a higher priority.
+// paused, whose end has passed or whose window has closed, or to make way for one
+// of a higher priority.
 func (m *machine) takeBack() {
 	i := m.current()
 	if i < 0 {
@@ -167,7 +168,7 @@ func (m *machine) takeBack() {
 	}
 	why := ""
 	switch {
-	case v.Paused:
+	case v.Paused && t.State == schemas.StateOffered:
 		why = "the offer was withdrawn because the job was paused"
 	case closed:
 		why = "the offer was withdrawn because the window closed"

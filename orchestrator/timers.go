@@ -100,7 +100,7 @@ func (s *Service) timerSet(at time.Time) {
 // setBack is by how much a clock has to be set back to be noticed.
 const setBack = 5 * time.Second
 
-// lookAtClock looks at all running jobs anew when the clock was set back, or may
+// lookAtClock looks at all active jobs anew when the clock was set back, or may
 // have been while no process ran, so that none waits for a time that has moved away.
 func (s *Service) lookAtClock(ctx context.Context) error {
 	now := s.now().UnixNano()
@@ -113,7 +113,7 @@ func (s *Service) lookAtClock(ctx context.Context) error {
 		var failed error
 		if err := t.Scan(tableProgress, nil, nil, func(name, rec []byte) bool {
 			var p progressRecord
-			if failed = decode(rec, &p); failed == nil && p.State == JobRunning {
+			if failed = decode(rec, &p); failed == nil && p.active() {
 				names = append(names, string(name))
 			}
 			return failed == nil
