@@ -95,6 +95,15 @@ func needBrowser(t *testing.T) context.Context {
 	return nil
 }
 
+// onlyInFull skips what is not for every day, because the whole of go test has a
+// limit of three minutes.
+func onlyInFull(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DAVIT_TEST_FULL") != "1" {
+		t.Skip("runs under DAVIT_TEST_FULL=1")
+	}
+}
+
 // tab is one tab with cookies of its own. What goes wrong in its pages fails the
 // test at its end.
 type tab struct {

@@ -33,6 +33,7 @@ func (b *tab) put(selector, value string) {
 // testRollout creates a job with waves from the form, and watches it and lets its
 // second wave begin on a page that is loaded once.
 func (f *fleet) testRollout(t *testing.T) {
+	onlyInFull(t)
 	image := f.image(orchestrator.NewImage{ImageType: "application", DeviceTypes: []string{"valve-v1"}, Version: "3.5.0"}, 24<<10, 350)
 	b := f.signedIn(t, "ada")
 	b.goTo("/new/job?image=" + image.ID + "&query=" + url.QueryEscape(`type == "valve-v1"`))
@@ -126,6 +127,7 @@ func (f *fleet) testApproval(t *testing.T, b *tab) {
 
 // testCancel cancels a job and chooses what becomes of what is in progress.
 func (f *fleet) testCancel(t *testing.T) {
+	onlyInFull(t)
 	f.create("ada", orchestrator.NewJob{
 		Name: "valves-later", Image: f.images["valve-v1 application 3.4.1"].ID, Devices: []string{"valve-berlin-001"}, IgnoreValidation: true, Start: true,
 		Rollout: &orchestrator.Rollout{Schedule: &orchestrator.Schedule{Start: time.Now().Add(24 * time.Hour)}},
