@@ -121,7 +121,7 @@ type Service struct {
 	// nextWake is when Run's loop looks at timers again, in nanoseconds; 0 or less
 	// means not by itself.
 	nextWake atomic.Int64
-	// clock is the latest time that Advance has seen, in nanoseconds.
+	// clock is the latest time that Advance or an update has seen, in nanoseconds.
 	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int

@@ -100,6 +100,17 @@ func (s *Service) timerSet(at time.Time) {
 // setBack is by how much a clock has to be set back to be noticed.
 const setBack = 5 * time.Second
 
+// saw notes the time of an update, by which jobs may have been woken. A process
+// that has not looked at its clock yet does so anyway.
+func (s *Service) saw(now time.Time) {
+	for at := now.UnixNano(); ; {
+		last := s.clock.Load()
+		if last == 0 || at <= last || s.clock.CompareAndSwap(last, at) {
+			return
+		}
+	}
+}
+
 // lookAtClock looks at all active jobs anew when the clock was set back, or may
 // have been while no process ran, so that none waits for a time that has moved away.
 func (s *Service) lookAtClock(ctx context.Context) error {

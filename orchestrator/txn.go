@@ -104,6 +104,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 		s.kickJobs()
 	}
 	s.timerSet(t.out.wake)
+	s.saw(t.now)
 	for j := range t.out.jobs {
 		s.watch.notify(j)
 	}
