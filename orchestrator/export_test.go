@@ -253,6 +253,47 @@ func tableOf[T any](fields []field[T]) FieldTable {
 	return t
 }
 
+// PackExecution packs an execution; false if that cannot be done.
+func PackExecution(rec *ExecutionRecord) ([]byte, bool) {
+	return executionPacking.append([]byte{packedMark}, rec)
+}
+
+// StoredExecution is how an execution is stored.
+func StoredExecution(rec *ExecutionRecord) ([]byte, error) { return rec.appendTo(nil) }
+
+// ReadExecution reads an execution as it is stored.
+func ReadExecution(b []byte) (*ExecutionRecord, bool) {
+	rec := new(executionRecord)
+	return rec, rec.parse(b)
+}
+
+// PackedNames are the names of the fields of both packings in the order of their tags.
+func PackedNames() (execution, attempt []string) {
+	return namesOf(executionPacking), namesOf(attemptPacking)
+}
+
+func namesOf[T any](p *packing[T]) []string {
+	var names []string
+	for _, f := range p.byTag[1:] {
+		names = append(names, f.key[1:len(f.key)-2])
+	}
+	return names
+}
+
+// EditExecution changes an execution as it is stored.
+func EditExecution(w Writer, id string, change func(*ExecutionRecord)) error {
+	rec, err := need[executionRecord](w, "execution", id)
+	if err != nil {
+		return err
+	}
+	change(rec)
+	b, err := rec.appendTo(nil)
+	if err != nil {
+		return err
+	}
+	return w.Put(tableExecutions, keyOf(id), b)
+}
+
 // ExecutionIDs are the ids of n executions of one transaction.
 func ExecutionIDs(at time.Time, n int) []string {
 	t := newTxn(context.Background(), nil, at)
@@ -263,8 +304,8 @@ func ExecutionIDs(at time.Time, n int) []string {
 	return ids
 }
 
-// Passing is passing.
-func Passing(s schemas.State) bool { return passing(s) }
+// GoesOn says whether a report concerns its execution alone.
+func GoesOn(t *Tracked, s *schemas.Status) bool { return accepted(s.State) && goesOn(t, s) }
 
 // TakeTogether sets how many reports one transaction takes at most.
 func TakeTogether(s *Service, most int) { s.together.most = most }

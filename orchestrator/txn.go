@@ -183,6 +183,11 @@ func (t *txn) pair(name string) (*progressPair, error) {
 // plan returns the plan of a job.
 func (t *txn) plan(job string) (*plan, error) { return t.plans.of(t, job) }
 
+// deviceType returns a device type, to be looked at only.
+func (t *txn) deviceType(id string) (*DeviceType, error) {
+	return recall[DeviceType](t.plans.types, t, "device type", id)
+}
+
 // viewOf returns what the rules know of a job at this moment of the transaction.
 func (t *txn) viewOf(job string) (*JobView, error) {
 	if v := t.views[job]; v != nil {
@@ -422,8 +427,24 @@ func (t *txn) moved(p *progressRecord, old *executionRecord, c Changed) error {
 	}
 	p.paced(pl, &c.To, c.From, t.now)
 	t.progress[p.Name].moved = true
-	clear(t.views) // what the service's own limit leaves concerns all
+	if standing(c.From) != standing(c.To.State) || old != nil && old.Retries != c.To.Retries {
+		clear(t.views) // what the service's own limit leaves concerns all
+	}
 	return t.judgeEnds(p, pl, old, &c.To)
+}
+
+// standing is what a job's room depends on: whether an execution waits, is under way
+// or has ended; 0 for one that is new.
+func standing(s schemas.State) int {
+	switch {
+	case s == "":
+		return 0
+	case s == schemas.StateQueued:
+		return 1
+	case s.Final():
+		return 2
+	}
+	return 3
 }
 
 // met is 1 for an execution that counts as met in its wave.
