@@ -84,7 +84,7 @@ var (
 
 func (e *executionRecord) parse(rec []byte) bool {
 	p := recordParser{rest: string(rec)}
-	if isPacked(rec) {
+	if e.packed = isPacked(rec); e.packed {
 		p.rest = p.rest[1:]
 		return executionPacking.parse(&p, e, false)
 	}
@@ -92,7 +92,8 @@ func (e *executionRecord) parse(rec []byte) bool {
 }
 
 func (e *executionRecord) appendTo(b []byte) ([]byte, error) {
-	if p, ok := executionPacking.append(append(b, packedMark), e); ok {
+	var p []byte
+	if p, e.packed = executionPacking.append(append(b, packedMark), e); e.packed {
 		return p, nil
 	}
 	return appendFields(b, executionFields, e)

@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -254,8 +256,39 @@ func tableOf[T any](fields []field[T]) FieldTable {
 }
 
 // PackExecution packs an execution; false if that cannot be done.
-func PackExecution(rec *ExecutionRecord) ([]byte, bool) {
-	return executionPacking.append([]byte{packedMark}, rec)
+func PackExecution(rec *ExecutionRecord) (b []byte, ok bool) {
+	b, rec.packed = executionPacking.append([]byte{packedMark}, rec)
+	return b, rec.packed
+}
+
+// FeedFrom reads the names of what changed, with their revisions, in parts of at most
+// so many, and how many parts that took.
+func FeedFrom(ctx context.Context, s *Service, since uint64, f FeedFilter, most int) (names []string, parts int, err error) {
+	err = s.store.View(ctx, func(r Reader) error {
+		for more := true; more; parts++ {
+			changes, m, err := changesSince(r, since, f, most)
+			if err != nil {
+				return err
+			}
+			for _, c := range changes {
+				since = c.rev
+				names = append(names, fmt.Sprintf("%d %q", c.rev, c.name))
+			}
+			more = m
+		}
+		return nil
+	})
+	return names, parts, err
+}
+
+// StoreAsJSON puts an execution in the store as those before the packed ones are.
+func StoreAsJSON(w Writer, id string) error {
+	rec, err := need[executionRecord](w, "execution", id)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(rec)
+	return errors.Join(err, w.Put(tableExecutions, keyOf(id), b), w.Put(indexEvents, revKey(rec.Rev), keyOf(KindExecution, id)))
 }
 
 // StoredExecution is how an execution is stored.

@@ -2,8 +2,8 @@ package orchestrator_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -112,7 +112,8 @@ func TestWhatCannotBePackedIsJSON(t *testing.T) {
 }
 
 // TestStoreOfJSON goes on with a store whose executions are all JSON, as those of the
-// first versions are.
+// first versions are: it is whole, says the same, and whoever follows the feed misses
+// nothing when it changes.
 func TestStoreOfJSON(t *testing.T) {
 	e := newEnv(t, boltAt(t, filepath.Join(t.TempDir(), "store.db")))
 	ids := e.fleet(3)
@@ -122,24 +123,28 @@ func TestStoreOfJSON(t *testing.T) {
 	before := must[orchestrator.JobChanges](t)(e.Changes(ctx, "j", 0, 0))
 	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
 		for _, x := range before.Executions {
-			b := must[[]byte](t)(w.Get("executions", []byte(x.ID)))
-			rec, ok := orchestrator.ReadExecution(b)
-			if !ok || json.Valid(b) {
-				t.Fatalf("stored is %q", b)
-			}
-			e.ok(w.Put("executions", []byte(x.ID), must[[]byte](t)(json.Marshal(rec))))
+			e.ok(orchestrator.StoreAsJSON(w, x.ID))
 		}
 		return nil
 	}))
 	e.checkClean()
-	if after := must[orchestrator.JobChanges](t)(e.Changes(context.Background(), "j", 0, 0)); !reflect.DeepEqual(after, before) {
+	if after := must[orchestrator.JobChanges](t)(e.Changes(ctx, "j", 0, 0)); !reflect.DeepEqual(after, before) {
 		t.Errorf("of JSON it says\n%+v, want\n%+v", after, before)
 	}
+	f := &follower{picture: map[string]string{}}
 	for i, d := range ids[:2] {
+		f.catchUp(e, 2)
+		if truth := e.truth(); !maps.Equal(f.picture, truth) {
+			t.Errorf("the feed tells\n%v, want\n%v", f.picture, truth)
+		}
 		e.ok(e.Status(ctx, d, status(e.execution("j", d), 2, schemas.StateInstalling)))
 		if x := e.execution("j", d); x.State != schemas.StateInstalling {
 			t.Errorf("device %d: %s", i, x.State)
 		}
 	}
 	e.checkClean()
+	f.catchUp(e, 2)
+	if truth := e.truth(); !maps.Equal(f.picture, truth) {
+		t.Errorf("the feed tells\n%v, want\n%v", f.picture, truth)
+	}
 }
