@@ -12,15 +12,21 @@ func (t *txn) loadOne(device string, dev *Device, ev Event) (State, map[string]*
 	if !ok || dev != nil || !accepted(r.Status.State) || r.Status.HostVersion != "" {
 		return State{}, nil, false, nil
 	}
-	e, err := find[executionRecord](t, r.Status.Execution)
+	e, err := t.scratch.execution(t, r.Status.Execution)
 	if err != nil || e == nil || e.Device != device || !goesOn(&e.Tracked, &r.Status) {
 		return State{}, nil, false, err
 	}
 	if pl, err := t.plan(e.Job); err != nil || pl != nil && pl.recalls() {
 		return State{}, nil, false, err // it may be taken back when a window closes
 	}
-	st := State{Device: device, Executions: []Tracked{e.Tracked}, Retained: true}
-	return st, map[string]*executionRecord{e.ID: e}, true, nil
+	s := &t.scratch
+	s.alone = append(s.alone[:0], e.Tracked)
+	if s.records == nil {
+		s.records = map[string]*executionRecord{}
+	}
+	clear(s.records)
+	s.records[e.ID] = e
+	return State{Device: device, Executions: s.alone, Retained: true}, s.records, true, nil
 }
 
 // accepted says whether a device in this state is at work on what it has accepted.
