@@ -2,8 +2,11 @@ package orchestrator
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"strconv"
+
+	"davit/schemas"
 )
 
 // loadPart reads as much of a device's aggregate as an event needs, as far as that
@@ -82,13 +85,24 @@ var (
 	queuedField   = []byte(`,"state":"queued","cause":"",`)
 	historyField  = []byte(`,"history":`)
 	priorityField = []byte(`,"priority":`)
+	queuedPacked  = append([]byte{packedMark, stateTag, byte(len(schemas.StateQueued))}, schemas.StateQueued...)
+)
+
+// The first tags of executionPacking.
+const (
+	stateTag    = 1
+	historyTag  = 2
+	priorityTag = 3
 )
 
 // priorityOfWaiting returns the priority of an execution that is queued for the
 // first time, from its record as it is stored. false for any other record, and for
-// one that does not look as this program writes it. No text in a record can be
-// taken for a field, as its quotes are escaped.
+// one that does not look as this program writes it. No text in a record of JSON can
+// be taken for a field, as its quotes are escaped.
 func priorityOfWaiting(rec []byte) (priority int, ok bool) {
+	if isPacked(rec) {
+		return packedPriority(rec)
+	}
 	if !bytes.Contains(rec, queuedField) || bytes.Contains(rec, historyField) {
 		return 0, false
 	}
@@ -102,4 +116,18 @@ func priorityOfWaiting(rec []byte) (priority int, ok bool) {
 	}
 	priority, err := strconv.Atoi(string(rest[:end]))
 	return priority, err == nil
+}
+
+// packedPriority is priorityOfWaiting of a packed record, which begins with the state,
+// the history and the priority.
+func packedPriority(rec []byte) (priority int, ok bool) {
+	rest, ok := bytes.CutPrefix(rec, queuedPacked)
+	if !ok || len(rest) == 0 || rest[0] == historyTag {
+		return 0, false
+	}
+	if rest[0] != priorityTag {
+		return 0, true
+	}
+	n, size := binary.Varint(rest[1:])
+	return int(n), size > 0
 }

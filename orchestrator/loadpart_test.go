@@ -89,9 +89,15 @@ func TestPriorityOfWaiting(t *testing.T) {
 		if err != nil {
 			t.Skip(err) // a time that JSON cannot hold
 		}
-		priority, ok := orchestrator.PriorityOfWaiting(b)
-		if ok && (rec.State != schemas.StateQueued || len(rec.History) > 0) || waits && !ok || ok && priority != rec.Priority {
-			t.Fatalf("%d, %v of %s", priority, ok, b)
+		packed, ok := orchestrator.PackExecution(rec)
+		if !ok {
+			t.Fatalf("%s is not packed", b)
+		}
+		for _, stored := range [][]byte{b, packed} {
+			priority, ok := orchestrator.PriorityOfWaiting(stored)
+			if ok && (rec.State != schemas.StateQueued || len(rec.History) > 0) || waits && !ok || ok && priority != rec.Priority {
+				t.Fatalf("%d, %v of %q", priority, ok, stored)
+			}
 		}
 	})
 }
