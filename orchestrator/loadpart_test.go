@@ -74,24 +74,28 @@ func withoutWaiting(s orchestrator.State, ev orchestrator.Event) (orchestrator.S
 	return s, len(s.Executions) < n
 }
 
-// TestPriorityOfWaiting compares what is seen in a stored record without reading
-// it with what the record says.
-func TestPriorityOfWaiting(t *testing.T) {
+// TestTurnOf compares what is read of a stored record for its turn with what the
+// record says.
+func TestTurnOf(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rec := &orchestrator.ExecutionRecord{}
 		fill(t, reflect.ValueOf(rec).Elem())
-		waits := rapid.Bool().Draw(t, "waits")
-		if waits {
-			rec.State, rec.Cause, rec.History = schemas.StateQueued, schemas.CauseNone, nil
+		if rapid.Bool().Draw(t, "waits") {
+			rec.State = schemas.StateQueued
 		}
-		rec.Detail = rapid.SampledFrom([]string{"", `,"state":"queued","cause":"",`, `x,"priority":7,`, `,"history":`}).Draw(t, "detail")
+		rec.Detail = rapid.SampledFrom([]string{"", `,"state":"queued","cause":"",`, `x,"priority":7,`, `\`, `"}]`, `{[`}).Draw(t, "detail")
 		b, err := json.Marshal(rec)
 		if err != nil {
 			t.Skip(err) // a time that JSON cannot hold
 		}
-		priority, ok := orchestrator.PriorityOfWaiting(b)
-		if ok && (rec.State != schemas.StateQueued || len(rec.History) > 0) || waits && !ok || ok && priority != rec.Priority {
-			t.Fatalf("%d, %v of %s", priority, ok, b)
+		state, priority, ok := orchestrator.TurnOf(b)
+		if ok && (state != rec.State || priority != rec.Priority) || !ok && rec.State == schemas.StateQueued {
+			t.Fatalf("%q, %d, %v of %s", state, priority, ok, b)
+		}
+		if n := rapid.IntRange(0, len(b)-1).Draw(t, "cut"); n > 0 {
+			if _, _, ok := orchestrator.TurnOf(b[:n]); ok {
+				t.Fatalf("half a record is taken for a whole one: %s", b[:n])
+			}
 		}
 	})
 }
