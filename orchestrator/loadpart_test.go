@@ -32,8 +32,8 @@ func TestPartOfAnAggregateIsEnough(t *testing.T) {
 				if same != (current(s) == current(next)) {
 					t.Fatalf("%+v: of the part %q goes on as %q, of all %q as %q", h.event, current(part), current(after), current(s), current(next))
 				}
-				if same && (!reflect.DeepEqual(did, effects) || !reflect.DeepEqual(after.Versions, next.Versions) || after.Retained != next.Retained) {
-					t.Fatalf("%+v: the part leads to %+v, all to %+v", h.event, did, effects)
+				if same && (!reflect.DeepEqual(did, effects) || !reflect.DeepEqual(after.Versions, next.Versions) || after.Retained != next.Retained || !slices.Equal(after.Waiting, next.Waiting)) {
+					t.Fatalf("%+v: the part leads to %+v with %q waiting, all to %+v with %q", h.event, did, after.Waiting, effects, next.Waiting)
 				}
 				decided++
 			}

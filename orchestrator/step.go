@@ -76,8 +76,9 @@ type State struct {
 	// Jobs are the jobs of the executions, as far as the rules may ask for them.
 	// A job that is not there lets everything through.
 	Jobs map[string]*JobView
-	// Waiting are the queued executions that only their job holds back. Step
-	// finds them anew each time.
+	// Waiting are the queued executions that only their job holds back: all of them
+	// while nothing is under way, those of a higher priority while something is
+	// offered, none once it was accepted. Step finds them anew each time.
 	Waiting []string
 }
 
@@ -110,6 +111,12 @@ type JobView struct {
 // current returns the index of the execution that is offered, or -1.
 func (s *State) current() int {
 	return slices.IndexFunc(s.Executions, func(t Tracked) bool { return t.open() })
+}
+
+// accepted says whether the device has accepted the execution that is under way.
+func (s *State) accepted() bool {
+	i := s.current()
+	return i >= 0 && s.Executions[i].State != schemas.StateOffered
 }
 
 func (s *State) find(execution string) int {
