@@ -66,6 +66,8 @@ type State struct {
 	Online bool
 	// Versions maps an image type to the version that the host MCU reported.
 	Versions map[string]string
+	// Host is what the device type says of the host MCU, where a job leaves that to it.
+	Host HostTimes
 	// Executions are in the order in which they have their turn. Those that have
 	// not ended must all be there; ended ones may be.
 	Executions []Tracked
