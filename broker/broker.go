@@ -40,6 +40,8 @@ type Broker struct {
 	strangers logonce.Limit
 	turns     shareTurns
 	pool      sync.Pool // of *[]byte
+	batches   sync.Pool // of *batch
+	vectors   sync.Pool // of *vector, where there is such a thing
 
 	// retained keeps the sending of retained messages to a new subscriber
 	// apart from the storing of others. In mochi alone the two race: a stored
@@ -74,7 +76,8 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics,
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
-		conns: make(map[*conn]struct{}),
+		conns:   make(map[*conn]struct{}),
+		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
 	}
 	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)
@@ -310,7 +313,7 @@ func (b *Broker) buffer() []byte {
 }
 
 func (b *Broker) recycle(p []byte) {
-	if cap(p) <= keepBuffer {
+	if cap(p) > 0 && cap(p) <= keepBuffer {
 		b.pool.Put(&p)
 	}
 }

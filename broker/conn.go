@@ -49,6 +49,7 @@ type conn struct {
 	client    *mqtt.Client
 	id        string // client id within mochi
 	version   byte   // of MQTT: 4 is 3.1.1
+	maxPacket int    // bytes that the client takes, or 0 for all
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked
@@ -56,10 +57,12 @@ type conn struct {
 	session Session // what Config.OnFetch is given
 
 	mu       sync.Mutex
+	cut      *remainder // leaves before what is in the outbox; only while flushing
 	out      outbox
 	limit    int // bytes that may wait in the outbox
 	writing  int // bytes of the outbox that flush is writing now
 	flushing bool
+	counted  bool // the flush is in the metrics
 	closing  bool
 	grace    *time.Timer // ends a closed connection that goes on waiting
 	waiting  waiters     // not empty only while flushing
@@ -171,6 +174,9 @@ func (c *conn) send() {
 // startFlush starts the goroutine that writes what waits; c.mu is held.
 func (c *conn) startFlush() {
 	c.flushing = true
+	if c.counted = !c.closing; c.counted {
+		c.broker.metrics.connectionsWaiting(1)
+	}
 	c.broker.tasks.Add(1)
 	go func() {
 		defer c.broker.tasks.Done()
@@ -182,32 +188,48 @@ func (c *conn) startFlush() {
 func (c *conn) flush() {
 	for {
 		c.mu.Lock()
-		p := c.out.ready
-		c.out.ready = nil
-		if len(p) == 0 {
+		cut, p := c.cut, c.out.ready
+		switch {
+		case cut != nil:
+			c.cut = nil
+		case len(p) > 0:
+			c.out.ready, c.writing = nil, len(p)
+		default:
 			c.flushed()
 			return
 		}
-		c.writing = len(p)
 		c.mu.Unlock()
 
-		err := c.writeAll(p)
-		c.broker.recycle(p)
+		var err error
+		if cut != nil {
+			if err = c.writeAll(cut.head); err == nil {
+				err = c.writeAll(cut.data)
+			}
+			cut.release()
+		} else {
+			err = c.writeAll(p)
+			c.broker.recycle(p)
+		}
 		c.mu.Lock()
 		c.writing = 0
-		c.mu.Unlock()
-		if err != nil {
-			c.abort()
-			c.mu.Lock()
-			c.flushed()
-			return
+		if err == nil {
+			c.mu.Unlock()
+			continue
 		}
+		c.mu.Unlock()
+		c.abort()
+		c.mu.Lock()
+		c.flushed()
+		return
 	}
 }
 
 // flushed ends a flush; c.mu is held and let go of.
 func (c *conn) flushed() {
 	c.flushing = false
+	if c.counted {
+		c.broker.metrics.connectionsWaiting(-1)
+	}
 	closing := c.closing
 	if c.grace != nil {
 		c.grace.Stop()
