@@ -40,6 +40,7 @@ type Broker struct {
 	strangers logonce.Limit
 	turns     shareTurns
 	pool      sync.Pool // of *[]byte
+	bigPool   sync.Pool // of *[]byte with room for bigBuffer bytes
 	batches   sync.Pool // of *batch
 	vectors   sync.Pool // of *vector, where there is such a thing
 
@@ -312,8 +313,20 @@ func (b *Broker) buffer() []byte {
 	return make([]byte, 0, 4<<10)
 }
 
+// bigBuffer returns an empty buffer for copyLimit bytes of chunks.
+func (b *Broker) bigBuffer() []byte {
+	if p, ok := b.bigPool.Get().(*[]byte); ok {
+		return (*p)[:0]
+	}
+	return make([]byte, 0, bigBuffer)
+}
+
 func (b *Broker) recycle(p []byte) {
-	if cap(p) > 0 && cap(p) <= keepBuffer {
+	switch {
+	case cap(p) == 0 || cap(p) > keepBuffer:
+	case cap(p) >= bigBuffer:
+		b.bigPool.Put(&p)
+	default:
 		b.pool.Put(&p)
 	}
 }

@@ -184,64 +184,58 @@ func (c *conn) startFlush() {
 	}()
 }
 
-// flush writes until nothing waits, and then closes if that is due.
+// flush writes until nothing waits, closes if that is due, and tells those who
+// want to send more.
 func (c *conn) flush() {
-	for {
-		c.mu.Lock()
-		cut, p := c.cut, c.out.ready
-		switch {
-		case cut != nil:
-			c.cut = nil
-		case len(p) > 0:
-			c.out.ready, c.writing = nil, len(p)
-		default:
-			c.flushed()
-			return
-		}
-		c.mu.Unlock()
-
-		var err error
-		if cut != nil {
-			if err = c.writeAll(cut.head); err == nil {
-				err = c.writeAll(cut.data)
-			}
-			cut.release()
-		} else {
-			err = c.writeAll(p)
-			c.broker.recycle(p)
-		}
-		c.mu.Lock()
-		c.writing = 0
-		if err == nil {
-			c.mu.Unlock()
-			continue
-		}
-		c.mu.Unlock()
-		c.abort()
-		c.mu.Lock()
-		c.flushed()
-		return
+	c.mu.Lock()
+	var err error
+	for err == nil && (c.cut != nil || len(c.out.ready) > 0) {
+		err = c.flushSome()
 	}
-}
-
-// flushed ends a flush; c.mu is held and let go of.
-func (c *conn) flushed() {
-	c.flushing = false
-	if c.counted {
-		c.broker.metrics.connectionsWaiting(-1)
+	if err != nil {
+		c.shut()
 	}
-	closing := c.closing
 	if c.grace != nil {
 		c.grace.Stop()
 	}
-	wake := c.waiting.take()
+	if c.counted {
+		c.broker.metrics.connectionsWaiting(-1)
+	}
+	closing, wake := c.closing, c.waiting.take()
+	c.flushing = false
 	c.mu.Unlock()
-	if closing {
+	switch {
+	case err != nil:
+		_ = c.socket.Close() // at once; the only error is that it is closed
+	case closing:
 		_ = c.Conn.Close()
 	}
 	for _, ready := range wake {
 		ready()
 	}
+}
+
+// flushSome writes the packet that is cut, or else what is in the outbox; c.mu
+// is held, but not during the writing.
+func (c *conn) flushSome() (err error) {
+	if cut := c.cut; cut != nil {
+		c.cut = nil
+		c.mu.Unlock()
+		defer c.mu.Lock()
+		defer cut.release()
+		if err := c.writeAll(cut.head); err != nil {
+			return err
+		}
+		return c.writeAll(cut.data)
+	}
+	p := c.out.ready
+	c.out.ready, c.writing = nil, len(p)
+	c.mu.Unlock()
+	err = c.writeAll(p)
+	c.broker.recycle(p)
+	c.mu.Lock()
+	c.writing = 0
+	return err
 }
 
 func (c *conn) writeAll(p []byte) error {
@@ -264,8 +258,7 @@ func (c *conn) Close() error {
 	if c.closing {
 		return nil
 	}
-	c.closing = true
-	close(c.closed)
+	c.shut()
 	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a socket that is gone
 	c.grace = time.AfterFunc(closeGrace, func() { _ = c.socket.Close() })
 	if !c.flushing {
@@ -274,13 +267,18 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// abort ends the connection without sending what waits.
-func (c *conn) abort() {
-	c.mu.Lock()
+// shut lets nothing more in; c.mu is held.
+func (c *conn) shut() {
 	if !c.closing {
 		c.closing = true
 		close(c.closed)
 	}
+}
+
+// abort ends the connection without sending what waits.
+func (c *conn) abort() {
+	c.mu.Lock()
+	c.shut()
 	c.mu.Unlock()
 	_ = c.socket.Close() // the only error is that it is closed
 }

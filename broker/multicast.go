@@ -9,7 +9,7 @@ func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunk schemas
 	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped(), chunk: []schemas.Chunk{chunk}}
 	m.vectored = b.batches.Get().(*batch)
 	defer b.putBatch(m.vectored)
-	m.copied = b.buffer()
+	m.copied = b.bigBuffer()
 	defer func() { b.recycle(m.copied) }()
 	for _, s := range to {
 		if m.send(s.conn) {
@@ -61,7 +61,7 @@ func (m *multicast) send(c *conn) bool {
 		size = m.vectored.size
 		_, err = c.writeBatch(m.vectored, m.image)
 	} else {
-		c.putOut(append(m.broker.buffer(), m.copied...))
+		c.putOut(append(m.broker.bigBuffer(), m.copied...))
 	}
 	if err != nil {
 		return false

@@ -85,7 +85,6 @@ func takeFetches(c *Config) <-chan fetched {
 
 // sender sends all chunks to a session, however slow its client is.
 type sender struct {
-	t      testing.TB
 	device string
 	to     *Session
 	image  *testImage

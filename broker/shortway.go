@@ -10,6 +10,9 @@ import (
 // cannot be handed the image's own memory; one chunk always is.
 const copyLimit = 64 << 10
 
+// bigBuffer holds that, with the headers of chunks that are not tiny.
+const bigBuffer = copyLimit + 8<<10
+
 // sendVectored sends chunks straight from the image's memory. waits says that
 // no more can be taken for now; if there is more to send, ready will be called.
 func (c *conn) sendVectored(to *address, image schemas.ImageBytes, mapped []byte, chunks []schemas.Chunk, ready func()) (taken int, waits bool, err error) {
@@ -64,7 +67,7 @@ func (c *conn) sendCopied(to *address, image schemas.ImageBytes, chunks []schema
 	if waits || err != nil {
 		return 0, waits, err
 	}
-	buf := c.broker.buffer() // filled without the lock, because a disk may be slow
+	buf := c.broker.bigBuffer() // filled without the lock, because a disk may be slow
 	for i := range chunks {
 		if taken > 0 && len(buf)+chunks[i].Length > copyLimit {
 			break
