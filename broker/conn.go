@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -194,6 +195,7 @@ func (c *conn) flush() {
 	}
 	if err != nil {
 		c.shut()
+		c.broker.unsendable(c, err)
 	}
 	if c.grace != nil {
 		c.grace.Stop()
@@ -212,6 +214,19 @@ func (c *conn) flush() {
 	}
 	for _, ready := range wake {
 		ready()
+	}
+}
+
+// unsendable tells of an image whose memory cannot be read: what ends a
+// connection otherwise is the client's or the network's.
+func (b *Broker) unsendable(c *conn, err error) {
+	if !errors.Is(err, syscall.EFAULT) {
+		return
+	}
+	b.metrics.chunkRefused(err)
+	if b.logged.Allow("image") {
+		b.log.Error("a chunk cannot be completed, because the image cannot be read from the disk; MQTT connection ended. Look for errors of the disk, and run davit check",
+			"principal", c.principal.name, "remote", c.RemoteAddr().String(), "error", err)
 	}
 }
 

@@ -9,7 +9,6 @@ func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunk schemas
 	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped(), chunk: []schemas.Chunk{chunk}}
 	m.vectored = b.batches.Get().(*batch)
 	defer b.putBatch(m.vectored)
-	m.copied = b.bigBuffer()
 	defer func() { b.recycle(m.copied) }()
 	for _, s := range to {
 		if m.send(s.conn) {
@@ -87,6 +86,9 @@ func (m *multicast) encodeCopied(to address) (err error) {
 		return nil
 	}
 	m.copiedTo = address{}
+	if m.copied == nil {
+		m.copied = m.broker.bigBuffer()
+	}
 	if m.copied, err = to.appendChunk(m.copied[:0], m.image, &m.chunk[0]); err != nil {
 		return err
 	}
