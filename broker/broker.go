@@ -39,8 +39,8 @@ type Broker struct {
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
 	turns     shareTurns
-	pool      sync.Pool // of *[]byte
-	bigPool   sync.Pool // of *[]byte with room for bigBuffer bytes
+	small     buffers // for outboxes
+	big       buffers // with room for bigBuffer bytes
 	batches   sync.Pool // of *batch
 	vectors   sync.Pool // of *vector, where there is such a thing
 
@@ -302,31 +302,5 @@ func (b *Broker) slowReader(c *conn) {
 	b.metrics.slowReader()
 	if p := c.principal; p != nil && b.logged.Allow("slow/"+p.name) {
 		b.log.Warn("MQTT client reads too slowly; connection ended", "principal", p.name, "remote", c.RemoteAddr().String())
-	}
-}
-
-// buffer returns an empty buffer for an outbox.
-func (b *Broker) buffer() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return (*p)[:0]
-	}
-	return make([]byte, 0, 4<<10)
-}
-
-// bigBuffer returns an empty buffer for copyLimit bytes of chunks.
-func (b *Broker) bigBuffer() []byte {
-	if p, ok := b.bigPool.Get().(*[]byte); ok {
-		return (*p)[:0]
-	}
-	return make([]byte, 0, bigBuffer)
-}
-
-func (b *Broker) recycle(p []byte) {
-	switch {
-	case cap(p) == 0 || cap(p) > keepBuffer:
-	case cap(p) >= bigBuffer:
-		b.bigPool.Put(&p)
-	default:
-		b.pool.Put(&p)
 	}
 }

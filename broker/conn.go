@@ -19,8 +19,6 @@ const (
 	// writeStep is how many bytes are written at a time: the longest WebSocket
 	// message, and what a counter of bytes may lag behind.
 	writeStep = 64 << 10
-	// keepBuffer is the largest buffer that goes back to the pool.
-	keepBuffer = 256 << 10
 	// deliverySlots is how many messages may be between a publisher and the
 	// outbox of one client: mochi's channel, which drops what it cannot hold.
 	// Publishers wait for a slot instead, for as long as mochi's write loop

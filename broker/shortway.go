@@ -10,9 +10,6 @@ import (
 // cannot be handed the image's own memory; one chunk always is.
 const copyLimit = 64 << 10
 
-// bigBuffer holds that, with the headers of chunks that are not tiny.
-const bigBuffer = copyLimit + 8<<10
-
 // sendVectored sends chunks straight from the image's memory. waits says that
 // no more can be taken for now; if there is more to send, ready will be called.
 func (c *conn) sendVectored(to *address, image schemas.ImageBytes, mapped []byte, chunks []schemas.Chunk, ready func()) (taken int, waits bool, err error) {
