@@ -39,8 +39,8 @@ type Broker struct {
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
 	turns     shareTurns
-	small     buffers // for outboxes
-	big       buffers // with room for bigBuffer bytes
+	small     buffers   // for outboxes
+	big       buffers   // with room for bigBuffer bytes
 	batches   sync.Pool // of *batch
 	vectors   sync.Pool // of *vector, where there is such a thing
 

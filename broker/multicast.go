@@ -3,8 +3,9 @@ package broker
 import "davit/schemas"
 
 // Multicast hands one chunk, as a message on topic, to each of the sessions
-// that subscribes to exactly that topic and can take it at once; the others
-// miss it. It returns how many have taken it. It does not wait.
+// that subscribes to exactly that topic and for whose socket nothing waits; the
+// others miss it. It returns to how many it is on its way. It does not wait. The
+// image has to be valid until Multicast returns.
 func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunk schemas.Chunk, to []*Session) (sent int) {
 	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped(), chunk: []schemas.Chunk{chunk}}
 	m.vectored = b.batches.Get().(*batch)

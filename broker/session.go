@@ -20,11 +20,14 @@ var (
 
 // Session is the connection of a module, as Config.OnFetch is given it. It
 // takes chunks past mochi: addressed, encoded once, straight to the socket.
-// What the client sees is the same as if they had been published.
+// What the client sees is the same as if they had been published. Its methods
+// may be called from any goroutine.
 type Session struct {
 	conn *conn
 
-	mu     sync.Mutex        // held by one Send at a time
+	sending sync.Mutex // one Send at a time, for the order of copied chunks
+
+	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
 }
 
@@ -75,8 +78,8 @@ func (s *Session) Send(device string, image schemas.ImageBytes, chunks []schemas
 		c.broker.metrics.chunkRefused(err)
 		return 0, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	mapped := image.Mapped()
 	if _, ok := c.raw.(vectorWriter); !ok {
 		mapped = nil
