@@ -360,11 +360,11 @@ func (d *device) fetch() {
 		d.finish(failure(err))
 		return
 	}
-	chunk := ex.offer.Chunk.Preferred
+	chunk := ex.offer.Chunk.Max
 	if m := d.b.cfg.MaxChunk; m != 0 {
 		chunk = min(chunk, m)
 	}
-	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk}
+	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk, stream: ex.offer.Stream}
 	ex.member.done = func(err error) {
 		d.do(func() {
 			if d.ex == ex {
