@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
+	"davit/bridge/mqtt"
 	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
@@ -57,8 +58,9 @@ type Config struct {
 	// Dialects by name. Every port's has to be there, and so do those of device
 	// types whose devices are on ports that name none.
 	Dialects map[string]dialect.Dialect
-	// MQTT says how to reach the broker; Transport, if set, stands in its place.
-	MQTT      MQTTConfig
+	// MQTT says how to reach the broker; Transport, if set, stands in its place. An empty
+	// ClientID is made of the user name.
+	MQTT      mqtt.Config
 	Transport Transport
 	// OpenPort opens a port; nil means OpenSerial.
 	OpenPort func(PortConfig) (io.ReadWriteCloser, error)
@@ -136,7 +138,10 @@ func New(cfg Config) (*Bridge, error) {
 	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{}), running: make(chan struct{})}
 	b.halted, b.halt = context.WithCancel(context.Background())
 	if b.transport == nil {
-		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
+		if cfg.MQTT.ClientID == "" {
+			cfg.MQTT.ClientID = "davit-bridge-" + cfg.MQTT.Username
+		}
+		if b.transport, err = mqtt.New(cfg.MQTT, b.log); err != nil {
 			return nil, err
 		}
 	}

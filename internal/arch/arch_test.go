@@ -41,6 +41,8 @@ var allowed = map[string][]string{
 	"bridge/sniff/live":        {"bridge/recording", "bridge/sniff", "bridge/portname", "bridge/serialport"},
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "bridge/rangeset", "internal/durable", "internal/logonce"},
+	"bridge/mqtt":              {},
+	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
 	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
