@@ -229,7 +229,9 @@ func (f *Fetcher) settle(tag uint16, r schemas.Range) {
 			continue // a late one tells nothing of the order
 		}
 		for j := range f.awaited[:i] {
-			f.awaited[j].passed++
+			if f.awaited[j].follow == p.follow { // the stream and the device's own topic are not in step
+				f.awaited[j].passed++
+			}
 		}
 	}
 	for i := 0; i < len(f.awaited); {

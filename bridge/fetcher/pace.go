@@ -69,7 +69,10 @@ func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	// A few larger fetches cost the service less than many small ones. But where the
 	// module's memory and not the line is the limit, what is not awaited is lost.
 	step = window / 4
-	if c.window == limit {
+	switch {
+	case l.Follow:
+		step = window / 2 // many do the same, and none of them sets the pace
+	case c.window == limit:
 		step = window / 8
 	}
 	return window, chunk, max(step, chunk)
