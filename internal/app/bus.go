@@ -12,6 +12,7 @@ import (
 	"davit/broker"
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -159,6 +160,8 @@ func (i inbound) Status(ctx context.Context, device string, st schemas.Status) e
 	return i.s.service.Status(ctx, device, st)
 }
 
-func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch) error {
-	return i.s.service.Fetch(ctx, device, f)
+func (i inbound) MayFetch(device string) bool { return i.s.service.MayFetch(device) }
+
+func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch, from orchestrator.Session) error {
+	return i.s.service.Fetch(ctx, device, f, from)
 }
