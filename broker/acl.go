@@ -89,6 +89,9 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
+	if _, ok := schemas.ParseStreamTopic(topic); ok {
+		return allowed // who knows the image's SHA-256 was offered the image
+	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
@@ -122,17 +125,23 @@ func isShared(filter string) bool {
 	return len(filter) >= len(sharePrefix) && strings.EqualFold(filter[:len(sharePrefix)], sharePrefix)
 }
 
-// subscriptions remembers the QoS that each filter of one connection was
-// granted; mochi is told 0 for all of them.
+// subscriptions remembers what each filter of one connection was granted;
+// mochi is told QoS 0 for all of them.
 type subscriptions struct {
 	mu    sync.Mutex
-	exact map[string]byte
-	wild  map[string]byte // filters with wildcards or shared
+	exact map[string]grant
+	wild  map[string]grant // filters with wildcards or shared
 
 	codes []byte // of the SUBSCRIBE under way; the read loop's own
 }
 
-func (s *subscriptions) grant(filter string, qos byte) {
+// grant is one subscription.
+type grant struct {
+	qos byte
+	id  int // Subscription Identifier (MQTT 5, 3.8.2.1.2), or 0
+}
+
+func (s *subscriptions) grant(filter string, g grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &s.exact
@@ -140,9 +149,9 @@ func (s *subscriptions) grant(filter string, qos byte) {
 		m = &s.wild
 	}
 	if *m == nil {
-		*m = make(map[string]byte)
+		*m = make(map[string]grant)
 	}
-	(*m)[filter] = qos
+	(*m)[filter] = g
 }
 
 func (s *subscriptions) drop(filter string) {
@@ -152,14 +161,22 @@ func (s *subscriptions) drop(filter string) {
 	delete(s.wild, filter)
 }
 
+// find returns the subscription whose filter is the topic itself.
+func (s *subscriptions) find(topic string) (grant, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, ok := s.exact[topic]
+	return g, ok
+}
+
 // qos is the highest QoS granted for topic. Filters with wildcards are not
 // matched against it one by one: the highest of them counts.
 func (s *subscriptions) qos(topic string) byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.exact[topic]
+	q := s.exact[topic].qos
 	for _, w := range s.wild {
-		q = max(q, w)
+		q = max(q, w.qos)
 	}
 	return q
 }

@@ -69,6 +69,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			return pk, packets.ErrNotAuthorized
 		}
 	}
+	if c != nil && h.b.takeFetch(c, &pk) {
+		return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
+	}
 	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
 	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
 	if pk.FixedHeader.Retain {
@@ -119,7 +122,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		}
 		q := min(f.Qos, 1)
 		c.sub.codes = append(c.sub.codes, q)
-		c.sub.grant(f.Filter, q)
+		c.sub.grant(f.Filter, grant{q, f.Identifier})
 		f.Qos = 0
 	}
 	return pk
