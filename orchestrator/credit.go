@@ -17,6 +17,7 @@ import (
 const (
 	forgetAfter     = 5 * time.Second
 	lapsedAllowance = 64 << 10
+	lapseMemory     = time.Minute // for how long it is remembered, without a fetch
 	trialShare      = 2
 )
 
@@ -107,7 +108,11 @@ func (s *streamer) sweepOnce(now time.Time) {
 		if f.sent > 0 {
 			s.lapse(f)
 		}
-		if f.idle() && now.Sub(f.askedAt) >= forgetAfter {
+		kept := forgetAfter
+		if f.allowance < s.moduleCredit {
+			kept = lapseMemory
+		}
+		if f.idle() && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
 			delete(s.devices, device)
 		}
 	}

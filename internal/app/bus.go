@@ -44,7 +44,9 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
 		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true,
-		Logger: s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
+		// No device is admitted before the sessions are there.
+		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
+		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
 	if cfg.Listeners, err = listeners(o); err != nil {
 		return err
