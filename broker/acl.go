@@ -49,6 +49,7 @@ const (
 	refusedSize     refusal = "size"      // over Kind.MaxPayload
 	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
 	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device
+	refusedStreams  refusal = "streams"   // more streams than a connection may follow
 )
 
 // mayPublish decides on one message to topic. Its QoS is not looked at: a
@@ -89,7 +90,7 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
-	if _, ok := schemas.ParseStreamTopic(topic); ok {
+	if isStream(topic) {
 		return allowed // who knows the image's SHA-256 was offered the image
 	}
 	t, err := schemas.ParseTopic(topic)
@@ -118,6 +119,24 @@ func (p *principal) maySubscribe(filter string) refusal {
 	return p.mayRead(filter)
 }
 
+// extraStreams is how many streams of images a connection may follow beside one
+// for each of its devices: names of streams cost nothing to make up.
+const extraStreams = 8
+
+// mayFollow decides on the subscription to an image's stream by a connection
+// which follows some.
+func (p *principal) mayFollow(streams int) refusal {
+	if !p.service && streams >= len(p.devices)+extraStreams {
+		return refusedStreams
+	}
+	return allowed
+}
+
+func isStream(topic string) bool {
+	_, ok := schemas.ParseStreamTopic(topic)
+	return ok
+}
+
 const sharePrefix = "$share/"
 
 // isShared recognises shared subscriptions the way mochi does, whatever the case.
@@ -131,6 +150,8 @@ type subscriptions struct {
 	mu    sync.Mutex
 	exact map[string]grant
 	wild  map[string]grant // filters with wildcards or shared
+
+	streams int // how many of exact are streams of images
 
 	codes []byte // of the SUBSCRIBE under way; the read loop's own
 }
@@ -154,9 +175,30 @@ func (s *subscriptions) grant(filter string, g grant) {
 	(*m)[filter] = g
 }
 
+// follow grants the subscription to an image's stream, unless p may not follow
+// one more.
+func (s *subscriptions) follow(p *principal, topic string, g grant) refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, again := s.exact[topic]; !again {
+		if r := p.mayFollow(s.streams); r != allowed {
+			return r
+		}
+		s.streams++
+	}
+	if s.exact == nil {
+		s.exact = make(map[string]grant)
+	}
+	s.exact[topic] = g
+	return allowed
+}
+
 func (s *subscriptions) drop(filter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.exact[filter]; ok && isStream(filter) {
+		s.streams--
+	}
 	delete(s.exact, filter)
 	delete(s.wild, filter)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -18,8 +19,6 @@ const (
 	// writeStep is how many bytes are written at a time: the longest WebSocket
 	// message, and what a counter of bytes may lag behind.
 	writeStep = 64 << 10
-	// keepBuffer is the largest buffer that goes back to the pool.
-	keepBuffer = 256 << 10
 	// deliverySlots is how many messages may be between a publisher and the
 	// outbox of one client: mochi's channel, which drops what it cannot hold.
 	// Publishers wait for a slot instead, for as long as mochi's write loop
@@ -49,6 +48,7 @@ type conn struct {
 	client    *mqtt.Client
 	id        string // client id within mochi
 	version   byte   // of MQTT: 4 is 3.1.1
+	maxPacket int    // bytes that the client takes, or 0 for all
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked
@@ -56,10 +56,12 @@ type conn struct {
 	session Session // what Config.OnFetch is given
 
 	mu       sync.Mutex
+	cut      *remainder // leaves before what is in the outbox; only while flushing
 	out      outbox
 	limit    int // bytes that may wait in the outbox
 	writing  int // bytes of the outbox that flush is writing now
 	flushing bool
+	counted  bool // the flush is in the metrics
 	closing  bool
 	grace    *time.Timer // ends a closed connection that goes on waiting
 	waiting  waiters     // not empty only while flushing
@@ -171,6 +173,9 @@ func (c *conn) send() {
 // startFlush starts the goroutine that writes what waits; c.mu is held.
 func (c *conn) startFlush() {
 	c.flushing = true
+	if c.counted = !c.closing; c.counted {
+		c.broker.metrics.connectionsWaiting(1)
+	}
 	c.broker.tasks.Add(1)
 	go func() {
 		defer c.broker.tasks.Done()
@@ -178,48 +183,72 @@ func (c *conn) startFlush() {
 	}()
 }
 
-// flush writes until nothing waits, and then closes if that is due.
+// flush writes until nothing waits, closes if that is due, and tells those who
+// want to send more.
 func (c *conn) flush() {
-	for {
-		c.mu.Lock()
-		p := c.out.ready
-		c.out.ready = nil
-		if len(p) == 0 {
-			c.flushed()
-			return
-		}
-		c.writing = len(p)
-		c.mu.Unlock()
-
-		err := c.writeAll(p)
-		c.broker.recycle(p)
-		c.mu.Lock()
-		c.writing = 0
-		c.mu.Unlock()
-		if err != nil {
-			c.abort()
-			c.mu.Lock()
-			c.flushed()
-			return
-		}
+	c.mu.Lock()
+	var err error
+	for err == nil && (c.cut != nil || len(c.out.ready) > 0) {
+		err = c.flushSome()
 	}
-}
-
-// flushed ends a flush; c.mu is held and let go of.
-func (c *conn) flushed() {
-	c.flushing = false
-	closing := c.closing
+	if err != nil {
+		c.shut()
+		c.broker.unsendable(c, err)
+	}
 	if c.grace != nil {
 		c.grace.Stop()
 	}
-	wake := c.waiting.take()
+	if c.counted {
+		c.broker.metrics.connectionsWaiting(-1)
+	}
+	closing, wake := c.closing, c.waiting.take()
+	c.flushing = false
 	c.mu.Unlock()
-	if closing {
+	switch {
+	case err != nil:
+		_ = c.socket.Close() // at once; the only error is that it is closed
+	case closing:
 		_ = c.Conn.Close()
 	}
 	for _, ready := range wake {
 		ready()
 	}
+}
+
+// unsendable tells of an image whose memory cannot be read: what ends a
+// connection otherwise is the client's or the network's.
+func (b *Broker) unsendable(c *conn, err error) {
+	if !errors.Is(err, syscall.EFAULT) {
+		return
+	}
+	b.metrics.chunkRefused(err)
+	if b.logged.Allow("image") {
+		b.log.Error("a chunk cannot be completed, because the image cannot be read from the disk; MQTT connection ended. Look for errors of the disk, and run davit check",
+			"principal", c.principal.name, "remote", c.RemoteAddr().String(), "error", err)
+	}
+}
+
+// flushSome writes the packet that is cut, or else what is in the outbox; c.mu
+// is held, but not during the writing.
+func (c *conn) flushSome() (err error) {
+	if cut := c.cut; cut != nil {
+		c.cut = nil
+		c.mu.Unlock()
+		defer c.mu.Lock()
+		defer cut.release()
+		if err := c.writeAll(cut.head); err != nil {
+			return err
+		}
+		return c.writeAll(cut.data)
+	}
+	p := c.out.ready
+	c.out.ready, c.writing = nil, len(p)
+	c.mu.Unlock()
+	err = c.writeAll(p)
+	c.broker.recycle(p)
+	c.mu.Lock()
+	c.writing = 0
+	return err
 }
 
 func (c *conn) writeAll(p []byte) error {
@@ -242,8 +271,7 @@ func (c *conn) Close() error {
 	if c.closing {
 		return nil
 	}
-	c.closing = true
-	close(c.closed)
+	c.shut()
 	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a socket that is gone
 	c.grace = time.AfterFunc(closeGrace, func() { _ = c.socket.Close() })
 	if !c.flushing {
@@ -252,13 +280,18 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// abort ends the connection without sending what waits.
-func (c *conn) abort() {
-	c.mu.Lock()
+// shut lets nothing more in; c.mu is held.
+func (c *conn) shut() {
 	if !c.closing {
 		c.closing = true
 		close(c.closed)
 	}
+}
+
+// abort ends the connection without sending what waits.
+func (c *conn) abort() {
+	c.mu.Lock()
+	c.shut()
 	c.mu.Unlock()
 	_ = c.socket.Close() // the only error is that it is closed
 }

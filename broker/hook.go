@@ -160,6 +160,7 @@ func (b *Broker) hold(c *conn) bool {
 func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal) {
 	limits := &h.b.cfg.Limits
 	c.principal = p
+	c.maxPacket = int(cl.Properties.Props.MaximumPacketSize)
 	// A principal's name has no NUL, so the ids of two never meet.
 	c.id = p.name + "\x00" + cl.ID
 	cl.ID = c.id

@@ -9,10 +9,6 @@ import (
 	"davit/schemas"
 )
 
-// copyLimit is how many bytes of chunks may be copied for one session that
-// cannot be handed the image's own memory; one chunk always may.
-const copyLimit = 64 << 10
-
 // Errors of Session.Send.
 var (
 	// ErrSessionEnded says that the connection has ended or is about to.
@@ -24,11 +20,14 @@ var (
 
 // Session is the connection of a module, as Config.OnFetch is given it. It
 // takes chunks past mochi: addressed, encoded once, straight to the socket.
-// What the client sees is the same as if they had been published.
+// What the client sees is the same as if they had been published. Its methods
+// may be called from any goroutine.
 type Session struct {
 	conn *conn
 
-	mu     sync.Mutex        // held by one Send at a time
+	sending sync.Mutex // one Send at a time, for the order of copied chunks
+
+	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
 }
 
@@ -46,12 +45,12 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	return true
 }
 
-// reader is the session that is to get the chunks that c has asked for.
+// reader is the session that is to get the chunks that c has asked for: its
+// own, or that of a second client with the same credentials which reads them.
 func (b *Broker) reader(c *conn, device string) *Session {
-	topic := schemas.Topic{Device: device, Kind: schemas.KindChunk}.String()
-	if _, ok := c.sub.find(topic); !ok {
+	if _, err := c.session.admit(device); err != nil {
 		for _, other := range b.sessions.of(c.principal.name) {
-			if _, ok := other.sub.find(topic); ok {
+			if _, err := other.session.admit(device); err == nil {
 				return &other.session
 			}
 		}
@@ -60,125 +59,88 @@ func (b *Broker) reader(c *conn, device string) *Session {
 }
 
 // Send writes chunks of one image, in order, as messages on the device's chunk
-// topic, without waiting. It returns how many it has taken: they are on their
-// way. With fewer than all, ready is called once, from any goroutine, when the
-// session can take more or has ended; it must not block. With an error ready is
-// not called. It is ErrSessionEnded, ErrNotSubscribed, or that of reading the
-// image.
+// topic, without waiting for the socket. It returns how many it has taken: they
+// are on their way. With fewer than all, ready is called once, from any
+// goroutine, when the session can take more or has ended; it must not block.
+// With an error ready is not called. The error is ErrSessionEnded,
+// ErrNotSubscribed, or why the chunk after those taken cannot be read from the
+// image. Chunks in packets longer than the client takes (MQTT 5, 3.1.2.11.4)
+// count as taken and do not leave.
 //
 // A session takes at most one chunk more than its socket, or copyLimit bytes
-// where they have to be copied, so a client that does not read costs that much
-// and keeps its connection while its keep alive holds. The image must stay
-// valid during the call; what is needed longer is retained.
+// where chunks have to be copied. So a client that does not read costs that
+// much, and it keeps its connection while its keep alive holds. The image has to
+// be valid until Send returns; what is needed longer is retained.
 func (s *Session) Send(device string, image schemas.ImageBytes, chunks []schemas.Chunk, ready func()) (taken int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	c := s.conn
 	to, err := s.admit(device)
-	for err == nil && taken < len(chunks) {
-		var n int
-		var waits bool
-		n, waits, err = s.copied(to, image, chunks[taken:], ready)
-		taken += n
-		if waits {
-			break
-		}
+	if err != nil {
+		c.broker.metrics.chunkRefused(err)
+		return 0, err
 	}
-	return taken, err
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	mapped := image.Mapped()
+	if _, ok := c.raw.(vectorWriter); !ok {
+		mapped = nil
+	}
+	for waits := false; !waits && taken < len(chunks); {
+		var n int
+		if mapped != nil {
+			n, waits, err = c.sendVectored(&to, image, mapped, chunks[taken:], ready)
+		} else {
+			n, waits, err = c.sendCopied(&to, image, chunks[taken:], ready)
+		}
+		taken += n
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, errUnreadable): // reading says what is wrong
+			mapped = nil
+			continue
+		}
+		c.broker.metrics.chunkRefused(err)
+		if !errors.Is(err, errTooLarge) {
+			return taken, err
+		}
+		taken++
+	}
+	return taken, nil
 }
 
 // admit finds out how to address the device's chunks, if they may be sent here.
 func (s *Session) admit(device string) (address, error) {
-	c := s.conn
+	topic, err := s.topic(device)
+	if err != nil {
+		return address{}, err
+	}
+	return s.conn.address(topic)
+}
+
+// topic is the device's chunk topic, which is made once.
+func (s *Session) topic(device string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	topic, ok := s.topics[device]
 	if !ok {
 		topic = schemas.Topic{Device: device, Kind: schemas.KindChunk}.String()
-		if c.principal.mayRead(topic) != allowed {
-			return address{}, ErrNotSubscribed
+		if s.conn.principal.mayRead(topic) != allowed {
+			return "", ErrNotSubscribed
 		}
 		if s.topics == nil {
 			s.topics = make(map[string]string)
 		}
 		s.topics[device] = topic // at most one for each device of the principal
 	}
+	return topic, nil
+}
+
+// address says how to send on a topic, if the client subscribes to exactly
+// that and has not lost its rights.
+func (c *conn) address(topic string) (address, error) {
 	g, ok := c.sub.find(topic)
 	if !ok || c.principal.revoked.Load() {
 		return address{}, ErrNotSubscribed
 	}
-	return address{version: c.version, topic: topic, subscription: g.id}, nil
-}
-
-// copied sends chunks by way of the outbox. If bytes wait for the socket when
-// it returns, and there is more to send, ready is going to be called.
-func (s *Session) copied(to address, image schemas.ImageBytes, chunks []schemas.Chunk, ready func()) (taken int, waits bool, err error) {
-	c := s.conn
-	if waits, err := c.awaitTurn(ready); waits || err != nil {
-		return 0, waits, err
-	}
-	// The disk is read without the lock. Nobody else sends chunks meanwhile.
-	buf := c.broker.buffer()
-	for _, ch := range chunks {
-		if taken > 0 && len(buf)+ch.Length > copyLimit {
-			break
-		}
-		if buf, err = to.appendChunk(buf, image, &ch); err != nil {
-			break // what there is goes out; without anything, the error is told
-		}
-		taken++
-	}
-	if taken == 0 {
-		c.broker.recycle(buf)
-		return 0, false, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		c.broker.recycle(buf)
-		return 0, false, ErrSessionEnded
-	}
-	if len(c.out.ready) == 0 {
-		c.broker.recycle(c.out.ready)
-		c.out.ready = buf
-	} else { // of mochi, in the meantime
-		c.out.ready = append(c.out.ready, buf...)
-		c.broker.recycle(buf)
-	}
-	c.send()
-	if waits = c.flushing; waits && taken < len(chunks) {
-		c.waiting.add(ready, true)
-	}
-	return taken, waits, nil
-}
-
-// awaitTurn returns true, and keeps ready, if chunks have to wait.
-func (c *conn) awaitTurn(ready func()) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.closing:
-		return false, ErrSessionEnded
-	case c.flushing:
-		c.waiting.add(ready, false)
-		return true, nil
-	}
-	return false, nil
-}
-
-// waiters are those who want to know when a session can take more. Who got
-// nothing this time comes before who got something, so that the devices of a
-// bridge take turns.
-type waiters struct{ starved, fed []func() }
-
-func (w *waiters) add(ready func(), fed bool) {
-	if fed {
-		w.fed = append(w.fed, ready)
-	} else {
-		w.starved = append(w.starved, ready)
-	}
-}
-
-// take returns all and forgets them.
-func (w *waiters) take() []func() {
-	all := append(w.starved, w.fed...)
-	*w = waiters{}
-	return all
+	return address{version: c.version, topic: topic, subscription: g.id, maxPacket: c.maxPacket}, nil
 }
