@@ -174,7 +174,7 @@ func (c *conn) send() {
 func (c *conn) startFlush() {
 	c.flushing = true
 	if c.counted = !c.closing; c.counted {
-		c.broker.metrics.connectionsWaiting(1)
+		c.broker.metrics.slowConnections(1)
 	}
 	c.broker.tasks.Add(1)
 	go func() {
@@ -199,7 +199,7 @@ func (c *conn) flush() {
 		c.grace.Stop()
 	}
 	if c.counted {
-		c.broker.metrics.connectionsWaiting(-1)
+		c.broker.metrics.slowConnections(-1)
 	}
 	closing, wake := c.closing, c.waiting.take()
 	c.flushing = false

@@ -50,7 +50,7 @@ func TestMulticast(t *testing.T) {
 	chunks := chunksOf(image, 10_000)
 	for two := range slices.Chunk(chunks, 2) {
 		// Over TLS and WebSocket those before are on their way for a moment.
-		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
+		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.chunks.slow) == 0 })
 		if n := b.Multicast(streamOf(1), image, two, to); n != 2*len(followers) {
 			t.Fatalf("%d messages with the chunks from %d on, want %d", n, two[0].Offset, 2*len(followers))
 		}
@@ -65,7 +65,7 @@ func TestMulticast(t *testing.T) {
 	}
 	other.quiet()
 	image.free(t)
-	if n := testutil.ToFloat64(b.metrics.missed); n != float64(2*len(chunks)) {
+	if n := testutil.ToFloat64(b.metrics.chunks.missed); n != float64(2*len(chunks)) {
 		t.Errorf("%v counted as missed, want %d", n, 2*len(chunks))
 	}
 	if n := b.Multicast(streamOf(1), image, []schemas.Chunk{{Length: 100_001}}, to); n != 0 {

@@ -74,7 +74,7 @@ func TestUnreadableImage(t *testing.T) {
 	} else if n != 0 || err == nil {
 		t.Errorf("%d taken: %v", n, err)
 	}
-	if n := testutil.ToFloat64(b.metrics.chunkRefusal.WithLabelValues("image")); n != 4 {
+	if n := testutil.ToFloat64(b.metrics.chunks.refused.WithLabelValues("image")); n != 4 {
 		t.Errorf("%v counted, want 4", n)
 	}
 	eventually(t, "the image is let go of", func() bool { return image.retained.Load() == 0 })
