@@ -3,9 +3,8 @@
 // credentials file. It knows nothing of jobs and imports no other part of
 // davit but schemas and internal/durable. No other package imports mochi.
 //
-// mochi-mqtt is used as an engine: it decodes and encodes packets, keeps the
-// subscription index and the retained messages, and runs one read loop per
-// connection. Everything around it is ours, because mochi 2.7.9 has defects
+// mochi-mqtt is used as an engine: it decodes and encodes packets, processes them,
+// keeps the retained messages and the service's subscriptions. Everything around it is ours, because mochi 2.7.9 has defects
 // that have to be kept out of reach (defects_test.go shows each of them on
 // mochi alone, and its absence here):
 //
@@ -32,11 +31,18 @@
 //   - Client ids are scoped by principal, so no principal can take over a
 //     session of another whatever it calls itself.
 //
+//   - Thousands that connect at once wait for their turn, or are told when to
+//     come back (admission.go), and sockets that say nothing are bounded
+//     (pending.go).
+//   - An idle connection is cheap: its read loop is ours and keeps no packet and no
+//     buffer (attach.go, reading.go), and what a module subscribes to is one entry
+//     of a map (index.go).
+//
 // QoS 2, topic aliases and enhanced authentication are not offered.
 //
-// Goroutines: each connection has mochi's two (read loop and write loop) and,
-// while bytes wait for the socket, one of ours that writes them. A conn's
-// outbox is behind its mutex; the registry of sessions and the credentials are
-// each behind theirs. Hooks run on the read loop of the connection that they
+// Goroutines: each connection has one, its read loop, and while bytes wait for
+// the socket another that writes them; a connection of the service has mochi's
+// write loop as well. A conn's outbox is behind its mutex; the registry of
+// sessions, the index, the admission and the credentials are each behind theirs. Hooks run on the read loop of the connection that they
 // are called for, except delivery, which runs on the publisher's.
 package broker
