@@ -196,11 +196,15 @@ func (a *admission) leave(refused bool) {
 
 // measure notes that one CONNECT more has been served; a.mu is held.
 func (a *admission) measure(now time.Time) {
-	if a.since.IsZero() || a.waiting == 0 {
-		a.since, a.served = now, 0
-		if a.waiting == 0 {
-			a.since = time.Time{}
+	switch {
+	case a.waiting == 0:
+		if !a.since.IsZero() { // we are faster than they come
+			a.pace = max(a.pace/2, firstPace/4)
 		}
+		a.since = time.Time{}
+		return
+	case a.since.IsZero():
+		a.since, a.served = now, 0
 		return
 	}
 	a.served++

@@ -8,25 +8,17 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// attach runs the session of a connection whose CONNECT is the next packet to
-// be read. It stands in for mochi's EstablishConnection, from mochi's public
-// parts, for two reasons: that keeps packets, which are a kilobyte each and
-// passed by value, on the stack while it waits for the next one, and gives each
-// client a second goroutine and a channel for messages that conn can take at once.
-// What mochi does at the end of a session is farewell's.
-func (b *Broker) attach(c *conn) error {
-	cl := b.newClient(c)
-	defer cl.Stop(nil)
-	if err := b.greet(c, cl); err != nil {
-		return err
-	}
-	b.endTurn(c, false)
-	return b.read(c, cl)
-}
+// The functions here stand in for mochi's EstablishConnection, from mochi's
+// public parts. That keeps packets, which are a kilobyte each and passed by value,
+// on the stack while it waits for the next one, and gives each client a second
+// goroutine and a channel for messages that conn can take at once. What mochi does
+// at the end of a session is farewell's.
+
+var errPanic = errors.New("the MQTT library panicked")
 
 // newClient makes mochi's client. Only the service's are sent messages by mochi's
 // channel, which is as long as the capabilities say at this moment.
-func (b *Broker) newClient(c *conn) *mqtt.Client {
+func (b *Broker) newClient(c *conn) {
 	b.making.Lock()
 	defer b.making.Unlock()
 	pending := &b.server.Options.Capabilities.MaximumClientWritesPending
@@ -35,13 +27,12 @@ func (b *Broker) newClient(c *conn) *mqtt.Client {
 		*pending = 2 * deliverySlots
 		c.slots = make(chan struct{}, deliverySlots)
 	}
-	return b.server.NewClient(c, listenerID, "", false)
+	c.client = b.server.NewClient(c, listenerID, "", false)
 }
 
-// greet takes the CONNECT and answers it.
-//
-//go:noinline
-func (b *Broker) greet(c *conn, cl *mqtt.Client) error {
+// greet takes the CONNECT, which is the next packet to be read, and answers it.
+func (b *Broker) greet(c *conn) error {
+	cl := c.client
 	fh := new(packets.FixedHeader)
 	if err := cl.ReadFixedHeader(fh); err != nil {
 		return err
@@ -84,7 +75,9 @@ func unacceptable(cl *mqtt.Client, pk *packets.Packet) packets.Code {
 
 // read handles one packet after the other until the session ends. It is where
 // idle connections wait, so little may be on the stack here.
-func (b *Broker) read(c *conn, cl *mqtt.Client) error {
+func (b *Broker) read(c *conn) (err error) {
+	defer b.caught(c, &err)
+	cl := c.client
 	for !cl.Closed() {
 		silence := time.Duration(cl.State.Keepalive) * time.Second
 		_ = c.SetDeadline(time.Now().Add(silence + silence/2)) // MQTT 5, 3.1.2.10; reading says if it is closed

@@ -12,28 +12,35 @@
 //     block: bytes that the socket does not take at once wait in a bounded
 //     buffer, and a reader that lets it overflow is disconnected. So nobody
 //     waits for a slow, stalled or vanished client.
+//
 //   - A session ends with its connection. The broker keeps no storage, so it
 //     could not hold a session over a restart anyway, and the contract does
 //     not need one: offers are retained, a status is repeated until it is
 //     acknowledged. CONNACK says so (session present 0; MQTT 5: session
 //     expiry interval 0). A client may ask for either kind of start.
+//
 //   - A client that takes over a connection waits until the old one has
 //     ended completely, will message included (sessions.go).
+//
 //   - QoS 1 towards clients is ours (outbox.go): mochi hands out every message
 //     as QoS 0 and never keeps one in flight. Packet ids, the client's Receive
 //     Maximum and the PUBACKs are accounted for per connection. Nothing is
 //     re-sent within a connection (MQTT 5, 4.4), and none outlives it.
+//
 //   - mochi's event loop is not started: there are no $SYS topics, sessions
 //     or delayed messages for it to look after. A message expiry interval is
 //     not acted upon; the contract's messages carry their own times.
+//
 //   - When the last connection of a principal has ended, the broker says so
 //     itself on the presence topic of each of its devices (presence.go).
+//
 //   - Client ids are scoped by principal, so no principal can take over a
 //     session of another whatever it calls itself.
 //
 //   - Thousands that connect at once wait for their turn, or are told when to
 //     come back (admission.go), and sockets that say nothing are bounded
 //     (pending.go).
+//
 //   - An idle connection is cheap: its read loop is ours and keeps no packet and no
 //     buffer (attach.go, reading.go), and what a module subscribes to is one entry
 //     of a map (index.go).

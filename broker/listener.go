@@ -146,20 +146,51 @@ func (b *Broker) serveConn(c *conn, deadline time.Time) {
 		c.abort()
 		return
 	}
-	defer b.end(c)
+	// What needs much stack returns before the connection becomes idle, so that the
+	// collector can make the stack small.
+	err := b.welcome(c, deadline)
+	if err == nil {
+		err = b.read(c)
+	}
+	b.close(c, err)
+	b.end(c)
+}
+
+// welcome takes a new connection to the start of its session.
+//
+//go:noinline
+func (b *Broker) welcome(c *conn, deadline time.Time) (err error) {
+	defer b.endTurn(c, true)
+	defer b.caught(c, &err)
 	if err := b.handshake(c, deadline); err != nil {
-		c.abort()
-		return
+		c.talk.answered = true
+		return err
 	}
 	if err := c.SetReadDeadline(deadline); err != nil {
-		c.abort()
-		return
+		return err
 	}
-	err, crashed := b.establish(c, deadline)
-	if crashed {
-		c.abort()
+	if err := c.readConnect(); err != nil {
+		return err
 	}
-	_ = c.Close() // sends what waits; it has no error
+	if err := b.await(c, b.heard(c), deadline); err != nil {
+		return err
+	}
+	b.newClient(c)
+	if err := b.greet(c); err != nil {
+		return err
+	}
+	b.endTurn(c, false)
+	return nil
+}
+
+// close ends a connection in whatever state it is. What waits is still sent.
+//
+//go:noinline
+func (b *Broker) close(c *conn, err error) {
+	if c.client != nil {
+		c.client.Stop(err)
+	}
+	_ = c.Close() // it has no error
 	if c.principal != nil {
 		b.farewell(c)
 		b.metrics.connected(c.transport, -1)
@@ -203,33 +234,20 @@ func whyNoConnect(err error) string {
 	return "malformed"
 }
 
-// establish lets mochi run the connection. A packet that makes it panic (an
-// MQTT 5 SUBSCRIBE that ends after a filter does) ends this connection only.
-func (b *Broker) establish(c *conn, deadline time.Time) (err error, crashed bool) {
-	defer func() {
-		b.endTurn(c, true)
-		if v := recover(); v != nil {
-			crashed = true
-			b.metrics.panicked()
-			if b.logged.Allow("panic") {
-				b.log.Error("MQTT packet made the library panic; connection ended",
-					"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
-			}
-		}
-	}()
-	if err := c.readConnect(); err != nil {
-		return err, false
+// caught is deferred where mochi runs: a packet that makes it panic (an MQTT 5
+// SUBSCRIBE that ends after a filter does) ends this connection only.
+func (b *Broker) caught(c *conn, err *error) {
+	v := recover()
+	if v == nil {
+		return
 	}
-	return b.admitAndAttach(c, deadline), false
-}
-
-// admitAndAttach waits until the CONNECT's turn has come, and runs the session.
-func (b *Broker) admitAndAttach(c *conn, deadline time.Time) error {
-	from := b.heard(c)
-	if refused := b.await(c, from, deadline); refused != nil {
-		return refused
+	*err = errPanic
+	c.abort()
+	b.metrics.panicked()
+	if b.logged.Allow("panic") {
+		b.log.Error("MQTT packet made the library panic; connection ended",
+			"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
 	}
-	return b.attach(c)
 }
 
 // heard says that a socket has said CONNECT, and whom it is counted to.
