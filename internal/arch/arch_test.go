@@ -55,9 +55,10 @@ var allowed = map[string][]string{
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
-	"internal/fleet":      {"schemas", "orchestrator", "internal/client"},
-	"internal/fleet/mqtt": {},
-	"internal/rack":       {},
+	"internal/fleet":        {"schemas"},
+	"internal/fleet/mqtt":   {},
+	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
+	"internal/rack":         {},
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},

@@ -243,6 +243,11 @@ func (c *Conn) Disconnect() error {
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.end(err)
+}
+
+// end is fail with mu held.
+func (c *Conn) end(err error) {
 	if c.err != nil {
 		return
 	}

@@ -17,7 +17,8 @@ func (c *Conn) Subscribe(subs ...Subscription) (id uint16, err error) {
 }
 
 // Publish sends a message without waiting: what the socket does not take is written later.
-// It returns the packet id of a message with QoS 1. m is not kept. The caller sees to it
+// It returns the packet id of a message with QoS 1. m is not kept. An error ends the
+// connection. The caller sees to it
 // that no more messages are without PUBACK than Accepted.ReceiveMaximum allows.
 func (c *Conn) Publish(m *Message) (id uint16, err error) {
 	c.mu.Lock()
@@ -62,6 +63,7 @@ func (c *Conn) Send(p []byte) error {
 		_, err = c.tcp.Write(p)
 	}
 	if err != nil {
+		err = fmt.Errorf("write to the broker: %w", err)
 		c.fail(err)
 	}
 	c.flush() // what came meanwhile
@@ -122,6 +124,7 @@ func (c *Conn) commit(b []byte) error {
 	}
 	c.out = b
 	if len(b) > maxBacklog {
+		c.end(ErrBacklog)
 		return ErrBacklog
 	}
 	if c.batch || c.flushing {
@@ -141,7 +144,9 @@ func (c *Conn) push() error {
 	c.sent = int64(time.Since(epoch))
 	n, err := c.tryWrite(c.out)
 	if err != nil {
-		return fmt.Errorf("write to the broker: %w", err)
+		err = fmt.Errorf("write to the broker: %w", err)
+		c.end(err)
+		return err
 	}
 	if n == len(c.out) {
 		recycle(c.out)
