@@ -59,6 +59,8 @@ var allowed = map[string][]string{
 	"internal/fleet/mqtt":   {},
 	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
 	"internal/rack":         {},
+	// Sizes, rates and parts are written as for job simulate.
+	"internal/app/fleetfile": {"schemas", "orchestrator", "internal/app/yamlfile", "internal/fleet", "internal/rehearsal"},
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},

@@ -172,14 +172,15 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for i := range c.Profiles {
-		if err := c.Profiles[i].validate(); err != nil {
+		if err := c.Profiles[i].Validate(); err != nil {
 			return fmt.Errorf("profile %q: %w", c.Profiles[i].Name, err)
 		}
 	}
 	return nil
 }
 
-func (p *Profile) validate() error {
+// Validate says what is wrong with a profile.
+func (p *Profile) Validate() error {
 	part := func(v float64) bool { return v >= 0 && v <= 1 }
 	switch {
 	case !(p.Share > 0):
