@@ -27,6 +27,7 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 	f.StringVar(profiles, "profiles", "", "YAML file with the profiles of a mixed fleet, instead of the flags of one (docs/fleet.yaml)")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "what all chance is drawn from")
 	f.Float64Var(&c.Ramp, "ramp", c.Ramp, "how many devices connect a second")
+	f.IntVar(&c.Pending, "pending", c.Pending, "how many connections may be in the making at a time, storms aside; 0 is no limit")
 	f.DurationVar(&c.KeepAlive, "keep-alive", c.KeepAlive, "keep alive of the connections")
 	f.DurationVar(&c.Repeat, "repeat", c.Repeat, "after how long a status or a fetch is repeated that nobody answers; the wait doubles up to a minute")
 	f.Float64Var(&c.TimeScale, "time-scale", c.TimeScale, "how much faster time passes for host MCUs")

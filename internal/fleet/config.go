@@ -50,6 +50,9 @@ type Config struct {
 	Seed uint64
 	// Ramp is how many connections a second are begun at first.
 	Ramp float64
+	// Pending is how many connections may be in the making at a time, storms aside; 0 is no
+	// limit.
+	Pending int
 	// KeepAlive of the connections.
 	KeepAlive time.Duration
 	// Repeat is after how long without an answer a status is repeated, or a fetch of which
@@ -137,7 +140,7 @@ func DefaultProfile() Profile {
 // DefaultConfig has one DefaultProfile and no devices.
 func DefaultConfig() Config {
 	return Config{
-		Broker: "127.0.0.1:1883", Property: "oem_host_version", Version: "1.0.0", Profiles: []Profile{DefaultProfile()}, Seed: 1, Ramp: 500,
+		Broker: "127.0.0.1:1883", Property: "oem_host_version", Version: "1.0.0", Profiles: []Profile{DefaultProfile()}, Seed: 1, Ramp: 500, Pending: 200,
 		KeepAlive: 5 * time.Minute, Repeat: 3 * time.Second, TimeScale: 1, Timeout: 10 * time.Minute,
 	}
 }
@@ -157,6 +160,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("the fleet has %d profiles, allowed are 1 to %d", len(c.Profiles), MaxProfiles)
 	case !(c.Ramp > 0):
 		return errors.New("the ramp has to be more than 0 connections a second")
+	case c.Pending < 0:
+		return errors.New("the number of connections in the making cannot be negative")
 	case c.KeepAlive < 5*time.Second || c.KeepAlive > 18*time.Hour:
 		return errors.New("the keep alive has to be 5s to 18h")
 	case c.Repeat < 100*time.Millisecond:

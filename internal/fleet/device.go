@@ -181,6 +181,10 @@ func (d *device) begin(now instant) {
 	if d.fleet.ending.Load() {
 		return
 	}
+	if d.fleet.full() {
+		d.connectAt = now + instant(float64(100*time.Millisecond)*(0.5+d.draw()))
+		return
+	}
 	d.setLink(linkConnecting)
 	d.began = now
 	d.fleet.count.attempts.Add(1)

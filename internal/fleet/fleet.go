@@ -26,6 +26,7 @@ type Fleet struct {
 	stop            context.CancelFunc
 	tasks           sync.WaitGroup // connections, the clock and the view
 	era             atomic.Int32   // grows with each storm
+	storming        atomic.Bool    // a storm is under way
 	ending          atomic.Bool    // no connection is begun any more
 	signal          chan struct{}  // capacity 1: something has changed
 }
@@ -116,6 +117,9 @@ func (f *Fleet) play(ctx context.Context, r *Result, before footprint) error {
 		f.cfg.Connected()
 	}
 	if f.cfg.Ready != nil {
+		for _, d := range f.devices {
+			d.forgetHello() // offers that answer Ready answer no hello
+		}
 		if err := f.cfg.Ready(); err != nil {
 			return err
 		}
@@ -136,6 +140,11 @@ func (f *Fleet) allUp() bool {
 }
 
 func (f *Fleet) allUpdated() bool { return f.count.finished.Load() >= int64(f.readers) }
+
+// full says whether as many connections are in the making as may be; a storm has no limit.
+func (f *Fleet) full() bool {
+	return f.cfg.Pending > 0 && !f.storming.Load() && f.count.links[linkConnecting].Load() >= int64(f.cfg.Pending)
+}
 
 // changed says that it may be worth looking what await waits for.
 func (f *Fleet) changed() {
@@ -164,6 +173,8 @@ func (f *Fleet) await(ctx context.Context, there func() bool) error {
 // storm waits until all connections are lost, or cuts them, and until all are back.
 func (f *Fleet) storm(ctx context.Context, r *Result) error {
 	attempts, busy, failed := f.count.attempts.Load(), f.count.busy.Load(), f.count.unreachable.Load()
+	f.storming.Store(true)
+	defer f.storming.Store(false)
 	f.count.met.Store(0)
 	f.era.Add(1)
 	f.count.lossBegan.Store(0)
@@ -222,6 +233,12 @@ func (d *device) sayHello() {
 	if d.link == linkOnline {
 		d.hello(d.fleet.clock.now())
 	}
+}
+
+func (d *device) forgetHello() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = 0
 }
 
 // end says goodbye for all devices and waits for everything that runs.

@@ -100,7 +100,7 @@ func Parse(name string, content []byte) ([]fleet.Profile, error) {
 		all = append(all, p)
 	}
 	if len(all) == 0 {
-		wrong("", "profiles", "has no entry; %s", example)
+		wrong("profiles", "profiles", "has no entry; %s", example)
 	}
 	if len(problems) > 0 {
 		return nil, &yamlfile.Error{Name: name, Problems: problems}
