@@ -104,6 +104,8 @@ type Profile struct {
 	// Chunk is the size in bytes of the chunks that are asked for; 0 is what offers prefer.
 	// Window is how many may be on their way.
 	Chunk, Window int
+	// Streams says that modules follow the image's shared stream if the offer names one.
+	Streams bool
 	// RebootEvery is after how long, on average, a module reboots: its connection is lost,
 	// what it has fetched is not. 0 is never.
 	RebootEvery time.Duration

@@ -54,7 +54,7 @@ type counters struct {
 	hellos, statuses, statusRepeats, acks, superseded, offers, withdrawals         counter
 	fetches, fetchRepeats, chunks, dropped, gaps, duplicates, unasked, wrong       counter
 	imageBytes, chunkBytes, progress                                               counter
-	asDrawn, otherwise, fallenBack, stalled, wrongImages, finished, met            counter
+	asDrawn, otherwise, fallenBack, stalled, wrongImages, finished, met, streamed  counter
 	firstFetch, lastChunk, firstOffer, lastEnd, firstAttempt, allOnline, lossBegan atomic.Int64 // instants
 
 	links  [links]counter

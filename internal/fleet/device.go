@@ -67,8 +67,13 @@ type update struct {
 	ended bool
 	fails uint64 // the byte of the image at which the drawn fault shows
 	told  instant
-	wrong int     // chunks
-	heard instant // when something was asked for, or came
+	wrong int // chunks
+	// follow says that the image's shared stream is subscribed to, by the SUBSCRIBE with
+	// the id. alone has the next fetch be answered to this device alone, because the
+	// stream did not bring what it asked for.
+	follow, alone bool
+	followID      uint16
+	heard         instant // when something was asked for, or came
 }
 
 // delayed is a message that has not left yet.
@@ -382,6 +387,7 @@ func (d *device) up() {
 	if p := d.kind.profile; p.RebootEvery > 0 {
 		d.rebootAt = now + instant(rand.New(&d.rng).ExpFloat64()*float64(p.RebootEvery))
 	}
+	d.subscribe()
 	d.repeat(now)
 	d.pingAt = now + instant(d.fleet.cfg.KeepAlive*3/4)
 	d.wake(d.next())

@@ -125,7 +125,7 @@ func TestUpdateOfAMixedFleet(t *testing.T) {
 func TestUpdateWithReboots(t *testing.T) {
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(20)
-	c.Profiles[0].RebootEvery, c.Profiles[0].Bandwidth, c.Profiles[0].Window = 4*time.Second, 50_000, 4
+	c.Profiles[0].RebootEvery, c.Profiles[0].Bandwidth, c.Profiles[0].Window = 2*time.Second, 200_000, 4
 	s.push(&c, 100_000)
 	r := run(t, c)
 	if r.Connects.Reboots == 0 || r.Phases["succeeded"] != 20 {

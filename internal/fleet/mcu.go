@@ -3,6 +3,7 @@ package fleet
 import (
 	"time"
 
+	"davit/internal/fleet/mqtt"
 	"davit/schemas"
 )
 
@@ -21,6 +22,7 @@ func (d *device) after(now, wait instant) {
 
 // take begins what is offered.
 func (d *device) take(o schemas.Offer, now instant) {
+	d.unsubscribe(d.update)
 	u := &update{offer: o, image: d.fleet.images.find(&o), fails: uint64(d.draw() * float64(o.Size))}
 	d.update, d.pending = u, nil
 	d.setPhase(phaseAnswering)
@@ -69,7 +71,29 @@ func (d *device) answer(now instant) {
 	if d.kind.neverRead {
 		d.fleet.count.stalled.Add(1)
 	}
+	u.follow = u.offer.Stream && d.kind.profile.Streams
+	d.subscribe()
 	d.fetch(now)
+}
+
+// subscribe subscribes to the shared stream that the update follows, if it does and there
+// is a connection; up does it otherwise.
+func (d *device) subscribe() {
+	u := d.update
+	if u == nil || !u.follow || d.phase != phaseDownloading || d.conn == nil {
+		return
+	}
+	u.followID, _ = d.conn.Subscribe(mqtt.Subscription{Filter: schemas.StreamTopic(u.offer.SHA256)}) // an error ends the connection
+}
+
+// unsubscribe ends that.
+func (d *device) unsubscribe(u *update) {
+	if u != nil && u.follow && d.conn != nil {
+		_ = d.conn.Unsubscribe(schemas.StreamTopic(u.offer.SHA256)) // an error ends the connection
+	}
+	if u != nil {
+		u.follow = false
+	}
 }
 
 // tellEvery is how often a download is reported.
@@ -106,6 +130,7 @@ func (d *device) downloaded(now instant) {
 		d.fail(schemas.StateFailed, schemas.CauseChecksum, "the SHA-256 of the image does not agree", now)
 		return
 	}
+	d.unsubscribe(u)
 	u.dl = download{size: u.offer.Size, have: u.offer.Size}
 	if u.offer.Action == schemas.ActionDownload {
 		d.kept, u.ended = u.offer.SHA256, true
@@ -162,6 +187,7 @@ func (d *device) booted(now instant) {
 
 // fail ends the update.
 func (d *device) fail(state schemas.State, cause schemas.Cause, detail string, now instant) {
+	d.unsubscribe(d.update)
 	d.update.dl.expire()
 	d.setPhase(phaseReporting)
 	d.report(schemas.Status{State: state, Cause: cause, Detail: detail, BytesDone: min(d.update.dl.have, d.update.offer.Size)}, now)

@@ -17,15 +17,21 @@ func (d *device) Puback(_ uint16, code byte) {
 }
 
 // Suback implements mqtt.Handler.
-func (d *device) Suback(_ uint16, codes []byte) {
+func (d *device) Suback(id uint16, codes []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	u := d.update
 	for _, code := range codes {
-		if code >= 0x80 {
-			d.fleet.count.mark(fmt.Sprintf("the broker refused a subscription with code %#02x", code))
-			_ = d.conn.Close() // never fails
+		if code < 0x80 {
+			continue
+		}
+		d.fleet.count.mark(fmt.Sprintf("the broker refused a subscription with code %#02x", code))
+		if u != nil && u.follow && u.followID == id {
+			u.follow = false // it gets the image alone
 			return
 		}
+		_ = d.conn.Close() // never fails
+		return
 	}
 	if d.link == linkConnecting {
 		d.up()
@@ -36,12 +42,15 @@ func (d *device) Suback(_ uint16, codes []byte) {
 // the service is what is tested here.
 func (d *device) Message(m *mqtt.Message) error {
 	kind, ok := d.kindOf(m.Topic)
+	if !ok && bytes.HasPrefix(m.Topic, streamPrefix) {
+		return d.onChunk(m.Payload, true) // its header says of which image
+	}
 	if !ok {
 		return fmt.Errorf("%w: a message on a topic that is not the device's", errContract)
 	}
 	switch kind {
 	case string(schemas.KindChunk):
-		return d.onChunk(m.Payload)
+		return d.onChunk(m.Payload, false)
 	case string(schemas.KindOffer):
 		return d.onOffer(m.Payload)
 	case string(schemas.KindAck):
@@ -61,6 +70,9 @@ func contract(err error) error {
 
 // topicPrefix is what stands before the device's id in every topic.
 var topicPrefix = []byte(strings.TrimSuffix(schemas.Topic{Kind: schemas.KindChunk}.String(), "/"+string(schemas.KindChunk)))
+
+// streamPrefix is what stands before the SHA-256 in the topics of shared streams.
+var streamPrefix = []byte(schemas.StreamTopic(""))
 
 // kindOf is the last level of one of the device's own topics.
 func (d *device) kindOf(topic []byte) (string, bool) {
@@ -113,6 +125,7 @@ func (d *device) onOffer(payload []byte) error {
 
 // drop forgets the update under way.
 func (d *device) drop() {
+	d.unsubscribe(d.update)
 	d.update, d.pending, d.stepAt = nil, nil, 0
 	d.setPhase(phaseNone)
 }
@@ -145,12 +158,18 @@ func (d *device) onAck(payload []byte) error {
 	return nil
 }
 
-func (d *device) onChunk(payload []byte) error {
+func (d *device) onChunk(payload []byte, shared bool) error {
 	h, data, err := schemas.ParseChunk(payload)
 	if err != nil {
 		return contract(err)
 	}
+	if (h.Transfer == 0) != shared {
+		return fmt.Errorf("%w: a chunk with transfer tag %d on the wrong topic", errContract, h.Transfer)
+	}
 	c := &d.fleet.count
+	if shared {
+		c.streamed.Add(1)
+	}
 	c.chunks.Add(1)
 	c.chunkBytes.Add(int64(len(data)))
 	now := d.fleet.clock.now()
@@ -181,7 +200,7 @@ func (d *device) onChunk(payload []byte) error {
 	switch {
 	case a.asked:
 		c.chunkTime.add(a.took)
-	default:
+	case !shared:
 		c.unasked.Add(1)
 	}
 	if a.fresh == 0 {

@@ -88,6 +88,7 @@ type MessageResult struct {
 	Fetches       int64 `json:"fetches"`
 	FetchRepeats  int64 `json:"fetch_repeats"` // nothing came for a while
 	Chunks        int64 `json:"chunks"`
+	StreamChunks  int64 `json:"stream_chunks"`  // of them, from shared streams
 	ChunksDropped int64 `json:"chunks_dropped"` // lost, as the profile says
 	Gaps          int64 `json:"gaps"`           // noticed by what came after them
 	Unasked       int64 `json:"unasked"`        // chunks that answer no fetch that is open
@@ -158,7 +159,7 @@ func (f *Fleet) result(r *Result, interrupted bool) {
 	r.Messages = MessageResult{
 		Hellos: c.hellos.Load(), Offers: c.offers.Load(), Withdrawals: c.withdrawals.Load(), Statuses: c.statuses.Load(),
 		StatusRepeats: c.statusRepeats.Load(), Acks: c.acks.Load(), Superseded: c.superseded.Load(), Fetches: c.fetches.Load(),
-		FetchRepeats: c.fetchRepeats.Load(), Chunks: c.chunks.Load(), ChunksDropped: c.dropped.Load(), Gaps: c.gaps.Load(),
+		FetchRepeats: c.fetchRepeats.Load(), Chunks: c.chunks.Load(), StreamChunks: c.streamed.Load(), ChunksDropped: c.dropped.Load(), Gaps: c.gaps.Load(),
 		Unasked: c.unasked.Load(), Duplicates: c.duplicates.Load(),
 	}
 	r.Download = f.downloads()

@@ -58,6 +58,7 @@ func (d *device) hello(now instant) {
 	h := schemas.Hello{
 		V: schemas.Version, DeviceType: d.fleet.cfg.DeviceType, Module: "simulated fleet", Dialect: dialect,
 		HostVersions: map[string]string{d.fleet.cfg.Property: d.version}, MaxChunk: schemas.MaxChunkSize,
+		Streams: d.kind.profile.Streams,
 	}
 	if u := d.update; u != nil && !u.ended {
 		h.Execution, h.Attempt = u.offer.Execution, u.offer.Attempt
@@ -119,6 +120,7 @@ func (d *device) repeat(now instant) {
 			d.fleet.count.fetchRepeats.Add(1)
 			u.dl.expire()
 		}
+		u.alone = true
 		d.fetch(now)
 	}
 	d.waits = min(d.waits+1, 100)
@@ -128,11 +130,11 @@ func (d *device) repeat(now instant) {
 // fetch asks for more of the image, if it is time for that.
 func (d *device) fetch(now instant) {
 	u := d.update
-	f := schemas.Fetch{V: schemas.Version, Image: u.offer.Image}
+	f := schemas.Fetch{V: schemas.Version, Image: u.offer.Image, Follow: u.follow && !u.alone}
 	if !u.dl.fetch(&f, now) {
 		return
 	}
-	u.heard = now
+	u.heard, u.alone = now, false
 	first(&d.fleet.count.firstFetch, now)
 	d.fleet.count.fetches.Add(1)
 	d.say(&f, now)

@@ -39,6 +39,10 @@ func TestPacketsAsPahoReadsThem(t *testing.T) {
 	if s.PacketID != 7 || len(s.Subscriptions) != 2 || s.Subscriptions[1].Topic != "b/+" || s.Subscriptions[1].QoS != 1 {
 		t.Errorf("SUBSCRIBE was read as %v", s)
 	}
+	u := read(AppendUnsubscribe(nil, V5, 8, "a/b")).(*packets.Unsubscribe)
+	if u.PacketID != 8 || len(u.Topics) != 1 || u.Topics[0] != "a/b" {
+		t.Errorf("UNSUBSCRIBE was read as %v", u)
+	}
 	p := read(AppendPublish(nil, V5, &Message{Topic: []byte("t"), Payload: []byte("data"), QoS: 1, ID: 300, Retain: true, Dup: true})).(*packets.Publish)
 	if p.Topic != "t" || string(p.Payload) != "data" || p.QoS != 1 || p.PacketID != 300 || !p.Retain || !p.Duplicate {
 		t.Errorf("PUBLISH was read as %v", p)

@@ -356,7 +356,7 @@ func (c *Conn) handle(h Header, body []byte) error {
 			return err
 		}
 		c.handler.Suback(id, codes)
-	case Pingresp:
+	case Pingresp, Unsuback:
 	case Disconnect:
 		return parseDisconnect(c.version, body)
 	default:

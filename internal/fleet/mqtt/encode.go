@@ -24,15 +24,17 @@ type Type byte
 
 // The packets that this package writes or understands.
 const (
-	Connect    Type = 1
-	Connack    Type = 2
-	Publish    Type = 3
-	Puback     Type = 4
-	Subscribe  Type = 8
-	Suback     Type = 9
-	Pingreq    Type = 12
-	Pingresp   Type = 13
-	Disconnect Type = 14
+	Connect     Type = 1
+	Connack     Type = 2
+	Publish     Type = 3
+	Puback      Type = 4
+	Subscribe   Type = 8
+	Suback      Type = 9
+	Unsubscribe Type = 10
+	Unsuback    Type = 11
+	Pingreq     Type = 12
+	Pingresp    Type = 13
+	Disconnect  Type = 14
 )
 
 // Message is an application message, to be sent or as it came.
@@ -127,6 +129,20 @@ func AppendSubscribe(b []byte, v Version, id uint16, subs []Subscription) []byte
 		b = append(appendString(b, s.Filter), s.QoS)
 	}
 	return b
+}
+
+// AppendUnsubscribe appends an UNSUBSCRIBE packet.
+func AppendUnsubscribe(b []byte, v Version, id uint16, filter string) []byte {
+	n := 2 + 2 + len(filter)
+	if v == V5 {
+		n++
+	}
+	b = appendLength(append(b, byte(Unsubscribe)<<4|2), n)
+	b = binary.BigEndian.AppendUint16(b, id)
+	if v == V5 {
+		b = append(b, 0)
+	}
+	return appendString(b, filter)
 }
 
 // AppendPingreq appends a PINGREQ.

@@ -21,7 +21,12 @@ func TestMessagesThroughMosquitto(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v Version) {
 		a := dial(t, Options{Addr: addr, Version: v, ClientID: "a" + v.String(), KeepAlive: time.Minute})
 		b := dial(t, Options{Addr: addr, Version: v, ClientID: "b" + v.String(), KeepAlive: time.Minute})
+		a.subscribe("not/any/more", 0)
+		if err := a.conn.Unsubscribe("not/any/more"); err != nil {
+			t.Fatal(err)
+		}
 		a.subscribe("to/a/#", 1)
+		b.publish(Message{Topic: []byte("not/any/more")})
 		for i, size := range []int{0, 1, 100, 127, 128, readSize - 1, readSize, 3*readSize + 17} {
 			m := Message{Topic: fmt.Appendf(nil, "to/a/%d", i), Payload: bytes.Repeat([]byte{byte(i)}, size), QoS: byte(i % 2)}
 			id := b.publish(m)

@@ -16,6 +16,13 @@ func (c *Conn) Subscribe(subs ...Subscription) (id uint16, err error) {
 	return id, c.commit(AppendSubscribe(c.begin(), c.version, id, subs))
 }
 
+// Unsubscribe sends an UNSUBSCRIBE, whose answer nobody is told of.
+func (c *Conn) Unsubscribe(filter string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.commit(AppendUnsubscribe(c.begin(), c.version, c.nextID(), filter))
+}
+
 // Publish sends a message without waiting: what the socket does not take is written later.
 // It returns the packet id of a message with QoS 1. m is not kept. An error ends the
 // connection. The caller sees to it
