@@ -28,7 +28,8 @@ type module struct {
 	course   course
 	ledger   ledger
 	finished func(error) // called once for each course
-	tag      uint16
+	tag      uint16 // of the last fetch
+	before   uint16 // the tag of the last fetch of the course before
 	askedAt  [256]time.Time // by the low byte of the tag
 	moved    time.Time      // when a chunk arrived last
 	again    int            // times that it had to ask again
@@ -68,7 +69,7 @@ func (m *module) start(c course, finished func(error)) error {
 		return err
 	}
 	m.course, m.finished, m.moved, m.again = c, finished, time.Now(), 0
-	m.latency = histogram{}
+	m.before, m.latency = m.tag, histogram{}
 	return m.askMore()
 }
 
@@ -100,8 +101,8 @@ func (m *module) ask(awaited int, ranges ...schemas.Range) error {
 func (m *module) arrived(h schemas.ChunkHeader, length int, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.finished == nil {
-		return nil // late, of a course that was given up
+	if m.finished == nil || h.Transfer-m.before > m.tag-m.before || h.Transfer == m.before {
+		return nil // late, of a course before
 	}
 	wanted, err := m.ledger.arrived(h.Offset, length)
 	if err != nil || !wanted {

@@ -39,6 +39,11 @@ func take(p *process, n int, c course, load func() (outcome, error)) (sample, er
 	if err := p.settle(); err != nil {
 		return sample{}, err
 	}
+	return takeBusy(p, n, c, load)
+}
+
+// takeBusy is take without waiting for what the server may be doing already.
+func takeBusy(p *process, n int, c course, load func() (outcome, error)) (sample, error) {
 	if err := p.forgetPeak(); err != nil {
 		return sample{}, err
 	}

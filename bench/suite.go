@@ -37,6 +37,8 @@ func measures() []measure {
 	return []measure{
 		{"chunks", "Processor time of a chunk", measureChunks},
 		{"images", "1,000 modules fetch an image", measureImages},
+		{"distance", "One module far away", measureDistance},
+		{"neighbours", "Bad neighbours", measureNeighbours},
 	}
 }
 

@@ -54,11 +54,14 @@ func (s spread) String() string {
 
 // ratioText is a ratio's spread in bold, and whether it is what was wanted.
 func ratioText(s spread, most float64) string {
-	verdict := "reached"
-	if s.median > most {
-		verdict = "not reached"
+	return fmt.Sprintf("**%.2f** (%.2f-%.2f), wanted %.2g: %s", s.median, s.min, s.max, most, verdict(s.median <= most))
+}
+
+func verdict(reached bool) string {
+	if reached {
+		return "reached"
 	}
-	return fmt.Sprintf("**%.2f** (%.2f-%.2f), wanted %.2g: %s", s.median, s.min, s.max, most, verdict)
+	return "not reached"
 }
 
 // Markers around what this program writes; other text in the document stays.
