@@ -30,7 +30,7 @@ const (
 type davit struct {
 	*process
 	binary, data string
-	mqtt         string
+	mqtt, http   string // HOST:PORT, and URL
 	client       *client.Client
 	devices      []string
 	passwords    map[string]string
@@ -82,12 +82,12 @@ func (d *davit) serve(mqtt string, flags ...string) error {
 	if err := json.Unmarshal(line, &ready); err != nil {
 		return fmt.Errorf("davit serve said %q: %w", line, err)
 	}
-	d.mqtt = ready.MQTT
+	d.mqtt, d.http = ready.MQTT, "http://"+ready.HTTP
 	token, err := os.ReadFile(filepath.Join(d.data, "admin.token"))
 	if err != nil {
 		return err
 	}
-	d.client, err = client.New("http://"+ready.HTTP, strings.TrimSpace(string(token)))
+	d.client, err = client.New(d.http, strings.TrimSpace(string(token)))
 	return err
 }
 

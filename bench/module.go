@@ -27,9 +27,9 @@ type module struct {
 	mu       sync.Mutex
 	course   course
 	ledger   ledger
-	finished func(error) // called once for each course
-	tag      uint16 // of the last fetch
-	before   uint16 // the tag of the last fetch of the course before
+	finished func(error)    // called once for each course
+	tag      uint16         // of the last fetch
+	before   uint16         // the tag of the last fetch of the course before
 	askedAt  [256]time.Time // by the low byte of the tag
 	moved    time.Time      // when a chunk arrived last
 	again    int            // times that it had to ask again
