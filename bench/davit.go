@@ -31,6 +31,7 @@ type davit struct {
 	*process
 	binary, data string
 	mqtt, http   string // HOST:PORT, and URL
+	pprof        string // HOST:PORT with --pprof
 	client       *client.Client
 	devices      []string
 	passwords    map[string]string
@@ -78,11 +79,11 @@ func (d *davit) serve(mqtt string, flags ...string) error {
 	if err != nil {
 		return p.ended()
 	}
-	var ready struct{ MQTT, HTTP string }
+	var ready struct{ MQTT, HTTP, Pprof string }
 	if err := json.Unmarshal(line, &ready); err != nil {
 		return fmt.Errorf("davit serve said %q: %w", line, err)
 	}
-	d.mqtt, d.http = ready.MQTT, "http://"+ready.HTTP
+	d.mqtt, d.http, d.pprof = ready.MQTT, "http://"+ready.HTTP, ready.Pprof
 	token, err := os.ReadFile(filepath.Join(d.data, "admin.token"))
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ func measures() []measure {
 		{"images", "1,000 modules fetch an image", measureImages},
 		{"distance", "One module far away", measureDistance},
 		{"neighbours", "Bad neighbours", measureNeighbours},
+		{"profile", "Where the processor time goes", measureProfile},
 	}
 }
 
