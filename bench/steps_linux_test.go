@@ -104,11 +104,18 @@ func (s *stepper) halt(id int) error {
 	if err := unix.PtraceInterrupt(id); err != nil {
 		return fmt.Errorf("stop thread %d: %w", id, err)
 	}
-	var status unix.WaitStatus
-	if _, err := unix.Wait4(id, &status, wAll, nil); err != nil {
-		return fmt.Errorf("wait for thread %d: %w", id, err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Microsecond) {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(id, &status, wAll|unix.WNOHANG, nil)
+		switch {
+		case err != nil:
+			return fmt.Errorf("wait for thread %d: %w", id, err)
+		case got == id:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("thread %d does not stop:\n%s", id, readOr(fmt.Sprintf("/proc/%d/task/%d/status", s.pid, id)))
+		}
 	}
-	return nil
 }
 
 // next waits a little for a thread to stop, and has it make the next step.
