@@ -22,6 +22,8 @@ type Metrics struct {
 	takeOvers    prometheus.Counter
 	acceptErrs   prometheus.Counter
 	panics       prometheus.Counter
+	waiting      prometheus.Gauge
+	pending      prometheus.Gauge
 }
 
 // NewMetrics registers the broker's metrics with reg.
@@ -51,6 +53,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		takeOvers:    counter("takeovers_total", "Connections ended because their client connected again."),
 		acceptErrs:   counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
 		panics:       counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
+		waiting: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "connects_waiting", Help: "CONNECTs that wait to be served.",
+		}),
+		pending: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "sockets_pending", Help: "Open sockets that have not said CONNECT.",
+		}),
 	}
 }
 
@@ -61,6 +69,18 @@ func (m *Metrics) connected(t Transport, delta float64) {
 	m.connections.WithLabelValues(string(t)).Add(delta)
 	if delta > 0 {
 		m.connects.WithLabelValues(string(t)).Inc()
+	}
+}
+
+func (m *Metrics) connectsWaiting(n int) {
+	if m != nil {
+		m.waiting.Set(float64(n))
+	}
+}
+
+func (m *Metrics) socketsPending(n int) {
+	if m != nil {
+		m.pending.Set(float64(n))
 	}
 }
 
