@@ -165,7 +165,7 @@ func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal
 	cl.ID = c.id
 
 	c.mu.Lock()
-	c.limit = limits.WriteBuffer + len(p.devices)*schemas.MaxWindow*schemas.KindChunk.MaxPayload()
+	c.limit = limits.WriteBuffer + len(p.devices)*schemas.MaxAwaited
 	window := limits.Window
 	if p.service {
 		c.limit, window = limits.ServiceWriteBuffer, limits.ServiceWindow

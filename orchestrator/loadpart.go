@@ -78,10 +78,20 @@ func lasting(ev Event) bool {
 	return false
 }
 
+// The first tags of executionPacking.
+const (
+	stateTag    = 1
+	priorityTag = 2
+)
+
 // turnOf reads of a stored execution only what says when it has its turn. false for
 // a record that does not look as this program writes it, which has to be read whole.
 func turnOf(rec []byte) (state schemas.State, priority int, ok bool) {
 	p := recordParser{rest: string(rec)}
+	if isPacked(rec) {
+		state, priority, ok = p.packedTurn()
+		return state, priority, ok
+	}
 	ok = p.object(func(key string) bool {
 		switch key {
 		case "state":
@@ -95,4 +105,21 @@ func turnOf(rec []byte) (state schemas.State, priority int, ok bool) {
 		return p.skip()
 	}) && p.rest == ""
 	return state, priority, ok
+}
+
+// packedTurn is turnOf of a packed record, which begins with state and priority.
+func (p *recordParser) packedTurn() (state schemas.State, priority int, ok bool) {
+	p.rest = p.rest[1:]
+	if p.rest == "" || p.rest[0] != stateTag {
+		return "", 0, false
+	}
+	p.rest = p.rest[1:]
+	text, ok := p.packedText()
+	if ok && p.rest != "" && p.rest[0] == priorityTag {
+		p.rest = p.rest[1:]
+		var n int64
+		n, ok = p.varint()
+		priority = int(n)
+	}
+	return schemas.State(text), priority, ok
 }

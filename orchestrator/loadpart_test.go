@@ -88,9 +88,15 @@ func TestTurnOf(t *testing.T) {
 		if err != nil {
 			t.Skip(err) // a time that JSON cannot hold
 		}
-		state, priority, ok := orchestrator.TurnOf(b)
-		if ok && (state != rec.State || priority != rec.Priority) || !ok && rec.State == schemas.StateQueued {
-			t.Fatalf("%q, %d, %v of %s", state, priority, ok, b)
+		packed, ok := orchestrator.PackExecution(rec)
+		if !ok {
+			t.Fatalf("%s is not packed", b)
+		}
+		for _, stored := range [][]byte{b, packed} {
+			state, priority, ok := orchestrator.TurnOf(stored)
+			if ok && (state != rec.State || priority != rec.Priority) || !ok && rec.State == schemas.StateQueued {
+				t.Fatalf("%q, %d, %v of %q", state, priority, ok, stored)
+			}
 		}
 		if n := rapid.IntRange(0, len(b)-1).Draw(t, "cut"); n > 0 {
 			if _, _, ok := orchestrator.TurnOf(b[:n]); ok {

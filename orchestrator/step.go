@@ -240,14 +240,27 @@ func (Changed) effect()     {}
 // device that had succeeded runs another version again, and with each step of a
 // way over several versions.
 func Step(s State, ev Event, now time.Time) (State, []Effect) {
-	s.Executions = slices.Clone(s.Executions)
+	return stepIn(&stepRoom{}, s, ev, now)
+}
+
+// stepRoom is memory that a run of the rules takes for what it returns. The next run
+// in the same room takes it again.
+type stepRoom struct {
+	executions []Tracked
+	effects    []Effect
+}
+
+// stepIn is Step with room from the caller.
+func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
+	s.Executions = append(r.executions[:0], s.Executions...)
 	s.Versions = maps.Clone(s.Versions)
-	m := machine{State: s, now: now.UTC()}
+	m := machine{State: s, now: now.UTC(), effects: r.effects[:0]}
 	before := m.currentID()
 	m.happen(ev)
 	m.takeBack()
 	m.settle()
 	m.announce(before)
+	r.executions, r.effects = m.Executions, m.effects
 	return m.State, m.effects
 }
 
