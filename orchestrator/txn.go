@@ -301,9 +301,9 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	if err != nil {
 		return err
 	}
-	if now := next.currentID(); dev == nil && (now == attemptID{} || now != st.currentID()) {
-		// Others have their turn, which depends on the device. Reports that let
-		// nobody have it do without.
+	if dev == nil && (!next.accepted() || next.currentID() != st.currentID()) {
+		// Others have their turn, or wait for it, which depends on the device.
+		// Reports on what it has accepted do without.
 		if dev, err = find[Device](t, device); err != nil {
 			return err
 		}
