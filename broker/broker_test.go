@@ -243,12 +243,13 @@ func TestFullWindowFitsTheBuffer(t *testing.T) {
 	dev := connect(t, b.addr(), connectOptions{login: addDevice(t, b, "d")})
 	dev.subscribe(0, topic("d", schemas.KindChunk))
 	chunk := string(make([]byte, schemas.KindChunk.MaxPayload()))
+	const window = schemas.MaxAwaited / schemas.MaxChunkSize
 	for range 5 { // the socket buffers take some of the first rounds
-		for range schemas.MaxWindow {
+		for range window {
 			svc.publish(topic("d", schemas.KindChunk), 0, false, chunk)
 		}
 		svc.quiet()
-		for range schemas.MaxWindow {
+		for range window {
 			dev.message()
 		}
 	}

@@ -69,11 +69,11 @@ var attemptFields = []field[Attempt]{
 	timeField("ended_at", func(a *Attempt) *time.Time { return &a.EndedAt }, ifThere),
 }
 
-// Both packings: names are added at the end only (see packed). What priorityOfWaiting
-// looks at comes first.
+// Both packings: names are added at the end only (see packed). What turnOf looks at
+// comes first.
 var (
 	executionPacking = packed(executionFields,
-		"state", "history", "priority",
+		"state", "priority", "history",
 		"id", "job", "device", "image", "image_type", "version", "version_id", "attempt", "cause", "code", "detail",
 		"bytes_done", "bytes_total", "host_version", "seq", "wave", "goal", "downloaded", "confirmed", "not_before", "due_at",
 		"created_at", "offered_at", "updated_at", "ended_at", "order", "min_version", "ignore_validation", "sha256",

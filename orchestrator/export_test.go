@@ -346,5 +346,5 @@ func TakeTogether(s *Service, most int) { s.together.most = most }
 // Lasting is lasting.
 func Lasting(ev Event) bool { return lasting(ev) }
 
-// PriorityOfWaiting is priorityOfWaiting.
-func PriorityOfWaiting(rec []byte) (priority int, ok bool) { return priorityOfWaiting(rec) }
+// TurnOf is turnOf.
+func TurnOf(rec []byte) (state schemas.State, priority int, ok bool) { return turnOf(rec) }

@@ -156,10 +156,10 @@ func TestFetchesAreBounded(t *testing.T) {
 		e.start()
 		defer func() { e.stop() }()
 		synctest.Wait()
-		if n := r.count("d000"); n != 15 { // three fetches of five chunks are within the window of 16
+		if n := r.count("d000"); n != 60 { // twelve fetches of five chunks are within the window of 64
 			t.Errorf("%d chunks were sent", n)
 		}
-		if want := content(100_000, 3); !bytes.Equal(r.data["d000"][99_200:], want[99_200:99_900]) {
+		if want := content(100_000, 3); !bytes.Equal(r.data["d000"][98_300:], want[98_300:99_900]) {
 			t.Error("it was not the newest fetches that were kept")
 		}
 	})

@@ -287,6 +287,32 @@ func appendText(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
+// skip passes over a value of any kind, to what follows it.
+func (p *recordParser) skip() bool {
+	depth := 0
+	for i := 0; i < len(p.rest); i++ {
+		switch p.rest[i] {
+		case '"':
+			for i++; i < len(p.rest) && p.rest[i] != '"'; i++ {
+				if p.rest[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']', ',':
+			if depth == 0 {
+				p.rest = p.rest[i:]
+				return i > 0
+			}
+			if p.rest[i] != ',' {
+				depth--
+			}
+		}
+	}
+	return false
+}
+
 // escaped is text for one that may have escapes in it, or other than ASCII.
 func (p *recordParser) escaped() (string, bool) {
 	whole := p.rest

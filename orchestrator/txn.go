@@ -302,9 +302,28 @@ func (t *txn) decide(st *State, ev Event) (next State, effects []Effect, err err
 	if err := st.see(t.viewOf, queued...); err != nil {
 		return State{}, nil, err
 	}
+	if st.Host, err = t.hostTimes(st); err != nil {
+		return State{}, nil, err
+	}
 	t.scratch.jobs = st.Jobs
 	next, effects = stepIn(&t.scratch.step, *st, ev, t.now)
 	return next, effects, nil
+}
+
+// hostTimes are what the device's type says of its host MCU, if a job asks.
+func (t *txn) hostTimes(st *State) (HostTimes, error) {
+	for _, v := range st.Jobs {
+		if v.Plan == nil || !v.Plan.Timeouts.half() {
+			continue
+		}
+		dev, err := find[Device](t, st.Device)
+		if err != nil || dev == nil {
+			return HostTimes{}, err
+		}
+		dt, err := find[DeviceType](t, dev.Type)
+		return dt.hostTimes(), err
+	}
+	return HostTimes{}, nil
 }
 
 // mark keeps the durable marker of devices whose offer topic is in use.

@@ -132,7 +132,7 @@ func TestAsyncAPI(t *testing.T) {
 func TestAsyncAPILimits(t *testing.T) {
 	want := map[string]uint64{
 		"id_length": MaxIDLength, "version_length": MaxVersionLength, "detail_length": MaxDetailLength, "host_versions": MaxHostVersions,
-		"ranges": MaxRanges, "window_chunks": MaxWindow, "image_size": MaxImageSize, "chunk_min": MinChunkSize,
+		"ranges": MaxRanges, "window_chunks": MaxWindow, "awaited_bytes": MaxAwaited, "image_size": MaxImageSize, "chunk_min": MinChunkSize,
 		"chunk_default": DefaultChunkSize, "chunk_max": MaxChunkSize, "attempt": MaxAttempt, "seq": MaxSeq,
 		"version_id": MaxVersionID, "dialect_length": MaxDialectLength, "version_properties": MaxVersionProperties, "defer_s": MaxDeferS,
 	}

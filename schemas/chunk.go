@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Sizes of chunks, in bytes of image data.
@@ -16,7 +17,7 @@ const (
 	// DefaultChunkSize is what the service suggests.
 	DefaultChunkSize = 4 << 10
 	// MaxChunkSize is the largest chunk a module may ask for.
-	MaxChunkSize = 64 << 10
+	MaxChunkSize = 128 << 10
 )
 
 // ChunkFlagLast marks the chunk that ends the image. The other bits are zero.
@@ -58,6 +59,29 @@ func (h ChunkHeader) AppendTo(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, h.Transfer)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Image))
 	return binary.BigEndian.AppendUint64(b, h.Offset)
+}
+
+// Chunk is a chunk as it is handed from one part of the service to another: the
+// header, and how many bytes of the image follow it from Offset on. The bytes
+// themselves stay where they are (ImageBytes).
+type Chunk struct {
+	ChunkHeader
+	Length int
+}
+
+// ImageBytes are the bytes of an image that is being served. They stay valid
+// while they are retained, whatever becomes of the image.
+type ImageBytes interface {
+	// ReadAt copies bytes; an error of the disk is an error here.
+	io.ReaderAt
+	// Mapped is the whole image in memory that is shared by all who serve it,
+	// to be handed to the kernel and not to be read or written otherwise: the
+	// process dies of a page that the disk cannot give. It is nil where there is
+	// no such memory.
+	Mapped() []byte
+	// Retain and Release count who needs the bytes.
+	Retain()
+	Release()
 }
 
 // ParseChunk splits a chunk message into its header and its data, which is

@@ -26,6 +26,22 @@ func TestValidateID(t *testing.T) {
 	}
 }
 
+func TestStreamTopics(t *testing.T) {
+	const sum = "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31"
+	topic := StreamTopic(sum)
+	if got, ok := ParseStreamTopic(topic); !ok || got != sum || topic != "davit/v1/@/"+sum {
+		t.Errorf("%s: %s, %v", topic, got, ok)
+	}
+	if _, err := ParseTopic(topic); !errors.Is(err, ErrTopic) {
+		t.Errorf("a shared stream passes for a device's topic: %v", err)
+	}
+	for _, s := range []string{"", "davit/v1/@/", "davit/v1/@/+", "davit/v1/@/#", "davit/v1/@/" + sum[1:], "davit/v1/@/" + strings.ToUpper(sum), "davit/v1/pump-7/" + sum, topic + "/"} {
+		if got, ok := ParseStreamTopic(s); ok {
+			t.Errorf("%q: %s", s, got)
+		}
+	}
+}
+
 func TestTopics(t *testing.T) {
 	for _, k := range Kinds() {
 		topic := Topic{"pump-7", k}
@@ -159,7 +175,7 @@ func TestChunk(t *testing.T) {
 		"version 2":       {change(0, 2), "version 2"},
 		"unknown flag":    {change(1, 2), "unknown flags 0x02"},
 		"all flags":       {change(1, 0xff), "unknown flags 0xff"},
-		"too much data":   {append(full, 0), "65537 bytes of data"},
+		"too much data":   {append(full, 0), "131073 bytes of data"},
 		"past 4 GiB":      {change(15, 0xff), "past the largest image"},
 		"offset of 2^63":  {change(8, 0x80), "past the largest image"},
 		"offset of 2^32":  {change(11, 1), "past the largest image"},

@@ -89,6 +89,9 @@ type Offer struct {
 	// off; the zero time leaves that open. After it the image is offered with
 	// ActionInstall.
 	DeferUntil time.Time `json:"defer_until,omitzero"`
+	// Stream says that the image is also sent on its shared stream (StreamTopic)
+	// while several devices fetch it: see Fetch.Follow.
+	Stream bool `json:"stream,omitempty"`
 }
 
 // Kind returns KindOffer.

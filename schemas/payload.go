@@ -20,7 +20,10 @@ const (
 	// MaxRanges is how many ranges one fetch may ask for.
 	MaxRanges = 64
 	// MaxWindow is how many chunks one fetch may ask for in all.
-	MaxWindow = 16
+	MaxWindow = 64
+	// MaxAwaited is how many bytes of image data a device may await at a time:
+	// what a fetch asks for, and what it says of earlier ones.
+	MaxAwaited = 2 << 20
 	// MaxHostVersions is how many version properties one hello may report.
 	MaxHostVersions = 16
 	// MaxDetailLength is the longest detail text in bytes.
@@ -119,6 +122,21 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
+// Detail makes any text one that Status takes as its detail: UTF-8 without control
+// characters, cut at MaxDetailLength.
+func Detail(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	for len(text) > MaxDetailLength {
+		text = strings.ToValidUTF8(text[:MaxDetailLength], "")
+	}
+	return text
+}
+
 // ValidateVersion checks a version string: 1 to 255 bytes of UTF-8 without
 // control characters.
 func ValidateVersion(v string) error {
@@ -160,6 +178,9 @@ type Hello struct {
 	// MaxChunk is the largest chunk in bytes that the device can take; 0 means
 	// DefaultChunkSize.
 	MaxChunk int `json:"max_chunk,omitempty"`
+	// Streams says that the device can follow an image's shared stream
+	// (StreamTopic): only then do offers point to one.
+	Streams bool `json:"streams,omitempty"`
 	// Execution is the execution that the device works on, if any.
 	Execution string `json:"execution,omitempty"`
 	Attempt   int    `json:"attempt,omitempty"`
@@ -257,6 +278,14 @@ type Fetch struct {
 	Chunk int `json:"chunk"`
 	// Ranges are in ascending order and do not overlap.
 	Ranges []Range `json:"ranges"`
+	// Awaited is how many bytes of earlier fetches the device still waits for.
+	// All others that it asked for before have arrived, or it has given them
+	// up: they are its credit again.
+	Awaited int `json:"awaited,omitempty"`
+	// Follow says that the device listens on the image's shared stream and need
+	// not be sent by itself what it gets there: the ranges are what it lacks. It
+	// asks without Follow for what did not come.
+	Follow bool `json:"follow,omitempty"`
 }
 
 // Kind returns KindFetch.
@@ -276,7 +305,11 @@ func (f *Fetch) Validate() error {
 	if len(f.Ranges) < 1 || len(f.Ranges) > MaxRanges {
 		return badPayload("%d ranges, allowed are 1 to %d", len(f.Ranges), MaxRanges)
 	}
+	if f.Awaited < 0 || f.Awaited > MaxAwaited {
+		return badPayload("awaited is %d, allowed are 0 to %d", f.Awaited, MaxAwaited)
+	}
 	var end, chunks uint64
+	bytes := uint64(f.Awaited)
 	for i, r := range f.Ranges {
 		if r.Length < 1 || r.Offset > MaxImageSize || r.Length > MaxImageSize || r.End() > MaxImageSize {
 			return badPayload("range %d is empty or ends past the largest image", i+1)
@@ -286,6 +319,10 @@ func (f *Fetch) Validate() error {
 		}
 		end = r.End()
 		chunks += (r.Length + uint64(f.Chunk) - 1) / uint64(f.Chunk)
+		bytes += r.Length
+	}
+	if bytes > MaxAwaited {
+		return badPayload("%d bytes would be awaited, at most %d are allowed at a time", bytes, MaxAwaited)
 	}
 	if chunks > MaxWindow {
 		return badPayload("asks for %d chunks, at most %d are allowed at a time", chunks, MaxWindow)

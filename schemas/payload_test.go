@@ -85,7 +85,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{&Status{}, oneStatus(`"state":"rejected","cause":"deferred"`), `defer_s is 0, with cause deferred 1 to 2592000 are allowed`},
 		{&Status{}, oneStatus(`"state":"failed","cause":"deferred","defer_s":1`), `state failed with cause deferred`},
 		{&Status{}, oneStatus(`"state":"rejected","cause":"rejected","defer_s":1`), `defer_s is 1 with cause "rejected"`},
-		{&Hello{}, `{"v":1,"max_chunk":1}`, `max_chunk is 1, allowed are 64 to 65536`},
+		{&Hello{}, `{"v":1,"max_chunk":1}`, `max_chunk is 1, allowed are 64 to 131072`},
 	} {
 		if err := Decode([]byte(c.raw), c.p); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.raw, err, c.want)
@@ -173,6 +173,7 @@ func drawHello(t *rapid.T) Payload {
 		}
 		h.HostVersions[drawText(t, "property", 1, 40)] = drawText(t, "version", 0, MaxVersionLength)
 	}
+	h.Streams = maybe(t, "streams")
 	if maybe(t, "max chunk") {
 		h.MaxChunk = drawChunkSize(t, "max chunk")
 	}
@@ -208,6 +209,7 @@ func drawOffer(t *rapid.T) Payload {
 	if maybe(t, "expires") {
 		o.Expires = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "expires"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns")).UTC()
 	}
+	o.Stream = maybe(t, "stream")
 	o.Action = rapid.SampledFrom([]Action{ActionInstall, ActionSoft, ActionConfirm, ActionDownload}).Draw(t, "action")
 	if o.Action == ActionSoft && maybe(t, "defer until") {
 		o.DeferUntil = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "defer until"), 0).UTC()
@@ -218,7 +220,7 @@ func drawOffer(t *rapid.T) Payload {
 func drawFetch(t *rapid.T) Payload {
 	f := &Fetch{V: Version, Image: drawID(t, "image"), Tag: rapid.Uint16().Draw(t, "tag"), Chunk: drawChunkSize(t, "chunk")}
 	var end uint64
-	for left := MaxWindow; left > 0; {
+	for left := min(MaxWindow, MaxAwaited/f.Chunk); left > 0; {
 		n := rapid.IntRange(1, left).Draw(t, "chunks")
 		r := Range{
 			Offset: end + rapid.Uint64Range(0, 1<<27).Draw(t, "gap"),
@@ -230,6 +232,12 @@ func drawFetch(t *rapid.T) Payload {
 			break
 		}
 	}
+	room := MaxAwaited
+	for _, r := range f.Ranges {
+		room -= int(r.Length)
+	}
+	f.Awaited = rapid.IntRange(0, room).Draw(t, "awaited")
+	f.Follow = maybe(t, "follow")
 	return f
 }
 

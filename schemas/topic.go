@@ -95,6 +95,9 @@ func (k Kind) MaxPayload() int {
 // topicPrefix is the part of every topic before the device id.
 const topicPrefix = "davit/v1/"
 
+// streamLevel stands where other topics have a device's id; it is none.
+const streamLevel = "@"
+
 // ErrTopic is wrapped by every error about a topic outside the contract.
 var ErrTopic = errors.New("topic outside the contract")
 
@@ -127,6 +130,18 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{Device: device, Kind: k}, nil
 	}
 	return Topic{}, fmt.Errorf("%w: unknown message %q", ErrTopic, kind)
+}
+
+// StreamTopic is the topic of an image's shared stream: its chunks, with 0 as their
+// transfer tag, for every device that follows it. It is subscribed to by its exact
+// name only, which who was offered the image can make: the SHA-256 in lower-case
+// hex is in no other place.
+func StreamTopic(sha256 string) string { return topicPrefix + streamLevel + "/" + sha256 }
+
+// ParseStreamTopic returns the SHA-256 of a topic that StreamTopic made.
+func ParseStreamTopic(s string) (sha256 string, ok bool) {
+	sum, ok := strings.CutPrefix(s, topicPrefix+streamLevel+"/")
+	return sum, ok && validSHA256(sum) == nil
 }
 
 // Filter is the subscription filter for one kind of message of every device.
