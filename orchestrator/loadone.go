@@ -25,6 +25,13 @@ func (t *txn) loadOne(device string, dev *Device, ev Event) (State, map[string]*
 	if pl, err := t.plan(e.Job); err != nil || pl != nil && pl.recalls() {
 		return State{}, nil, false, err // it may be taken back when a window closes
 	}
+	if e.State == schemas.StateOffered {
+		// What is of a higher priority waits for its job only as long as nobody has
+		// accepted the offer.
+		if open, err := openOf(t, device); err != nil || len(open) != 1 {
+			return State{}, nil, false, err
+		}
+	}
 	s := &t.scratch
 	s.alone = append(s.alone[:0], e.Tracked)
 	if s.records == nil {
@@ -41,8 +48,8 @@ func accepted(s schemas.State) bool {
 }
 
 // goesOn says whether an execution is under way before and after a report of such a
-// state. An offer goes on if this report accepts it: it may be taken back as long as
-// nobody has. What is only to be downloaded waits again when it is.
+// state. An offer goes on if this report accepts it, as it may be taken back until
+// then. What is only to be downloaded waits again when it is.
 func goesOn(t *Tracked, s *schemas.Status) bool {
 	if s.State == schemas.StateDownloaded && t.Action == ActionDownload {
 		return false
