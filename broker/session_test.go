@@ -153,14 +153,14 @@ func TestSendIsRefused(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return b.Connections() == 0 })
 	refused("d", ErrSessionEnded)
 	for reason, want := range map[string]float64{"not_subscribed": 3, "ended": 1} {
-		if n := testutil.ToFloat64(b.metrics.chunkRefusal.WithLabelValues(reason)); n != want {
+		if n := testutil.ToFloat64(b.metrics.chunks.refused.WithLabelValues(reason)); n != want {
 			t.Errorf("%s counted %v times, want %v", reason, n, want)
 		}
 	}
-	if n := testutil.ToFloat64(b.metrics.chunks[wayVectored]); n != 2 {
+	if n := testutil.ToFloat64(b.metrics.chunks.sent[wayVectored]); n != 2 {
 		t.Errorf("%v chunks counted, want 2", n)
 	}
-	if n := testutil.ToFloat64(b.metrics.chunkBytes[wayVectored]); n != float64(2*(1+2+2+len(topic("d", schemas.KindChunk))+1+schemas.ChunkHeaderSize+500)) {
+	if n := testutil.ToFloat64(b.metrics.chunks.bytes[wayVectored]); n != float64(2*(1+2+2+len(topic("d", schemas.KindChunk))+1+schemas.ChunkHeaderSize+500)) {
 		t.Errorf("%v bytes counted", n)
 	}
 }
@@ -183,7 +183,7 @@ func TestMaximumPacketSizeOfTheClient(t *testing.T) {
 		}
 		m.quiet()
 	}
-	if n := testutil.ToFloat64(b.metrics.chunkRefusal.WithLabelValues("too_large")); n != 4 {
+	if n := testutil.ToFloat64(b.metrics.chunks.refused.WithLabelValues("too_large")); n != 4 {
 		t.Errorf("%v counted, want 4", n)
 	}
 }
@@ -209,7 +209,7 @@ func TestShortWayOverEveryTransport(t *testing.T) {
 		"wss": {func() net.Conn { return dialWS(t, b.Addrs()[3].String(), clientTLS(pool), 1<<20) }, wayCopied},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := testutil.ToFloat64(b.metrics.chunks[transport.way])
+			before := testutil.ToFloat64(b.metrics.chunks.sent[transport.way])
 			m := moduleOn(t, transport.dial(), addDevice(t, b, "d-"+name), fetches, connectOptions{})
 			chunks := append(chunksOf(image, 16<<10), chunksOf(image, schemas.MaxChunkSize)...)
 			sent := make(chan error, 1)
@@ -235,10 +235,10 @@ func TestShortWayOverEveryTransport(t *testing.T) {
 			}
 			check(t, <-sent)
 			image.free(t)
-			if n := testutil.ToFloat64(b.metrics.chunks[transport.way]) - before; n != float64(len(chunks)) {
+			if n := testutil.ToFloat64(b.metrics.chunks.sent[transport.way]) - before; n != float64(len(chunks)) {
 				t.Errorf("%v chunks counted %s, want %d", n, transport.way, len(chunks))
 			}
 		})
 	}
-	eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
+	eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.chunks.slow) == 0 })
 }

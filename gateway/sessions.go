@@ -181,6 +181,9 @@ func (s *Sessions) Health(context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Load says how full the queue of what devices have said is, from 0 to 1.
+func (s *Sessions) Load() float64 { return s.messages.load() }
+
 func (s *Sessions) links() []*link { return append([]*link{s.control}, s.data...) }
 
 func (s *Sessions) controlUp(conn context.Context) {

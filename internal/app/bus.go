@@ -43,7 +43,7 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	s.connected = newConnectedDevices(registry)
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
-		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true,
+		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
 		// No device is admitted before the sessions are there.
 		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
 		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
@@ -135,6 +135,10 @@ func (b *bus) admit() {
 		b.embedded.Admit()
 	}
 }
+
+// pressed has new connections wait while much of what devices have said waits to be
+// handled. There are no connections before the sessions are there.
+func (s *Server) pressed() bool { return s.sessions.Load() > 0.25 }
 
 // principalCame counts the devices of a new connection. That they are online
 // they say themselves.
