@@ -6,17 +6,20 @@ import (
 )
 
 // Bytes are under way from the moment they are sent until the device says in a
-// fetch that it no longer awaits them, or reports that it has the image. At most
-// moduleCredit may be under way to one device, and totalCredit to all.
+// fetch that it no longer awaits them, or reports that it has the image; where the
+// connection is in our own hands, those that its far end has acknowledged are not
+// under way, and the others are, whatever the device says. At most moduleCredit may
+// be under way to one device, and totalCredit to all.
 //
-// A device that does not ask again within forgetAfter has lapsed: what was under
+// A device of whose bytes none has arrived for forgetAfter has lapsed: what was under
 // way to it counts no more, and it starts over with lapsedAllowance, which doubles
-// with each fetch that confirms that something arrived. Until the first such fetch,
-// and after a lapse, a device is on trial, and all of those together may have
-// 1/trialShare of the total: however many ask and never read, the others go on.
+// whenever something has arrived. Until provenBytes have, at the beginning and after a
+// lapse, a device is on trial, and all of those together may have 1/trialShare of
+// the total: however many ask and never read, the others go on.
 const (
 	forgetAfter     = 5 * time.Second
 	lapsedAllowance = 64 << 10
+	provenBytes     = 256 << 10   // more than a receiver's socket takes of what nobody reads
 	lapseMemory     = time.Minute // for how long it is remembered, without a fetch
 	trialShare      = 2
 )
@@ -30,6 +33,9 @@ func (f *flow) credit(moduleCredit, n int64) bool { return f.sent == 0 || n <= f
 
 // underWay counts bytes that were sent; mu is held, as for all that follows.
 func (s *streamer) underWay(f *flow, n int64) {
+	if f.sent == 0 {
+		f.moved = time.Now()
+	}
 	f.sent += n
 	s.sent += n
 	if f.trial {
@@ -37,16 +43,34 @@ func (s *streamer) underWay(f *flow, n int64) {
 	}
 }
 
+// backlog is how much of what is under way has certainly not arrived.
+func (f *flow) backlog() int64 {
+	b, ok := f.session.(Backlog)
+	if !ok {
+		return 0
+	}
+	return min(f.sent, int64(b.Backlog()))
+}
+
 // confirm takes a device's word that of what is under way left bytes are still
 // awaited.
 func (s *streamer) confirm(f *flow, left int64) {
 	arrived := f.sent - max(0, left)
-	if arrived <= 0 {
-		return
+	if arrived > 0 {
+		arrived = min(arrived, f.sent-f.backlog())
 	}
-	s.underWay(f, -arrived)
+	if arrived > 0 {
+		s.arrived(f, arrived)
+	}
+}
+
+// arrived counts n bytes as arrived.
+func (s *streamer) arrived(f *flow, n int64) {
+	s.underWay(f, -n)
+	f.moved = time.Now()
 	f.allowance = min(s.moduleCredit, 2*f.allowance)
-	if !f.trial {
+	f.arrived += n
+	if !f.trial || f.arrived < provenBytes {
 		return
 	}
 	s.onTrial -= f.sent
@@ -60,7 +84,7 @@ func (s *streamer) confirm(f *flow, left int64) {
 // lapse counts what is under way to a device no more.
 func (s *streamer) lapse(f *flow) {
 	s.underWay(f, -f.sent)
-	f.trial, f.allowance = true, min(s.moduleCredit, lapsedAllowance)
+	f.trial, f.arrived, f.allowance = true, 0, min(s.moduleCredit, lapsedAllowance)
 	s.metrics.lapsed()
 	if f.listed != nil { // among the proven
 		f.remove()
@@ -84,7 +108,8 @@ func (s *streamer) next() *flowQueue {
 	return nil
 }
 
-// sweep looks for devices that have lapsed.
+// sweep looks once a second for what has arrived without a word of the device, and
+// for devices that have lapsed.
 func (s *streamer) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -102,20 +127,29 @@ func (s *streamer) sweepOnce(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for device, f := range s.devices {
-		if now.Sub(f.touched) < forgetAfter {
-			continue
-		}
 		if f.sent > 0 {
-			s.lapse(f)
+			s.sweepSent(f, now)
 		}
 		kept := forgetAfter
 		if f.allowance < s.moduleCredit {
 			kept = lapseMemory
 		}
-		if f.idle() && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
+		if f.idle() && f.sent == 0 && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
 			delete(s.devices, device)
 		}
 	}
 	s.metrics.setOutstanding(s.sent)
 	s.signal()
+}
+
+func (s *streamer) sweepSent(f *flow, now time.Time) {
+	_, told := f.session.(Backlog)
+	switch {
+	case now.Sub(f.moved) < time.Second:
+	case told && f.backlog() < f.sent:
+		s.arrived(f, f.sent-f.backlog())
+		s.schedule(f)
+	case now.Sub(f.moved) >= forgetAfter:
+		s.lapse(f)
+	}
 }

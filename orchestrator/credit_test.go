@@ -12,6 +12,9 @@ import (
 // everything is a session that takes all and says nothing.
 func everything(body []byte) *session { return newSession(body, 1<<40, -1) }
 
+// silent hides what a session knows of its far end.
+type silent struct{ orchestrator.Session }
+
 // take makes a fetch of one range through a session.
 func (e *env) take(device string, s orchestrator.Session, m orchestrator.Image, chunk, awaited int, offset, length uint64) {
 	e.t.Helper()
@@ -58,7 +61,7 @@ func TestLapsedCredit(t *testing.T) {
 		e.start()
 		defer func() { e.stop() }()
 		s := everything(nil)
-		e.take("d000", s, m, 32<<10, 0, 0, 2<<20)
+		e.take("d000", silent{s}, m, 32<<10, 0, 0, 2<<20)
 		synctest.Wait()
 		if n, _ := s.took(); n != 2<<20 {
 			t.Fatalf("%d bytes were sent to a device that was never heard of before", n)
@@ -66,7 +69,7 @@ func TestLapsedCredit(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		before := 2 << 20
 		for _, want := range []int{64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20, 2 << 20} {
-			e.take("d000", s, m, 32<<10, 0, 0, 2<<20)
+			e.take("d000", silent{s}, m, 32<<10, 0, 0, 2<<20)
 			synctest.Wait()
 			n, _ := s.took()
 			if n-before != want {
@@ -81,8 +84,8 @@ func TestLapsedCredit(t *testing.T) {
 // it, and the share of a silent one comes back in time.
 func TestTotalCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, _, m := streaming(t, 3, 400_000, func(o *orchestrator.Options) {
-			o.ModuleCredit, o.TotalCredit, o.StreamWorkers = 200_000, 400_000, 1
+		e, _, m := streaming(t, 3, 1_600_000, func(o *orchestrator.Options) {
+			o.ModuleCredit, o.TotalCredit, o.StreamWorkers = 800_000, 1_600_000, 1
 		})
 		e.start()
 		defer func() { e.stop() }()
@@ -99,18 +102,21 @@ func TestTotalCredit(t *testing.T) {
 				t.Errorf("%d bytes were sent in all, want %d", k, want)
 			}
 		}
-		e.take("d000", a, m, 10_000, 0, 0, 100_000)
-		sum(100_000)
-		e.take("d001", b, m, 10_000, 0, 0, 200_000)
-		sum(220_000) // half of the total, and what is left of a turn
-		e.take("d000", a, m, 10_000, 0, 0, 200_000)
-		sum(500_000) // d000 has proven itself, so d001 has the trial's part and it has the other
-		e.take("d002", c, m, 10_000, 0, 0, 200_000)
-		sum(500_000)
-		e.take("d001", b, m, 10_000, 0, 0, 100_000)
-		sum(500_000 + 220_000) // b's 200,000 are confirmed: now c is tried, up to the total and the rest of a turn
+		e.take("d000", silent{a}, m, 40_000, 0, 0, 400_000)
+		sum(400_000)
+		e.take("d001", silent{b}, m, 40_000, 0, 0, 800_000)
+		sum(800_000) // half of the total
+		e.take("d000", silent{a}, m, 40_000, 0, 0, 800_000)
+		sum(2_000_000) // d000 has proven itself, so d001 has the trial's part and it has the other
+		e.take("d002", silent{c}, m, 40_000, 0, 0, 800_000)
+		sum(2_000_000)
+		e.take("d001", silent{b}, m, 40_000, 0, 0, 400_000)
+		sum(2_800_000) // b's 800,000 are confirmed: now c is tried, up to the total
+		before, _ := c.took()
 		time.Sleep(10 * time.Second)
-		sum(500_000 + 300_000)
+		if after, _ := c.took(); after == before {
+			t.Error("d002 is sent nothing though all have lapsed")
+		}
 	})
 }
 

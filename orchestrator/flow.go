@@ -46,10 +46,12 @@ type flow struct {
 	listed     *flowQueue
 	prev, next *flow
 
-	sent      int64 // bytes under way
-	allowance int64 // how many may be
-	trial     bool  // nothing has been confirmed since the beginning or the last lapse
-	touched   time.Time
+	sent      int64     // bytes under way
+	moved     time.Time // when some arrived last, or were sent when none were under way
+	allowance int64     // how many may be
+	arrived   int64     // since the beginning, or the last lapse
+	trial     bool      // that is not enough yet
+	touched   time.Time // when it asked, or was sent something
 
 	asks    int
 	askedAt time.Time

@@ -126,6 +126,13 @@ type Session interface {
 	Send(device string, image schemas.ImageBytes, chunks []schemas.Chunk, ready func()) (taken int, err error)
 }
 
+// Backlog is what a Session may tell besides.
+type Backlog interface {
+	// Backlog is how many bytes that the session has taken the far end's system has
+	// not acknowledged. It does not block.
+	Backlog() int
+}
+
 // Kinds of error, for errors.Is. The text of the error that wraps one says
 // what happened and what to do.
 var (

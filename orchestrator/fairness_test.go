@@ -1,0 +1,342 @@
+package orchestrator_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// fairness is a service with readers that each could have a megabyte a second.
+type fairness struct {
+	*env
+	t       *testing.T
+	image   orchestrator.Image
+	body    []byte
+	reg     *prometheus.Registry
+	readers []*reader
+	others  []*session // of devices that misbehave
+}
+
+const (
+	fairSize   = 8 << 20
+	fairRate   = 1 << 20
+	fairTime   = 20 * time.Second
+	fairBuffer = 256 << 10
+)
+
+// newFairness has devices for the readers, which come first, and for others.
+func newFairness(t *testing.T, readers, others int, change ...func(*orchestrator.Options)) *fairness {
+	f := &fairness{t: t, reg: prometheus.NewPedanticRegistry(), body: content(fairSize, 3)}
+	change = append(change, func(o *orchestrator.Options) { o.Metrics = orchestrator.NewMetrics(f.reg) })
+	f.env, _, f.image = streaming(t, readers+others, fairSize, change...)
+	for i := range readers {
+		f.readers = append(f.readers, f.newReader(deviceName(i), f.image, f.body, 16<<10, 512<<10, fairBuffer, fairRate))
+	}
+	f.start()
+	synctest.Wait() // all have been offered the image
+	return f
+}
+
+func deviceName(i int) string { return fmt.Sprintf("d%03d", i) }
+
+// run lets all read for a while and returns the least that one got of what its
+// line could carry.
+func (f *fairness) run() float64 {
+	for _, r := range f.readers {
+		r.ask()
+	}
+	time.Sleep(fairTime)
+	least := 1.0
+	for _, r := range f.readers {
+		least = min(least, float64(r.progress())/(fairRate*fairTime.Seconds()))
+	}
+	return least
+}
+
+// end stops everything and looks for what may never be.
+func (f *fairness) end() {
+	for _, r := range f.readers {
+		r.session.close()
+		if r.session.wrong > 0 {
+			f.t.Errorf("%s was sent %d wrong chunks", r.device, r.session.wrong)
+		}
+	}
+	for _, s := range f.others {
+		s.close()
+	}
+	f.stop()
+}
+
+// value is that of a counter or gauge with one label at most.
+func (f *fairness) value(name, label string) float64 {
+	f.t.Helper()
+	families, err := f.reg.Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, fam := range families {
+		for _, m := range fam.GetMetric() {
+			if fam.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	f.t.Fatalf("no metric %s %s", name, label)
+	return 0
+}
+
+// TestSlowAndFastReaders: a slow one delays nobody, one that reads at once whatever
+// it is sent starves nobody, also where the total is scarce.
+func TestSlowAndFastReaders(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		buffer, rate, chunk int
+		total               int64
+	}{
+		{"slow", 64 << 10, 5_000, 4 << 10, 0},
+		{"slow, scarce", 64 << 10, 5_000, 4 << 10, 16 << 20},
+		{"fast", 1 << 30, 40 << 20, 64 << 10, 0},
+		{"fast, scarce", 1 << 30, 40 << 20, 64 << 10, 16 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFairness(t, 16, 1, func(o *orchestrator.Options) { o.TotalCredit, o.StreamWorkers = c.total, 1 })
+				defer f.end()
+				odd := f.newReader(deviceName(16), f.image, f.body, c.chunk, 2<<20, c.buffer, c.rate)
+				f.others = append(f.others, odd.session)
+				odd.ask()
+				if least := f.run(); least < 0.98 {
+					t.Errorf("one got %.3f of its line beside it", least)
+				}
+				if got := float64(odd.progress()); got < 0.7*float64(c.rate)*fairTime.Seconds() {
+					t.Errorf("the odd one got %v bytes in %v", got, fairTime)
+				}
+			})
+		})
+	}
+}
+
+// TestOneThatNeverReads: it gets what its socket holds, is asked no more than that,
+// and its credit lapses.
+func TestOneThatNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFairness(t, 4, 1)
+		defer f.end()
+		s := newSession(f.body, fairBuffer, 0)
+		f.others = append(f.others, s)
+		for range 100 {
+			f.take(deviceName(4), s, f.image, 16<<10, 0, 0, 1<<20)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if least := f.run(); least < 0.98 {
+			t.Errorf("one got %.3f of its line", least)
+		}
+		if n, _ := s.took(); n > fairBuffer+16<<10 {
+			t.Errorf("it was sent %d bytes", n)
+		}
+		if s.sends > 200 {
+			t.Errorf("it was tried %d times", s.sends)
+		}
+		if f.value(orchestrator.MetricChunkWaits, "session") == 0 || f.value(orchestrator.MetricWithdrawnBytes, "newer") == 0 {
+			t.Error("nothing was counted")
+		}
+	})
+}
+
+// TestFetchFlood: a device that asks as fast as it can is read as often as it is
+// answered.
+func TestFetchFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFairness(t, 4, 1)
+		defer f.end()
+		s := newSession(f.body, fairBuffer, 0)
+		f.others = append(f.others, s)
+		read := 0
+		go func() {
+			for range 20 * 1000 {
+				time.Sleep(time.Millisecond)
+				for range 20 {
+					if f.MayFetch(deviceName(4)) {
+						read++
+						f.take(deviceName(4), s, f.image, 16<<10, 0, 0, 1<<20)
+					}
+				}
+			}
+		}()
+		if least := f.run(); least < 0.98 {
+			t.Errorf("one got %.3f of its line", least)
+		}
+		synctest.Wait()
+		if read < 64 || read > 64+16*20+40 {
+			t.Errorf("%d of 400,000 fetches were read in %v", read, fairTime)
+		}
+		for i := range 1000 { // who is answered each time is never refused
+			if !f.MayFetch(deviceName(4)) && i > 10_000 {
+				t.Error("refused")
+			}
+		}
+	})
+}
+
+// TestEveryAnswerEarnsAFetch: a module that asks for one chunk at a time is not
+// taken for a flood, however fast it is.
+func TestEveryAnswerEarnsAFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, m := streaming(t, 1, 100_000)
+		e.start()
+		defer func() { e.stop() }()
+		s := everything(nil)
+		for i := range 10_000 {
+			if !e.MayFetch("d000") {
+				t.Fatalf("fetch %d was refused", i)
+			}
+			e.take("d000", s, m, 1000, 0, uint64(i%100)*1000, 1000)
+			synctest.Wait()
+		}
+	})
+}
+
+// TestTinyRanges: ranges of a byte all over the image, never the same, are
+// answered a few chunks a turn and hold up nobody.
+func TestTinyRanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFairness(t, 4, 4, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
+		defer f.end()
+		stop := make(chan struct{})
+		for i := range 4 {
+			s := newSession(f.body, fairBuffer, 1<<30)
+			f.others = append(f.others, s)
+			random := rand.New(rand.NewPCG(1, uint64(i)))
+			ask := func() {
+				holes := make([]schemas.Range, schemas.MaxRanges)
+				for n := range holes {
+					const part = fairSize / schemas.MaxRanges
+					holes[n] = schemas.Range{Offset: uint64(n)*part + random.Uint64N(part), Length: 1}
+				}
+				f.ok(f.Fetch(ctx, deviceName(4+i), fetch(f.image, 64, holes...), s))
+			}
+			go func() {
+				for {
+					ask()
+					select {
+					case <-stop:
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+				}
+			}()
+		}
+		least := f.run()
+		close(stop)
+		synctest.Wait()
+		if least < 0.98 {
+			t.Errorf("one got %.3f of its line", least)
+		}
+		for _, s := range f.others {
+			if n, c := s.took(); n != c || c < 4000*60 {
+				t.Errorf("%d bytes in %d chunks", n, c)
+			}
+		}
+	})
+}
+
+// TestThousandsThatNeverRead: they ask for all that they may, over and over, and
+// the readers keep what their lines carry. Those that ask often say each time that
+// everything has come; those that ask seldom lapse.
+func TestThousandsThatNeverRead(t *testing.T) {
+	for _, pause := range []time.Duration{3 * time.Second, 7 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			const crowd = 2000
+			f := newFairness(t, 16, crowd, func(o *orchestrator.Options) { o.TotalCredit = 64 << 20 })
+			defer f.end()
+			var asking sync.WaitGroup
+			for i := range crowd {
+				s := newSession(nil, fairBuffer, 0)
+				f.others = append(f.others, s)
+				asking.Go(func() {
+					time.Sleep(time.Duration(i) * time.Millisecond)
+					for began := time.Now(); time.Since(began) < fairTime; time.Sleep(pause) {
+						if f.MayFetch(deviceName(16 + i)) {
+							f.take(deviceName(16+i), s, f.image, 32<<10, 0, 0, 2<<20)
+						}
+					}
+				})
+			}
+			if least := f.run(); least < 0.95 {
+				t.Errorf("asked every %v, one got %.3f of its line", pause, least)
+			}
+			if n := f.value(orchestrator.MetricOutstanding, ""); n > 64<<20+4*128<<10 {
+				t.Errorf("%v bytes are under way", n)
+			}
+			t.Logf("lapses %v, waits %v %v %v", f.value(orchestrator.MetricCreditLapses, ""), f.value(orchestrator.MetricChunkWaits, "module"),
+				f.value(orchestrator.MetricChunkWaits, "total"), f.value(orchestrator.MetricChunkWaits, "session"))
+			asking.Wait()
+		})
+	}
+}
+
+// TestImageDeletedWhileServed: what was asked for before is sent, and the blob is
+// closed when nobody needs it any more.
+func TestImageDeletedWhileServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counting := &countingBlobs{}
+		f := newFairness(t, 0, 3, func(o *orchestrator.Options) { counting.Blobs = o.Blobs; o.Blobs = counting })
+		var all []*session
+		for i := range 3 {
+			s := newSession(f.body, 64<<10, fairRate)
+			all = append(all, s)
+			f.take(deviceName(i), s, f.image, 16<<10, 0, 0, 1<<20)
+		}
+		synctest.Wait()
+		must[orchestrator.Job](t)(f.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
+		f.ok(counting.Remove(ctx, f.image.SHA256))
+		f.wants(f.Fetch(ctx, deviceName(0), fetch(f.image, 16<<10, schemas.Range{Length: 1}), all[0]), orchestrator.ErrConflict)
+		time.Sleep(fairTime)
+		for _, s := range all {
+			if n, _ := s.took(); n != 1<<20 || s.wrong > 0 {
+				t.Errorf("%d bytes came, %d chunks were wrong", n, s.wrong)
+			}
+			s.close()
+		}
+		f.stop()
+		if counting.open != 0 {
+			t.Errorf("%d blobs are open", counting.open)
+		}
+	})
+}
+
+// TestSessionEnds: what was asked for by a connection that is lost is dropped and
+// counted; the next connection begins anew.
+func TestSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFairness(t, 0, 1)
+		defer f.end()
+		s := newSession(f.body, 64<<10, 0)
+		f.take(deviceName(0), s, f.image, 16<<10, 0, 0, 1<<20)
+		synctest.Wait()
+		s.close()
+		synctest.Wait()
+		if n := f.value(orchestrator.MetricWithdrawnBytes, "session"); n != 1<<20-64<<10 {
+			t.Errorf("%v bytes were dropped with the session", n)
+		}
+		again := newSession(f.body, 1<<30, -1)
+		f.take(deviceName(0), again, f.image, 16<<10, 0, 0, 1<<20)
+		synctest.Wait()
+		if n, _ := again.took(); n != 1<<20 {
+			t.Errorf("%d bytes went to the next session", n)
+		}
+		if testutil.CollectAndCount(f.reg) == 0 {
+			t.Error("no metrics")
+		}
+	})
+}
