@@ -43,6 +43,9 @@ type Limits struct {
 	// fifths of ConnectTimeout. Who cannot be served in that time is told when to
 	// come back. Default 8,192.
 	MaxWaiting int
+	// FailureRate is how many wrong passwords are answered in a second; the
+	// answers to others are put off by up to two seconds. Default 100.
+	FailureRate int
 	// MaxPerPrincipal is how many connections one device or bridge may have
 	// at a time; one more ends its oldest. Default 8.
 	MaxPerPrincipal int
@@ -152,6 +155,7 @@ func (l *Limits) complete() error {
 		{"MaxConnections", &l.MaxConnections, 20_000},
 		{"MaxPending", &l.MaxPending, 4096},
 		{"MaxWaiting", &l.MaxWaiting, 8192},
+		{"FailureRate", &l.FailureRate, 100},
 		{"MaxPerPrincipal", &l.MaxPerPrincipal, 8},
 		{"WriteBuffer", &l.WriteBuffer, 1 << 20},
 		{"ServiceWriteBuffer", &l.ServiceWriteBuffer, 16 << 20},

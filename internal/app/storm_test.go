@@ -93,7 +93,7 @@ type served struct {
 func (f *modules) settle(b *testing.B, p *serviceProcess) served {
 	b.Helper()
 	failed, busy, used, began := f.failed.Load(), f.busy.Load(), p.cpu(b), time.Now()
-	for end := time.Now().Add(3 * time.Minute); f.greeted.Load() < int64(len(f.all)); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); f.greeted.Load() < int64(len(f.all)); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			b.Fatalf("%d of %d modules are served; %d attempts, %d told to wait, %d failed: %v",
 				f.greeted.Load(), len(f.all), f.connects.Load(), f.busy.Load(), f.failed.Load(), f.reasons)
@@ -141,7 +141,7 @@ func enrol(b *testing.B, dir, http string, n int) *modules {
 	if err != nil {
 		b.Fatal(err)
 	}
-	f := &modules{stop: make(chan struct{})}
+	f := &modules{stop: make(chan struct{}), dialing: make(chan struct{}, 256)}
 	f.close()
 	const most = 5000 // in one import
 	for from := 0; from < n; from += most {
