@@ -95,5 +95,5 @@ func (d *device) deferral(a schemas.Action, r dialect.Result) time.Duration {
 // putOff makes a status one that puts the update off.
 func putOff(s *schemas.Status, d time.Duration) {
 	s.State, s.Cause, s.DeferS = schemas.StateRejected, schemas.CauseDeferred, int(d/time.Second)
-	s.Detail = sentence(fmt.Sprintf("%s The update is put off for %s.", s.Detail, d))
+	s.Detail = schemas.Detail(fmt.Sprintf("%s The update is put off for %s.", s.Detail, d))
 }

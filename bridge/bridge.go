@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/dialect"
+	"davit/bridge/mqtt"
 	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
@@ -57,8 +58,9 @@ type Config struct {
 	// Dialects by name. Every port's has to be there, and so do those of device
 	// types whose devices are on ports that name none.
 	Dialects map[string]dialect.Dialect
-	// MQTT says how to reach the broker; Transport, if set, stands in its place.
-	MQTT      MQTTConfig
+	// MQTT says how to reach the broker; Transport, if set, stands in its place. An empty
+	// ClientID is made of the user name.
+	MQTT      mqtt.Config
 	Transport Transport
 	// OpenPort opens a port; nil means OpenSerial.
 	OpenPort func(PortConfig) (io.ReadWriteCloser, error)
@@ -66,7 +68,9 @@ type Config struct {
 	Module string
 	// MaxChunk is the largest chunk in bytes to ask for; 0 leaves it to the offer.
 	MaxChunk int
-	// Window is how many chunks are asked for ahead, at most schemas.MaxWindow.
+	// Window is how many bytes of images are asked for ahead at most, MinWindow to MaxWindow,
+	// shared by the images that are fetched at a time. How many are, and in chunks of what
+	// size, follows the path to the service (package fetcher).
 	Window int
 	// Spool says how much disk images may take.
 	Spool spool.Options
@@ -134,7 +138,10 @@ func New(cfg Config) (*Bridge, error) {
 	b := &Bridge{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, transport: cfg.Transport, devices: map[string]*line{}, ready: make(chan struct{}), running: make(chan struct{})}
 	b.halted, b.halt = context.WithCancel(context.Background())
 	if b.transport == nil {
-		if b.transport, err = newMQTT(cfg.MQTT, b.log); err != nil {
+		if cfg.MQTT.ClientID == "" {
+			cfg.MQTT.ClientID = "davit-bridge-" + cfg.MQTT.Username
+		}
+		if b.transport, err = mqtt.New(cfg.MQTT, b.log); err != nil {
 			return nil, err
 		}
 	}
@@ -166,10 +173,11 @@ func complete(cfg Config) (Config, error) {
 	switch {
 	case cfg.DataDir == "":
 		return cfg, errors.New("no data folder is given")
-	case cfg.Window < 1 || cfg.Window > schemas.MaxWindow:
-		return cfg, fmt.Errorf("window is %d, allowed are 1 to %d", cfg.Window, schemas.MaxWindow)
 	case cfg.MaxChunk != 0 && (cfg.MaxChunk < schemas.MinChunkSize || cfg.MaxChunk > schemas.MaxChunkSize):
 		return cfg, fmt.Errorf("max chunk is %d, allowed are %d to %d", cfg.MaxChunk, schemas.MinChunkSize, schemas.MaxChunkSize)
+	}
+	if err := CheckWindow(cfg.Window); err != nil {
+		return cfg, fmt.Errorf("window: %w", err)
 	}
 	if err := CheckDefer(cfg.Defer); err != nil {
 		return cfg, fmt.Errorf("time for which updates are put off: %w", err)
@@ -237,7 +245,7 @@ func (b *Bridge) open() error {
 	b.folders = append(b.folders, b.opening.recorded)
 	b.records = records{dir}
 	b.downloads = &downloads{
-		publish: b.fetch, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
+		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},
 	}
 	for _, p := range b.cfg.Ports {
@@ -371,6 +379,10 @@ func (b *Bridge) setConnected(up bool) {
 
 // received takes a message of the service to its device, without waiting.
 func (b *Bridge) received(topic string, payload []byte) {
+	if sum, ok := schemas.ParseStreamTopic(topic); ok {
+		b.downloads.stream(sum, payload)
+		return
+	}
 	t, err := schemas.ParseTopic(topic)
 	if err != nil {
 		return // we subscribed to topics of the contract only
@@ -387,7 +399,7 @@ func (b *Bridge) received(topic string, payload []byte) {
 		m.update(func() { m.profile, m.hasProfile = payload, true })
 	case schemas.KindChunk:
 		if dl := l.route.Load(); dl != nil {
-			dl.take(payload)
+			dl.take(arrival{payload, false})
 		} else {
 			b.metrics.strayChunk()
 		}

@@ -429,6 +429,7 @@ func TestNewRefuses(t *testing.T) {
 			"unknown dialect": func(c *Config) { c.Ports = []PortConfig{{Device: "a", Path: "x", Dialect: "klingon"}} },
 			"device id":       func(c *Config) { c.Ports = []PortConfig{{Device: "a/b", Path: "x"}} },
 			"window":          func(c *Config) { c.Window = 17 },
+			"window, larger":  func(c *Config) { c.Window = 1 << 30 },
 			"defer":           func(c *Config) { c.Defer = time.Millisecond },
 			"defer, longer":   func(c *Config) { c.Defer = 31 * 24 * time.Hour },
 			"max chunk":       func(c *Config) { c.MaxChunk = 1 },

@@ -3,10 +3,8 @@ package bridge
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
@@ -356,18 +354,4 @@ func (d *device) lineDown() {
 		d.disbelieve() // another MCU may be there when the port is back
 		d.b.metrics.port(d.id, false)
 	}
-}
-
-// sentence makes a detail text one that the contract takes.
-func sentence(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	for len(s) > schemas.MaxDetailLength {
-		s = strings.ToValidUTF8(s[:schemas.MaxDetailLength], "")
-	}
-	return s
 }

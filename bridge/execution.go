@@ -360,11 +360,11 @@ func (d *device) fetch() {
 		d.finish(failure(err))
 		return
 	}
-	chunk := ex.offer.Chunk.Preferred
+	chunk := ex.offer.Chunk.Max
 	if m := d.b.cfg.MaxChunk; m != 0 {
 		chunk = min(chunk, m)
 	}
-	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk}
+	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk, stream: ex.offer.Stream}
 	ex.member.done = func(err error) {
 		d.do(func() {
 			if d.ex == ex {
@@ -440,7 +440,7 @@ func (d *device) finish(r dialect.Result) {
 	ex := d.ex
 	s := schemas.Status{
 		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: r.State, Cause: r.Cause,
-		Code: r.Code, Detail: sentence(r.Detail), HostVersion: r.HostVersion, BytesDone: min(ex.bytes(), ex.offer.Size),
+		Code: r.Code, Detail: schemas.Detail(r.Detail), HostVersion: r.HostVersion, BytesDone: min(ex.bytes(), ex.offer.Size),
 	}
 	if s.State == schemas.StateSucceeded {
 		s.BytesDone = ex.offer.Size
@@ -451,7 +451,7 @@ func (d *device) finish(r dialect.Result) {
 	}
 	if err := s.Validate(); err != nil {
 		d.log.Error("result outside the contract", "error", err)
-		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, sentence(err.Error()), ""
+		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, schemas.Detail(err.Error()), ""
 		s.DeferS = 0
 	}
 	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)

@@ -24,6 +24,8 @@ type service struct {
 	delay time.Duration
 	// chunk may drop (nil) or change the n-th chunk message.
 	chunk func(n int, b []byte) []byte
+	// deaf, if set, says which topics the bridge gets nothing on.
+	deaf func(topic string) bool
 	// acks says whether statuses are acknowledged.
 	acks bool
 	// profiles are what it says of a device whose hello does not fit its type.
@@ -49,6 +51,9 @@ type service struct {
 	times    []time.Time
 	said     map[string]int // statuses by execution and state, repetitions included
 	chunks   int
+	joined   map[string]int // subscriptions of shared streams, by topic
+	follows  int            // fetches that follow one
+	alone    []schemas.Range
 	served   int // bytes of chunks
 	fetches  []string
 	asked    []schemas.Range // every range of every fetch
@@ -58,7 +63,7 @@ type service struct {
 func newService(t *testing.T) *service {
 	return &service{
 		t: t, delay: 5 * time.Millisecond, acks: true, up: true, images: map[string][]byte{}, retained: map[string][]byte{},
-		attempts: map[string]int{}, fetching: map[string]int{}, ended: make(chan schemas.Status, 16), hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, heard: map[string]int{},
+		attempts: map[string]int{}, fetching: map[string]int{}, ended: make(chan schemas.Status, 16), hellos: map[string]schemas.Hello{}, online: map[string]bool{}, recorded: map[string]schemas.Status{}, said: map[string]int{}, joined: map[string]int{}, heard: map[string]int{},
 	}
 }
 
@@ -101,6 +106,9 @@ func (s *service) subscribe(subscriptions []Subscription) {
 	defer s.mu.Unlock()
 	for _, sub := range subscriptions {
 		s.topics[sub.Topic] = true
+		if _, ok := schemas.ParseStreamTopic(sub.Topic); ok {
+			s.joined[sub.Topic]++
+		}
 	}
 }
 
@@ -180,7 +188,7 @@ func (s *service) send(topic string, b []byte) {
 	s.mu.Lock()
 	c, up := s.client, s.up && (s.topics == nil || s.topics[topic])
 	s.mu.Unlock()
-	if c != nil && up {
+	if c != nil && up && (s.deaf == nil || !s.deaf(topic)) {
 		c.Received(topic, bytes.Clone(b))
 	}
 }
@@ -229,13 +237,15 @@ func (s *service) withdraw(device string) {
 	s.send(topic, nil)
 }
 
-// retract takes the offer of an execution back: its next attempt is the one that
-// counts from now on.
-func (s *service) retract(device, execution string) {
+// retract takes the offer of an execution back and returns its next attempt, which is
+// the one that counts from now on.
+func (s *service) retract(device, execution string) int {
 	s.mu.Lock()
 	s.attempts[execution]++
+	attempt := s.attempts[execution]
 	s.mu.Unlock()
 	s.withdrawIf(device, execution)
+	return attempt
 }
 
 // Publish implements Transport.
@@ -301,7 +311,16 @@ func (s *service) take(t schemas.Topic, b []byte) {
 		decode(&f)
 		s.fetches = append(s.fetches, t.Device)
 		s.asked = append(s.asked, f.Ranges...)
-		s.busy.Go(func() { s.serve(t.Device, f) })
+		if f.Follow {
+			s.follows++
+		} else {
+			s.alone = append(s.alone, f.Ranges...)
+		}
+		after := 2*s.delay + time.Duration(len(s.fetches)) // fetches of one moment are answered in their order
+		s.busy.Go(func() {
+			time.Sleep(after)
+			s.serve(t.Device, f)
+		})
 	case schemas.KindStatus:
 		var st schemas.Status
 		decode(&st)
@@ -391,12 +410,15 @@ func (s *service) withdrawIf(device, execution string) {
 
 // serve answers a fetch.
 func (s *service) serve(device string, f schemas.Fetch) {
-	time.Sleep(2 * s.delay)
 	s.mu.Lock()
 	image := s.images[f.Image]
 	s.mu.Unlock()
 	sum := sha256.Sum256(image)
 	tag, _ := schemas.TagOf(hex.EncodeToString(sum[:]))
+	topic := topicOf(device, schemas.KindChunk)
+	if f.Follow {
+		topic, f.Tag = schemas.StreamTopic(hex.EncodeToString(sum[:])), 0
+	}
 	for _, r := range f.Ranges {
 		for at := r.Offset; at < r.End(); {
 			n := min(uint64(f.Chunk), r.End()-at)
@@ -412,7 +434,7 @@ func (s *service) serve(device string, f schemas.Fetch) {
 				b = s.chunk(count, b)
 			}
 			if b != nil {
-				s.send(topicOf(device, schemas.KindChunk), b)
+				s.send(topic, b)
 			}
 		}
 	}

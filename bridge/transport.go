@@ -1,48 +1,11 @@
 package bridge
 
-import "context"
+import "davit/bridge/mqtt"
 
-// Message is an MQTT message to be published.
-type Message struct {
-	Topic   string
-	Payload []byte
-	QoS     byte
-	Retain  bool
-}
-
-// Subscription is a topic filter with the quality of service asked for.
-type Subscription struct {
-	Topic string
-	QoS   byte
-}
-
-// Client is what a Transport needs to know of the bridge and whom it tells.
-type Client struct {
-	// Will is asked for at every connection: the broker publishes it when that one
-	// is lost.
-	Will func() Message
-	// Subscriptions is asked for once a connection stands: they are made anew on
-	// every one.
-	Subscriptions func() []Subscription
-	// Connected is called when a connection stands and is subscribed,
-	// Disconnected when it is lost, Received for every message. None of them
-	// blocks; the payload is the receiver's to keep.
-	Connected    func()
-	Disconnected func()
-	Received     func(topic string, payload []byte)
-}
-
-// Transport is the bridge's connection to the broker. Guarantees are the
-// contract's, not the transport's: a message may be lost at any time.
-type Transport interface {
-	// Run keeps one connection up until ctx ends, and returns nil then.
-	Run(ctx context.Context, c Client) error
-	// Publish returns when the broker has taken the message (QoS 1) or when
-	// it has been sent (QoS 0), or an error if there is no connection.
-	Publish(ctx context.Context, m Message) error
-	// Subscribe adds subscriptions to the connection that stands, and Unsubscribe
-	// takes topics off it; an error means that there is none or that it did not
-	// answer. Later connections have what Client.Subscriptions says.
-	Subscribe(ctx context.Context, subscriptions []Subscription) error
-	Unsubscribe(ctx context.Context, topics []string) error
-}
+// What a bridge needs of its connection to the broker is what every module needs.
+type (
+	Transport    = mqtt.Transport
+	Client       = mqtt.Client
+	Message      = mqtt.Message
+	Subscription = mqtt.Subscription
+)

@@ -20,7 +20,7 @@ func (d *device) hello() {
 		return // the farewell is all that is left to say
 	}
 	h := &schemas.Hello{
-		V: schemas.Version, Module: d.b.cfg.Module, HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk,
+		V: schemas.Version, Module: d.b.cfg.Module, HostVersions: d.versions(), MaxChunk: d.b.cfg.MaxChunk, Streams: true,
 	}
 	if d.kind != nil {
 		h.Dialect = d.kind.Name()

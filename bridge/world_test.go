@@ -91,6 +91,7 @@ func inBareWorld(t *testing.T, size int, furnish, f func(w *world)) {
 		w.service.images["img-1"] = w.image
 		w.cfg = Config{
 			Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}, afero.Name: afero.Dialect{}}, Transport: w.service, OpenPort: w.open, Module: "davit test",
+			Window: 8 << 10, // so that a download takes its time, and something can happen to it
 		}
 		furnish(w)
 		w.start()

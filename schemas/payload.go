@@ -122,6 +122,21 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
+// Detail makes any text one that Status takes as its detail: UTF-8 without control
+// characters, cut at MaxDetailLength.
+func Detail(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	for len(text) > MaxDetailLength {
+		text = strings.ToValidUTF8(text[:MaxDetailLength], "")
+	}
+	return text
+}
+
 // ValidateVersion checks a version string: 1 to 255 bytes of UTF-8 without
 // control characters.
 func ValidateVersion(v string) error {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"davit/bridge/rangeset"
 	"davit/internal/durable"
 	"davit/schemas"
 )
@@ -26,9 +27,9 @@ type Image struct {
 
 	mu       sync.Mutex
 	file     *os.File
-	journal  *os.File // nil once the image is complete and verified
-	have     rangeSet // in the file, durable or not
-	unsynced rangeSet
+	journal  *os.File     // nil once the image is complete and verified
+	have     rangeset.Set // in the file, durable or not
+	unsynced rangeset.Set
 	syncedAt time.Time
 	verified bool
 }
@@ -41,7 +42,7 @@ func (s *Spool) load(sum string, size uint64) (*Image, error) {
 		info, err := f.Stat()
 		if err == nil && info.Size() == int64(size) {
 			img.file = f
-			img.have.add(0, size)
+			img.have.Add(0, size)
 			return img, nil
 		}
 		// A complete file of another length is not this image's: begin anew.
@@ -84,7 +85,7 @@ func (img *Image) Size() uint64 { return img.size }
 func (img *Image) Held() uint64 {
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	return img.have.total
+	return img.have.Total()
 }
 
 // Verified says whether the whole image is there and its SHA-256 agreed.
@@ -98,14 +99,14 @@ func (img *Image) Verified() bool {
 func (img *Image) Missing(limit int) []schemas.Range {
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	return img.have.holes(img.size, limit)
+	return img.have.Gaps(schemas.Range{Length: img.size}, limit)
 }
 
 // Has says whether every byte of r is there.
 func (img *Image) Has(r schemas.Range) bool {
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	return img.have.covers(r.Offset, r.End())
+	return img.have.Covers(r.Offset, r.End())
 }
 
 // WriteAt puts bytes of the image in place. Writing what is there already does
@@ -119,7 +120,7 @@ func (img *Image) WriteAt(b []byte, offset uint64) error {
 	if end > img.size || end < offset {
 		return fmt.Errorf("image spool: bytes %d to %d of an image of %d", offset, end, img.size)
 	}
-	if img.have.covers(offset, end) {
+	if img.have.Covers(offset, end) {
 		return nil
 	}
 	err := img.put(b, offset)
@@ -140,9 +141,9 @@ func (img *Image) put(b []byte, offset uint64) error {
 		return err
 	}
 	end := offset + uint64(len(b))
-	img.have.add(offset, end)
-	img.unsynced.add(offset, end)
-	if img.unsynced.total >= uint64(img.spool.opts.SyncBytes) || time.Since(img.syncedAt) >= img.spool.opts.SyncEvery {
+	img.have.Add(offset, end)
+	img.unsynced.Add(offset, end)
+	if img.unsynced.Total() >= uint64(img.spool.opts.SyncBytes) || time.Since(img.syncedAt) >= img.spool.opts.SyncEvery {
 		return img.sync()
 	}
 	return nil
@@ -156,16 +157,16 @@ func (img *Image) Sync() error {
 }
 
 func (img *Image) sync() error {
-	if img.journal == nil || img.unsynced.total == 0 {
+	if img.journal == nil || img.unsynced.Total() == 0 {
 		return nil
 	}
 	if err := img.file.Sync(); err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
-	if err := appendJournal(img.journal, img.unsynced.ranges); err != nil {
+	if err := appendJournal(img.journal, img.unsynced.Ranges()); err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
-	img.unsynced = rangeSet{}
+	img.unsynced = rangeset.Set{}
 	img.syncedAt = time.Now()
 	return nil
 }
@@ -180,8 +181,8 @@ func (img *Image) Verify() error {
 	if img.verified {
 		return nil
 	}
-	if img.have.total != img.size {
-		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.total, img.size)
+	if img.have.Total() != img.size {
+		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.Total(), img.size)
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size))); err != nil {
@@ -211,14 +212,14 @@ func (img *Image) complete() error {
 		return err
 	}
 	err := errors.Join(img.journal.Close(), os.Remove(img.path(extMap)))
-	img.journal, img.unsynced = nil, rangeSet{}
+	img.journal, img.unsynced = nil, rangeset.Set{}
 	return err
 }
 
 // discard empties the image. The journal goes first: without it the bytes
 // count for nothing.
 func (img *Image) discard() error {
-	img.have, img.unsynced = rangeSet{}, rangeSet{}
+	img.have, img.unsynced = rangeset.Set{}, rangeset.Set{}
 	if img.journal == nil {
 		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
 	"davit/schemas"
 )
@@ -345,44 +344,4 @@ func TestWritesOutsideTheImageAreRefused(t *testing.T) {
 			t.Errorf("%q was taken for a SHA-256", sum)
 		}
 	}
-}
-
-// rangeSet against the plainest model there is: one bool for each byte.
-func TestRangeSetAgainstModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const size = 64
-		var s rangeSet
-		var model [size]bool
-		for range rapid.IntRange(0, 30).Draw(t, "adds") {
-			from := rapid.IntRange(0, size).Draw(t, "from")
-			to := rapid.IntRange(from, size).Draw(t, "to")
-			s.add(uint64(from), uint64(to))
-			for i := from; i < to; i++ {
-				model[i] = true
-			}
-		}
-		var total uint64
-		missing := [size]bool{}
-		for _, h := range s.holes(size, size) {
-			for i := h.Offset; i < h.End(); i++ {
-				missing[i] = true
-			}
-		}
-		for i, has := range model {
-			if has {
-				total++
-			}
-			if missing[i] == has || s.covers(uint64(i), uint64(i)+1) != has {
-				t.Fatalf("byte %d: model %t, hole %t, ranges %v", i, has, missing[i], s.ranges)
-			}
-		}
-		if total != s.total {
-			t.Fatalf("total %d, want %d", s.total, total)
-		}
-		for i := 1; i < len(s.ranges); i++ {
-			if s.ranges[i-1].End() >= s.ranges[i].Offset {
-				t.Fatalf("ranges touch: %v", s.ranges)
-			}
-		}
-	})
 }

@@ -18,6 +18,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
+	"davit/bridge/mqtt"
 	"davit/bridge/replay"
 	"davit/gateway"
 	"davit/internal/app/address"
@@ -90,8 +91,8 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	b.bridge, err = bridge.New(bridge.Config{
-		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
-		MQTT:   bridge.MQTTConfig{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: trust},
+		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
+		MQTT:   mqtt.Config{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: trust},
 		Module: "davit bridge " + ReadBuild().Version,
 		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
 	})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"davit/bridge"
@@ -37,6 +38,9 @@ type BridgeOptions struct {
 	// Defer is after how long a product that was busy is asked again whether it takes
 	// an update that it may put off; 0 means bridge.DefaultDefer.
 	Defer time.Duration
+	// Window is how many bytes of images are asked for ahead at most; 0 means
+	// bridge.DefaultWindow.
+	Window int
 	// Record is a folder for recordings of what passes on the ports; empty for none.
 	Record string
 	// DrainTimeout is how long Run goes on for MCU legs that are under way when
@@ -85,6 +89,9 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("defer") && f.Defer != 0 {
 		o.Defer = f.Defer
 	}
+	if !o.given("window") && f.Window != 0 {
+		o.Window = f.Window
+	}
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
@@ -104,7 +111,7 @@ func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Giv
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
 		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"data", o.Data}, {"metrics", o.Metrics},
-		{"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()},
+		{"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
 	}
 }
 
@@ -129,6 +136,11 @@ func (o *BridgeOptions) Validate() error {
 	if o.Defer != 0 || o.given("defer") {
 		if err := bridge.CheckDefer(o.Defer); err != nil {
 			return fmt.Errorf("--defer: %w", err)
+		}
+	}
+	if o.Window != 0 || o.given("window") {
+		if err := bridge.CheckWindow(o.Window); err != nil {
+			return fmt.Errorf("--window: %w", err)
 		}
 	}
 	seen := map[string]bool{}

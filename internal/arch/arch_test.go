@@ -40,7 +40,11 @@ var allowed = map[string][]string{
 	"bridge/sniff":             {"schemas", "bridge/recording"},
 	"bridge/sniff/live":        {"bridge/recording", "bridge/sniff", "bridge/portname", "bridge/serialport"},
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
-	"bridge/spool":             {"schemas", "internal/durable", "internal/logonce"},
+	"bridge/spool":             {"schemas", "bridge/rangeset", "internal/durable", "internal/logonce"},
+	"bridge/mqtt":              {},
+	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
+	"bridge/rangeset":          {"schemas"},
+	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
 	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,15 @@ func settings() []known[File] {
 			}
 			if err := bridge.CheckDefer(f.Defer); err != nil {
 				return fmt.Errorf("defer: %w", err)
+			}
+			return nil
+		}},
+		{"window", yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
+			if f.Window, err = strconv.Atoi(v); err != nil {
+				return fmt.Errorf("window is %q; write a number of bytes", v)
+			}
+			if err := bridge.CheckWindow(f.Window); err != nil {
+				return fmt.Errorf("window: %w", err)
 			}
 			return nil
 		}},

@@ -26,6 +26,7 @@ type File struct {
 	// the configuration file is.
 	Broker, Username, PasswordFile, CA, Data, Metrics, Record string
 	OfferInterval, Defer                                      time.Duration
+	Window                                                    int
 	DrainTimeout                                              *time.Duration // nil for none said
 	Ports                                                     []bridge.PortConfig
 }

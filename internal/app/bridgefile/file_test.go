@@ -26,7 +26,7 @@ func TestReferenceFile(t *testing.T) {
 	on := true
 	want := File{
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem",
-		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second),
+		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
 			{Device: "pump-1", Path: "usb:0403:6001:A50285BI"},
 			{
@@ -125,8 +125,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -147,6 +147,8 @@ func TestMistakes(t *testing.T) {
 		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number without a unit; write a time such as 90s or 2m`}},
 		{"a defer of nothing", "defer: 0\n", []string{`:1:8: defer: 0s is not one of 1s to 720h0m0s, in whole seconds`}},
 		{"a defer that is too long", "defer: 721h\n", []string{`:1:8: defer: 721h0m0s is not one of 1s to 720h0m0s, in whole seconds`}},
+		{"a window of one chunk", "window: 1024\n", []string{`:1:9: window: 1024 bytes are not 4096 to 134217728`}},
+		{"a window in words", "window: much\n", []string{`:1:9: window is text; write a whole number, without quotes`}},
 		{"a defer that is no time", "defer: later\n", []string{`:1:8: defer is "later"; write a time such as 90s or 2m`}},
 		{"a drain-timeout with half a number", "drain-timeout: 1.5\n", []string{`:1:16: drain-timeout is a number without a unit; write a time such as 90s or 2m`}},
 
@@ -198,7 +200,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

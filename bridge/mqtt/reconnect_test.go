@@ -1,13 +1,14 @@
-package bridge
+package mqtt
 
 import (
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"davit/bridge/dialect/ayla"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Two bridges with one user name end each other's connections; they come to do
 // so a few times a minute and not without a pause.
@@ -53,21 +54,5 @@ func TestReconnectAtOnce(t *testing.T) {
 		if d := r.wait(0); d < firstReconnect/2 {
 			t.Errorf("after a connection that was lost at once, %v", d)
 		}
-	})
-}
-
-// A bridge whose connection another one with its user name takes over says so.
-func TestTakenOverIsTold(t *testing.T) {
-	s := newStage(t)
-	password, err := s.accounts.AddBridge("rack-1", []string{pump})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		stop := s.bridge(password, nil, PortConfig{Device: pump, Path: "/dev/null", Dialect: ayla.Name})
-		defer stop()
-	}
-	s.await("the first to say that another one has its name", func() bool {
-		return strings.Contains(s.log.String(), "another bridge has connected with this user name") && strings.Contains(s.log.String(), "username=rack-1")
 	})
 }

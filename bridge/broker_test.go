@@ -17,6 +17,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/ayla"
+	"davit/bridge/mqtt"
 	"davit/broker" // the real broker, in tests only: the bridge itself must not know it
 	"davit/internal/sim"
 	"davit/schemas"
@@ -145,7 +146,7 @@ func (s *stage) bridge(password string, m *Metrics, ports ...PortConfig) (stop f
 	s.Helper()
 	b, err := New(Config{
 		DataDir: s.TempDir(), Ports: ports, Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Metrics: m,
-		MQTT:   MQTTConfig{URL: "mqtt://" + s.addr, Username: "rack-1", Password: password},
+		MQTT:   mqtt.Config{URL: "mqtt://" + s.addr, Username: "rack-1", Password: password},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 	})
 	if err != nil {
@@ -314,4 +315,20 @@ func TestReloadOverMQTT(t *testing.T) {
 	}
 	stop()
 	s.await("the farewell", func() bool { return !s.service.isOnline(added) })
+}
+
+// A bridge whose connection another one with its user name takes over says so.
+func TestTakenOverIsTold(t *testing.T) {
+	s := newStage(t)
+	password, err := s.accounts.AddBridge("rack-1", []string{pump})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		stop := s.bridge(password, nil, PortConfig{Device: pump, Path: "/dev/null", Dialect: ayla.Name})
+		defer stop()
+	}
+	s.await("the first to say that another one has its name", func() bool {
+		return strings.Contains(s.log.String(), "another program has connected with this user name") && strings.Contains(s.log.String(), "username=rack-1")
+	})
 }

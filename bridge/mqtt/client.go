@@ -1,4 +1,4 @@
-package bridge
+package mqtt
 
 import (
 	"context"
@@ -17,11 +17,12 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 )
 
-// MQTTConfig says how to reach the broker.
-type MQTTConfig struct {
+// Config says how to reach the broker.
+type Config struct {
 	// URL of the broker: mqtt://HOST:PORT, mqtts://, ws:// or wss://.
 	URL string
-	// Username is the bridge's id; it names the connection as well.
+	// ClientID names the connection: the broker ends an older one of the same name.
+	ClientID string
 	Username string
 	Password string
 	// TLS is used with mqtts and wss; nil means the system's trust.
@@ -37,9 +38,9 @@ const (
 	subscribeBatch = 48
 )
 
-// mqttTransport is a Transport over MQTT 5.
-type mqttTransport struct {
-	cfg MQTTConfig
+// client is a Transport over MQTT 5.
+type client struct {
+	cfg Config
 	url *url.URL
 	log *slog.Logger
 	cm  atomic.Pointer[autopaho.ConnectionManager]
@@ -47,7 +48,9 @@ type mqttTransport struct {
 	reconnects reconnects
 }
 
-func newMQTT(cfg MQTTConfig, log *slog.Logger) (*mqttTransport, error) {
+// New checks cfg and makes a Transport over MQTT 5, which connects when it runs. It logs
+// what goes wrong on the way.
+func New(cfg Config, log *slog.Logger) (Transport, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("broker URL: %w", err)
@@ -66,11 +69,11 @@ func newMQTT(cfg MQTTConfig, log *slog.Logger) (*mqttTransport, error) {
 			u.Host += "8883"
 		}
 	}
-	return &mqttTransport{cfg: cfg, url: u, log: log}, nil
+	return &client{cfg: cfg, url: u, log: log}, nil
 }
 
 // Run implements Transport.
-func (t *mqttTransport) Run(ctx context.Context, c Client) error {
+func (t *client) Run(ctx context.Context, c Client) error {
 	var subscribing sync.WaitGroup
 	defer subscribing.Wait()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -101,7 +104,7 @@ func (t *mqttTransport) Run(ctx context.Context, c Client) error {
 	return nil
 }
 
-func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
+func (t *client) config(c Client) autopaho.ClientConfig {
 	return autopaho.ClientConfig{
 		ServerUrls: []*url.URL{t.url}, TlsCfg: t.cfg.TLS, KeepAlive: keepAliveSeconds,
 		// Nothing is kept at the broker: what matters is repeated until it is acknowledged by the service.
@@ -119,7 +122,7 @@ func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
 			t.log.Warn("no connection to the broker; trying again", "broker", t.url.Redacted(), "error", err)
 		},
 		ClientConfig: paho.ClientConfig{
-			ClientID: "davit-bridge-" + t.cfg.Username, PacketTimeout: packetTimeout,
+			ClientID: t.cfg.ClientID, PacketTimeout: packetTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 				c.Received(p.Packet.Topic, p.Packet.Payload)
 				return true, nil
@@ -131,9 +134,9 @@ func (t *mqttTransport) config(c Client) autopaho.ClientConfig {
 
 // ended logs that the broker has ended the connection. That another client took
 // it over is nothing that ends by itself: each of the two comes back.
-func (t *mqttTransport) ended(d *paho.Disconnect) {
+func (t *client) ended(d *paho.Disconnect) {
 	if d.ReasonCode == packets.DisconnectSessionTakenOver {
-		t.log.Error("another bridge has connected with this user name; a user name serves one bridge: end one of the two, or give it a user name of its own (davit bridge add)",
+		t.log.Error("another program has connected with this user name, which serves one: end one of the two, or give it a user name of its own (davit bridge add, davit device add)",
 			"broker", t.url.Redacted(), "username", t.cfg.Username)
 		return
 	}
@@ -142,7 +145,7 @@ func (t *mqttTransport) ended(d *paho.Disconnect) {
 
 // subscribe subscribes and then says that the connection stands. It gives up
 // when the connection does.
-func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionManager, c Client) {
+func (t *client) subscribe(ctx context.Context, cm *autopaho.ConnectionManager, c Client) {
 	if err := t.subscribeAll(ctx, cm, c.Subscriptions()); err != nil {
 		t.log.Warn("subscribe", "broker", t.url.Redacted(), "error", err)
 		return // the connection is lost, or will be: its ping fails next
@@ -152,7 +155,7 @@ func (t *mqttTransport) subscribe(ctx context.Context, cm *autopaho.ConnectionMa
 
 // subscribeAll subscribes in batches. A subscription that the broker refuses is
 // logged and not an error: the others stand.
-func (t *mqttTransport) subscribeAll(ctx context.Context, cm *autopaho.ConnectionManager, all []Subscription) error {
+func (t *client) subscribeAll(ctx context.Context, cm *autopaho.ConnectionManager, all []Subscription) error {
 	for batch := range slices.Chunk(all, subscribeBatch) {
 		packet := &paho.Subscribe{}
 		for _, s := range batch {
@@ -169,7 +172,7 @@ func (t *mqttTransport) subscribeAll(ctx context.Context, cm *autopaho.Connectio
 		}
 		for i, code := range ack.Reasons {
 			if code >= 0x80 && i < len(batch) {
-				t.log.Error("the broker refuses a subscription; may this bridge act for the device? (davit bridge add)",
+				t.log.Error("the broker refuses a subscription; may this user name act for the device? (davit bridge add, davit device add)",
 					"topic", batch[i].Topic, "reason", code)
 			}
 		}
@@ -181,7 +184,7 @@ func (t *mqttTransport) subscribeAll(ctx context.Context, cm *autopaho.Connectio
 var errNotConnected = errors.New("not connected to the broker")
 
 // Subscribe implements Transport.
-func (t *mqttTransport) Subscribe(ctx context.Context, subscriptions []Subscription) error {
+func (t *client) Subscribe(ctx context.Context, subscriptions []Subscription) error {
 	cm := t.cm.Load()
 	if cm == nil {
 		return errNotConnected
@@ -190,7 +193,7 @@ func (t *mqttTransport) Subscribe(ctx context.Context, subscriptions []Subscript
 }
 
 // Unsubscribe implements Transport.
-func (t *mqttTransport) Unsubscribe(ctx context.Context, topics []string) error {
+func (t *client) Unsubscribe(ctx context.Context, topics []string) error {
 	cm := t.cm.Load()
 	if cm == nil {
 		return errNotConnected
@@ -202,7 +205,7 @@ func (t *mqttTransport) Unsubscribe(ctx context.Context, topics []string) error 
 }
 
 // Publish implements Transport.
-func (t *mqttTransport) Publish(ctx context.Context, m Message) error {
+func (t *client) Publish(ctx context.Context, m Message) error {
 	cm := t.cm.Load()
 	if cm == nil {
 		return errNotConnected

@@ -1,0 +1,101 @@
+package fetcher
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"davit/schemas"
+)
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+	// farTrip is the round trip of a module on another continent, or on a slow cell.
+	farTrip = 300 * time.Millisecond
+	// fast is a line of 100 Mbit/s.
+	fast = 100e6 / 8
+)
+
+// One block of 4 KiB for each request, over the same path: 13.3 KiB/s.
+func oneBlock() float64 { return 4 * kib / farTrip.Seconds() }
+
+// One module, 300 ms from the service. docs/benchmarks.md has the table.
+func TestGoodput(t *testing.T) {
+	var table strings.Builder
+	fmt.Fprintf(&table, "\n| window | window/RTT | 1 MiB, from the first fetch on | 16 MiB, from the first fetch on | once the window is full | of window/RTT | 1 %% of chunks lost | chunks |\n|---|---|---|---|---|---|---|---|\n")
+	for _, window := range []int{16 * kib, 64 * kib, 256 * kib, mib} {
+		limits := Limits{Window: window, Chunk: schemas.MaxChunkSize}
+		small := fetched(t, path{trip: farTrip, rate: fast}, mib, limits)
+		large := fetched(t, path{trip: farTrip, rate: fast}, 16*mib, limits)
+		lossy := fetched(t, path{trip: farTrip, rate: fast, loss: 0.01}, 16*mib, limits)
+		most := float64(window) / farTrip.Seconds()
+		fmt.Fprintf(&table, "| %d KiB | %.0f KiB/s | %.0f KiB/s | %.0f KiB/s | %.0f KiB/s | %.3f | %.0f KiB/s (%.2f) | %d KiB |\n", window/kib, most/kib, small.goodput()/kib,
+			large.goodput()/kib, large.running()/kib, large.running()/most, lossy.goodput()/kib, lossy.goodput()/large.goodput(), large.chunk()/kib)
+		if got := large.running() / most; got < 0.9 {
+			t.Errorf("window of %d: %.3f of window/RTT, want 0.9", window, got)
+		}
+		if got := lossy.goodput() / large.goodput(); got < 0.8 {
+			t.Errorf("window of %d: with 1 %% of chunks lost %.2f of the goodput without, want 0.8", window, got)
+		}
+		if got := large.goodput() / oneBlock(); window >= 64*kib && got < 10 {
+			t.Errorf("window of %d: %.1f times one block for each request, want 10", window, got)
+		}
+		for _, r := range []*run{small, large} {
+			if r.sent != r.img.size {
+				t.Errorf("window of %d: %d bytes were sent for an image of %d over a path without loss", window, r.sent, r.img.size)
+			}
+		}
+	}
+	t.Log(table.String())
+}
+
+// chunk is the size of the chunks that would be asked for now.
+func (r *run) chunk() int {
+	_, chunk, _ := r.f.pace.shape(r.now, r.limits)
+	return chunk
+}
+
+func fetched(t *testing.T, p path, size int, l Limits) *run {
+	t.Helper()
+	r := newRun(p, size, l, 7)
+	if err := r.fetch(time.Hour); err != nil {
+		t.Fatalf("%+v, window %d: %v", p, l.Window, err)
+	}
+	return r
+}
+
+// Lines of all kinds with a window of 1 MiB: each is used to nine tenths, and what waits in
+// front of it is seconds at most.
+func TestLines(t *testing.T) {
+	limits := Limits{Window: mib, Chunk: schemas.MaxChunkSize}
+	for _, c := range []struct {
+		name  string
+		path  path
+		size  int
+		wait  time.Duration // the longest allowed in the queue
+		share float64       // of the line, wanted
+	}{
+		{"64 kbit/s", path{trip: farTrip, rate: 8000}, mib, 5 * time.Second, 0.85},
+		{"64 kbit/s, 20 ms", path{trip: 20 * time.Millisecond, rate: 8000}, mib, 5 * time.Second, 0.85},
+		{"256 kbit/s", path{trip: farTrip, rate: 32e3}, mib, 1500 * time.Millisecond, 0.85},
+		{"2 Mbit/s", path{trip: 100 * time.Millisecond, rate: 250e3}, 16 * mib, time.Second, 0.9},
+		{"10 Mbit/s", path{trip: 40 * time.Millisecond, rate: 1.25e6}, 16 * mib, time.Second, 0.9},
+		{"100 Mbit/s, 1 ms", path{trip: time.Millisecond, rate: fast}, 16 * mib, time.Second, 0.9},
+		{"2 Mbit/s, a queue of 32 KiB", path{trip: 100 * time.Millisecond, rate: 250e3, queue: 32 * kib}, 16 * mib, time.Second, 0.75},
+		{"2 Mbit/s, 1 % lost", path{trip: 100 * time.Millisecond, rate: 250e3, loss: 0.01}, 16 * mib, time.Second, 0.85},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := fetched(t, c.path, c.size, limits)
+			share := r.goodput() / c.path.rate
+			t.Logf("%.1f KiB/s, %.3f of the line; longest wait %s, %.3f times the image sent, %d fetches, chunks of %d, window %d", r.goodput()/kib, share, r.longest.Round(time.Millisecond), float64(r.sent)/float64(r.img.size), r.fetches, r.chunk(), r.f.pace.window)
+			if share < c.share {
+				t.Errorf("%.3f of the line, want %.2f", share, c.share)
+			}
+			if r.longest > c.wait {
+				t.Errorf("a chunk waited %s for the line, want at most %s", r.longest, c.wait)
+			}
+		})
+	}
+}

@@ -1,0 +1,143 @@
+package fetcher
+
+import (
+	"math/bits"
+	"time"
+
+	"davit/schemas"
+)
+
+const (
+	// firstWindow is how many bytes are awaited before anything is known of the path:
+	// four seconds of a line of 64 kbit/s.
+	firstWindow = 32 << 10
+	// leastWindow is what is awaited on the worst of paths, in four chunks.
+	leastWindow = 4 * leastChunk
+	leastChunk  = 1 << 10
+	// leastQueue is the delay that a queue on the way may always have: below it a
+	// busy machine cannot be told from a full line.
+	leastQueue = 100 * time.Millisecond
+	// roundTripAge is how long a least round trip is believed. Then the path is
+	// emptied to measure it again, as its own queue may be in it by now.
+	roundTripAge = 10 * time.Second
+)
+
+// pace decides how many bytes are awaited at a time and in chunks of what size.
+//
+// The window grows by what arrives, so it doubles with each round trip, as long as chunks
+// come about as soon as the first ones did. A chunk that comes later than the least
+// round trip and room for a queue as long again shows that the line is full: the window
+// shrinks to what the line delivers in that time (rate x delay). So the line is kept busy
+// and its queue short, however slow it is. A chunk lost now and then is no sign of a full
+// line and costs nothing but itself; many at once are one, and take a third off the window,
+// which then grows by a chunk for each round trip.
+type pace struct {
+	window    int
+	threshold int // above it the window grows slowly; 0 for none
+	leastTrip time.Duration
+	tripAt    time.Time // when leastTrip was seen last; zero before the first
+	draining  bool      // the path is being emptied to measure leastTrip again
+	loss      float64   // share of chunks lost, over the last 64 or so
+	cut       uint64    // the newest piece when the window was cut for losses
+	round     uint64    // a round ends when a piece asked for later than this one arrives
+	came      int       // pieces that arrived in this round
+	missed    int       // and those that were lost in it
+}
+
+func newPace() pace { return pace{window: firstWindow} }
+
+// shape is how many bytes may be awaited now, the size of the next chunks, and how many
+// bytes have to be free before more are asked for. A window has 16 to 32 chunks, and
+// twice as many where chunks are lost.
+func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
+	limit := max(min(l.Window, schemas.MaxAwaited), schemas.MinChunkSize)
+	c.window = max(min(c.window, limit), min(leastWindow, limit))
+	window = c.window
+	if !c.tripAt.IsZero() && now.Sub(c.tripAt) > roundTripAge {
+		c.draining = true
+	}
+	if c.draining {
+		window = max(window/4, min(leastWindow, limit))
+	}
+	chunk = c.window / 16
+	if c.lossy() {
+		chunk /= 2
+	}
+	chunk = max(chunk, min(leastChunk, limit/4), schemas.MinChunkSize)
+	chunk = min(chunk, max(l.Chunk, schemas.MinChunkSize), schemas.MaxChunkSize)
+	chunk = 1 << (bits.Len(uint(chunk)) - 1) // a power of two: chunks lie on pages
+	// A few larger fetches cost the service less than many small ones. But where the
+	// module's memory and not the line is the limit, what is not awaited is lost.
+	step = window / 4
+	switch {
+	case l.Follow:
+		step = window / 2 // many do the same, and none of them sets the pace
+	case c.window == limit:
+		step = window / 8
+	}
+	return window, chunk, max(step, chunk)
+}
+
+// lossy says whether chunks are lost again and again.
+func (c *pace) lossy() bool { return c.loss > 1.0/256 }
+
+// arrived takes the arrival of n bytes of p, in time. arrived is how many bytes have come so
+// far, asked the order of the newest piece. Pieces that may come on a shared stream
+// say nothing about the path: the service sends them when it suits all.
+func (c *pace) arrived(now time.Time, p piece, n int, arrived, asked uint64) {
+	c.loss -= c.loss / 64
+	if p.order > c.round {
+		c.came, c.missed, c.round = 0, 0, asked
+	}
+	c.came++
+	if p.follow {
+		c.grow(n)
+		return
+	}
+	took := now.Sub(p.sent)
+	switch {
+	case c.tripAt.IsZero() || took <= c.leastTrip || p.drained && c.draining:
+		c.leastTrip, c.tripAt, c.draining = took, now, false
+	case took <= c.leastTrip+c.leastTrip/8:
+		c.tripAt = now
+	}
+	most := c.leastTrip + max(c.leastTrip, leastQueue)
+	if took <= most {
+		c.grow(n)
+		return
+	}
+	rate := float64(arrived-p.before) / took.Seconds()
+	c.shrink(int(rate * most.Seconds()))
+}
+
+func (c *pace) grow(n int) {
+	if c.threshold > 0 && c.window >= c.threshold {
+		n = max(1, n/16)
+	}
+	c.window = min(c.window+n, schemas.MaxAwaited)
+}
+
+func (c *pace) shrink(to int) { c.window = min(c.window, max(to, leastWindow)) }
+
+// lost takes the loss of p; asked is the order of the newest piece. Where a tenth of a
+// round is lost, and more than one chunk, the line was too full.
+func (c *pace) lost(p piece, asked uint64) {
+	c.loss += (1 - c.loss) / 64
+	c.missed++
+	if c.missed < 2 || 10*c.missed < c.came || p.order <= c.cut { // the last is of a window that was cut already
+		return
+	}
+	c.shrink(c.window * 7 / 10)
+	c.threshold, c.cut = c.window, asked
+}
+
+// stalled takes that nothing came at all for a while; first, that it did until then.
+func (c *pace) stalled(now time.Time, first bool) {
+	c.shrink(c.window / 2)
+	if first {
+		c.threshold = c.window
+	}
+	if c.draining {
+		c.draining, c.tripAt = false, now
+	}
+}
