@@ -198,7 +198,7 @@ func TestPressedService(t *testing.T) {
 		pressed.Store(false)
 	}()
 	connect(t, b.addr(), connectOptions{login: dev}).quiet()
-	if n := testutil.ToFloat64(m.queued); n != 0 {
+	if n := testutil.ToFloat64(m.waiting); n != 0 {
 		t.Errorf("%v wait", n)
 	}
 }

@@ -50,7 +50,7 @@ func TestMulticast(t *testing.T) {
 	chunks := chunksOf(image, 10_000)
 	for two := range slices.Chunk(chunks, 2) {
 		// Over TLS and WebSocket those before are on their way for a moment.
-		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
+		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.blocked) == 0 })
 		if n := b.Multicast(streamOf(1), image, two, to); n != 2*len(followers) {
 			t.Fatalf("%d messages with the chunks from %d on, want %d", n, two[0].Offset, 2*len(followers))
 		}

@@ -17,6 +17,7 @@ type serveReady struct {
 	Websocket string `json:"websocket,omitempty"`
 	HTTP      string `json:"http"`
 	HTTPS     string `json:"https,omitempty"`
+	Pprof     string `json:"pprof,omitempty"`
 	// Token is the file with the admin token.
 	Token string `json:"token_file"`
 }
@@ -52,6 +53,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
 	f.StringVar(&opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
 	f.StringVar(&opts.HTTPS, "https", "", "address of a listener for the HTTP API over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&opts.Pprof, "pprof", "", "address on loopback at which profiles of the process are served, for go tool pprof (default none)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
 	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
@@ -84,7 +86,7 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 		select {
 		case <-server.Ready():
 			a := server.Addresses()
-			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, app.TokenFile(opts.Data)})
+			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
 		case <-server.Done():
 		}
 	}()

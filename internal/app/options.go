@@ -24,6 +24,9 @@ type ServerOptions struct {
 	// one. MQTT and HTTP are needed.
 	MQTT, MQTTS, Websocket string
 	HTTP, HTTPS            string
+	// Pprof is the address on loopback at which profiles of the process are served
+	// (net/http/pprof); empty for none.
+	Pprof string
 	// TLSCert and TLSKey are PEM files for MQTTS and HTTPS, and for Websocket
 	// if they are given.
 	TLSCert, TLSKey string
@@ -83,6 +86,11 @@ func (o *ServerOptions) Validate() error {
 		}
 		if err := address.CheckListener(l.addr); err != nil {
 			return fmt.Errorf("serve: %s: %w", l.flag, err)
+		}
+	}
+	if o.Pprof != "" {
+		if err := address.CheckLoopback(o.Pprof); err != nil {
+			return fmt.Errorf("serve: --pprof: %w", err)
 		}
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
