@@ -126,6 +126,7 @@ func (m *lightModule) session(addr string) (wait time.Duration, err error) {
 	case body[1] != 0:
 		return 0, fmt.Errorf("CONNACK %#x", body[1])
 	}
+	_ = c.SetDeadline(time.Now().Add(moduleTimeout))
 	return 0, m.listen(c, r)
 }
 
