@@ -30,7 +30,8 @@ type path struct {
 	rate  float64       // bytes a second of the line to the module; 0 for no limit
 	queue int           // bytes that may wait for the line; more are dropped. 0 for no limit
 	loss  float64       // share of chunks lost
-	late  float64       // share of chunks that are late, by up to a round trip
+	late  float64       // share of chunks that are late
+	by    time.Duration // by so much at most; 0 for a round trip
 	twice float64       // share of chunks that come twice
 	dead  func(time.Duration) bool
 }
@@ -171,7 +172,11 @@ func (r *run) send(there time.Time, tag uint16, piece schemas.Range) {
 		return
 	}
 	if r.random.Float64() < r.late {
-		at = at.Add(time.Duration(r.random.Float64() * float64(r.trip)))
+		by := r.by
+		if by == 0 {
+			by = r.trip
+		}
+		at = at.Add(time.Duration(r.random.Float64() * float64(by)))
 	}
 	copies := 1
 	if r.random.Float64() < r.twice {
