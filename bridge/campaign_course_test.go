@@ -249,7 +249,7 @@ func (c *course) ended(st schemas.Status) {
 			continue
 		}
 		if st.State == schemas.StateDownloaded {
-			c.fetched(r, st)
+			c.fetched(r)
 			return
 		}
 		c.judge(r, st)
@@ -267,13 +267,12 @@ func (c *course) ended(st schemas.Status) {
 
 // fetched takes the offer of an image back that a product's bridge holds now, and has
 // it installed after a while.
-func (c *course) fetched(r *running, st schemas.Status) {
+func (c *course) fetched(r *running) {
 	if r.fetched {
 		return // said again
 	}
 	r.fetched = true
-	c.service.retract(r.p.id, st.Execution)
-	c.later(firstPause, func() { c.offer(r, st.Attempt+1) })
+	c.offerAnew(r, firstPause)
 }
 
 func (c *course) failed(r *running, st schemas.Status) {

@@ -105,9 +105,14 @@ func (c *course) retract(p *product, d time.Duration) {
 	if r.settled || r.attempt == 0 || last.State.Final() && last.Attempt == r.attempt {
 		return
 	}
-	c.service.retract(p.id, r.latest.Execution)
-	r.attempt++
-	attempt := r.attempt
+	c.offerAnew(r, d)
+}
+
+// offerAnew takes the offer of a product's attempt back and offers the next attempt
+// in d, unless that has been taken back as well by then.
+func (c *course) offerAnew(r *running, d time.Duration) {
+	attempt := c.service.retract(r.p.id, r.latest.Execution)
+	r.attempt = attempt
 	c.later(d, func() {
 		if r.attempt == attempt {
 			c.offer(r, attempt)

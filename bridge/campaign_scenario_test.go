@@ -5,7 +5,6 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"time"
 
@@ -27,8 +26,7 @@ type scenario struct {
 	// late has offers delivered again after the success.
 	late bool
 	// fetchFirst has the image fetched first, and installed later: in every third
-	// scenario if DAVIT_CAMPAIGN_FETCH_FIRST is set. It is not drawn, so that the other
-	// scenarios are what they were.
+	// scenario. It is not drawn, so that the other scenarios are what they were.
 	fetchFirst bool
 }
 
@@ -48,8 +46,7 @@ type mischief struct {
 func newScenario(family string, dialects []string, seed uint64) *scenario {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(family)) // never fails
-	s := &scenario{Rand: rand.New(rand.NewPCG(seed, h.Sum64())), seed: seed, family: family, size: sim.MinDemoImage + 100,
-		fetchFirst: seed%3 == 1 && os.Getenv("DAVIT_CAMPAIGN_FETCH_FIRST") != ""}
+	s := &scenario{Rand: rand.New(rand.NewPCG(seed, h.Sum64())), seed: seed, family: family, size: sim.MinDemoImage + 100, fetchFirst: seed%3 == 1}
 	switch n := s.IntN(20); {
 	case n < 15:
 		s.size += s.IntN(1500)

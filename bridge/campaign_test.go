@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
+	"davit/internal/sim"
+	"davit/schemas"
 )
 
 // The campaign's variables in the environment.
@@ -144,5 +147,26 @@ func TestCampaignRepeats(t *testing.T) {
 	t.Logf("%d of %d scenarios were not the same when they were run again", differ.Load(), each*len(families))
 	if n := differ.Load(); n > int64(allowed) {
 		t.Errorf("%d of %d scenarios were not the same when they were run again, allowed are %d", n, each*len(families), allowed)
+	}
+}
+
+// TestCampaignTakesBackBetweenAttempts: what is taken back while an image that was
+// fetched waits for its next attempt ends as any other scenario: the course offers the
+// attempt that its service counts.
+func TestCampaignTakesBackBetweenAttempts(t *testing.T) {
+	for _, wait := range []time.Duration{time.Second, time.Minute} { // offered again before and after the fetched image would have been
+		t.Run(wait.String(), func(t *testing.T) {
+			s := &scenario{Rand: rand.New(rand.NewPCG(1, 1)), family: "ayla", size: sim.MinDemoImage + 100, fetchFirst: true}
+			p := newProduct(s, 0, ayla.Name)
+			s.products = []*product{p}
+			c := &course{s: s, runs: map[*product]*running{}}
+			inBareWorld(t, s.size, func(w *world) { c.furnish(w) }, func(*world) {
+				c.later(15*time.Second, func() { c.retract(p, wait) }) // it is fetched by 11 s and offered again 30 s later
+				c.update()
+			})
+			if last := c.service.last(theExecution + "-" + p.id); last.State != schemas.StateSucceeded || last.Attempt != 3 {
+				t.Errorf("it ended with attempt %d, %s, want success of the third", last.Attempt, last.State)
+			}
+		})
 	}
 }

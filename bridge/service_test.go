@@ -237,13 +237,15 @@ func (s *service) withdraw(device string) {
 	s.send(topic, nil)
 }
 
-// retract takes the offer of an execution back: its next attempt is the one that
-// counts from now on.
-func (s *service) retract(device, execution string) {
+// retract takes the offer of an execution back and returns its next attempt, which is
+// the one that counts from now on.
+func (s *service) retract(device, execution string) int {
 	s.mu.Lock()
 	s.attempts[execution]++
+	attempt := s.attempts[execution]
 	s.mu.Unlock()
 	s.withdrawIf(device, execution)
+	return attempt
 }
 
 // Publish implements Transport.

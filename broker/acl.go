@@ -49,6 +49,7 @@ const (
 	refusedSize     refusal = "size"      // over Kind.MaxPayload
 	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
 	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device
+	refusedStreams  refusal = "streams"   // more streams than a connection may follow
 )
 
 // mayPublish decides on one message to topic. Its QoS is not looked at: a
@@ -89,6 +90,9 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
+	if isStream(topic) {
+		return allowed // who knows the image's SHA-256 was offered the image
+	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
@@ -115,6 +119,24 @@ func (p *principal) maySubscribe(filter string) refusal {
 	return p.mayRead(filter)
 }
 
+// extraStreams is how many streams of images a connection may follow beside one
+// for each of its devices: names of streams cost nothing to make up.
+const extraStreams = 8
+
+// mayFollow decides on the subscription to an image's stream by a connection
+// which follows some.
+func (p *principal) mayFollow(streams int) refusal {
+	if !p.service && streams >= len(p.devices)+extraStreams {
+		return refusedStreams
+	}
+	return allowed
+}
+
+func isStream(topic string) bool {
+	_, ok := schemas.ParseStreamTopic(topic)
+	return ok
+}
+
 const sharePrefix = "$share/"
 
 // isShared recognises shared subscriptions the way mochi does, whatever the case.
@@ -122,17 +144,25 @@ func isShared(filter string) bool {
 	return len(filter) >= len(sharePrefix) && strings.EqualFold(filter[:len(sharePrefix)], sharePrefix)
 }
 
-// subscriptions remembers the QoS that each filter of one connection was
-// granted; mochi is told 0 for all of them.
+// subscriptions remembers what each filter of one connection was granted;
+// mochi is told QoS 0 for all of them.
 type subscriptions struct {
 	mu    sync.Mutex
-	exact map[string]byte
-	wild  map[string]byte // filters with wildcards or shared
+	exact map[string]grant
+	wild  map[string]grant // filters with wildcards or shared
+
+	streams int // how many of exact are streams of images
 
 	codes []byte // of the SUBSCRIBE under way; the read loop's own
 }
 
-func (s *subscriptions) grant(filter string, qos byte) {
+// grant is one subscription.
+type grant struct {
+	qos byte
+	id  int // Subscription Identifier (MQTT 5, 3.8.2.1.2), or 0
+}
+
+func (s *subscriptions) grant(filter string, g grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &s.exact
@@ -140,16 +170,45 @@ func (s *subscriptions) grant(filter string, qos byte) {
 		m = &s.wild
 	}
 	if *m == nil {
-		*m = make(map[string]byte)
+		*m = make(map[string]grant)
 	}
-	(*m)[filter] = qos
+	(*m)[filter] = g
+}
+
+// follow grants the subscription to an image's stream, unless p may not follow
+// one more.
+func (s *subscriptions) follow(p *principal, topic string, g grant) refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, again := s.exact[topic]; !again {
+		if r := p.mayFollow(s.streams); r != allowed {
+			return r
+		}
+		s.streams++
+	}
+	if s.exact == nil {
+		s.exact = make(map[string]grant)
+	}
+	s.exact[topic] = g
+	return allowed
 }
 
 func (s *subscriptions) drop(filter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.exact[filter]; ok && isStream(filter) {
+		s.streams--
+	}
 	delete(s.exact, filter)
 	delete(s.wild, filter)
+}
+
+// find returns the subscription whose filter is the topic itself.
+func (s *subscriptions) find(topic string) (grant, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, ok := s.exact[topic]
+	return g, ok
 }
 
 // qos is the highest QoS granted for topic. Filters with wildcards are not
@@ -157,9 +216,9 @@ func (s *subscriptions) drop(filter string) {
 func (s *subscriptions) qos(topic string) byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.exact[topic]
+	q := s.exact[topic].qos
 	for _, w := range s.wild {
-		q = max(q, w)
+		q = max(q, w.qos)
 	}
 	return q
 }

@@ -39,7 +39,10 @@ type Broker struct {
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
 	turns     shareTurns
-	pool      sync.Pool // of *[]byte
+	small     buffers   // for outboxes
+	big       buffers   // with room for bigBuffer bytes
+	batches   sync.Pool // of *batch
+	vectors   sync.Pool // of *vector, where there is such a thing
 
 	// retained keeps the sending of retained messages to a new subscriber
 	// apart from the storing of others. In mochi alone the two race: a stored
@@ -74,7 +77,8 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics,
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
-		conns: make(map[*conn]struct{}),
+		conns:   make(map[*conn]struct{}),
+		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
 	}
 	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)
@@ -298,19 +302,5 @@ func (b *Broker) slowReader(c *conn) {
 	b.metrics.slowReader()
 	if p := c.principal; p != nil && b.logged.Allow("slow/"+p.name) {
 		b.log.Warn("MQTT client reads too slowly; connection ended", "principal", p.name, "remote", c.RemoteAddr().String())
-	}
-}
-
-// buffer returns an empty buffer for an outbox.
-func (b *Broker) buffer() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return (*p)[:0]
-	}
-	return make([]byte, 0, 4<<10)
-}
-
-func (b *Broker) recycle(p []byte) {
-	if cap(p) <= keepBuffer {
-		b.pool.Put(&p)
 	}
 }

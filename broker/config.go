@@ -44,13 +44,11 @@ type Limits struct {
 	// ConnectTimeout is how long a socket may take from its first byte of
 	// TCP to the end of CONNECT, and a CONNECT to its answer. Default 5 s.
 	ConnectTimeout time.Duration
-	// WriteTimeout is how long a socket may take no byte at all while some
-	// wait. Default 30 s.
-	WriteTimeout time.Duration
 	// WriteBuffer is how many bytes may wait for one client before it is
-	// disconnected as too slow, on top of the chunks that the contract lets
-	// it ask for at a time: one full window for each of its devices. Default
-	// 1 MiB.
+	// disconnected as too slow. Chunks that Session.Send has taken do not
+	// count; without Config.OnFetch, where chunks are messages like all others,
+	// what the contract lets it ask for at a time comes on top: one full window
+	// for each of its devices. Default 1 MiB.
 	WriteBuffer int
 	// ServiceWriteBuffer is how many bytes may wait for the service. Default
 	// 16 MiB.
@@ -96,7 +94,14 @@ type Config struct {
 	// Admit is called, at most ConnectTimeout: a service that has to
 	// subscribe first misses nothing that they say.
 	HoldDevices bool
-	Limits      Limits
+	// OnFetch takes the fetches of devices and bridges, instead of those who
+	// subscribe to them; nil leaves them to subscribers. It is called on the
+	// read loop of the connection that asks, after access control, and must not
+	// block. payload is the callee's. from is the connection to answer on: the
+	// one that asked or, if only another one of the same principal subscribes
+	// to the device's chunks, that one.
+	OnFetch func(device string, payload []byte, from *Session)
+	Limits  Limits
 	// Logger is required.
 	Logger *slog.Logger
 	// Metrics may be nil.
@@ -161,7 +166,6 @@ func (l *Limits) complete() error {
 		def  time.Duration
 	}{
 		{"ConnectTimeout", &l.ConnectTimeout, 5 * time.Second},
-		{"WriteTimeout", &l.WriteTimeout, 30 * time.Second},
 		{"MaxKeepalive", &l.MaxKeepalive, 10 * time.Minute},
 	} {
 		if *f.p == 0 {

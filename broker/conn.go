@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -15,10 +16,9 @@ const (
 	// closeGrace is how long a closed connection may take to send what waits,
 	// such as the DISCONNECT that says why.
 	closeGrace = time.Second
-	// writeStep is how many bytes are written under one write deadline.
+	// writeStep is how many bytes are written at a time: the longest WebSocket
+	// message, and what a counter of bytes may lag behind.
 	writeStep = 64 << 10
-	// keepBuffer is the largest buffer that goes back to the pool.
-	keepBuffer = 128 << 10
 	// deliverySlots is how many messages may be between a publisher and the
 	// outbox of one client: mochi's channel, which drops what it cannot hold.
 	// Publishers wait for a slot instead, for as long as mochi's write loop
@@ -48,17 +48,23 @@ type conn struct {
 	client    *mqtt.Client
 	id        string // client id within mochi
 	version   byte   // of MQTT: 4 is 3.1.1
+	maxPacket int    // bytes that the client takes, or 0 for all
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked
 
+	session Session // what Config.OnFetch is given
+
 	mu       sync.Mutex
+	cut      *remainder // leaves before what is in the outbox; only while flushing
 	out      outbox
-	limit    int // bytes that may wait
-	writing  int // bytes that flush is writing now
+	limit    int // bytes that may wait in the outbox
+	writing  int // bytes of the outbox that flush is writing now
 	flushing bool
+	counted  bool // the flush is in the metrics
 	closing  bool
-	deadline time.Time // by which everything has to be written, once closing
+	grace    *time.Timer // ends a closed connection that goes on waiting
+	waiting  waiters     // not empty only while flushing
 }
 
 // dialogue is what the read loop of a connection remembers from one hook to
@@ -76,13 +82,15 @@ type dialogue struct {
 }
 
 func newConn(b *Broker, t Transport, c, socket net.Conn, raw tryWriter) *conn {
-	return &conn{
+	nc := &conn{
 		Conn: c, socket: socket, raw: raw, broker: b, transport: t,
 		closed: make(chan struct{}),
 		slots:  make(chan struct{}, deliverySlots),
 		limit:  b.cfg.Limits.WriteBuffer,
 		out:    outbox{window: b.cfg.Limits.Window},
 	}
+	nc.session.conn = nc
+	return nc
 }
 
 // Read implements net.Conn.
@@ -96,7 +104,9 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // SetDeadline sets the deadline for reading: mochi calls it for the keep
-// alive. Writing has deadlines of its own.
+// alive, which is the measure of a client that reads slowly or not at all: as
+// long as it sends something in time it is alive, and what waits for it is
+// bounded. Writing has no deadline but closeGrace.
 func (c *conn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,9 +137,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.out.ready = c.broker.buffer()
 	}
 	c.out.push(p)
-	err := c.send()
+	c.send()
 	c.mu.Unlock()
-	return len(p), err
+	return len(p), nil
 }
 
 // acked takes a PUBACK of the client.
@@ -137,35 +147,35 @@ func (c *conn) acked(id uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out.acked(id) && !c.closing {
-		_ = c.send() // a broken socket shows in the read loop as well
+		c.send()
 	}
 }
 
-// send gets the ready bytes going; c.mu is held.
-func (c *conn) send() error {
+// send gets the ready bytes going; c.mu is held. An error of the socket is
+// flush's to find again.
+func (c *conn) send() {
 	if c.flushing || len(c.out.ready) == 0 {
-		return nil
+		return
 	}
 	if c.raw != nil {
 		n, err := c.raw.tryWrite(c.out.ready)
 		c.broker.metrics.bytesSent(n)
-		if err != nil {
-			return err
-		}
-		if n == len(c.out.ready) {
+		if err == nil && n == len(c.out.ready) {
 			c.broker.recycle(c.out.ready)
 			c.out.ready = nil
-			return nil
+			return
 		}
 		c.out.ready = c.out.ready[:copy(c.out.ready, c.out.ready[n:])]
 	}
 	c.startFlush()
-	return nil
 }
 
 // startFlush starts the goroutine that writes what waits; c.mu is held.
 func (c *conn) startFlush() {
 	c.flushing = true
+	if c.counted = !c.closing; c.counted {
+		c.broker.metrics.connectionsWaiting(1)
+	}
 	c.broker.tasks.Add(1)
 	go func() {
 		defer c.broker.tasks.Done()
@@ -173,56 +183,76 @@ func (c *conn) startFlush() {
 	}()
 }
 
-// flush writes until nothing waits, and then closes if that is due.
+// flush writes until nothing waits, closes if that is due, and tells those who
+// want to send more.
 func (c *conn) flush() {
-	for {
-		c.mu.Lock()
-		p := c.out.ready
-		c.out.ready = nil
-		if len(p) == 0 {
-			c.flushing = false
-			closing := c.closing
-			if !closing {
-				_ = c.Conn.SetWriteDeadline(time.Time{}) // an old deadline would fail the next tryWrite
-			}
-			c.mu.Unlock()
-			if closing {
-				_ = c.Conn.Close()
-			}
-			return
-		}
-		c.writing = len(p)
-		c.mu.Unlock()
-
-		err := c.writeAll(p)
-		c.broker.recycle(p)
-		c.mu.Lock()
-		c.writing = 0
-		closing := c.closing
-		c.mu.Unlock()
-		if err != nil {
-			c.abort()
-			var timeout net.Error
-			if !closing && errors.As(err, &timeout) && timeout.Timeout() {
-				c.broker.slowReader(c)
-			}
-			return
-		}
+	c.mu.Lock()
+	var err error
+	for err == nil && (c.cut != nil || len(c.out.ready) > 0) {
+		err = c.flushSome()
 	}
+	if err != nil {
+		c.shut()
+		c.broker.unsendable(c, err)
+	}
+	if c.grace != nil {
+		c.grace.Stop()
+	}
+	if c.counted {
+		c.broker.metrics.connectionsWaiting(-1)
+	}
+	closing, wake := c.closing, c.waiting.take()
+	c.flushing = false
+	c.mu.Unlock()
+	switch {
+	case err != nil:
+		_ = c.socket.Close() // at once; the only error is that it is closed
+	case closing:
+		_ = c.Conn.Close()
+	}
+	for _, ready := range wake {
+		ready()
+	}
+}
+
+// unsendable tells of an image whose memory cannot be read: what ends a
+// connection otherwise is the client's or the network's.
+func (b *Broker) unsendable(c *conn, err error) {
+	if !errors.Is(err, syscall.EFAULT) {
+		return
+	}
+	b.metrics.chunkRefused(err)
+	if b.logged.Allow("image") {
+		b.log.Error("a chunk cannot be completed, because the image cannot be read from the disk; MQTT connection ended. Look for errors of the disk, and run davit check",
+			"principal", c.principal.name, "remote", c.RemoteAddr().String(), "error", err)
+	}
+}
+
+// flushSome writes the packet that is cut, or else what is in the outbox; c.mu
+// is held, but not during the writing.
+func (c *conn) flushSome() (err error) {
+	if cut := c.cut; cut != nil {
+		c.cut = nil
+		c.mu.Unlock()
+		defer c.mu.Lock()
+		defer cut.release()
+		if err := c.writeAll(cut.head); err != nil {
+			return err
+		}
+		return c.writeAll(cut.data)
+	}
+	p := c.out.ready
+	c.out.ready, c.writing = nil, len(p)
+	c.mu.Unlock()
+	err = c.writeAll(p)
+	c.broker.recycle(p)
+	c.mu.Lock()
+	c.writing = 0
+	return err
 }
 
 func (c *conn) writeAll(p []byte) error {
 	for len(p) > 0 {
-		c.mu.Lock()
-		t := time.Now().Add(c.broker.cfg.Limits.WriteTimeout)
-		if c.closing && c.deadline.Before(t) {
-			t = c.deadline
-		}
-		err := c.Conn.SetWriteDeadline(t)
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
 		n, err := c.Conn.Write(p[:min(len(p), writeStep)])
 		c.broker.metrics.bytesSent(n)
 		if err != nil {
@@ -241,24 +271,27 @@ func (c *conn) Close() error {
 	if c.closing {
 		return nil
 	}
-	c.closing = true
-	close(c.closed)
-	c.deadline = time.Now().Add(closeGrace)
+	c.shut()
 	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a socket that is gone
-	_ = c.Conn.SetWriteDeadline(c.deadline)
+	c.grace = time.AfterFunc(closeGrace, func() { _ = c.socket.Close() })
 	if !c.flushing {
 		c.startFlush()
 	}
 	return nil
 }
 
-// abort ends the connection without sending what waits.
-func (c *conn) abort() {
-	c.mu.Lock()
+// shut lets nothing more in; c.mu is held.
+func (c *conn) shut() {
 	if !c.closing {
 		c.closing = true
 		close(c.closed)
 	}
+}
+
+// abort ends the connection without sending what waits.
+func (c *conn) abort() {
+	c.mu.Lock()
+	c.shut()
 	c.mu.Unlock()
 	_ = c.socket.Close() // the only error is that it is closed
 }

@@ -189,26 +189,6 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	}
 }
 
-// A client that takes no byte at all for WriteTimeout is disconnected even if
-// little waits for it, and although it goes on to send pings.
-func TestStalledReaderIsDroppedInTime(t *testing.T) {
-	b := start(t, func(c *Config) {
-		c.Limits.WriteBuffer = 64 << 20
-		c.Limits.WriteTimeout = 200 * time.Millisecond
-	})
-	svc := connect(t, b.addr(), connectOptions{login: service()})
-	dev := connect(t, b.addr(), connectOptions{login: addDevice(t, b, "slow")})
-	dev.subscribe(0, topic("slow", schemas.KindChunk))
-	big := string(make([]byte, 60<<10))
-	for range 300 { // 18 MB: more than socket buffers take
-		svc.publish(topic("slow", schemas.KindChunk), 0, false, big)
-	}
-	eventually(t, "the stalled client is gone", func() bool {
-		_ = dev.put(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}}) // fails in the end
-		return b.Connections() == 0
-	})
-}
-
 // No message is lost for a client that reads, however fast a publisher is:
 // publishers wait for mochi's channel instead of overflowing it.
 func TestNothingIsDroppedForAReader(t *testing.T) {

@@ -11,8 +11,8 @@
 //
 //   - Connections come from our listeners and our conn, whose writes never
 //     block: bytes that the socket does not take at once wait in a bounded
-//     buffer, and a reader that lets it overflow is disconnected. So nobody
-//     waits for a slow, stalled or vanished client.
+//     buffer, and a reader that lets it overflow with what it did not ask for is
+//     disconnected. So nobody waits for a slow, stalled or vanished client.
 //   - A session ends with its connection. The broker keeps no storage, so it
 //     could not hold a session over a restart anyway, and the contract does
 //     not need one: offers are retained, a status is repeated until it is
@@ -29,14 +29,28 @@
 //     not acted upon; the contract's messages carry their own times.
 //   - When the last connection of a principal has ended, the broker says so
 //     itself on the presence topic of each of its devices (presence.go).
+//   - Chunks go past mochi (session.go, shortway.go): a fetch is handed to
+//     Config.OnFetch with the Session that asks, and what Session.Send is given
+//     leaves in one vectored write, headers from a scratch buffer and data from
+//     the image's memory. The packet that a socket takes only a part of (it is
+//     cut) is completed by reference before anything else; what mochi writes
+//     follows it, and the next chunks come after that. Over TLS and WebSocket, and
+//     for images without a mapping, chunks are copied, one bounded buffer at a
+//     time.
+//   - A client is alive as long as it keeps to its keep alive, which every
+//     connection has, and no longer: mochi's deadline for the next packet is the
+//     only one. Writing has none, so a client may read as slowly as it likes, or
+//     nothing for a while. It costs one chunk, its outbox, and what is in the
+//     kernel. A peer that has vanished is silent too, and TCP gives it up.
 //   - Client ids are scoped by principal, so no principal can take over a
 //     session of another whatever it calls itself.
 //
 // QoS 2, topic aliases and enhanced authentication are not offered.
 //
 // Goroutines: each connection has mochi's two (read loop and write loop) and,
-// while bytes wait for the socket, one of ours that writes them. A conn's
-// outbox is behind its mutex; the registry of sessions and the credentials are
+// while bytes wait for the socket, one of ours that writes them and then calls
+// those who want to send more. A conn's outbox and cut packet are behind its
+// mutex; the registry of sessions and the credentials are
 // each behind theirs. Hooks run on the read loop of the connection that they
 // are called for, except delivery, which runs on the publisher's.
 package broker

@@ -160,12 +160,16 @@ func (b *Broker) hold(c *conn) bool {
 func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal) {
 	limits := &h.b.cfg.Limits
 	c.principal = p
+	c.maxPacket = int(cl.Properties.Props.MaximumPacketSize)
 	// A principal's name has no NUL, so the ids of two never meet.
 	c.id = p.name + "\x00" + cl.ID
 	cl.ID = c.id
 
 	c.mu.Lock()
-	c.limit = limits.WriteBuffer + len(p.devices)*schemas.MaxAwaited
+	c.limit = limits.WriteBuffer
+	if h.b.cfg.OnFetch == nil {
+		c.limit += len(p.devices) * schemas.MaxAwaited
+	}
 	window := limits.Window
 	if p.service {
 		c.limit, window = limits.ServiceWriteBuffer, limits.ServiceWindow

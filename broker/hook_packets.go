@@ -69,6 +69,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			return pk, packets.ErrNotAuthorized
 		}
 	}
+	if c != nil && h.b.takeFetch(c, &pk) {
+		return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
+	}
 	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
 	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
 	if pk.FixedHeader.Retain {
@@ -111,15 +114,22 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c.sub.codes = c.sub.codes[:0]
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
-		if r := c.principal.maySubscribe(f.Filter); r != allowed {
+		q, r := min(f.Qos, 1), c.principal.maySubscribe(f.Filter)
+		switch {
+		case r != allowed:
+		case isStream(f.Filter):
+			q = 0 // like its messages
+			r = c.sub.follow(c.principal, f.Filter, grant{q, f.Identifier})
+		default:
+			c.sub.grant(f.Filter, grant{q, f.Identifier})
+		}
+		if r != allowed {
 			h.b.refuse(c, "subscribe", f.Filter, r)
 			c.sub.codes = append(c.sub.codes, packets.ErrNotAuthorized.Code)
 			f.Filter = ""
 			continue
 		}
-		q := min(f.Qos, 1)
 		c.sub.codes = append(c.sub.codes, q)
-		c.sub.grant(f.Filter, q)
 		f.Qos = 0
 	}
 	return pk

@@ -105,7 +105,7 @@ func (b *Broker) serve(l Listener, ln net.Listener) {
 func (b *Broker) serveTCP(s *socket, conf *tls.Config) {
 	deadline := time.Now().Add(b.cfg.Limits.ConnectTimeout)
 	if conf == nil {
-		b.serveConn(newConn(b, TCP, s, s, newTryWriter(s.Conn)), deadline)
+		b.serveConn(newConn(b, TCP, s, s, newTryWriter(s.Conn, &b.vectors)), deadline)
 		return
 	}
 	b.serveConn(newConn(b, TCP, tls.Server(s, conf), s, nil), deadline)

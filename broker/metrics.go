@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -16,12 +18,30 @@ type Metrics struct {
 	msgOut       prometheus.Counter
 	bytesIn      prometheus.Counter
 	bytesOut     prometheus.Counter
+	chunks       [ways]prometheus.Counter
+	chunkBytes   [ways]prometheus.Counter
+	chunkRefusal *prometheus.CounterVec
+	cut          prometheus.Counter
+	missed       prometheus.Counter
+	waiting      prometheus.Gauge
 	dropped      prometheus.Counter
 	slow         prometheus.Counter
 	takeOvers    prometheus.Counter
 	acceptErrs   prometheus.Counter
 	panics       prometheus.Counter
 }
+
+// way is how a chunk leaves past mochi.
+type way int
+
+const (
+	wayVectored  way = iota // from the image's memory in one system call
+	wayCopied               // read into a buffer: TLS, WebSocket, no mapping
+	wayMulticast            // on an image's stream topic
+	ways
+)
+
+func (w way) String() string { return [ways]string{"vectored", "copied", "multicast"}[w] }
 
 // NewMetrics registers the broker's metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -32,7 +52,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "davit", Subsystem: "broker", Name: name, Help: help}, labels)
 	}
-	return &Metrics{
+	m := &Metrics{
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "connections", Help: "Authenticated MQTT connections by transport.",
 		}, []string{"transport"}),
@@ -44,11 +64,65 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		msgOut:       counter("sent_messages_total", "PUBLISH packets sent to clients."),
 		bytesIn:      counter("received_bytes_total", "Bytes received from clients."),
 		bytesOut:     counter("sent_bytes_total", "Bytes sent to clients."),
-		dropped:      counter("dropped_messages_total", "Messages dropped for a connected client."),
-		slow:         counter("slow_readers_dropped_total", "Connections ended because the client read too slowly."),
-		takeOvers:    counter("takeovers_total", "Connections ended because their client connected again."),
-		acceptErrs:   counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
-		panics:       counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
+		chunkRefusal: vec("chunk_refusals_total", "Times that a session was not sent chunks which it was to get, by reason.", "reason"),
+		cut:          counter("cut_packets_total", "Chunk packets of which a socket took only a part, or nothing, at once."),
+		missed:       counter("multicast_missed_total", "Times that a session missed a chunk on an image's stream topic: it was busy, had ended, or did not subscribe."),
+		waiting: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "waiting_connections", Help: "Connections that have to wait now until their socket takes what there is for them (over TLS and WebSocket: that are being written to).",
+		}),
+		dropped:    counter("dropped_messages_total", "Messages dropped for a connected client."),
+		slow:       counter("slow_readers_dropped_total", "Connections ended because the client read too slowly."),
+		takeOvers:  counter("takeovers_total", "Connections ended because their client connected again."),
+		acceptErrs: counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
+		panics:     counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
+	}
+	chunks := vec("sent_chunks_total", "Chunks sent on the short way, past the fan-out of messages, by way (they count in sent_messages_total too).", "way")
+	bytes := vec("sent_chunk_bytes_total", "Bytes of the packets of those chunks, by way.", "way")
+	for w := range ways {
+		m.chunks[w], m.chunkBytes[w] = chunks.WithLabelValues(w.String()), bytes.WithLabelValues(w.String())
+	}
+	return m
+}
+
+func (m *Metrics) chunksSent(w way, n, bytes int) {
+	if m != nil {
+		m.msgOut.Add(float64(n))
+		m.chunks[w].Add(float64(n))
+		m.chunkBytes[w].Add(float64(bytes))
+	}
+}
+
+func (m *Metrics) chunkRefused(err error) {
+	if m == nil {
+		return
+	}
+	reason := "image" // it cannot be read
+	switch {
+	case errors.Is(err, ErrSessionEnded):
+		reason = "ended"
+	case errors.Is(err, ErrNotSubscribed):
+		reason = "not_subscribed"
+	case errors.Is(err, errTooLarge):
+		reason = "too_large"
+	}
+	m.chunkRefusal.WithLabelValues(reason).Inc()
+}
+
+func (m *Metrics) packetCut() {
+	if m != nil {
+		m.cut.Inc()
+	}
+}
+
+func (m *Metrics) multicastMissed(n int) {
+	if m != nil && n > 0 {
+		m.missed.Add(float64(n))
+	}
+}
+
+func (m *Metrics) connectionsWaiting(delta float64) {
+	if m != nil {
+		m.waiting.Add(delta)
 	}
 }
 

@@ -107,6 +107,18 @@ func dialWS(t *testing.T, addr string, conf *tls.Config, cut int) net.Conn {
 	return &wsStream{&wsConn{Conn: ws.NetConn(), ws: ws}, cut}
 }
 
+func clientTLS(pool *x509.CertPool) *tls.Config { return &tls.Config{RootCAs: pool} }
+
+func dialTLS(t *testing.T, addr string, pool *x509.CertPool) net.Conn {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, clientTLS(pool))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 // exchange sends a big message both ways, ends the session from the broker's
 // side, and looks for the reason.
 func exchange(t *testing.T, b *Broker, dial func() net.Conn, id string) {
@@ -168,18 +180,11 @@ func TestTransports(t *testing.T) {
 			{TCP, "127.0.0.1:0", nil}, {TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}, {WebSocket, "127.0.0.1:0", conf},
 		}
 	})
-	client := &tls.Config{RootCAs: pool}
+	client := clientTLS(pool)
 	addr := func(i int) string { return b.Addrs()[i].String() }
 	for name, dial := range map[string]func() net.Conn{
-		"tcp": func() net.Conn { return dialTCP(t, addr(0)) },
-		"tls": func() net.Conn {
-			c, err := tls.Dial("tcp", addr(1), client)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = c.Close() })
-			return c
-		},
+		"tcp":      func() net.Conn { return dialTCP(t, addr(0)) },
+		"tls":      func() net.Conn { return dialTLS(t, addr(1), pool) },
 		"ws":       func() net.Conn { return dialWS(t, addr(2), nil, 1<<20) },
 		"ws-split": func() net.Conn { return dialWS(t, addr(2), nil, 501) },
 		"wss":      func() net.Conn { return dialWS(t, addr(3), client, 1<<20) },

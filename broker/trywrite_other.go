@@ -2,14 +2,12 @@
 
 package broker
 
-import "net"
+import (
+	"net"
+	"sync"
+)
 
-// tryWriter writes to a socket what it takes without waiting.
-type tryWriter interface {
-	// tryWrite returns how many bytes were written; none is no error.
-	tryWrite(p []byte) (int, error)
-}
+// newTryWriter returns nil: there is no way to ask the socket here.
+func newTryWriter(net.Conn, *sync.Pool) tryWriter { return nil }
 
-// newTryWriter returns nil: there is no way to ask the socket here, so all
-// bytes go through the flush goroutine.
-func newTryWriter(net.Conn) tryWriter { return nil }
+func newVector() any { return nil } // nobody asks for one

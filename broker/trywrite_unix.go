@@ -1,27 +1,23 @@
-//go:build unix
+//go:build unix && !linux
 
 package broker
 
 import (
 	"errors"
 	"net"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// tryWriter writes to a socket what it takes without waiting.
-type tryWriter interface {
-	// tryWrite returns how many bytes were written; none is no error.
-	tryWrite(p []byte) (int, error)
-}
-
+// rawWriter is no vectorWriter: the calls that this takes are Linux's.
 type rawWriter struct{ raw syscall.RawConn }
 
 // newTryWriter returns nil for what is not a plain socket. It saves a
 // goroutine switch for each packet that the socket takes at once, which is
 // nearly every one.
-func newTryWriter(c net.Conn) tryWriter {
+func newTryWriter(c net.Conn, _ *sync.Pool) tryWriter {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return nil
@@ -47,3 +43,5 @@ func (w rawWriter) tryWrite(p []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+func newVector() any { return nil } // nobody asks for one

@@ -91,7 +91,7 @@ func records[T any, P stored[T]](c *checker, check func(P) error) error {
 	err := c.Scan(table, nil, nil, func(k, v []byte) bool {
 		c.report.Records++
 		rec := P(new(T))
-		if err := decode(v, rec); err != nil {
+		if err := read(v, (*T)(rec)); err != nil {
 			c.violation("record %s %q does not decode: %v", table, k, err)
 			return true
 		}

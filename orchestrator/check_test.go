@@ -77,12 +77,8 @@ func TestCheckFindsDamage(t *testing.T) {
 		{"history lost", drop("job_history", "f"), `the history of job "f" counts 0 successes and 0 other ends`},
 		{"history of too much", edit("job_history", "f", `[1]`, `[2]`), `the history of job "f" counts`},
 		{"attempt lost", func(tx w) error {
-			var key, value []byte
-			err := tx.Scan("executions", nil, nil, func(k, v []byte) bool {
-				key, value = k, v
-				return !strings.Contains(string(v), `"job":"f"`)
-			})
-			return errors.Join(err, tx.Put("executions", key, []byte(strings.Replace(string(value), `"attempt":1`, `"attempt":2`, 1))))
+			id, err := tx.Get("executions_by_job", []byte("f\x00d001"))
+			return errors.Join(err, orchestrator.EditExecution(tx, string(id), func(x *orchestrator.ExecutionRecord) { x.Attempt = 2 }))
 		}, "is at attempt 2 and remembers 0 earlier ones"},
 		{"work twice", edit("job_progress", "j", `"running"`, `"running","work":[{"kind":"settle"},{"kind":"settle"}]`), "left to do twice"},
 		{"retries left over", func(tx w) error {
@@ -119,8 +115,7 @@ func TestCheckFindsTwoUnderWay(t *testing.T) {
 	e.job("two", e.image("3", content(10, 2)).ID, "d000")
 	x := e.execution("two", "d000")
 	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
-		b, err := w.Get("executions", []byte(x.ID))
-		return errors.Join(err, w.Put("executions", []byte(x.ID), []byte(strings.Replace(string(b), `"queued"`, `"offered"`, 1))))
+		return orchestrator.EditExecution(w, x.ID, func(x *orchestrator.ExecutionRecord) { x.State = schemas.StateOffered })
 	}))
 	r, err := e.Check(ctx)
 	if err != nil || !strings.Contains(strings.Join(r.Violations, "\n"), "two executions under way") {

@@ -16,7 +16,8 @@ var executionFields = []field[executionRecord]{
 	textField("version", func(e *executionRecord) *string { return &e.Version }, always),
 	uintField("version_id", func(e *executionRecord) *uint64 { return &e.VersionID }, ifThere),
 	intField("attempt", func(e *executionRecord) *int { return &e.Attempt }, always),
-	listField("history", func(e *executionRecord) *[]Attempt { return &e.History }, attemptFields),
+	packedList(listField("history", func(e *executionRecord) *[]Attempt { return &e.History }, attemptFields),
+		func(e *executionRecord) *[]Attempt { return &e.History }, attemptPacking),
 	textField("state", func(e *executionRecord) *schemas.State { return &e.State }, always),
 	textField("cause", func(e *executionRecord) *schemas.Cause { return &e.Cause }, always),
 	intField("code", func(e *executionRecord) *int { return &e.Code }, ifThere),
@@ -68,11 +69,32 @@ var attemptFields = []field[Attempt]{
 	timeField("ended_at", func(a *Attempt) *time.Time { return &a.EndedAt }, ifThere),
 }
 
+// Both packings: names are added at the end only (see packed). What turnOf looks at
+// comes first.
+var (
+	executionPacking = packed(executionFields,
+		"state", "priority", "history",
+		"id", "job", "device", "image", "image_type", "version", "version_id", "attempt", "cause", "code", "detail",
+		"bytes_done", "bytes_total", "host_version", "seq", "wave", "goal", "downloaded", "confirmed", "not_before", "due_at",
+		"created_at", "offered_at", "updated_at", "ended_at", "order", "min_version", "ignore_validation", "sha256",
+		"lane", "rank", "action", "install", "defer_until", "phase_at", "tries", "retries", "met", "ended", "failing", "rev")
+	attemptPacking = packed(attemptFields,
+		"attempt", "version", "state", "cause", "code", "detail", "bytes_done", "host_version", "offered_at", "ended_at")
+)
+
 func (e *executionRecord) parse(rec []byte) bool {
 	p := recordParser{rest: string(rec)}
+	if e.packed = isPacked(rec); e.packed {
+		p.rest = p.rest[1:]
+		return executionPacking.parse(&p, e, false)
+	}
 	return parseFields(&p, executionFields, e) && p.rest == ""
 }
 
 func (e *executionRecord) appendTo(b []byte) ([]byte, error) {
+	var p []byte
+	if p, e.packed = executionPacking.append(append(b, packedMark), e); e.packed {
+		return p, nil
+	}
 	return appendFields(b, executionFields, e)
 }

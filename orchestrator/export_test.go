@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -253,6 +255,78 @@ func tableOf[T any](fields []field[T]) FieldTable {
 	return t
 }
 
+// PackExecution packs an execution; false if that cannot be done.
+func PackExecution(rec *ExecutionRecord) (b []byte, ok bool) {
+	b, rec.packed = executionPacking.append([]byte{packedMark}, rec)
+	return b, rec.packed
+}
+
+// FeedFrom reads the names of what changed, with their revisions, in parts of at most
+// so many, and how many parts that took.
+func FeedFrom(ctx context.Context, s *Service, since uint64, f FeedFilter, most int) (names []string, parts int, err error) {
+	err = s.store.View(ctx, func(r Reader) error {
+		for more := true; more; parts++ {
+			changes, m, err := changesSince(r, since, f, most)
+			if err != nil {
+				return err
+			}
+			for _, c := range changes {
+				since = c.rev
+				names = append(names, fmt.Sprintf("%d %q", c.rev, c.name))
+			}
+			more = m
+		}
+		return nil
+	})
+	return names, parts, err
+}
+
+// StoreAsJSON puts an execution in the store as those before the packed ones are.
+func StoreAsJSON(w Writer, id string) error {
+	rec, err := need[executionRecord](w, "execution", id)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(rec)
+	return errors.Join(err, w.Put(tableExecutions, keyOf(id), b), w.Put(indexEvents, revKey(rec.Rev), keyOf(KindExecution, id)))
+}
+
+// StoredExecution is how an execution is stored.
+func StoredExecution(rec *ExecutionRecord) ([]byte, error) { return rec.appendTo(nil) }
+
+// ReadExecution reads an execution as it is stored.
+func ReadExecution(b []byte) (*ExecutionRecord, bool) {
+	rec := new(executionRecord)
+	return rec, rec.parse(b)
+}
+
+// PackedNames are the names of the fields of both packings in the order of their tags.
+func PackedNames() (execution, attempt []string) {
+	return namesOf(executionPacking), namesOf(attemptPacking)
+}
+
+func namesOf[T any](p *packing[T]) []string {
+	var names []string
+	for _, f := range p.byTag[1:] {
+		names = append(names, f.key[1:len(f.key)-2])
+	}
+	return names
+}
+
+// EditExecution changes an execution as it is stored.
+func EditExecution(w Writer, id string, change func(*ExecutionRecord)) error {
+	rec, err := need[executionRecord](w, "execution", id)
+	if err != nil {
+		return err
+	}
+	change(rec)
+	b, err := rec.appendTo(nil)
+	if err != nil {
+		return err
+	}
+	return w.Put(tableExecutions, keyOf(id), b)
+}
+
 // ExecutionIDs are the ids of n executions of one transaction.
 func ExecutionIDs(at time.Time, n int) []string {
 	t := newTxn(context.Background(), nil, at)
@@ -263,8 +337,8 @@ func ExecutionIDs(at time.Time, n int) []string {
 	return ids
 }
 
-// Passing is passing.
-func Passing(s schemas.State) bool { return passing(s) }
+// GoesOn says whether a report concerns its execution alone.
+func GoesOn(t *Tracked, s *schemas.Status) bool { return accepted(s.State) && goesOn(t, s) }
 
 // TakeTogether sets how many reports one transaction takes at most.
 func TakeTogether(s *Service, most int) { s.together.most = most }
@@ -272,5 +346,5 @@ func TakeTogether(s *Service, most int) { s.together.most = most }
 // Lasting is lasting.
 func Lasting(ev Event) bool { return lasting(ev) }
 
-// PriorityOfWaiting is priorityOfWaiting.
-func PriorityOfWaiting(rec []byte) (priority int, ok bool) { return priorityOfWaiting(rec) }
+// TurnOf is turnOf.
+func TurnOf(rec []byte) (state schemas.State, priority int, ok bool) { return turnOf(rec) }

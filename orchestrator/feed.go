@@ -2,23 +2,27 @@ package orchestrator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
 // The feed tells what changed. Every change of a record takes the next number
-// of one counter, its revision, and indexEvents holds for every record the
-// revision of its last change, and nothing older: whoever asks for what is newer
-// than a revision gets each record that changed since once, as it stands now. So
-// the feed needs no more room than the records, can be resumed from any revision
-// without a gap, and is part of the transactions that it tells of.
+// of one counter, its revision, and indexes hold for every record the revision of
+// its last change, and nothing older: whoever asks for what is newer than a revision
+// gets each record that changed since once, as it stands now. So the feed needs no
+// more room than the records, can be resumed from any revision without a gap, and is
+// part of the transactions that it tells of. Executions stand in indexExecChanges by
+// job, everything else in indexEvents; a job's own revision is higher than those of
+// its executions.
 
 // The kinds of record that the feed and the audit log speak of.
 const (
@@ -214,19 +218,8 @@ func (s *Service) eventsNow(ctx context.Context, since uint64, f FeedFilter, lim
 		if since > last {
 			return invalid("revision %d lies in the future: the last change here is %d", since, last)
 		}
-		type change struct {
-			rev  uint64
-			name []byte
-		}
 		var changes []change
-		if err := r.Scan(indexEvents, nil, revKey(since), func(k, v []byte) bool {
-			if len(changes) == feedScan {
-				more = true
-				return false
-			}
-			changes = append(changes, change{binary.BigEndian.Uint64(k), v})
-			return true
-		}); err != nil {
+		if changes, more, err = changesSince(r, since, f, feedScan); err != nil {
 			return err
 		}
 		for _, c := range changes {
@@ -249,6 +242,114 @@ func (s *Service) eventsNow(ctx context.Context, since uint64, f FeedFilter, lim
 		return nil
 	})
 	return feed, more, err
+}
+
+// change is the last change of a record.
+type change struct {
+	rev  uint64
+	name []byte // kind, id
+}
+
+// changesSince returns at most so many of the next changes, in their order, and
+// whether there may be more.
+func changesSince(r Reader, since uint64, f FeedFilter, most int) (changes []change, more bool, err error) {
+	if err := r.Scan(indexEvents, nil, revKey(since), func(k, v []byte) bool {
+		if len(changes) == most {
+			more = true
+			return false
+		}
+		changes = append(changes, change{numberOf(k), v})
+		return true
+	}); err != nil {
+		return nil, false, err
+	}
+	if len(f.Kinds) > 0 && !slices.Contains(f.Kinds, KindExecution) {
+		return changes, more, nil
+	}
+	m := merger{changes: changes, most: most, last: math.MaxUint64}
+	if more {
+		m.last = changes[len(changes)-1].rev
+	}
+	jobs := m.jobs()
+	if f.Job != "" {
+		jobs = []string{f.Job}
+	} else if more { // the job of a change may stand further on
+		if jobs, err = jobsWithChanges(r); err != nil {
+			return nil, false, err
+		}
+	}
+	for _, job := range jobs {
+		if err := m.add(r, job, since); err != nil {
+			return nil, false, err
+		}
+	}
+	m.cut()
+	return m.changes, more || m.more, nil
+}
+
+// merger puts the changes of jobs' executions among others.
+type merger struct {
+	changes []change
+	most    int
+	last    uint64 // later ones are left out
+	more    bool   // some were
+}
+
+// jobs are those that changed themselves, as any does whose execution changes.
+func (m *merger) jobs() (names []string) {
+	for _, c := range m.changes {
+		if kind, name, _ := bytes.Cut(c.name, []byte{0}); string(kind) == KindJob {
+			names = append(names, string(name))
+		}
+	}
+	return names
+}
+
+// add adds the changes of a job's executions.
+func (m *merger) add(r Reader, job string, since uint64) error {
+	var from [8]byte
+	binary.BigEndian.PutUint64(from[:], since)
+	n := 0
+	err := r.Scan(indexExecChanges, prefixOf(job), append(prefixOf(job), from[:]...), func(k, id []byte) bool {
+		rev := numberOf(k)
+		if rev > m.last || n == m.most {
+			m.more = true
+			return false
+		}
+		n++
+		m.changes = append(m.changes, change{rev, keyOf(KindExecution, string(id))})
+		return true
+	})
+	if len(m.changes) > 2*m.most {
+		m.cut()
+	}
+	return err
+}
+
+// cut leaves the first changes in their order.
+func (m *merger) cut() {
+	slices.SortFunc(m.changes, func(a, b change) int { return cmp.Compare(a.rev, b.rev) })
+	// Executions of older stores stand in both indexes.
+	m.changes = slices.CompactFunc(m.changes, func(a, b change) bool { return a.rev == b.rev })
+	if len(m.changes) > m.most {
+		m.changes, m.more = m.changes[:m.most], true
+		m.last = m.changes[m.most-1].rev
+	}
+}
+
+// jobsWithChanges returns the jobs that have executions: O(jobs).
+func jobsWithChanges(r Reader) (names []string, err error) {
+	var after []byte
+	for more := true; more && err == nil; {
+		more = false
+		err = r.Scan(indexExecChanges, nil, after, func(k, _ []byte) bool {
+			job := k[:len(k)-9] // NUL and the revision
+			names = append(names, string(job))
+			after, more = append(job, 1), true // sorts behind all of the job's
+			return false
+		})
+	}
+	return names, err
 }
 
 // eventOf reads the record that changed; false if the filter keeps it out.

@@ -3,9 +3,11 @@ package orchestrator_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,6 +159,46 @@ func TestFeedTellsEverything(t *testing.T) {
 		}
 	}
 	e.checkClean()
+}
+
+// TestFeedInParts reads the feed of several jobs, some of whose executions are stored
+// as they once were, from everywhere and in parts of any size: it is the same as in one.
+func TestFeedInParts(t *testing.T) {
+	e := newEnv(t)
+	ids := e.fleet(12)
+	image := e.image("2", content(10, 1))
+	for _, job := range []string{"a", "a-b", "b", "b.c"} {
+		e.job(job, image.ID, ids...)
+	}
+	r := rand.New(rand.NewPCG(3, 5))
+	for seq := range 60 {
+		x := e.execution("a", ids[r.IntN(len(ids))])
+		e.ok(e.Status(ctx, x.Device, status(x, uint64(seq+1), schemas.StateInstalling)))
+	}
+	e.ok(e.store.Update(ctx, func(w orchestrator.Writer) error {
+		return errors.Join(orchestrator.StoreAsJSON(w, e.execution("a", ids[0]).ID), orchestrator.StoreAsJSON(w, e.execution("b", ids[3]).ID))
+	}))
+	for _, f := range []orchestrator.FeedFilter{{}, {Job: "a-b"}, {Kinds: []string{orchestrator.KindExecution}}, {Kinds: []string{orchestrator.KindJob}}} {
+		all, _, err := orchestrator.FeedFrom(ctx, e.Service, 0, f, 1000)
+		e.ok(err)
+		for _, most := range []int{1, 2, 3, 7, 50} {
+			got, parts, err := orchestrator.FeedFrom(ctx, e.Service, 0, f, most)
+			e.ok(err)
+			if !slices.Equal(got, all) || most < len(all) && parts < len(all)/most {
+				t.Errorf("%+v in %d parts of %d\n%q, want\n%q", f, parts, most, got, all)
+			}
+		}
+		for i, name := range all {
+			var rev uint64
+			_, err := fmt.Sscanf(name, "%d", &rev)
+			e.ok(err)
+			rest, _, err := orchestrator.FeedFrom(ctx, e.Service, rev, f, 4)
+			e.ok(err)
+			if !slices.Equal(rest, all[i+1:]) {
+				t.Errorf("%+v after %d\n%q, want\n%q", f, rev, rest, all[i+1:])
+			}
+		}
+	}
 }
 
 func TestFeedFilters(t *testing.T) {

@@ -244,14 +244,20 @@ func sameOutcomes(a, b outcomes) bool {
 }
 
 // ready checks the index of executions that only their job holds back: those that
-// are there have to be queued, on a device on which nothing is under way, and that
-// is connected where that counts.
+// are there have to be queued, on a device on which nothing is under way, or only the
+// offer of a lower priority.
 func (c *checker) ready() error {
 	var failed error
 	err := c.Scan(indexExecReady, nil, nil, func(k, id []byte) bool {
 		var e *executionRecord
 		if e, failed = find[executionRecord](c, string(id)); failed != nil {
 			return false
+		}
+		var current *executionRecord
+		if e != nil && c.under[e.Device] != "" {
+			if current, failed = find[executionRecord](c, c.under[e.Device]); failed != nil {
+				return false
+			}
 		}
 		switch {
 		case e == nil:
@@ -260,8 +266,8 @@ func (c *checker) ready() error {
 			c.violation("index %s entry %q is not where execution %q belongs", indexExecReady, k, id)
 		case e.State != schemas.StateQueued || e.Downloaded:
 			c.violation("execution %q is %s and stands in index %s", id, e.State, indexExecReady)
-		case c.under[e.Device] != "":
-			c.violation("execution %q stands in index %s, but execution %q is under way on its device", id, indexExecReady, c.under[e.Device])
+		case current != nil && (current.State != schemas.StateOffered || current.Priority >= e.Priority):
+			c.violation("execution %q stands in index %s, but execution %q of priority %d is %s on its device", id, indexExecReady, current.ID, current.Priority, current.State)
 		}
 		return true
 	})

@@ -27,19 +27,20 @@ type opening struct {
 	open     bool
 }
 
-// plans remembers the plans of jobs and the queries of continuous ones, so that
-// neither is read for every event.
+// plans remembers the plans of jobs, the queries of continuous ones and the types of
+// devices, so that none of them is decoded for every event.
 type plans struct {
+	types   *remembered[DeviceType]
 	mu      sync.Mutex
 	byName  map[string]*plan
 	queries map[string]*query.Query // by their text
 }
 
-// maxPlans is how many of each are remembered; then they are read anew.
+// maxPlans is how many plans and queries are remembered; then they are read anew.
 const maxPlans = 4096
 
 func newPlans() *plans {
-	return &plans{byName: map[string]*plan{}, queries: map[string]*query.Query{}}
+	return &plans{types: newRemembered[DeviceType](), byName: map[string]*plan{}, queries: map[string]*query.Query{}}
 }
 
 // query returns a compiled query.

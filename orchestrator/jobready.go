@@ -6,7 +6,9 @@ import (
 
 // indexExecReady holds the executions that only their job holds back, by job,
 // lane, wave and rank: when the job has room again, the next ones are there
-// without looking at any other. It follows from what Step says of a device, and
+// without looking at any other. On a device that was offered an update those are the
+// ones of a higher priority, for which the offer is taken back then; on one that has
+// accepted an update there are none. It follows from what Step says of a device, and
 // not from a record alone.
 
 // readyKey is where an execution stands when it is ready.
@@ -30,8 +32,8 @@ func readyAt(key, prefix []byte) (wave int, device string) {
 // keepReady brings the index to what Step said of a device. A job that has one more
 // that is ready is looked at, so that it is woken when it has room.
 func (t *txn) keepReady(before, after *State) error {
-	if before.current() >= 0 && after.current() >= 0 {
-		return nil // nothing is ready on a device that is taken up
+	if before.accepted() && after.accepted() {
+		return nil // nothing was ready and nothing is
 	}
 	queued := make(map[string]bool, len(before.Executions))
 	for i := range before.Executions {

@@ -74,8 +74,8 @@ const (
 	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
 	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
 	indexJobContinuous         Table = "jobs_continuous"            // job that takes devices which come to its target
-	indexExecChanges           Table = "execution_changes"          // job, revision of its last change
-	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last
+	indexExecChanges           Table = "execution_changes"          // job, revision of an execution's last change
+	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last; executions stand in execution_changes
 	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
 	indexAuditByActor          Table = "audit_by_actor"             // name, ^number
 	indexUploadByBlob          Table = "uploads_by_blob"            // SHA-256, upload

@@ -75,9 +75,13 @@ func openOf(r Reader, device string) (ids []string, err error) {
 	return ids, err
 }
 
-// see adds to the aggregate what the rules may ask of the jobs. view finds it.
+// see adds to the aggregate what the rules may ask of the jobs. view finds it. A map
+// that is there is used again.
 func (s *State) see(view func(job string) (*JobView, error), also ...string) error {
-	s.Jobs = make(map[string]*JobView, len(s.Executions))
+	if s.Jobs == nil {
+		s.Jobs = make(map[string]*JobView, len(s.Executions))
+	}
+	clear(s.Jobs)
 	for i := range s.Executions {
 		also = append(also, s.Executions[i].Job)
 	}

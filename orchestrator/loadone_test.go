@@ -17,14 +17,16 @@ import (
 // and with the execution alone, as the service does: the effects are the same, and
 // nothing else changes.
 func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
-	passing := rapid.SampledFrom(slices.DeleteFunc(schemas.States(), func(s schemas.State) bool { return !orchestrator.Passing(s) }))
+	open := rapid.SampledFrom(slices.DeleteFunc(schemas.States(), func(s schemas.State) bool { return s.Final() || s == schemas.StateQueued }))
+	alone := 0
 	rapid.Check(t, func(t *rapid.T) {
 		var s orchestrator.State
 		for _, h := range happenings(20).Draw(t, "before") {
 			s, _ = orchestrator.Step(h.on(s), h.event, epoch)
 		}
 		x := tracked("z", rapid.Uint64Range(1, 200).Draw(t, "order"), "2")
-		x.State, x.Attempt, x.Seq = passing.Draw(t, "state"), 2, 5
+		x.State, x.Attempt, x.Seq = open.Draw(t, "state"), 2, 5
+		x.Action = rapid.SampledFrom([]orchestrator.ActionKind{"", orchestrator.ActionSoft, orchestrator.ActionDownload}).Draw(t, "action")
 		x.Priority = rapid.IntRange(-1, 1).Draw(t, "priority")
 		s.Executions = slices.DeleteFunc(s.Executions, func(o orchestrator.Tracked) bool { return o.State != schemas.StateQueued && !o.State.Final() })
 		s.Executions = append(s.Executions, x)
@@ -35,8 +37,12 @@ func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
 		if rapid.Bool().Draw(t, "pause") {
 			s.Jobs = paused(x.Job)
 		}
-		ev := orchestrator.Reported{Status: schemas.Status{V: schemas.Version, Execution: x.ID, State: passing.Draw(t, "reported"),
+		ev := orchestrator.Reported{Status: schemas.Status{V: schemas.Version, Execution: x.ID, State: open.Draw(t, "reported"),
 			Attempt: rapid.IntRange(1, 3).Draw(t, "attempt"), Seq: rapid.Uint64Range(1, 9).Draw(t, "seq"), BytesDone: 7}}
+		if !orchestrator.GoesOn(&x, &ev.Status) {
+			return
+		}
+		alone++
 		next, effects := orchestrator.Step(s, ev, epoch)
 		one := orchestrator.State{Device: s.Device, Executions: []orchestrator.Tracked{x}, Retained: true, Jobs: s.Jobs}
 		nextOne, effectsOne := orchestrator.Step(one, ev, epoch)
@@ -49,4 +55,7 @@ func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
 			t.Fatalf("after %+v\n%+v, want\n%+v", ev, next, want)
 		}
 	})
+	if alone == 0 {
+		t.Fatal("no report concerned its execution alone")
+	}
 }

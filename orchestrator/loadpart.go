@@ -1,9 +1,9 @@
 package orchestrator
 
 import (
-	"bytes"
 	"math"
-	"strconv"
+
+	"davit/schemas"
 )
 
 // loadPart reads as much of a device's aggregate as an event needs, as far as that
@@ -23,8 +23,8 @@ func (t *txn) loadPart(device string, dev *Device, ev Event) (st State, records 
 
 // loadTaken reads a device's aggregate without what waits for the device and has no
 // say as long as the execution that is under way goes on: what is queued, is not
-// named by the event and has no higher priority. Of such a one it looks at two fields
-// only, and not at its job, as a device may have hundreds of them. false if nothing
+// named by the event and has no higher priority. Of such a one it reads two fields
+// only, and not its job, as a device may have hundreds of them. false if nothing
 // is under way, or the event ends it, or little waits.
 func (t *txn) loadTaken(device string, dev *Device, ev Event) (st State, records map[string]*executionRecord, found bool, err error) {
 	if !lasting(ev) {
@@ -44,8 +44,8 @@ func (t *txn) loadTaken(device string, dev *Device, ev Event) (st State, records
 		if err != nil || rec == nil {
 			return st, nil, false, err // loadAll tells of what is not there
 		}
-		var ok bool
-		if waiting[i], ok = priorityOfWaiting(rec); !ok {
+		state, priority, ok := turnOf(rec)
+		if waiting[i] = priority; !ok || state != schemas.StateQueued {
 			named, waiting[i] = append(named, id), math.MinInt
 		}
 	}
@@ -78,28 +78,48 @@ func lasting(ev Event) bool {
 	return false
 }
 
-var (
-	queuedField   = []byte(`,"state":"queued","cause":"",`)
-	historyField  = []byte(`,"history":`)
-	priorityField = []byte(`,"priority":`)
+// The first tags of executionPacking.
+const (
+	stateTag    = 1
+	priorityTag = 2
 )
 
-// priorityOfWaiting returns the priority of an execution that is queued for the
-// first time, from its record as it is stored. false for any other record, and for
-// one that does not look as this program writes it. No text in a record can be
-// taken for a field, as its quotes are escaped.
-func priorityOfWaiting(rec []byte) (priority int, ok bool) {
-	if !bytes.Contains(rec, queuedField) || bytes.Contains(rec, historyField) {
-		return 0, false
+// turnOf reads of a stored execution only what says when it has its turn. false for
+// a record that does not look as this program writes it, which has to be read whole.
+func turnOf(rec []byte) (state schemas.State, priority int, ok bool) {
+	p := recordParser{rest: string(rec)}
+	if isPacked(rec) {
+		state, priority, ok = p.packedTurn()
+		return state, priority, ok
 	}
-	_, rest, found := bytes.Cut(rec, priorityField)
-	if !found {
-		return 0, true
+	ok = p.object(func(key string) bool {
+		switch key {
+		case "state":
+			var text string
+			ok := p.text(&text)
+			state = schemas.State(text)
+			return ok
+		case "priority":
+			return p.int(&priority)
+		}
+		return p.skip()
+	}) && p.rest == ""
+	return state, priority, ok
+}
+
+// packedTurn is turnOf of a packed record, which begins with state and priority.
+func (p *recordParser) packedTurn() (state schemas.State, priority int, ok bool) {
+	p.rest = p.rest[1:]
+	if p.rest == "" || p.rest[0] != stateTag {
+		return "", 0, false
 	}
-	end := bytes.IndexAny(rest, ",}")
-	if end < 0 {
-		return 0, false
+	p.rest = p.rest[1:]
+	text, ok := p.packedText()
+	if ok && p.rest != "" && p.rest[0] == priorityTag {
+		p.rest = p.rest[1:]
+		var n int64
+		n, ok = p.varint()
+		priority = int(n)
 	}
-	priority, err := strconv.Atoi(string(rest[:end]))
-	return priority, err == nil
+	return schemas.State(text), priority, ok
 }

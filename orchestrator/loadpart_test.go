@@ -32,8 +32,8 @@ func TestPartOfAnAggregateIsEnough(t *testing.T) {
 				if same != (current(s) == current(next)) {
 					t.Fatalf("%+v: of the part %q goes on as %q, of all %q as %q", h.event, current(part), current(after), current(s), current(next))
 				}
-				if same && (!reflect.DeepEqual(did, effects) || !reflect.DeepEqual(after.Versions, next.Versions) || after.Retained != next.Retained) {
-					t.Fatalf("%+v: the part leads to %+v, all to %+v", h.event, did, effects)
+				if same && (!reflect.DeepEqual(did, effects) || !reflect.DeepEqual(after.Versions, next.Versions) || after.Retained != next.Retained || !slices.Equal(after.Waiting, next.Waiting)) {
+					t.Fatalf("%+v: the part leads to %+v with %q waiting, all to %+v with %q", h.event, did, after.Waiting, effects, next.Waiting)
 				}
 				decided++
 			}
@@ -74,24 +74,34 @@ func withoutWaiting(s orchestrator.State, ev orchestrator.Event) (orchestrator.S
 	return s, len(s.Executions) < n
 }
 
-// TestPriorityOfWaiting compares what is seen in a stored record without reading
-// it with what the record says.
-func TestPriorityOfWaiting(t *testing.T) {
+// TestTurnOf compares what is read of a stored record for its turn with what the
+// record says.
+func TestTurnOf(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rec := &orchestrator.ExecutionRecord{}
 		fill(t, reflect.ValueOf(rec).Elem())
-		waits := rapid.Bool().Draw(t, "waits")
-		if waits {
-			rec.State, rec.Cause, rec.History = schemas.StateQueued, schemas.CauseNone, nil
+		if rapid.Bool().Draw(t, "waits") {
+			rec.State = schemas.StateQueued
 		}
-		rec.Detail = rapid.SampledFrom([]string{"", `,"state":"queued","cause":"",`, `x,"priority":7,`, `,"history":`}).Draw(t, "detail")
+		rec.Detail = rapid.SampledFrom([]string{"", `,"state":"queued","cause":"",`, `x,"priority":7,`, `\`, `"}]`, `{[`}).Draw(t, "detail")
 		b, err := json.Marshal(rec)
 		if err != nil {
 			t.Skip(err) // a time that JSON cannot hold
 		}
-		priority, ok := orchestrator.PriorityOfWaiting(b)
-		if ok && (rec.State != schemas.StateQueued || len(rec.History) > 0) || waits && !ok || ok && priority != rec.Priority {
-			t.Fatalf("%d, %v of %s", priority, ok, b)
+		packed, ok := orchestrator.PackExecution(rec)
+		if !ok {
+			t.Fatalf("%s is not packed", b)
+		}
+		for _, stored := range [][]byte{b, packed} {
+			state, priority, ok := orchestrator.TurnOf(stored)
+			if ok && (state != rec.State || priority != rec.Priority) || !ok && rec.State == schemas.StateQueued {
+				t.Fatalf("%q, %d, %v of %q", state, priority, ok, stored)
+			}
+		}
+		if n := rapid.IntRange(0, len(b)-1).Draw(t, "cut"); n > 0 {
+			if _, _, ok := orchestrator.TurnOf(b[:n]); ok {
+				t.Fatalf("half a record is taken for a whole one: %s", b[:n])
+			}
 		}
 	})
 }

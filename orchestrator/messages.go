@@ -24,7 +24,7 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		if err != nil {
 			return err
 		}
-		if dt, err = need[DeviceType](t, "device type", old.Type); err != nil {
+		if dt, err = t.deviceType(old.Type); err != nil {
 			return err
 		}
 		versions, err := dt.versionsOf(t, h.HostVersions)
@@ -119,9 +119,9 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	acks, err := s.together.do(ctx, func(t *txn) error {
 		var dev *Device
 		var err error
-		if st.State.Final() || st.State == schemas.StateDownloaded || st.HostVersion != "" {
-			// Only these reports change versions or let another execution have
-			// its turn; the many others do without the device's record.
+		if st.State.Final() || st.HostVersion != "" {
+			// Only these reports change versions; the many others do without the
+			// device's record, unless they let another execution have its turn.
 			if dev, err = find[Device](t, device); err != nil {
 				return err
 			}
@@ -155,7 +155,7 @@ func (t *txn) hostVersion(dev *Device, st schemas.Status) (string, error) {
 	if dev == nil || st.HostVersion == "" {
 		return st.HostVersion, nil
 	}
-	dt, err := need[DeviceType](t, "device type", dev.Type)
+	dt, err := t.deviceType(dev.Type)
 	if err != nil || dt.Dialect != DialectAfero {
 		return st.HostVersion, err
 	}

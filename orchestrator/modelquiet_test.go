@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"math"
 	"time"
 
 	"davit/orchestrator"
@@ -144,9 +145,11 @@ func (m *model) reason(j *modelJob, e *modelExec, dev *orchestrator.Device, busy
 			m.timer(next, "a window of "+j.spec.Name+" opens")
 		}
 		return "a window"
-	case busy[dev.ID] != nil:
-		return m.busyWith(j, e, busy[dev.ID])
-	case m.unknown(e, dev):
+	case busy[dev.ID] != nil && !m.makesWay(j, e, busy[dev.ID]):
+		return "the device is busy"
+	case busy[dev.ID] != nil && m.unfit(j, e, dev):
+		return "the device is busy, and is not in need of it as it stands"
+	case m.unknown(j, e, dev):
 		return "the version that runs"
 	case m.r.opts.MaxInProgress > 0 && open >= m.r.opts.MaxInProgress:
 		return "the limit of all jobs"
@@ -154,33 +157,48 @@ func (m *model) reason(j *modelJob, e *modelExec, dev *orchestrator.Device, busy
 	return m.noRoom(j, e)
 }
 
-// busyWith is the reason of an execution whose device is in progress with another one.
-func (m *model) busyWith(j *modelJob, e, with *modelExec) string {
+// makesWay says whether what is in progress on a device would be taken back for an
+// execution: its offer stands, and its job has a lower priority.
+func (m *model) makesWay(j *modelJob, e, with *modelExec) bool {
 	for _, name := range m.names {
-		if m.jobs[name].execs[e.Device] != with {
-			continue
-		}
-		other := m.jobs[name].spec.Rollout
-		priority := 0
-		if other != nil {
-			priority = other.Priority
-		}
-		if j.spec.Rollout != nil && j.spec.Rollout.Priority > priority && with.State == schemas.StateOffered {
-			return "the device was offered one of a lower priority"
+		if m.jobs[name].execs[e.Device] == with {
+			return with.State == schemas.StateOffered && j.priority() > m.jobs[name].priority()
 		}
 	}
-	return "the device is busy"
+	return false
+}
+
+func (j *modelJob) priority() int {
+	if j.spec.Rollout == nil {
+		return 0
+	}
+	return j.spec.Rollout.Priority
+}
+
+// unfit says whether a device that runs a known version would not be offered an
+// execution: it has come to the version already, or the image does not fit.
+func (m *model) unfit(j *modelJob, e *modelExec, dev *orchestrator.Device) bool {
+	version := running(dev, e.ImageType)
+	switch {
+	case j.job.IgnoreValidation || version == "":
+		return false
+	case e.Goal != "":
+		n := m.stepsTo(j, version)
+		return n == 0 || n == math.MaxInt
+	}
+	need := m.images[e.Image].MinVersion
+	return version == e.Version || need != "" && need != version
 }
 
 // unknown says whether it is not known what a device runs, and that matters to it,
 // or to one that waits before it.
-func (m *model) unknown(e *modelExec, dev *orchestrator.Device) bool {
+func (m *model) unknown(j *modelJob, e *modelExec, dev *orchestrator.Device) bool {
 	if running(dev, e.ImageType) != "" {
 		return false
 	}
 	for _, name := range m.names {
 		other := m.jobs[name].execs[dev.ID]
-		if other == nil || other.State != schemas.StateQueued || other.ImageType != e.ImageType || m.jobs[name].job.IgnoreValidation {
+		if other == nil || m.jobs[name].priority() < j.priority() || other.State != schemas.StateQueued || other.ImageType != e.ImageType || m.jobs[name].job.IgnoreValidation {
 			continue
 		}
 		if m.images[other.Image].MinVersion != "" || other.Goal != "" {

@@ -113,8 +113,11 @@ func (m *model) deadline(j *modelJob, e *modelExec, was *orchestrator.Execution,
 			load += orchestrator.Duration(float64(e.BytesTotal) / float64(t.LoadRate) * float64(time.Second))
 		}
 		boot := t.Boot + t.Version
-		if t.Boot == 0 || t.Version == 0 {
-			boot = 0
+		switch { // the rig's device types say nothing of their host MCUs
+		case t.Boot == 0 && t.Version > 0:
+			boot += orchestrator.Duration(5 * time.Minute)
+		case t.Version == 0 && t.Boot > 0:
+			boot += orchestrator.Duration(time.Minute)
 		}
 		limit(e.phaseAt, []orchestrator.Duration{0, t.Answer, t.Download, load, boot}[phaseOf(e.State)])
 		limit(e.OfferedAt, t.Total)

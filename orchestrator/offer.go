@@ -33,19 +33,13 @@ func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView) schemas.Offer 
 			AttributeSize:    dt.AttributeSize,
 			AnswerTimeoutMS:  milliseconds(dt.AnswerTimeout),
 			VerdictTimeoutMS: milliseconds(dt.VerdictTimeout),
-			BootTimeoutMS:    milliseconds(dt.BootTimeout),
-			VersionTimeoutMS: milliseconds(dt.VersionTimeout),
 		}
 	}
-	if v != nil && v.Plan != nil && v.Plan.Timeouts != nil {
-		limits := v.Plan.Timeouts
-		if limits.Boot > 0 {
-			o.Host.BootTimeoutMS = milliseconds(limits.Boot)
-		}
-		if limits.Version > 0 {
-			o.Host.VersionTimeoutMS = milliseconds(limits.Version)
-		}
+	times := dt.hostTimes()
+	if v != nil && v.Plan != nil {
+		times = v.Plan.Timeouts.hostTimes(times)
 	}
+	o.Host.BootTimeoutMS, o.Host.VersionTimeoutMS = milliseconds(times.Boot), milliseconds(times.Version)
 	return o
 }
 

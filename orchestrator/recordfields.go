@@ -24,6 +24,10 @@ type field[T any] struct {
 	put func(b []byte, rec *T) ([]byte, bool, error)
 	// get reads the value; false for one that it does not know how to read.
 	get func(p *recordParser, rec *T) bool
+	// pack and unpack are the same for packed records (recordpack.go); nil for a
+	// field that no packed record has.
+	pack   func(b []byte, rec *T) ([]byte, packs)
+	unpack func(p *recordParser, rec *T) bool
 }
 
 // fieldRule says whether a field is written when it has no value.
@@ -95,6 +99,12 @@ func textField[T any, S ~string](name string, at func(*T) *S, when fieldRule) fi
 		*at(rec) = S(s)
 		return ok
 	}
+	f.pack = func(b []byte, rec *T) ([]byte, packs) { return packText(b, string(*at(rec))) }
+	f.unpack = func(p *recordParser, rec *T) bool {
+		s, ok := p.packedText()
+		*at(rec) = S(s)
+		return ok
+	}
 	return f
 }
 
@@ -105,6 +115,12 @@ func intField[T any](name string, at func(*T) *int, when fieldRule) field[T] {
 		return strconv.AppendInt(b, int64(n), 10), bool(when) || n != 0, nil
 	}
 	f.get = func(p *recordParser, rec *T) bool { return p.int(at(rec)) }
+	f.pack = func(b []byte, rec *T) ([]byte, packs) { return packInt(b, *at(rec)) }
+	f.unpack = func(p *recordParser, rec *T) bool {
+		n, ok := p.varint()
+		*at(rec) = int(n)
+		return ok && n != 0
+	}
 	return f
 }
 
@@ -125,6 +141,12 @@ func uintField[T any](name string, at func(*T) *uint64, when fieldRule) field[T]
 		return strconv.AppendUint(b, n, 10), bool(when) || n != 0, nil
 	}
 	f.get = func(p *recordParser, rec *T) bool { return p.revision(at(rec)) }
+	f.pack = func(b []byte, rec *T) ([]byte, packs) { return packUint(b, *at(rec)) }
+	f.unpack = func(p *recordParser, rec *T) bool {
+		n, ok := p.uvarint()
+		*at(rec) = n
+		return ok && n != 0
+	}
 	return f
 }
 
@@ -137,6 +159,16 @@ func boolField[T any](name string, at func(*T) *bool, when fieldRule) field[T] {
 	f.get = func(p *recordParser, rec *T) bool {
 		*at(rec) = p.literal("true")
 		return *at(rec) || p.literal("false")
+	}
+	f.pack = func(b []byte, rec *T) ([]byte, packs) {
+		if !*at(rec) {
+			return b, packsNone
+		}
+		return b, packsIt
+	}
+	f.unpack = func(_ *recordParser, rec *T) bool {
+		*at(rec) = true
+		return true
 	}
 	return f
 }
@@ -152,6 +184,8 @@ func timeField[T any](name string, at func(*T) *time.Time, when fieldRule) field
 		return append(b, '"'), true, err
 	}
 	f.get = func(p *recordParser, rec *T) bool { return p.time(at(rec)) }
+	f.pack = func(b []byte, rec *T) ([]byte, packs) { return packTime(b, *at(rec)) }
+	f.unpack = func(p *recordParser, rec *T) bool { return p.packedTime(at(rec)) }
 	return f
 }
 
@@ -251,6 +285,32 @@ func appendText(b []byte, s string) []byte {
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')
+}
+
+// skip passes over a value of any kind, to what follows it.
+func (p *recordParser) skip() bool {
+	depth := 0
+	for i := 0; i < len(p.rest); i++ {
+		switch p.rest[i] {
+		case '"':
+			for i++; i < len(p.rest) && p.rest[i] != '"'; i++ {
+				if p.rest[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']', ',':
+			if depth == 0 {
+				p.rest = p.rest[i:]
+				return i > 0
+			}
+			if p.rest[i] != ',' {
+				depth--
+			}
+		}
+	}
+	return false
 }
 
 // escaped is text for one that may have escapes in it, or other than ASCII.

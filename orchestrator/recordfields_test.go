@@ -21,6 +21,9 @@ func jsonFields(t reflect.Type) []string {
 	var names []string
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		if f.Anonymous {
 			names = append(names, jsonFields(f.Type)...)
 			continue
@@ -69,7 +72,9 @@ func fill(t *rapid.T, v reflect.Value) {
 			return
 		}
 		for i := range v.NumField() {
-			fill(t, v.Field(i))
+			if v.Type().Field(i).IsExported() {
+				fill(t, v.Field(i))
+			}
 		}
 	default:
 		t.Fatalf("fill does not know %s; teach it", v.Type())

@@ -112,6 +112,9 @@ type executionRecord struct {
 	Tracked
 	// Rev is the revision (feed.go) of the last change.
 	Rev uint64 `json:"rev"`
+	// packed says that it is stored so (recordpack.go). One that is JSON stands in
+	// indexEvents besides, as all did before there were packed ones.
+	packed bool
 }
 
 func (t *ImageType) table() Table       { return tableImageTypes }
@@ -284,8 +287,10 @@ func (e *executionRecord) entriesIn(k *keyMaker, es []entry) []entry {
 		entry{indexExecByDevice, k.numbered(e.Device, ^e.Order), id},
 		entry{indexExecByState, k.ids(e.Job, string(e.State), e.Device), id},
 		entry{indexExecChanges, k.numbered(e.Job, e.Rev), id},
-		entry{indexEvents, k.number(e.Rev), k.ids(KindExecution, e.ID)},
 	)
+	if !e.packed {
+		es = append(es, entry{indexEvents, k.number(e.Rev), k.ids(KindExecution, e.ID)})
+	}
 	if !e.State.Final() {
 		es = append(es, entry{indexExecOpen, k.numbered(e.Device, e.Order), id})
 	}

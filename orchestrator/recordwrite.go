@@ -13,7 +13,8 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 	if err != nil {
 		return fmt.Errorf("encode %s %q: %w", rec.table(), rec.id(), err)
 	}
-	if err := t.Put(rec.table(), keyOf(rec.id()), b); err != nil {
+	t.scratch.key = append(t.scratch.key[:0], rec.id()...)
+	if err := t.Put(rec.table(), t.scratch.key, b); err != nil {
 		return err
 	}
 	var before []entry
@@ -33,12 +34,45 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 	return reindex(t, before, after)
 }
 
-// scratch is what put needs for a record and is used again for the next one: a
-// store keeps copies.
+// scratch is what a transaction needs for one event and uses again for the next: a
+// store keeps copies, and nothing that a step returns is kept beyond it.
 type scratch struct {
-	record        []byte
+	record, key   []byte
 	keys          keyMaker
 	before, after []entry
+	// Of step.
+	step    stepRoom
+	jobs    map[string]*JobView
+	found   executionRecord
+	alone   []Tracked
+	records map[string]*executionRecord
+	// made are records that were not given away yet.
+	made []executionRecord
+}
+
+// execution is find for an execution, until the next one is looked for.
+func (s *scratch) execution(r Reader, id string) (*executionRecord, error) {
+	s.key = append(s.key[:0], id...)
+	b, err := r.Get(tableExecutions, s.key)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	s.found = executionRecord{}
+	if err := read(b, &s.found); err != nil {
+		return nil, fmt.Errorf("record %s %q does not decode: %w", tableExecutions, id, err)
+	}
+	return &s.found, nil
+}
+
+// newRecord returns an empty record, which is the caller's. They are made in tens,
+// as each report needs one.
+func (s *scratch) newRecord() *executionRecord {
+	if len(s.made) == 0 {
+		s.made = make([]executionRecord, 16)
+	}
+	rec := &s.made[0]
+	s.made = s.made[1:]
+	return rec
 }
 
 // encode writes a record, by its own codec if it has one.

@@ -149,8 +149,8 @@ type Timeouts struct {
 	Download Duration `json:"download,omitzero" doc:"From the acceptance until the device holds the image"`
 	Load     Duration `json:"load,omitzero" doc:"From then until the host MCU has taken it all, without what load_rate adds"`
 	LoadRate int      `json:"load_rate,omitempty" minimum:"0" doc:"In bytes per second, the slowest line that is waited for: adds size / load_rate to load"`
-	Boot     Duration `json:"boot,omitzero" doc:"How long the host MCU may take to boot; the device is told"`
-	Version  Duration `json:"version,omitzero" doc:"How long after that it may take to report its version; the device is told"`
+	Boot     Duration `json:"boot,omitzero" doc:"How long the host MCU may take to boot. The device watches it; the service waits for boot and version together, and takes from the device type what is left out of the two"`
+	Version  Duration `json:"version,omitzero" doc:"How long after that it may take to report its version, watched as boot is"`
 	Total    Duration `json:"total,omitzero" doc:"From the offer to the end of the attempt"`
 }
 

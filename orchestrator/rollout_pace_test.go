@@ -186,3 +186,72 @@ func TestPriority(t *testing.T) {
 	r.reports("j", schemas.StateSucceeded, "d000", "d001")
 	r.stands("urgent", "1 offered, 1 succeeded")
 }
+
+// TestMakesWayAtOnce: an offer that nobody has accepted is taken back in the moment in
+// which a job of a higher priority may offer, whatever that one waited for; what was
+// accepted goes on.
+func TestMakesWayAtOnce(t *testing.T) {
+	const hour = orchestrator.Duration(time.Hour)
+	for name, c := range map[string]struct {
+		urgent orchestrator.Rollout
+		hold   func(r *rig) // before the other job
+		lets   func(r *rig) // the urgent job offer
+	}{
+		"its start comes": {
+			urgent: orchestrator.Rollout{Schedule: &orchestrator.Schedule{Start: epoch.Add(time.Hour)}},
+			lets:   func(r *rig) { r.pass(time.Hour) },
+		},
+		"its window opens": {
+			urgent: orchestrator.Rollout{Schedule: &orchestrator.Schedule{Windows: []orchestrator.Window{
+				{Cron: epoch.Add(time.Hour).Format("4 15 * * *"), Duration: hour}}}},
+			lets: func(r *rig) { r.pass(time.Hour) },
+		},
+		"its wave begins": {
+			urgent: orchestrator.Rollout{Waves: []orchestrator.Wave{{Devices: []string{"d000"}}, {Percent: 100}}},
+			lets:   func(r *rig) { r.reports("urgent", schemas.StateSucceeded, "d000") },
+		},
+		"it has room": {
+			urgent: orchestrator.Rollout{Pace: &orchestrator.Pace{MaxInProgress: 1}},
+			hold:   func(r *rig) { r.reports("urgent", schemas.StateAccepted, r.in("urgent", schemas.StateOffered)...) },
+			lets:   func(r *rig) { r.reports("urgent", schemas.StateSucceeded, r.in("urgent", schemas.StateAccepted)...) },
+		},
+		"its rate lets one through": {
+			urgent: orchestrator.Rollout{Pace: &orchestrator.Pace{PerMinute: 1}},
+			lets:   func(r *rig) { r.pass(time.Minute + time.Minute/10) },
+		},
+		"it goes on after a pause": {
+			hold: func(r *rig) { must[orchestrator.Job](r.t)(r.PauseJob(ctx, "urgent")) },
+			lets: func(r *rig) { must[orchestrator.Job](r.t)(r.ResumeJob(ctx, "urgent")) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 3)
+			urgent := r.image("3", content(11, 1))
+			c.urgent.Priority = 10
+			r.rollOut("urgent", c.urgent, func(n *orchestrator.NewJob) { n.Image = urgent.ID })
+			if c.hold != nil {
+				c.hold(r)
+				r.turn()
+			}
+			r.rollOut("j", orchestrator.Rollout{})
+			stands := r.in("j", schemas.StateOffered)
+			accepts := stands[len(stands)-1]
+			r.reports("j", schemas.StateAccepted, accepts)
+			c.lets(r)
+			r.turn()
+			if len(stands) < 2 {
+				t.Fatalf("only %v are offered the other job", stands)
+			}
+			for _, id := range stands[:len(stands)-1] {
+				x, u := r.execution("j", id), r.execution("urgent", id)
+				if x.State != schemas.StateQueued || x.History[0].Detail != "the offer was withdrawn for job urgent, which has a higher priority" || u.State != schemas.StateOffered {
+					t.Errorf("%s is %s, the urgent one %s: %+v", id, x.State, u.State, x.History)
+				}
+			}
+			if x, u := r.execution("j", accepts), r.execution("urgent", accepts); x.State != schemas.StateAccepted || u.State != schemas.StateQueued {
+				t.Errorf("what %s has accepted is %s, the urgent one is %s", accepts, x.State, u.State)
+			}
+			r.checkClean()
+		})
+	}
+}

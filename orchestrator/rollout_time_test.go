@@ -27,6 +27,8 @@ func TestTimeouts(t *testing.T) {
 		{"download", orchestrator.Timeouts{Download: 5 * minute}, schemas.StateDownloading, 5 * time.Minute, "download", time.Minute},
 		{"load", orchestrator.Timeouts{Load: minute, LoadRate: 1}, schemas.StateInstalling, time.Minute + 10*time.Second, "load", 30 * time.Second},
 		{"boot", orchestrator.Timeouts{Boot: minute, Version: minute}, schemas.StateBooting, 2 * time.Minute, "boot", 0},
+		{"boot alone, with the usual time for the version", orchestrator.Timeouts{Boot: 2 * minute}, schemas.StateBooting, 3 * time.Minute, "boot", 0},
+		{"version alone, with the device type's time to boot", orchestrator.Timeouts{Version: minute}, schemas.StateBooting, 150 * time.Second, "version", 0},
 		{"total", orchestrator.Timeouts{Total: 3 * minute}, schemas.StateInstalling, 3 * time.Minute, "whole update", time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -51,6 +53,31 @@ func TestTimeouts(t *testing.T) {
 			x := r.execution("j", "d000")
 			if x.State != schemas.StateTimedOut || x.Cause != schemas.CauseTimeout || !strings.Contains(x.Detail, c.says) {
 				t.Errorf("ended as %s %s: %q", x.State, x.Cause, x.Detail)
+			}
+		})
+	}
+}
+
+// TestDevicesAreToldHostTimes: an offer has the limits of the host MCU that the service
+// itself goes by.
+func TestDevicesAreToldHostTimes(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits        *orchestrator.Timeouts
+		boot, version time.Duration
+	}{
+		"none":    {&orchestrator.Timeouts{Total: hour}, 90 * time.Second, 0},
+		"boot":    {&orchestrator.Timeouts{Boot: minute}, time.Minute, time.Minute},
+		"version": {&orchestrator.Timeouts{Version: 2 * minute}, 90 * time.Second, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.rollOut("j", orchestrator.Rollout{Timeouts: c.limits})
+			if _, _, err := orchestrator.PublishNext(ctx, r.Service); err != nil {
+				t.Fatal(err)
+			}
+			o, _ := r.broker.offer("d000")
+			if h := o.Host; h.BootTimeoutMS != c.boot.Milliseconds() || h.VersionTimeoutMS != c.version.Milliseconds() {
+				t.Errorf("told %d ms to boot and %d ms to report, want %v and %v", h.BootTimeoutMS, h.VersionTimeoutMS, c.boot, c.version)
 			}
 		})
 	}

@@ -66,6 +66,8 @@ type State struct {
 	Online bool
 	// Versions maps an image type to the version that the host MCU reported.
 	Versions map[string]string
+	// Host is what the device type says of the host MCU, where a job leaves that to it.
+	Host HostTimes
 	// Executions are in the order in which they have their turn. Those that have
 	// not ended must all be there; ended ones may be.
 	Executions []Tracked
@@ -76,8 +78,9 @@ type State struct {
 	// Jobs are the jobs of the executions, as far as the rules may ask for them.
 	// A job that is not there lets everything through.
 	Jobs map[string]*JobView
-	// Waiting are the queued executions that only their job holds back. Step
-	// finds them anew each time.
+	// Waiting are the queued executions that only their job holds back: all of them
+	// while nothing is under way, those of a higher priority while something is
+	// offered, none once it was accepted. Step finds them anew each time.
 	Waiting []string
 }
 
@@ -110,6 +113,12 @@ type JobView struct {
 // current returns the index of the execution that is offered, or -1.
 func (s *State) current() int {
 	return slices.IndexFunc(s.Executions, func(t Tracked) bool { return t.open() })
+}
+
+// accepted says whether the device has accepted the execution that is under way.
+func (s *State) accepted() bool {
+	i := s.current()
+	return i >= 0 && s.Executions[i].State != schemas.StateOffered
 }
 
 func (s *State) find(execution string) int {
@@ -231,14 +240,27 @@ func (Changed) effect()     {}
 // device that had succeeded runs another version again, and with each step of a
 // way over several versions.
 func Step(s State, ev Event, now time.Time) (State, []Effect) {
-	s.Executions = slices.Clone(s.Executions)
+	return stepIn(&stepRoom{}, s, ev, now)
+}
+
+// stepRoom is memory that a run of the rules takes for what it returns. The next run
+// in the same room takes it again.
+type stepRoom struct {
+	executions []Tracked
+	effects    []Effect
+}
+
+// stepIn is Step with room from the caller.
+func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
+	s.Executions = append(r.executions[:0], s.Executions...)
 	s.Versions = maps.Clone(s.Versions)
-	m := machine{State: s, now: now.UTC()}
+	m := machine{State: s, now: now.UTC(), effects: r.effects[:0]}
 	before := m.currentID()
 	m.happen(ev)
 	m.takeBack()
 	m.settle()
 	m.announce(before)
+	r.executions, r.effects = m.Executions, m.effects
 	return m.State, m.effects
 }
 

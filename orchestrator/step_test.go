@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -277,5 +278,38 @@ func TestReportFields(t *testing.T) {
 	}
 	if s.Versions["app"] != "1" {
 		t.Errorf("versions %v, want the reported one kept", s.Versions)
+	}
+}
+
+// TestWhatWaitsForAnOffer: while an execution is offered, those of a higher priority
+// wait for their jobs, and none does once it was accepted. One that waits for a version
+// to be reported holds back its image type: nothing is taken back for what it holds back.
+func TestWhatWaitsForAnOffer(t *testing.T) {
+	of := func(x orchestrator.Tracked, priority int) orchestrator.Queue {
+		x.Priority = priority
+		return orchestrator.Queue{Execution: x}
+	}
+	needs, paused := of(tracked("needs", 2, "3"), 10), of(tracked("paused", 4, "b"), 7)
+	needs.Execution.MinVersion, paused.Execution.ImageType = "1", "boot"
+	lower := of(tracked("lower", 5, "b"), -1)
+	lower.Execution.Job = paused.Execution.Job
+	jobs := map[string]*orchestrator.JobView{paused.Execution.Job: {Paused: true}}
+	s, effects := run(t, orchestrator.State{Jobs: jobs}, of(tracked("a", 1, "2"), 0), needs, of(tracked("held", 3, "4"), 5), paused, lower)
+	if got, want := states(s), "needs=queued paused=queued held=queued a=offered lower=queued "; got != want {
+		t.Errorf("states %q, want %q: %s", got, want, kinds(effects))
+	}
+	if !slices.Equal(s.Waiting, []string{"paused"}) {
+		t.Errorf("%q wait for their jobs, want the paused one", s.Waiting)
+	}
+	accepted, _ := run(t, s, report("a", 1, schemas.StateAccepted))
+	if len(accepted.Waiting) != 0 {
+		t.Errorf("%q wait for their jobs on a device that has accepted another", accepted.Waiting)
+	}
+	s, _ = run(t, s, orchestrator.Heard{Versions: map[string]string{"app": "1"}})
+	if got, want := states(s), "needs=offered paused=queued held=queued a=queued lower=queued "; got != want || s.Executions[3].History[0].Detail != "the offer was withdrawn for job job-needs, which has a higher priority" {
+		t.Errorf("states %q, want %q: %+v", got, want, s.Executions[3].History)
+	}
+	if len(s.Waiting) != 0 {
+		t.Errorf("%q wait for their jobs, of lower priority than what is offered", s.Waiting)
 	}
 }

@@ -66,10 +66,10 @@ func (m *machine) version(t *Tracked, v *JobView) (verdict, *link) {
 // those before it that need no transfer or are ruled out. One that waits for a
 // version to be reported holds back the later ones of its image type only.
 func (m *machine) settle() {
-	m.Waiting = nil
 	if m.current() >= 0 {
 		return
 	}
+	m.Waiting = nil
 	var unknown []string
 	for i := range m.Executions {
 		t := &m.Executions[i]
@@ -89,7 +89,7 @@ func (m *machine) settle() {
 			m.end(t, ending{state: schemas.StateRejected, cause: schemas.CauseMinVersion, hostVersion: m.Versions[t.ImageType], detail: m.ruledOut(t)})
 		case verdictOffer:
 			m.offer(t, next)
-			m.Waiting = nil // they wait for the device now
+			_, m.Waiting = m.ahead(t) // the others wait for the device now
 			return
 		}
 	}
@@ -151,6 +151,7 @@ func (m *machine) action(t *Tracked) ActionKind {
 // paused, whose end has passed or whose window has closed, or to make way for one
 // of a higher priority.
 func (m *machine) takeBack() {
+	m.Waiting = nil
 	i := m.current()
 	if i < 0 {
 		return
@@ -173,7 +174,8 @@ func (m *machine) takeBack() {
 	case closed:
 		why = "the offer was withdrawn because the window closed"
 	default:
-		if better := m.better(t); better != nil {
+		var better *Tracked
+		if better, m.Waiting = m.ahead(t); better != nil {
 			why = fmt.Sprintf("the offer was withdrawn for job %s, which has a higher priority", better.Job)
 		}
 	}
@@ -188,20 +190,27 @@ func (m *machine) takeBack() {
 // windows close.
 func (r *Rollout) recalls() bool { return r != nil && r.Schedule != nil && r.Schedule.Recall }
 
-// better is an execution of a higher priority that may be offered in the place
-// of the one that is.
-func (m *machine) better(than *Tracked) *Tracked {
+// ahead looks at the queued executions of a higher priority than the one that is
+// offered: the first that may be offered in its place, and those before it that only
+// their jobs hold back.
+func (m *machine) ahead(of *Tracked) (better *Tracked, waiting []string) {
+	var unknown []string
 	for i := range m.Executions {
 		t := &m.Executions[i]
-		if t.Priority <= than.Priority {
-			return nil
+		if t.Priority <= of.Priority {
+			break
 		}
-		if t.State != schemas.StateQueued {
+		if t.State != schemas.StateQueued || slices.Contains(unknown, t.ImageType) {
 			continue
 		}
-		if says, _ := m.judge(t); says == verdictOffer {
-			return t
+		switch says, _ := m.judge(t); says {
+		case verdictOffer:
+			return t, waiting
+		case verdictWait:
+			waiting = append(waiting, t.ID)
+		case verdictUnknown:
+			unknown = append(unknown, t.ImageType)
 		}
 	}
-	return nil
+	return nil, waiting
 }

@@ -52,7 +52,7 @@ func (m *machine) deadline(t *Tracked) (at time.Time, which string) {
 	}
 	if v := m.view(t.Job); v.Plan != nil && v.Plan.Timeouts != nil {
 		limits := v.Plan.Timeouts
-		if d, what := limits.limit(t.State, t.BytesTotal); d > 0 {
+		if d, what := limits.limit(t.State, t.BytesTotal, m.Host); d > 0 {
 			earlier(t.PhaseAt.Add(d), what)
 		}
 		if limits.Total > 0 {

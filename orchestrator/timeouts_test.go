@@ -32,12 +32,35 @@ func TestTimeoutLimits(t *testing.T) {
 		{&Timeouts{Load: m}, schemas.StateInstalling, 1 << 20, time.Minute, "the load of the host MCU"},
 		{&Timeouts{LoadRate: 1}, schemas.StateInstalling, 1 << 20, 0, "the load of the host MCU"},
 		{&Timeouts{Load: math.MaxInt64, LoadRate: 1}, schemas.StateInstalling, 1, math.MaxInt64, "the load of the host MCU"},
-		{&Timeouts{Boot: m}, schemas.StateBooting, 1, 0, "boot and version report"},
-		{&Timeouts{Version: m}, schemas.StateBooting, 1, 0, "boot and version report"},
+		{&Timeouts{Answer: m}, schemas.StateBooting, 1, 0, "boot and version report"},
+		{&Timeouts{Boot: m}, schemas.StateBooting, 1, 4 * time.Minute, "boot and version report"},
+		{&Timeouts{Version: m}, schemas.StateBooting, 1, 3 * time.Minute, "boot and version report"},
 		{nil, schemas.StateBooting, 1, 0, ""},
 	} {
-		if d, phase := c.t.limit(c.state, c.size); d != c.want || phase != c.phase {
+		if d, phase := c.t.limit(c.state, c.size, HostTimes{Boot: 2 * m, Version: 3 * m}); d != c.want || phase != c.phase {
 			t.Errorf("%+v in %s with %d bytes: %v for %q, want %v for %q", c.t, c.state, c.size, d, phase, c.want, c.phase)
+		}
+	}
+}
+
+// TestHostTimes: a job's limits of the host MCU are its own, and where it has one of
+// them the other one is the device type's, or the usual one.
+func TestHostTimes(t *testing.T) {
+	m := Duration(time.Minute)
+	for _, c := range []struct {
+		t        *Timeouts
+		of, want HostTimes
+	}{
+		{nil, HostTimes{Boot: m}, HostTimes{Boot: m}},
+		{&Timeouts{Total: m}, HostTimes{Version: m}, HostTimes{Version: m}},
+		{&Timeouts{Boot: m}, HostTimes{Boot: 2 * m, Version: 3 * m}, HostTimes{Boot: m, Version: 3 * m}},
+		{&Timeouts{Version: m}, HostTimes{Boot: 2 * m, Version: 3 * m}, HostTimes{Boot: 2 * m, Version: m}},
+		{&Timeouts{Boot: m}, HostTimes{}, HostTimes{Boot: m, Version: m}},
+		{&Timeouts{Version: 2 * m}, HostTimes{}, HostTimes{Boot: 5 * m, Version: 2 * m}},
+		{&Timeouts{Boot: m, Version: 2 * m}, HostTimes{Boot: 9 * m, Version: 9 * m}, HostTimes{Boot: m, Version: 2 * m}},
+	} {
+		if got := c.t.hostTimes(c.of); got != c.want {
+			t.Errorf("%+v of a device type with %v: %v, want %v", c.t, c.of, got, c.want)
 		}
 	}
 }

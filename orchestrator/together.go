@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"davit/schemas"
 )
@@ -19,8 +20,9 @@ var errAbandoned = errors.New("what was committed together with this panicked; i
 // together puts what many callers ask for at the same time into one transaction,
 // so that what their executions share (the job's progress, the totals, the
 // counters, the revision) is read and written once for all of them. It has no
-// goroutine of its own: the first caller to come runs the transaction, and those
-// that come meanwhile are the next one, which the first of them runs.
+// goroutine of its own: the first caller to come runs the transaction at once, and
+// those that come meanwhile, or soon after when they are many, are the next one, which
+// the first of them runs.
 type together struct {
 	commit func(ctx context.Context, fn func(*txn) error) (outcome, error)
 	most   int // parts in one transaction
@@ -49,21 +51,53 @@ func (g *together) do(ctx context.Context, fn func(*txn) error) ([]schemas.Ack, 
 		return nil, err
 	}
 	p := &part{run: fn, turn: make(chan bool, 1)}
-	leads := g.join(p)
-	if !leads {
-		select {
-		case leads = <-p.turn:
-		case <-ctx.Done():
-			if g.leave(p) {
-				return nil, ctx.Err()
-			}
-			leads = <-p.turn
+	if g.join(p) {
+		g.lead(ctx)
+		return p.acks, p.err
+	}
+	var leads bool
+	select {
+	case leads = <-p.turn:
+	case <-ctx.Done():
+		if g.leave(p) {
+			return nil, ctx.Err()
 		}
+		leads = <-p.turn
 	}
 	if leads {
+		g.gather()
 		g.lead(ctx)
 	}
 	return p.acks, p.err
+}
+
+// A transaction that follows another is put off for a moment while parts keep coming:
+// most of what a commit costs does not depend on how many there are in it. gatherFrom
+// is how many have to have come during the one before, gatherLeast how many more in
+// each step of waiting; fewer would only wait for each other.
+const (
+	gatherFrom  = 8
+	gatherLeast = 2
+	gatherStep  = time.Millisecond
+	gatherMost  = 8 * gatherStep
+)
+
+// gather waits for more parts as long as they come fast, gatherMost at most.
+func (g *together) gather() {
+	have, began := g.waits(), time.Now()
+	for have >= gatherFrom && have < g.most && time.Since(began) < gatherMost {
+		time.Sleep(gatherStep)
+		before := have
+		if have = g.waits(); have < before+gatherLeast {
+			return
+		}
+	}
+}
+
+func (g *together) waits() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
 }
 
 // join adds a part to those that wait; true if its caller has to run them.

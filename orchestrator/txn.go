@@ -14,7 +14,7 @@ import (
 // outcome is what a committed transaction leaves to be done.
 type outcome struct {
 	acks    []schemas.Ack
-	changes []Changed
+	changes []stateChange
 	resync  []string        // devices whose offer topic has to be brought up to date
 	again   []string        // the same, where what stands is only to be said again
 	jobs    map[string]bool // jobs whose revision grew
@@ -23,6 +23,12 @@ type outcome struct {
 	wake    time.Time       // the earliest timer that was set
 	stops   []stopped       // what the service did to jobs by itself
 	waves   int             // how many were released
+}
+
+// stateChange says that an execution came from one state, "" if it is new, to another.
+type stateChange struct {
+	from schemas.State
+	to   *Tracked // not to be changed
 }
 
 // wakeAt notes that a timer was set.
@@ -129,16 +135,17 @@ func (s *Service) tellStops(stops []stopped) {
 }
 
 // tell logs and counts what changed.
-func (s *Service) tell(changes []Changed) {
+func (s *Service) tell(changes []stateChange) {
 	for _, c := range changes {
-		s.metrics.transition(c.To.State, c.To.Cause)
-		if n := len(c.To.History); n > 0 && c.From != "" && c.From != schemas.StateQueued && c.To.State == schemas.StateQueued {
-			s.metrics.again(&c.To.History[n-1], !c.To.NotBefore.IsZero())
+		to := c.to
+		s.metrics.transition(to.State, to.Cause)
+		if n := len(to.History); n > 0 && c.from != "" && c.from != schemas.StateQueued && to.State == schemas.StateQueued {
+			s.metrics.again(&to.History[n-1], !to.NotBefore.IsZero())
 		}
 		s.log.LogAttrs(context.Background(), slog.LevelInfo, "execution changed",
-			slog.String("job", c.To.Job), slog.String("device", c.To.Device), slog.String("execution", c.To.ID),
-			slog.String("from", string(c.From)), slog.String("state", string(c.To.State)),
-			slog.String("cause", string(c.To.Cause)), slog.String("detail", c.To.Detail))
+			slog.String("job", to.Job), slog.String("device", to.Device), slog.String("execution", to.ID),
+			slog.String("from", string(c.from)), slog.String("state", string(to.State)),
+			slog.String("cause", string(to.Cause)), slog.String("detail", to.Detail))
 	}
 }
 
@@ -182,6 +189,11 @@ func (t *txn) pair(name string) (*progressPair, error) {
 
 // plan returns the plan of a job.
 func (t *txn) plan(job string) (*plan, error) { return t.plans.of(t, job) }
+
+// deviceType returns a device type, to be looked at only.
+func (t *txn) deviceType(id string) (*DeviceType, error) {
+	return recall[DeviceType](t.plans.types, t, "device type", id)
+}
 
 // viewOf returns what the rules know of a job at this moment of the transaction.
 func (t *txn) viewOf(job string) (*JobView, error) {
@@ -316,11 +328,32 @@ func (t *txn) decide(st *State, ev Event) (next State, effects []Effect, err err
 	if e, ok := ev.(Queue); ok {
 		queued = []string{e.Execution.Job}
 	}
+	st.Jobs = t.scratch.jobs
 	if err := st.see(t.viewOf, queued...); err != nil {
 		return State{}, nil, err
 	}
-	next, effects = Step(*st, ev, t.now)
+	if st.Host, err = t.hostTimes(st); err != nil {
+		return State{}, nil, err
+	}
+	t.scratch.jobs = st.Jobs
+	next, effects = stepIn(&t.scratch.step, *st, ev, t.now)
 	return next, effects, nil
+}
+
+// hostTimes are what the device's type says of its host MCU, if a job asks.
+func (t *txn) hostTimes(st *State) (HostTimes, error) {
+	for _, v := range st.Jobs {
+		if v.Plan == nil || !v.Plan.Timeouts.half() {
+			continue
+		}
+		dev, err := find[Device](t, st.Device)
+		if err != nil || dev == nil {
+			return HostTimes{}, err
+		}
+		dt, err := find[DeviceType](t, dev.Type)
+		return dt.hostTimes(), err
+	}
+	return HostTimes{}, nil
 }
 
 // mark keeps the durable marker of devices whose offer topic is in use.
@@ -340,12 +373,13 @@ type rewritten struct{ stored, now *executionRecord }
 // keep writes the changed executions and notes the other effects. One that changes
 // twice in one step, as a new one does that is offered at once, is written once.
 func (t *txn) keep(device string, records map[string]*executionRecord, effects []Effect) error {
-	var changed []rewritten
+	var few [2]rewritten
+	changed := few[:0]
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Changed:
 			old := records[e.To.ID]
-			rec, err := t.change(old, e)
+			rec, err := t.change(old, &e)
 			if err != nil {
 				return err
 			}
@@ -377,7 +411,7 @@ func (t *txn) keep(device string, records map[string]*executionRecord, effects [
 
 // change counts what a change of an execution means for its job and returns its
 // new record.
-func (t *txn) change(old *executionRecord, c Changed) (*executionRecord, error) {
+func (t *txn) change(old *executionRecord, c *Changed) (*executionRecord, error) {
 	p, err := t.job(c.To.Job)
 	if err != nil {
 		return nil, err
@@ -385,12 +419,13 @@ func (t *txn) change(old *executionRecord, c Changed) (*executionRecord, error) 
 	if err := t.bump(p); err != nil {
 		return nil, err
 	}
-	rec := &executionRecord{Tracked: c.To, Rev: p.Rev}
+	rec := t.scratch.newRecord()
+	rec.Tracked, rec.Rev = c.To, p.Rev
 	if c.From != c.To.State {
 		if err := t.moved(p, old, c); err != nil {
 			return nil, err
 		}
-		t.out.changes = append(t.out.changes, c) // which is all that is told
+		t.out.changes = append(t.out.changes, stateChange{c.From, &rec.Tracked}) // which is all that is told
 	}
 	if old == nil || !old.DueAt.Equal(rec.DueAt) {
 		t.out.wakeAt(rec.DueAt)
@@ -399,7 +434,7 @@ func (t *txn) change(old *executionRecord, c Changed) (*executionRecord, error) 
 }
 
 // moved counts what it means for its job that an execution has another state.
-func (t *txn) moved(p *progressRecord, old *executionRecord, c Changed) error {
+func (t *txn) moved(p *progressRecord, old *executionRecord, c *Changed) error {
 	pl, err := t.plan(p.Name)
 	if err != nil {
 		return err
@@ -422,8 +457,24 @@ func (t *txn) moved(p *progressRecord, old *executionRecord, c Changed) error {
 	}
 	p.paced(pl, &c.To, c.From, t.now)
 	t.progress[p.Name].moved = true
-	clear(t.views) // what the service's own limit leaves concerns all
+	if standing(c.From) != standing(c.To.State) || old != nil && old.Retries != c.To.Retries {
+		clear(t.views) // what the service's own limit leaves concerns all
+	}
 	return t.judgeEnds(p, pl, old, &c.To)
+}
+
+// standing is what a job's room depends on: whether an execution waits, is under way
+// or has ended; 0 for one that is new.
+func standing(s schemas.State) int {
+	switch {
+	case s == "":
+		return 0
+	case s == schemas.StateQueued:
+		return 1
+	case s.Final():
+		return 2
+	}
+	return 3
 }
 
 // met is 1 for an execution that counts as met in its wave.

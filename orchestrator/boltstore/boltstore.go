@@ -282,6 +282,7 @@ type tx struct {
 	btx    *bbolt.Tx
 	tables map[orchestrator.Table]*place
 	wrote  bool
+	room   []byte // for values that are written
 	// recording is whether undo notes what was written.
 	recording bool
 	undo      []write
@@ -354,6 +355,22 @@ func (t *tx) found(table orchestrator.Table, b *bbolt.Bucket) *place {
 // owned copies what belongs to bbolt; an empty value is not nil.
 func owned(b []byte) []byte { return append([]byte{}, b...) }
 
+// keptRoom is how much is made at a time for the values that are written.
+const keptRoom = 16 << 10
+
+// kept copies a value for as long as the transaction lasts.
+func (t *tx) kept(value []byte) []byte {
+	if len(value) == 0 || len(value) > keptRoom/4 {
+		return owned(value)
+	}
+	if len(value) > cap(t.room)-len(t.room) {
+		t.room = make([]byte, 0, keptRoom)
+	}
+	from := len(t.room)
+	t.room = append(t.room, value...)
+	return t.room[from:len(t.room):len(t.room)]
+}
+
 func (t *tx) Get(table orchestrator.Table, key []byte) ([]byte, error) {
 	b := t.table(table)
 	if b == nil {
@@ -399,7 +416,7 @@ func (t *tx) Put(table orchestrator.Table, key, value []byte) error {
 	}
 	t.remember(b, table, key)
 	// bbolt copies the key, but keeps the value that it is given until the commit.
-	if err := b.Put(key, owned(value)); err != nil {
+	if err := b.Put(key, t.kept(value)); err != nil {
 		return fmt.Errorf("table %s: %w", table, err)
 	}
 	return nil
