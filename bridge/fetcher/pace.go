@@ -133,12 +133,14 @@ func (c *pace) lost(p piece, asked uint64) {
 	c.threshold, c.cut = c.window, asked
 }
 
-// stalled takes that nothing came at all for a while; first, that it did until then.
+// stalled takes that nothing came at all for a while; first, that it did until then. What was
+// awaited may be lost, or wait in front of a line that has become slow, where all of it once
+// more would only wait behind it. So the window begins anew.
 func (c *pace) stalled(now time.Time, first bool) {
-	c.shrink(c.window / 2)
 	if first {
-		c.threshold = c.window
+		c.threshold = max(c.window/2, leastWindow)
 	}
+	c.shrink(0)
 	if c.draining {
 		c.draining, c.tripAt = false, now
 	}

@@ -53,6 +53,8 @@ type run struct {
 	arrivals arrivals
 	order    int
 
+	turns func(r *run) // may change the path on the way
+
 	fetches   int
 	sent      uint64        // bytes that the service handed to the line
 	longest   time.Duration // the longest wait in the queue
@@ -113,6 +115,9 @@ func (r *run) fetch(most time.Duration) error {
 			return fmt.Errorf("nothing is awaited at %d of %d bytes", r.img.Held(), r.img.size)
 		}
 		r.now = next
+		if r.turns != nil {
+			r.turns(r)
+		}
 		if r.elapsed() > most {
 			return fmt.Errorf("%d of %d bytes after %s", r.img.Held(), r.img.size, most)
 		}
