@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/orchestrator"
 )
 
 // serveReady is the line that serve prints when everything listens.
@@ -16,6 +17,7 @@ type serveReady struct {
 	Websocket string `json:"websocket,omitempty"`
 	HTTP      string `json:"http"`
 	HTTPS     string `json:"https,omitempty"`
+	Pprof     string `json:"pprof,omitempty"`
 	// Token is the file with the admin token.
 	Token string `json:"token_file"`
 }
@@ -51,6 +53,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
 	f.StringVar(&opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
 	f.StringVar(&opts.HTTPS, "https", "", "address of a listener for the HTTP API over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&opts.Pprof, "pprof", "", "address on loopback at which profiles of the process are served, for go tool pprof (default none)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
 	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
@@ -58,6 +61,8 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
 	f.IntVar(&opts.MaxInProgress, "max-in-progress", 0, "how many devices may be in progress at a time, of all jobs together, which share it fairly; 0 is no limit")
 	f.IntVar(&opts.Reoffers, "reoffers", 500, "how many offers that stand already are repeated a second at most, to devices that come back")
+	f.Int64Var(&opts.ModuleCredit, "module-credit", orchestrator.DefaultModuleCredit, "bytes of image data that may be under way to one device")
+	f.Int64Var(&opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
 	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
@@ -72,6 +77,7 @@ An interrupt or SIGTERM ends the service in order.`
 }
 
 func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
+	app.LimitGarbage()
 	server, err := app.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -80,7 +86,7 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 		select {
 		case <-server.Ready():
 			a := server.Addresses()
-			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, app.TokenFile(opts.Data)})
+			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
 		case <-server.Done():
 		}
 	}()

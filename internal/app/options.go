@@ -1,11 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 
 	"davit/internal/app/address"
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -22,6 +24,9 @@ type ServerOptions struct {
 	// one. MQTT and HTTP are needed.
 	MQTT, MQTTS, Websocket string
 	HTTP, HTTPS            string
+	// Pprof is the address on loopback at which profiles of the process are served
+	// (net/http/pprof); empty for none.
+	Pprof string
 	// TLSCert and TLSKey are PEM files for MQTTS and HTTPS, and for Websocket
 	// if they are given.
 	TLSCert, TLSKey string
@@ -36,6 +41,9 @@ type ServerOptions struct {
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
 	MaxInProgress, Reoffers int
+	// ModuleCredit and TotalCredit are how many bytes of images may be under way to
+	// one device, and to all together; 0 means the orchestrator's defaults.
+	ModuleCredit, TotalCredit int64
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example
@@ -80,6 +88,11 @@ func (o *ServerOptions) Validate() error {
 			return fmt.Errorf("serve: %s: %w", l.flag, err)
 		}
 	}
+	if o.Pprof != "" {
+		if err := address.CheckLoopback(o.Pprof); err != nil {
+			return fmt.Errorf("serve: --pprof: %w", err)
+		}
+	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return errors.New("serve: --tls-cert and --tls-key belong together")
 	}
@@ -99,6 +112,19 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
+	}
+	return o.validateCredit()
+}
+
+// validateCredit holds the credits to what lets a device have its largest chunk, and
+// all together what one may have.
+func (o *ServerOptions) validateCredit() error {
+	module, total := cmp.Or(o.ModuleCredit, orchestrator.DefaultModuleCredit), cmp.Or(o.TotalCredit, orchestrator.DefaultTotalCredit)
+	if module < schemas.MaxChunkSize {
+		return fmt.Errorf("serve: --module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize)
+	}
+	if total < module {
+		return fmt.Errorf("serve: --total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ const (
 // Addresses say where a Server listens, as HOST:PORT; empty for a listener
 // that was not asked for.
 type Addresses struct {
-	MQTT, MQTTS, Websocket, HTTP, HTTPS string
+	MQTT, MQTTS, Websocket, HTTP, HTTPS, Pprof string
 }
 
 // Server is the service: broker, gateway and orchestrator on one data folder.
@@ -44,6 +44,7 @@ type Server struct {
 	people   *people.Directory
 	oidc     *people.OIDC   // nil without OpenID Connect
 	web      []net.Listener // HTTP, then HTTPS if there is one
+	profiles net.Listener   // nil without --pprof
 	addrs    Addresses
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
@@ -92,6 +93,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit,
 	})
 	if err != nil {
 		return err
@@ -108,6 +110,9 @@ func (s *Server) open(o ServerOptions) error {
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.listenPprof(o.Pprof); err != nil {
 		return err
 	}
 	return s.listenWeb(o)
@@ -242,6 +247,9 @@ func (s *Server) runParts(ctx context.Context) error {
 	g.Go(func() error { return s.service.Run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
+	}
+	if s.profiles != nil {
+		g.Go(func() error { return gateway.Serve(ctx, s.profiles, profileHandler(), s.log.With("part", "pprof")) })
 	}
 	g.Go(func() error {
 		select {

@@ -58,11 +58,17 @@ var allowed = map[string][]string{
 	"gateway/web":     {"schemas", "orchestrator", "gateway"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
-	"internal/rack":   {},
+	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
+	"internal/fleet":        {"schemas"},
+	"internal/fleet/mqtt":   {},
+	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
+	"internal/rack":         {},
+	// Sizes, rates and parts are written as for job simulate.
+	"internal/app/fleetfile": {"schemas", "orchestrator", "internal/app/yamlfile", "internal/fleet", "internal/rehearsal"},
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
-	"cmd/davit":          {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
+	"cmd/davit":          {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
 }
 
 // never lists imports that the rules above would let pass: the console is

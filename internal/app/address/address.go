@@ -18,6 +18,19 @@ func CheckListener(addr string) error {
 	return nil
 }
 
+// CheckLoopback says what is wrong with the address of a listener that only this machine
+// may reach.
+func CheckLoopback(addr string) error {
+	if err := CheckListener(addr); err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(addr) // as checked
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q is not on loopback; write 127.0.0.1:PORT, [::1]:PORT or localhost:PORT", addr)
+	}
+	return nil
+}
+
 // Broker completes what people write for a broker: a bare HOST:PORT is
 // MQTT over TCP.
 func Broker(s string) string {

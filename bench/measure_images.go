@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// measureImages compares how long modules take to fetch an image over MQTT with how
+// long as many HTTP clients take to get the same file from nginx.
+func measureImages(ctx context.Context, s *suite) (section, error) {
+	clients, size := 1000, 256<<10
+	if s.quick {
+		clients = 10
+	}
+	image := testImage(size)
+	d, err := s.offered(ctx, clients, image)
+	if err != nil {
+		return section{}, err
+	}
+	web, err := startNginx(s.dir, image)
+	if err != nil {
+		return section{}, err
+	}
+	s.onEnd(web.stop)
+	modules, err := d.connect(nil, clients, image)
+	if err != nil {
+		return section{}, err
+	}
+	https := make([]*httpClient, clients)
+	err = each(clients, func(i int) (err error) {
+		if https[i], err = dialHTTP(web.addr, image); err != nil {
+			return err
+		}
+		return https[i].download() // so that its worker has it
+	})
+	if err != nil {
+		return section{}, err
+	}
+	whole := course{chunk: size, window: 1, batch: 1, length: int64(size)}
+	contestants := []contestant{{"nginx", func() (sample, error) {
+		return take(web.process, clients, whole, func() (outcome, error) { return downloadAll(ctx, https) })
+	}}}
+	var chunks []int
+	for _, chunk := range []int{4 << 10, 16 << 10, 64 << 10, 128 << 10} {
+		window := windowFor(s.window, chunk)
+		c := course{image: d.image.ID, chunk: chunk, window: window, batch: max(1, min(window, size/chunk)), length: int64(size)}
+		chunks = append(chunks, chunk)
+		contestants = append(contestants, contestant{fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), func() (sample, error) {
+			return take(d.process, clients, c, func() (outcome, error) { return fetchAll(ctx, modules, c) })
+		}})
+	}
+	got, err := takeTurns(s.runs*imagesRepeat, s.log, contestants...)
+	if err != nil {
+		return section{}, err
+	}
+	t := &table{head: []string{"server", "total, ms", "davit / nginx", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
+	seconds := func(s sample) float64 { return ms(s.wall) }
+	t.add("nginx", spreadBy(got[0], seconds).String(), "", spreadBy(got[0], sample.cpuPerMiB).String(), spreadBy(got[0], sample.rate).String(), "")
+	for i, chunk := range chunks {
+		g := got[i+1]
+		t.add(fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
+			spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
+	}
+	return section{text: fmt.Sprintf(imagesText, grouped(int64(clients)), size>>10), tables: []*table{t}}, nil
+}
+
+// imagesRepeat is how many times more runs there are than asked for: they are short.
+const imagesRepeat = 3
+
+const imagesText = `%s clients that are connected begin at the same moment and get an image of %d KiB each; the time is until the last byte of the last one was compared. nginx sends the file with sendfile over connections that are kept alive; davit's modules
+fetch it in the largest windows that the contract allows. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases.`

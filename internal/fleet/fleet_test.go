@@ -1,0 +1,191 @@
+package fleet_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"davit/internal/app"
+	"davit/internal/client"
+	"davit/internal/fleet"
+	"davit/internal/fleet/supply"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// service is a service in this process.
+type service struct {
+	t      *testing.T
+	client *client.Client
+	broker string
+	stop   func()
+}
+
+func startService(t *testing.T, data, mqtt string) *service {
+	t.Helper()
+	server, err := app.NewServer(app.ServerOptions{Data: data, MQTT: mqtt, HTTP: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	select {
+	case <-server.Ready():
+	case <-server.Done():
+		t.Fatal(<-ended)
+	}
+	token, err := app.ReadToken(app.TokenFile(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New("http://"+server.Addresses().HTTP, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{t: t, client: c, broker: server.Addresses().MQTT}
+	s.stop = func() {
+		if ctx.Err() != nil {
+			return
+		}
+		c.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// fleet is a configuration with n devices of the service.
+func (s *service) fleet(n int) fleet.Config {
+	s.t.Helper()
+	if err := supply.Types(s.t.Context(), s.client); err != nil {
+		s.t.Fatal(err)
+	}
+	logins, err := supply.Devices(s.t.Context(), s.client, "sim-", n, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := fleet.DefaultConfig()
+	c.Broker, c.Devices, c.DeviceType, c.TimeScale, c.Ramp, c.Timeout = s.broker, logins, supply.DeviceType, 1000, 1000, time.Minute
+	return c
+}
+
+func (s *service) push(c *fleet.Config, size int) {
+	c.Update = true
+	c.Ready = func() error {
+		_, err := supply.Push(s.t.Context(), s.client, "sim-", size, 1)
+		return err
+	}
+}
+
+func run(t *testing.T, c fleet.Config) *fleet.Result {
+	t.Helper()
+	r, err := fleet.Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Succeeded {
+		t.Errorf("not as it should be: %q", r.Reasons)
+	}
+	if t.Failed() {
+		t.Logf("%+v", *r)
+	}
+	return r
+}
+
+func TestUpdateOfAMixedFleet(t *testing.T) {
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(50)
+	good, bad := fleet.DefaultProfile(), fleet.DefaultProfile()
+	good.V311, good.Loss, good.Window, good.Latency, good.Share = 0.5, 0.05, 8, 20*time.Millisecond, 30
+	bad.Name, bad.Share, bad.Chunk, bad.FallBack, bad.FallBackAfter, bad.Bandwidth = "bad", 20, 1000, 0.1, time.Second, 1<<20
+	for _, cause := range fleet.Causes() {
+		bad.Faults = append(bad.Faults, fleet.Fault{Cause: cause, Part: 0.05})
+	}
+	c.Profiles = []fleet.Profile{good, bad}
+	s.push(&c, 100_000)
+	r := run(t, c)
+	if r.Online != 50 || r.Updates.Finished != 50 || r.Updates.AsDrawn != 50 || r.Updates.FallenBack == 0 {
+		t.Errorf("updates: %+v", r.Updates)
+	}
+	if r.Phases["failed"] != int64(len(fleet.Causes())) || r.Messages.ChunksDropped == 0 || r.Messages.Gaps == 0 {
+		t.Errorf("phases %v, messages %+v", r.Phases, r.Messages)
+	}
+	if r.Latency.Chunk.P50 < 15 && r.Latency.Chunk.Max < 20 {
+		t.Errorf("latencies do not show the emulated ones: %+v", r.Latency)
+	}
+}
+
+func TestUpdateWithReboots(t *testing.T) {
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(20)
+	c.Profiles[0].RebootEvery, c.Profiles[0].Bandwidth, c.Profiles[0].Window = 2*time.Second, 200_000, 4
+	s.push(&c, 100_000)
+	r := run(t, c)
+	if r.Connects.Reboots == 0 || r.Phases["succeeded"] != 20 {
+		t.Errorf("reboots %d, phases %v", r.Connects.Reboots, r.Phases)
+	}
+}
+
+func TestThoseWhoNeverReadHoldNobodyUp(t *testing.T) {
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(40)
+	c.Profiles[0].NeverRead = 0.25
+	s.push(&c, 300_000)
+	r := run(t, c)
+	if r.Phases["succeeded"] != 30 || r.Updates.NeverRead == 0 {
+		t.Errorf("phases %v, never read: %d", r.Phases, r.Updates.NeverRead)
+	}
+}
+
+func TestStormOfTheFleet(t *testing.T) {
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(50)
+	c.Storm, c.Hold, c.Hellos = fleet.StormCut, time.Second, 200
+	r := run(t, c)
+	if r.Storm == nil || r.Storm.Attempts < 50 || r.Connects.Lost != 50 || r.Messages.Hellos < 200 {
+		t.Errorf("storm %+v, connects %+v, %d hellos", r.Storm, r.Connects, r.Messages.Hellos)
+	}
+}
+
+// TestStormOfTheService restarts the service under the fleet.
+func TestStormOfTheService(t *testing.T) {
+	data := t.TempDir()
+	s := startService(t, data, "127.0.0.1:0")
+	c := s.fleet(30)
+	c.Storm, c.Hold = fleet.StormWait, 0
+	c.Profiles[0].V311 = 0.5
+	again := make(chan struct{})
+	c.Connected = func() {
+		go func() {
+			defer close(again)
+			s.stop()
+			startService(t, data, s.broker)
+		}()
+	}
+	r := run(t, c)
+	<-again
+	if r.Storm == nil || r.Online != 30 {
+		t.Errorf("storm %+v, %d online", r.Storm, r.Online)
+	}
+}
+
+// TestWrongPassword says which devices the broker refuses.
+func TestWrongPassword(t *testing.T) {
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(3)
+	c.Devices[1].Password = "wrong"
+	r, err := fleet.Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Succeeded || r.Connects.Refused != 1 || r.Online != 2 || len(r.Errors) != 1 {
+		t.Errorf("got %+v", *r)
+	}
+}

@@ -1,0 +1,197 @@
+// Package supply makes what a simulated fleet needs at a service, through the HTTP API:
+// the image type and the device type, the devices with their passwords, an image and the
+// job that brings it to the fleet. It removes the devices again, and keeps passwords in a
+// file, as davit device import writes it. It knows nothing of how devices behave.
+package supply
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"davit/internal/client"
+	"davit/internal/fleet"
+	"davit/internal/sim"
+	"davit/orchestrator"
+	"davit/schemas"
+)
+
+// The types of a fleet's devices.
+const (
+	// DeviceType is that of devices which New makes.
+	DeviceType = "sim-fleet"
+	// imageType is the image type of its images, which the device type enables.
+	imageType = "sim-fleet"
+)
+
+// label is the label of the devices; its value is what their ids begin with.
+const label = "sim_fleet"
+
+// MaxImport is how many devices one request makes.
+const MaxImport = 10_000
+
+// Types makes image type and device type known, if they are not.
+func Types(ctx context.Context, c *client.Client) error {
+	_, err := c.CreateImageType(ctx, orchestrator.NewImageType{ID: imageType, Description: "Images of simulated fleets"})
+	if err != nil && !client.IsStatus(err, http.StatusConflict) {
+		return fmt.Errorf("make the image type %q: %w", imageType, err)
+	}
+	_, err = c.CreateDeviceType(ctx, orchestrator.NewDeviceType{
+		ID: DeviceType, Description: "Simulated fleets", Dialect: orchestrator.DialectAyla,
+		ImageTypes: []orchestrator.EnabledImageType{{ID: imageType}},
+	})
+	if err != nil && !client.IsStatus(err, http.StatusConflict) {
+		return fmt.Errorf("make the device type %q: %w", DeviceType, err)
+	}
+	return nil
+}
+
+// Property is the version property that devices of the type report.
+const Property = orchestrator.DefaultVersionProperty
+
+// Devices makes n devices known, whose ids are prefix and a number, and returns what they
+// connect with. progress, if there is one, is told how many there are.
+func Devices(ctx context.Context, c *client.Client, prefix string, n int, progress func(made int)) ([]fleet.Login, error) {
+	if err := schemas.ValidateID(id(prefix, n)); err != nil {
+		return nil, err
+	}
+	logins := make([]fleet.Login, 0, n)
+	for len(logins) < n {
+		var list bytes.Buffer
+		w := csv.NewWriter(&list)
+		_ = w.Write([]string{"id", "type", "label." + label}) // a bytes.Buffer takes everything
+		for i := range min(MaxImport, n-len(logins)) {
+			_ = w.Write([]string{id(prefix, len(logins)+i+1), DeviceType, prefix})
+		}
+		w.Flush()
+		report, err := c.ImportDevices(ctx, bytes.NewReader(list.Bytes()), true, false)
+		if err != nil {
+			return nil, fmt.Errorf("make the devices %s to %s: %w", id(prefix, len(logins)+1), id(prefix, n), err)
+		}
+		for _, l := range report.Lines {
+			logins = append(logins, fleet.Login{ID: l.ID, Password: l.Password})
+		}
+		if progress != nil {
+			progress(len(logins))
+		}
+	}
+	return logins, nil
+}
+
+func id(prefix string, n int) string { return fmt.Sprintf("%s%05d", prefix, n) }
+
+// Prefix is what the ids begin with, of devices that Devices has made.
+func Prefix(logins []fleet.Login) string {
+	if len(logins) == 0 {
+		return ""
+	}
+	first := logins[0].ID
+	return strings.TrimRight(first, "0123456789")
+}
+
+// Remove deletes devices and their credentials. Those that are not known are no error.
+func Remove(ctx context.Context, c *client.Client, logins []fleet.Login, progress func(removed int)) error {
+	const together = 8 // the service writes them in one go
+	var g errgroup.Group
+	g.SetLimit(together)
+	for i, l := range logins {
+		g.Go(func() error {
+			if err := c.DeleteDevice(ctx, l.ID); err != nil && !client.IsStatus(err, http.StatusNotFound) {
+				return fmt.Errorf("delete the device %q: %w", l.ID, err)
+			}
+			return nil
+		})
+		if progress != nil && (i+1)%1000 == 0 {
+			progress(i + 1)
+		}
+	}
+	return g.Wait()
+}
+
+// Push uploads an image of size bytes, made from seed, and starts a job that brings it to
+// all devices whose ids begin with prefix. It returns the job's name.
+func Push(ctx context.Context, c *client.Client, prefix string, size int, seed uint64) (job string, err error) {
+	if size < sim.MinDemoImage {
+		return "", fmt.Errorf("the image has %d bytes, at least %d are needed", size, sim.MinDemoImage)
+	}
+	name := prefix + strconv.FormatInt(time.Now().Unix(), 36)
+	version := "2.0." + strconv.FormatInt(time.Now().Unix(), 10)
+	image, err := c.UploadImage(ctx, orchestrator.NewImage{
+		ImageType: imageType, DeviceTypes: []string{DeviceType}, Version: version, Name: name, FileName: name + ".bin",
+	}, bytes.NewReader(sim.BuildDemoImage(version, size, seed)))
+	if err != nil {
+		return "", fmt.Errorf("upload the fleet's image: %w", err)
+	}
+	_, err = c.CreateJob(ctx, orchestrator.NewJob{
+		Name: name, Image: image.ID, Query: fmt.Sprintf("label.%s == %q", label, prefix), Start: true, Description: "Made by davit sim fleet",
+	})
+	if err != nil {
+		return "", fmt.Errorf("start the job %q: %w", name, err)
+	}
+	return name, nil
+}
+
+// ReadLogins reads a file with user names and passwords: CSV with a first line
+// username,password, as davit device import --credentials-out writes it.
+func ReadLogins(r io.Reader) ([]fleet.Login, error) {
+	rows := csv.NewReader(r)
+	head, err := rows.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("it is empty; the first line has to be username,password")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(head, []string{"username", "password"}) {
+		return nil, fmt.Errorf("the first line is %q; it has to be username,password", strings.Join(head, ","))
+	}
+	var logins []fleet.Login
+	known := map[string]bool{}
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := rows.FieldPos(0)
+		if err := schemas.ValidateID(row[0]); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+		if known[row[0]] {
+			return nil, fmt.Errorf("line %d: %q stands twice", line, row[0])
+		}
+		known[row[0]] = true
+		logins = append(logins, fleet.Login{ID: row[0], Password: row[1]})
+	}
+	if len(logins) == 0 {
+		return nil, errors.New("it has no device: one line for each follows the first")
+	}
+	return logins, nil
+}
+
+// WriteLogins writes what ReadLogins reads.
+func WriteLogins(w io.Writer, logins []fleet.Login) error {
+	out := csv.NewWriter(w)
+	if err := out.Write([]string{"username", "password"}); err != nil {
+		return err
+	}
+	for _, l := range logins {
+		if err := out.Write([]string{l.ID, l.Password}); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
