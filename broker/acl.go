@@ -211,6 +211,15 @@ func (s *subscriptions) find(topic string) (grant, bool) {
 	return g, ok
 }
 
+// unsubscribe takes a connection that has ended out of the index.
+func (c *conn) unsubscribe() {
+	c.sub.mu.Lock()
+	defer c.sub.mu.Unlock()
+	for topic := range c.sub.exact {
+		c.broker.index.remove(topic, c)
+	}
+}
+
 // qos is the highest QoS granted for topic. Filters with wildcards are not
 // matched against it one by one: the highest of them counts.
 func (s *subscriptions) qos(topic string) byte {

@@ -87,6 +87,22 @@ func (a *address) appendChunk(b []byte, image schemas.ImageBytes, c *schemas.Chu
 	return b, nil
 }
 
+// appendChunks appends the packets of the first chunks: as many as copyLimit
+// allows, at least one, up to one that cannot be sent. It returns how many, and
+// the error of that one.
+func (a *address) appendChunks(b []byte, image schemas.ImageBytes, chunks []schemas.Chunk) (_ []byte, count int, err error) {
+	for i := range chunks {
+		if i > 0 && len(b)+chunks[i].Length > copyLimit {
+			break
+		}
+		if b, err = a.appendChunk(b, image, &chunks[i]); err != nil {
+			break
+		}
+		count++
+	}
+	return b, count, err
+}
+
 // appendVarint appends a Variable Byte Integer (MQTT 5, 1.5.5).
 func appendVarint(b []byte, n int) []byte {
 	for ; n >= 0x80; n >>= 7 {

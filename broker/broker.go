@@ -27,14 +27,18 @@ const (
 // Broker is the embedded MQTT broker. Make it with New, then Start and Stop
 // it, or Run it; it runs once.
 type Broker struct {
-	cfg      Config
-	log      *slog.Logger
-	metrics  *Metrics
-	server   *mqtt.Server
-	inline   *mqtt.Client // publishes wills that mochi forgets, and presence
-	events   *events
-	sessions *sessions
-	logged   logonce.Limit
+	cfg       Config
+	log       *slog.Logger
+	metrics   *Metrics
+	server    *mqtt.Server
+	inline    *mqtt.Client // publishes wills that mochi forgets, and presence
+	making    sync.Mutex   // held while a client of mochi's is made
+	events    *events
+	sessions  *sessions
+	index     *index
+	pending   *pending
+	admission *admission
+	logged    logonce.Limit
 	// strangers limits the lines about those who are not let in. Their names
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
@@ -77,9 +81,11 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics,
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
-		conns:   make(map[*conn]struct{}),
+		conns: make(map[*conn]struct{}), index: newIndex(),
 		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
 	}
+	b.pending = newPending(cfg.Limits.MaxPending)
+	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
 	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)
 	b.server = newServer(cfg.Limits)
@@ -102,7 +108,6 @@ func New(cfg Config) (*Broker, error) {
 func newServer(l Limits) *mqtt.Server {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0
-	caps.MaximumClientWritesPending = 2 * deliverySlots
 	caps.MaximumSessionExpiryInterval = 0
 	caps.MaximumPacketSize = l.MaxPacketSize
 	caps.ReceiveMaximum = 64 // each is acknowledged before the next is read
@@ -112,7 +117,7 @@ func newServer(l Limits) *mqtt.Server {
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // a PUBACK echoing user properties would carry a wrong reason code
 	return mqtt.New(&mqtt.Options{
 		Capabilities:             caps,
-		ClientNetReadBufferSize:  1 << 10,
+		ClientNetReadBufferSize:  headerBuffer,
 		ClientNetWriteBufferSize: 1, // conn buffers; mochi must not
 		SysTopicResendInterval:   1 << 30,
 		// It would log whole packets for what clients do wrong; the hook logs instead.
@@ -128,6 +133,27 @@ func (b *Broker) Ready() <-chan struct{} { return b.ready }
 
 // Admit lets devices and bridges in that Config.HoldDevices made wait.
 func (b *Broker) Admit() { b.admit.Do(func() { close(b.admitted) }) }
+
+// closed says whether nobody is to be let in at this moment: the service does
+// not listen yet, or has as much to do as it can.
+func (b *Broker) closed() bool {
+	select {
+	case <-b.admitted:
+	default:
+		return true
+	}
+	return b.cfg.Pressed != nil && b.cfg.Pressed() || b.serviceLags()
+}
+
+// serviceLags says whether much waits to be read by the service.
+func (b *Broker) serviceLags() bool {
+	for _, c := range b.sessions.of(b.cfg.ServiceName) {
+		if c.backlog() > b.cfg.Limits.ServiceWriteBuffer/4 {
+			return true
+		}
+	}
+	return false
+}
 
 // Connections is how many connections devices and bridges have.
 func (b *Broker) Connections() int { return b.sessions.len() }

@@ -35,9 +35,14 @@ type Limits struct {
 	// MaxConnections is how many authenticated connections there may be. The
 	// service's own do not count. Default 20,000.
 	MaxConnections int
-	// MaxPending is how many further sockets may be open that have not
-	// authenticated yet. Default 512.
+	// MaxPending is how many further sockets may be open that have not said
+	// CONNECT yet. One more takes the place of one that has been silent for a
+	// second, if there is one, or waits until there is. Default 4,096.
 	MaxPending int
+	// MaxWaiting is how many CONNECTs may wait to be served, each until four
+	// fifths of ConnectTimeout. Who cannot be served in that time is told when to
+	// come back. Default 8,192.
+	MaxWaiting int
 	// MaxPerPrincipal is how many connections one device or bridge may have
 	// at a time; one more ends its oldest. Default 8.
 	MaxPerPrincipal int
@@ -101,6 +106,10 @@ type Config struct {
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one.
 	OnFetch func(device string, payload []byte, from *Session)
+	// Pressed says that the service has as much to do as it should: new
+	// connections wait meanwhile. Nil means never. It is called often and must not
+	// block.
+	Pressed func() bool
 	Limits  Limits
 	// Logger is required.
 	Logger *slog.Logger
@@ -146,7 +155,8 @@ func (l *Limits) complete() error {
 		def  int
 	}{
 		{"MaxConnections", &l.MaxConnections, 20_000},
-		{"MaxPending", &l.MaxPending, 512},
+		{"MaxPending", &l.MaxPending, 4096},
+		{"MaxWaiting", &l.MaxWaiting, 8192},
 		{"MaxPerPrincipal", &l.MaxPerPrincipal, 8},
 		{"WriteBuffer", &l.WriteBuffer, 1 << 20},
 		{"ServiceWriteBuffer", &l.ServiceWriteBuffer, 16 << 20},

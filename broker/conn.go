@@ -20,7 +20,7 @@ const (
 	// message, and what a counter of bytes may lag behind.
 	writeStep = 64 << 10
 	// deliverySlots is how many messages may be between a publisher and the
-	// outbox of one client: mochi's channel, which drops what it cannot hold.
+	// outbox of the service: mochi's channel, which drops what it cannot hold.
 	// Publishers wait for a slot instead, for as long as mochi's write loop
 	// takes to move messages to the outbox; that never waits for the client.
 	deliverySlots = 64
@@ -39,8 +39,12 @@ type conn struct {
 	raw       tryWriter
 	broker    *Broker
 	transport Transport
+	peek      tryReader
 	closed    chan struct{} // closed by Close
-	slots     chan struct{} // deliverySlots
+	ahead     []byte        // read from the socket and not by mochi; the read loop's own
+	whole     []byte        // the buffer of ahead, if it is the pool's
+	slots     chan struct{} // deliverySlots, of the service; nil for others
+	service   bool          // the CONNECT names the service
 	talk      dialogue      // the read loop's own
 
 	// Set by the hook before anybody else knows the connection.
@@ -70,37 +74,28 @@ type conn struct {
 // dialogue is what the read loop of a connection remembers from one hook to
 // the next.
 type dialogue struct {
-	guard    connectGuard
+	turn     bool // the CONNECT has its turn
 	answered bool // the CONNECT was refused with a CONNACK
 	expiry   bool // the client asked for a session expiry interval
 	goodbye  bool // the client sent DISCONNECT and wants no will published
 	will     mqtt.Will
 	willSent bool
-	refused  string // topic of the PUBLISH under way, if mochi must not see it
-	reading  bool   // holds Broker.retained for reading
-	scanning bool   // holds Broker.retained for writing
+	refused  string   // topic of the PUBLISH under way, if mochi must not see it
+	reading  bool     // holds Broker.retained for reading
+	scanning bool     // holds Broker.retained for writing
+	wanted   []string // topics of a SUBSCRIBE whose retained messages are due
 }
 
 func newConn(b *Broker, t Transport, c, socket net.Conn, raw tryWriter) *conn {
 	nc := &conn{
 		Conn: c, socket: socket, raw: raw, broker: b, transport: t,
+		peek:   newTryReader(c),
 		closed: make(chan struct{}),
-		slots:  make(chan struct{}, deliverySlots),
 		limit:  b.cfg.Limits.WriteBuffer,
 		out:    outbox{window: b.cfg.Limits.Window},
 	}
 	nc.session.conn = nc
 	return nc
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.broker.metrics.bytesReceived(n)
-	if g := &c.talk.guard; !g.done && n > 0 && !g.check(p[:n]) {
-		return 0, errNotConnect
-	}
-	return n, err
 }
 
 // SetDeadline sets the deadline for reading: mochi calls it for the keep
@@ -140,6 +135,13 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.send()
 	c.mu.Unlock()
 	return len(p), nil
+}
+
+// backlog is how many bytes wait for the client.
+func (c *conn) backlog() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.size() + c.writing
 }
 
 // acked takes a PUBACK of the client.
@@ -294,38 +296,4 @@ func (c *conn) abort() {
 	c.shut()
 	c.mu.Unlock()
 	_ = c.socket.Close() // the only error is that it is closed
-}
-
-// connectGuard checks the first packet's fixed header as its bytes come by:
-// mochi allocates what the header promises before it looks who is there.
-type connectGuard struct {
-	done   bool
-	seen   int
-	length int
-}
-
-// maxConnect is the longest acceptable CONNECT in bytes.
-const maxConnect = 8 << 10
-
-// check returns false if the first packet is not acceptable.
-func (g *connectGuard) check(p []byte) bool {
-	for _, b := range p {
-		switch {
-		case g.seen == 0:
-			if b != packets.Connect<<4 {
-				return false
-			}
-		default:
-			g.length |= int(b&0x7f) << (7 * (g.seen - 1))
-			if g.length > maxConnect || g.seen > 4 {
-				return false
-			}
-			if b&0x80 == 0 {
-				g.done = true
-				return true
-			}
-		}
-		g.seen++
-	}
-	return true
 }

@@ -285,18 +285,19 @@ func FuzzConnection(f *testing.F) {
 		c.ended()
 		svc.quiet()
 		_ = svc.Close()
-		eventually(t, "both are forgotten", func() bool { return b.server.Clients.Len() == 0 })
+		eventually(t, "both are forgotten", func() bool { return len(b.sessions.all()) == 0 })
 	})
 }
 
 // A socket limit closes what is too much at once and lets in again later.
 func TestTooManySockets(t *testing.T) {
-	b := start(t, func(c *Config) { c.Limits.MaxConnections, c.Limits.MaxPending = 2, 1 })
+	b := start(t, func(c *Config) { c.Limits.MaxConnections, c.Limits.MaxPending, c.Limits.MaxWaiting = 1, 3, 1 })
+	b.sockets.Add(2) // one authenticated and one that waits
 	var open []net.Conn
 	for range 3 {
 		open = append(open, dialTCP(t, b.addr()))
 	}
-	eventually(t, "three sockets", func() bool { return b.sockets.Load() == 3 })
+	eventually(t, "three more sockets", func() bool { return b.sockets.Load() == 5 })
 	extra := dialTCP(t, b.addr())
 	_ = extra.SetReadDeadline(time.Now().Add(patience))
 	var timeout net.Error
@@ -304,6 +305,6 @@ func TestTooManySockets(t *testing.T) {
 		t.Fatalf("the fourth socket: %v", err)
 	}
 	_ = open[0].Close()
-	eventually(t, "room again", func() bool { return b.sockets.Load() == 2 })
+	eventually(t, "room again", func() bool { return b.sockets.Load() == 4 })
 	connect(t, b.addr(), connectOptions{login: service()}).quiet()
 }

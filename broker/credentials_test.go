@@ -158,10 +158,10 @@ func TestCredentialsFileIsChecked(t *testing.T) {
 		"kind":             file(rec("x", "toaster", `["x"]`, hash)),
 		"name":             file(rec("x y", "device", `["x y"]`, hash)),
 		"hash":             file(rec("x", "device", `["x"]`, "plain")),
-		"memory of 4 GiB":  file(rec("x", "device", `["x"]`, strings.Replace(hash, "m=1024", "m=4194304", 1))),
+		"memory of 4 GiB":  file(rec("x", "device", `["x"]`, strings.Replace(hash, "m=64", "m=4194304", 1))),
 		"no iterations":    file(rec("x", "device", `["x"]`, strings.Replace(hash, "t=1", "t=0", 1))),
 		"no lanes":         file(rec("x", "device", `["x"]`, strings.Replace(hash, "p=1", "p=0", 1))),
-		"empty salt & key": file(rec("x", "device", `["x"]`, "$argon2id$v=19$m=1024,t=1,p=1$$")),
+		"empty salt & key": file(rec("x", "device", `["x"]`, "$argon2id$v=19$m=64,t=1,p=1$$")),
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, CredentialsFile), []byte(content), 0o600); err != nil {

@@ -41,7 +41,7 @@ func (*hook) Provides(b byte) bool {
 	return bytes.IndexByte([]byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnSubscribed,
-		mqtt.OnUnsubscribe, mqtt.OnSelectSubscribers, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnRetainMessage,
+		mqtt.OnUnsubscribe, mqtt.OnSelectSubscribers, mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnRetainMessage,
 		mqtt.OnWill, mqtt.OnWillSent,
 	}, b) >= 0
 }

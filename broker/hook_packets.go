@@ -107,7 +107,8 @@ func (h *hook) OnRetainMessage(cl *mqtt.Client, _ packets.Packet, _ int64) {
 }
 
 // OnSubscribe implements mqtt.Hook: it decides on each filter. mochi is told
-// QoS 0 for those that are allowed, and an invalid filter for the others.
+// QoS 0 for those of the service that are allowed, and an invalid filter for the
+// others: what devices and bridges subscribe to is in our own index.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := connOf(cl)
 	c.subscribing.Store(true)
@@ -131,6 +132,14 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		}
 		c.sub.codes = append(c.sub.codes, q)
 		f.Qos = 0
+		if c.principal.service {
+			continue
+		}
+		existed := h.b.index.add(f.Filter, subscriber{conn: c, id: int32(f.Identifier), retain: f.RetainAsPublished})
+		if f.RetainHandling == 0 || f.RetainHandling == 1 && !existed { // MQTT 5, 3.8.3.1
+			c.talk.wanted = append(c.talk.wanted, f.Filter)
+		}
+		f.Filter = ""
 	}
 	return pk
 }
@@ -140,6 +149,11 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := connOf(cl)
 	c.subscribing.Store(false)
+	if len(c.talk.wanted) > 0 {
+		h.b.retained.Lock()
+		c.talk.scanning = true
+		return
+	}
 	for i, f := range pk.Filters {
 		if codes[i] < packets.ErrUnspecifiedError.Code && !isShared(f.Filter) {
 			h.b.retained.Lock()
@@ -152,6 +166,10 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 // OnPacketProcessed implements mqtt.Hook.
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 	if c := connOf(cl); c != nil && c.talk.scanning {
+		for _, topic := range c.talk.wanted {
+			h.b.deliverRetained(topic, c)
+		}
+		c.talk.wanted = nil
 		c.talk.scanning = false
 		h.b.retained.Unlock()
 	}
@@ -160,28 +178,41 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 // OnUnsubscribe implements mqtt.Hook.
 func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c := connOf(cl); c != nil {
+		c.sub.codes = c.sub.codes[:0]
 		for _, f := range pk.Filters {
 			c.sub.drop(f.Filter)
+			code := packets.CodeNoSubscriptionExisted.Code
+			if h.b.index.remove(f.Filter, c) {
+				code = packets.CodeSuccess.Code
+			}
+			c.sub.codes = append(c.sub.codes, code)
 		}
 	}
 	return pk
 }
 
+// OnPublished implements mqtt.Hook: mochi has delivered to the service.
+func (h *hook) OnPublished(_ *mqtt.Client, pk packets.Packet) {
+	if !pk.Ignore {
+		h.b.deliver(&pk)
+	}
+}
+
 // OnACLCheck implements mqtt.Hook. Publishes are decided in OnPublish, where
-// a refusal keeps the connection; what is asked here is one delivery, or a
-// filter that OnSubscribe has allowed.
-func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+// a refusal keeps the connection; what is asked here is one delivery to the
+// service, or a filter that OnSubscribe has allowed.
+func (h *hook) OnACLCheck(cl *mqtt.Client, _ string, write bool) bool {
 	c := connOf(cl)
 	if write || c == nil {
 		return true
 	}
+	if !c.principal.service {
+		return false // mochi knows no subscription of others
+	}
 	if c.subscribing.Load() {
 		// Perhaps a delivery at the same moment, which then takes no slot;
 		// mochi's channel has room for some of those.
-		return c.principal.service || c.principal.mayRead(topic) == allowed
-	}
-	if !c.principal.service && c.principal.mayRead(topic) != allowed {
-		return false
+		return true
 	}
 	select {
 	case c.slots <- struct{}{}:
@@ -223,6 +254,10 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		}
 	case packets.Suback:
 		c.fixSuback(&pk)
+	case packets.Unsuback:
+		if !c.principal.service && c.version >= 5 {
+			pk.ReasonCodes = append([]byte(nil), c.sub.codes...)
+		}
 	case packets.Publish:
 		c.freeSlot()
 		h.b.metrics.messageOut()
@@ -242,7 +277,7 @@ func (c *conn) fixSuback(pk *packets.Packet) {
 				code = packets.ErrUnspecifiedError.Code // MQTT 3.1.1, 3.9.3: the only failure
 			}
 			pk.ReasonCodes[i] = code
-		case pk.ReasonCodes[i] < packets.ErrUnspecifiedError.Code:
+		case !c.principal.service || pk.ReasonCodes[i] < packets.ErrUnspecifiedError.Code:
 			pk.ReasonCodes[i] = code
 		}
 	}

@@ -158,7 +158,7 @@ func shortWay(t *testing.T, kind reader, to string, image *testImage, chunks []s
 			return
 		}
 		for _, ch := range chunks { // one that the session cannot take is missed, and offered again
-			for end := time.Now().Add(patience); b.Multicast(to, image, ch, []*Session{s}) == 0; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(patience); b.Multicast(to, image, []schemas.Chunk{ch}, []*Session{s}) == 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					sent <- fmt.Errorf("the chunk at %d is never taken", ch.Offset)
 					return

@@ -1,13 +1,15 @@
 package broker
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -34,11 +36,17 @@ func (a acceptor) Accept() (net.Conn, error) {
 		c, err := a.Listener.Accept()
 		switch {
 		case err == nil:
-			if s := a.b.counted(c); s != nil {
-				return s, nil
-			}
 			pause = minPause
-			continue
+			s := a.b.counted(c)
+			if s == nil {
+				continue
+			}
+			if !a.b.pending.enter(s, a.b.stopping, a.b.evict) {
+				_ = s.Close()
+				return nil, net.ErrClosed
+			}
+			a.b.metrics.socketsPending(a.b.pending.len())
+			return s, nil
 		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		}
@@ -60,25 +68,45 @@ func (a acceptor) Accept() (net.Conn, error) {
 // socket is an accepted connection that is counted until it is closed.
 type socket struct {
 	net.Conn
-	once    sync.Once
-	release func()
+	tryReader
+	b      *Broker
+	origin netip.Prefix
+	closed atomic.Bool
+
+	// Of pending, behind its mutex.
+	place *list.Element
+	since time.Time
 }
 
 // counted returns nil, with c closed, if there are too many.
 func (b *Broker) counted(c net.Conn) *socket {
-	if b.sockets.Add(1) > int64(b.cfg.Limits.MaxConnections+b.cfg.Limits.MaxPending) {
+	l := &b.cfg.Limits
+	if b.sockets.Add(1) > int64(l.MaxConnections+l.MaxPending+l.MaxWaiting) {
 		b.sockets.Add(-1)
 		b.metrics.refused("too_many_sockets")
 		_ = c.Close()
 		return nil
 	}
-	return &socket{Conn: c, release: func() { b.sockets.Add(-1) }}
+	return &socket{Conn: c, tryReader: newTryReader(c), b: b, origin: origin(c.RemoteAddr())}
 }
 
 // Close implements net.Conn.
 func (s *socket) Close() error {
-	defer s.once.Do(s.release)
-	return s.Conn.Close()
+	err := s.Conn.Close()
+	if !s.closed.Swap(true) {
+		s.b.sockets.Add(-1)
+		s.b.pending.leave(s)
+	}
+	return err
+}
+
+// evict closes a socket that has said nothing, because others want its place.
+func (b *Broker) evict(s *socket) {
+	b.metrics.refused("evicted")
+	if b.strangers.Allow("/evicted") {
+		b.log.Warn("sockets that do not say CONNECT are closed to make room for others", "remote", s.RemoteAddr().String(), "pending", b.cfg.Limits.MaxPending)
+	}
+	_ = s.Close()
 }
 
 // serve starts serving one listener; b.mu is held.
@@ -118,21 +146,53 @@ func (b *Broker) serveConn(c *conn, deadline time.Time) {
 		c.abort()
 		return
 	}
-	defer b.end(c)
+	// What needs much stack returns before the connection becomes idle, so that the
+	// collector can make the stack small.
+	err := b.welcome(c, deadline)
+	if err == nil {
+		err = b.read(c)
+	}
+	b.close(c, err)
+	b.end(c)
+}
+
+// welcome takes a new connection to the start of its session.
+//
+//go:noinline
+func (b *Broker) welcome(c *conn, deadline time.Time) (err error) {
+	defer b.endTurn(c, true)
+	defer b.caught(c, &err)
 	if err := b.handshake(c, deadline); err != nil {
-		c.abort()
-		return
+		c.talk.answered = true
+		return err
 	}
 	if err := c.SetReadDeadline(deadline); err != nil {
-		c.abort()
-		return
+		return err
 	}
-	err, crashed := b.establish(c)
-	if crashed {
-		c.abort()
+	if err := c.readConnect(); err != nil {
+		return err
 	}
+	if err := b.await(c, b.heard(c), deadline); err != nil {
+		return err
+	}
+	b.newClient(c)
+	if err := b.greet(c); err != nil {
+		return err
+	}
+	b.endTurn(c, false)
+	return nil
+}
+
+// close ends a connection in whatever state it is. What waits is still sent.
+//
+//go:noinline
+func (b *Broker) close(c *conn, err error) {
+	if c.client != nil {
+		c.client.Stop(err)
+	}
+	_ = c.Close() // it has no error
 	if c.principal != nil {
-		b.farewell(c, crashed)
+		b.farewell(c)
 		b.metrics.connected(c.transport, -1)
 		b.log.Debug("MQTT connection ended", "principal", c.principal.name, "remote", c.RemoteAddr().String(), "cause", err)
 		return
@@ -174,24 +234,73 @@ func whyNoConnect(err error) string {
 	return "malformed"
 }
 
-// establish lets mochi run the connection. A packet that makes it panic (an
-// MQTT 5 SUBSCRIBE that ends after a filter does) ends this connection only.
-func (b *Broker) establish(c *conn) (err error, crashed bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			crashed = true
-			b.metrics.panicked()
-			if b.logged.Allow("panic") {
-				b.log.Error("MQTT packet made the library panic; connection ended",
-					"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
-			}
-		}
-	}()
-	return b.server.EstablishConnection(listenerID, c), false
+// caught is deferred where mochi runs: a packet that makes it panic (an MQTT 5
+// SUBSCRIBE that ends after a filter does) ends this connection only.
+func (b *Broker) caught(c *conn, err *error) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	*err = errPanic
+	c.abort()
+	b.metrics.panicked()
+	if b.logged.Allow("panic") {
+		b.log.Error("MQTT packet made the library panic; connection ended",
+			"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
+	}
 }
 
-// farewell does what mochi leaves undone when a session ends.
-func (b *Broker) farewell(c *conn, crashed bool) {
+// heard says that a socket has said CONNECT, and whom it is counted to.
+func (b *Broker) heard(c *conn) netip.Prefix {
+	s, ok := c.socket.(*socket)
+	if !ok {
+		return netip.Prefix{}
+	}
+	b.pending.leave(s)
+	b.metrics.socketsPending(b.pending.len())
+	return s.origin
+}
+
+// await waits for the turn of a CONNECT. The service does not wait: everybody
+// waits for it. When it returns an error the CONNECT is answered.
+//
+//go:noinline
+func (b *Broker) await(c *conn, from netip.Prefix, deadline time.Time) error {
+	connect := c.parseConnect()
+	name := b.cfg.ServiceName
+	if c.service = name != "" && string(connect.Connect.Username) == name; c.service {
+		return nil
+	}
+	ok, retry := b.admission.enter(from, deadline.Add(-b.cfg.Limits.ConnectTimeout/5), c.closed)
+	if ok {
+		c.talk.turn = true
+		return nil
+	}
+	code, reason := packets.ErrServerBusy, "busy"
+	select {
+	case <-b.admitted:
+	default:
+		code, reason = packets.ErrServerUnavailable, "not_ready"
+	}
+	c.talk.answered = true
+	b.metrics.refused(reason)
+	if b.strangers.Allow("/" + reason) {
+		b.log.Warn("MQTT clients are asked to come back later: too many connect at once", "reason", reason, "retry_after", retry)
+	}
+	c.sendAway(&connect, code, retry)
+	return errRefused
+}
+
+// endTurn lets the next CONNECT in.
+func (b *Broker) endTurn(c *conn, refused bool) {
+	if c.talk.turn {
+		c.talk.turn = false
+		b.admission.leave(refused)
+	}
+}
+
+// farewell does what is due when a session ends, in whatever way.
+func (b *Broker) farewell(c *conn) {
 	if c.talk.reading {
 		b.retained.RUnlock()
 	}
@@ -199,17 +308,18 @@ func (b *Broker) farewell(c *conn, crashed bool) {
 		b.retained.Unlock()
 	}
 	if w := c.talk.will; w.Flag == 1 && !c.talk.willSent && !c.talk.goodbye {
-		// mochi publishes no will when the server ended the connection and
-		// its read loop noticed before the next read, or after a panic.
 		_ = b.server.InjectPacket(b.inline, packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: w.Qos, Retain: w.Retain},
 			TopicName:   w.TopicName,
 			Payload:     w.Payload,
+			Properties:  packets.Properties{User: w.User},
 			PacketID:    uint16(w.Qos), // not zero with QoS 1; not used
 		})
 	}
-	if crashed {
-		purge(b.server, c)
+	c.unsubscribe()
+	if c.principal.service {
+		b.server.UnsubscribeClient(c.client)
+		b.server.Clients.Delete(c.id)
 	}
 	b.sessions.leave(c)
 }

@@ -23,12 +23,14 @@ type Metrics struct {
 	chunkRefusal *prometheus.CounterVec
 	cut          prometheus.Counter
 	missed       prometheus.Counter
-	waiting      prometheus.Gauge
+	blocked      prometheus.Gauge
 	dropped      prometheus.Counter
 	slow         prometheus.Counter
 	takeOvers    prometheus.Counter
 	acceptErrs   prometheus.Counter
 	panics       prometheus.Counter
+	waiting      prometheus.Gauge
+	pending      prometheus.Gauge
 }
 
 // way is how a chunk leaves past mochi.
@@ -67,7 +69,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		chunkRefusal: vec("chunk_refusals_total", "Times that a session was not sent chunks which it was to get, by reason.", "reason"),
 		cut:          counter("cut_packets_total", "Chunk packets of which a socket took only a part, or nothing, at once."),
 		missed:       counter("multicast_missed_total", "Times that a session missed a chunk on an image's stream topic: it was busy, had ended, or did not subscribe."),
-		waiting: f.NewGauge(prometheus.GaugeOpts{
+		blocked: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "waiting_connections", Help: "Connections that have to wait now until their socket takes what there is for them (over TLS and WebSocket: that are being written to).",
 		}),
 		dropped:    counter("dropped_messages_total", "Messages dropped for a connected client."),
@@ -75,6 +77,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		takeOvers:  counter("takeovers_total", "Connections ended because their client connected again."),
 		acceptErrs: counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
 		panics:     counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
+		waiting: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "connects_waiting", Help: "CONNECTs that wait to be served.",
+		}),
+		pending: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "sockets_pending", Help: "Open sockets that have not said CONNECT.",
+		}),
 	}
 	chunks := vec("sent_chunks_total", "Chunks sent on the short way, past the fan-out of messages, by way (they count in sent_messages_total too).", "way")
 	bytes := vec("sent_chunk_bytes_total", "Bytes of the packets of those chunks, by way.", "way")
@@ -122,7 +130,7 @@ func (m *Metrics) multicastMissed(n int) {
 
 func (m *Metrics) connectionsWaiting(delta float64) {
 	if m != nil {
-		m.waiting.Add(delta)
+		m.blocked.Add(delta)
 	}
 }
 
@@ -133,6 +141,18 @@ func (m *Metrics) connected(t Transport, delta float64) {
 	m.connections.WithLabelValues(string(t)).Add(delta)
 	if delta > 0 {
 		m.connects.WithLabelValues(string(t)).Inc()
+	}
+}
+
+func (m *Metrics) connectsWaiting(n int) {
+	if m != nil {
+		m.waiting.Set(float64(n))
+	}
+}
+
+func (m *Metrics) socketsPending(n int) {
+	if m != nil {
+		m.pending.Set(float64(n))
 	}
 }
 

@@ -2,97 +2,99 @@ package broker
 
 import "davit/schemas"
 
-// Multicast hands one chunk, as a message on topic, to each of the sessions
-// that subscribes to exactly that topic and for whose socket nothing waits; the
-// others miss it. It returns to how many it is on its way. It does not wait. The
-// image has to be valid until Multicast returns.
-func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunk schemas.Chunk, to []*Session) (sent int) {
-	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped(), chunk: []schemas.Chunk{chunk}}
+// Multicast hands chunks, as messages on topic, to each of the sessions that
+// subscribes to exactly that topic and for whose socket nothing waits. It does
+// not wait: what a socket does not take, but for the rest of a packet that it
+// has begun, the session misses, and so do the others all. It returns how many
+// messages are on their way, of len(chunks) for each session. At most copyLimit
+// bytes are copied for a session that needs it. The image has to be valid until
+// Multicast returns.
+func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunks []schemas.Chunk, to []*Session) (sent int) {
+	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped()}
 	m.vectored = b.batches.Get().(*batch)
 	defer b.putBatch(m.vectored)
 	defer func() { b.recycle(m.copied) }()
-	for _, s := range to {
-		if m.send(s.conn) {
-			sent++
+	for left := chunks; len(left) > 0; left = left[len(m.chunks):] {
+		m.begin(left[:min(len(left), maxBatch)])
+		for _, s := range to {
+			sent += m.send(s.conn)
 		}
 	}
-	b.metrics.multicastMissed(len(to) - sent)
+	b.metrics.multicastMissed(len(chunks)*len(to) - sent)
 	return sent
 }
 
-// multicast is one chunk on its way to many. The packet is encoded anew only if
-// a client needs another than the one before it: for another version of MQTT,
-// or with another Subscription Identifier.
+// multicast is some chunks on their way to many. The packets are encoded anew
+// only if a client needs others than the one before it: for another version of
+// MQTT, or with another Subscription Identifier.
 type multicast struct {
 	broker *Broker
 	topic  string
 	image  schemas.ImageBytes
 	mapped []byte // nil if nothing can be sent from it
-	chunk  []schemas.Chunk
+	chunks []schemas.Chunk
 
-	vectored   *batch  // the packet for
+	vectored   *batch  // the packets for
 	vectoredTo address // this address
-	copied     []byte
-	copiedTo   address
+	copied     []byte  // those of count chunks for
+	copiedTo   address // this one
+	count      int
 }
 
-// send returns whether the chunk has left to c.
-func (m *multicast) send(c *conn) bool {
+// begin goes on to other chunks.
+func (m *multicast) begin(chunks []schemas.Chunk) {
+	m.chunks, m.vectoredTo, m.copiedTo = chunks, address{}, address{}
+}
+
+// send returns how many chunks are on their way to c.
+func (m *multicast) send(c *conn) (sent int) {
 	to, err := c.address(m.topic)
 	if err != nil {
-		return false
+		return 0
 	}
 	_, vectored := c.raw.(vectorWriter)
 	if vectored = vectored && m.mapped != nil; vectored {
-		err = m.encodeVectored(to)
+		m.encodeVectored(to)
 	} else {
-		err = m.encodeCopied(to)
-	}
-	if err != nil {
-		return false
+		m.encodeCopied(to)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing || c.flushing {
-		return false
-	}
 	size := len(m.copied)
-	if vectored {
-		size = m.vectored.size
-		_, err = c.writeBatch(m.vectored, m.image)
-	} else {
-		c.putOut(append(m.broker.bigBuffer(), m.copied...))
+	switch {
+	case c.closing || c.flushing:
+		return 0
+	case !vectored:
+		if sent = m.count; sent > 0 {
+			c.putOut(append(m.broker.bigBuffer(), m.copied...))
+		}
+	case len(m.vectored.packets) > 0:
+		if sent, err = c.writeBatch(m.vectored, m.image); err != nil {
+			return 0
+		}
+		size = m.vectored.sizeOf(sent)
 	}
-	if err != nil {
-		return false
-	}
-	m.broker.metrics.chunksSent(wayMulticast, 1, size)
-	return true
+	m.broker.metrics.chunksSent(wayMulticast, sent, size)
+	return sent
 }
 
-func (m *multicast) encodeVectored(to address) error {
+// encodeVectored makes the packets of the chunks up to one that cannot be sent.
+func (m *multicast) encodeVectored(to address) {
 	if to == m.vectoredTo {
-		return nil
-	}
-	m.vectoredTo = address{}
-	if err := m.vectored.fill(&to, m.mapped, m.chunk); err != nil {
-		return err
+		return
 	}
 	m.vectoredTo = to
-	return nil
+	_ = m.vectored.fill(&to, m.mapped, m.chunks) // what is not in the batch is missed
 }
 
-func (m *multicast) encodeCopied(to address) (err error) {
+// encodeCopied is the same in one buffer.
+func (m *multicast) encodeCopied(to address) {
 	if to == m.copiedTo {
-		return nil
+		return
 	}
-	m.copiedTo = address{}
 	if m.copied == nil {
 		m.copied = m.broker.bigBuffer()
 	}
-	if m.copied, err = to.appendChunk(m.copied[:0], m.image, &m.chunk[0]); err != nil {
-		return err
-	}
 	m.copiedTo = to
-	return nil
+	m.copied, m.count, _ = to.appendChunks(m.copied[:0], m.image, m.chunks)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,11 +48,11 @@ func TestMulticast(t *testing.T) {
 	}
 	image := newImage(100_000)
 	chunks := chunksOf(image, 10_000)
-	for _, c := range chunks {
-		// Over TLS and WebSocket the one before is on its way for a moment.
-		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
-		if n := b.Multicast(streamOf(1), image, c, to); n != len(followers) {
-			t.Fatalf("%d have taken the chunk at %d, want %d", n, c.Offset, len(followers))
+	for two := range slices.Chunk(chunks, 2) {
+		// Over TLS and WebSocket those before are on their way for a moment.
+		eventually(t, "nothing waits", func() bool { return testutil.ToFloat64(b.metrics.blocked) == 0 })
+		if n := b.Multicast(streamOf(1), image, two, to); n != 2*len(followers) {
+			t.Fatalf("%d messages with the chunks from %d on, want %d", n, two[0].Offset, 2*len(followers))
 		}
 	}
 	for _, f := range followers {
@@ -67,9 +68,29 @@ func TestMulticast(t *testing.T) {
 	if n := testutil.ToFloat64(b.metrics.missed); n != float64(2*len(chunks)) {
 		t.Errorf("%v counted as missed, want %d", n, 2*len(chunks))
 	}
-	if n := b.Multicast(streamOf(1), image, schemas.Chunk{Length: 100_001}, to); n != 0 {
+	if n := b.Multicast(streamOf(1), image, []schemas.Chunk{{Length: 100_001}}, to); n != 0 {
 		t.Errorf("%d have taken what is not there", n)
 	}
+	many := chunksOf(image, 1000) // more than a vectored write, or a buffer, has room for
+	if n := b.Multicast(streamOf(1), image, many, to[2:3]); n != len(many) {
+		t.Errorf("%d of %d chunks", n, len(many))
+	}
+	for _, c := range many {
+		if pk := followers[0].message(); !bytes.Equal(pk.Payload, image.payload(t, c)) {
+			t.Fatalf("%d bytes", len(pk.Payload))
+		}
+	}
+	tls := followers[6]
+	n := b.Multicast(streamOf(1), image, many, []*Session{tls.Session})
+	if n < copyLimit/1100 || n > copyLimit/1000 {
+		t.Errorf("%d chunks were copied", n)
+	}
+	for _, c := range many[:n] {
+		if pk := tls.message(); !bytes.Equal(pk.Payload, image.payload(t, c)) {
+			t.Fatalf("%d bytes", len(pk.Payload))
+		}
+	}
+	tls.quiet()
 }
 
 // Who cannot take a chunk at once misses it, whole, and delays nobody.
@@ -84,7 +105,7 @@ func TestMulticastPassesOverTheSlow(t *testing.T) {
 	for ; rounds < 2000 && len(took) == rounds; rounds++ {
 		n := 0
 		for end := 0; n == 0 && end < 1000; end++ { // the quick one reads right after, and takes every one
-			n = b.Multicast(streamOf(1), image, chunks[rounds%len(chunks)], []*Session{slow.Session, quick.Session})
+			n = b.Multicast(streamOf(1), image, chunks[rounds%len(chunks):][:1], []*Session{slow.Session, quick.Session})
 		}
 		if n == 2 {
 			took[rounds] = true

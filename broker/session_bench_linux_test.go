@@ -2,24 +2,28 @@ package broker
 
 import (
 	"fmt"
+	"io"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"davit/schemas"
 )
 
-// BenchmarkShortWay measures what one chunk costs the thread that sends it,
-// beside the bare system call with the same bytes on the same socket: writev(2)
-// of all packets of the batch, and write(2) of them in one piece. What the
-// kernel does to deliver over loopback is in all three. cpu-ns/chunk is time of the
-// thread; ratio compares it to the bare writev(2) in the same run.
+// The benchmarks of the short way measure what chunks cost the thread that
+// sends them, beside the bare system call with the same bytes on the same
+// socket. What the kernel does to deliver over loopback is in all of them.
+// cpu-ns/chunk is time of the thread; ratio compares it with the bare writev(2)
+// in the same run.
+
+// BenchmarkShortWay sends batches of chunks to one client: with write(2) of all
+// bytes in one piece, with writev(2) of the packets, and with Session.Send.
 func BenchmarkShortWay(b *testing.B) {
 	for _, size := range []int{4 << 10, 16 << 10} {
 		for _, count := range []int{1, 8, 16} {
@@ -29,99 +33,117 @@ func BenchmarkShortWay(b *testing.B) {
 }
 
 func benchShortWay(b *testing.B, size, count int) {
-	p := newPair(b)
+	ps := newPeers(b, 1, "")
+	p := ps.all[0]
 	image := newImage(4 << 20)
 	chunks := chunksOf(image, size)
-	batches := make([]*batch, len(chunks)/count)
-	to := address{version: 5, topic: topic("d", schemas.KindChunk)}
-	for i := range batches {
-		batches[i] = newBatch().(*batch)
-		check(b, batches[i].fill(&to, image.mapped, chunks[i*count:(i+1)*count]))
-	}
-	var bare float64
-	for _, way := range []struct {
-		name string
-		send func(i int) (int, error)
-	}{
-		{"write", func(i int) (int, error) { return unix.Write(p.fd, image.mapped[i*count*size:][:batches[i].size]) }},
+	round := func(i int) []schemas.Chunk { return chunks[i*count:][:count] }
+	batches := encodedBatches(b, image, address{version: 5, topic: topic(p.user, schemas.KindChunk)}, len(chunks)/count, round)
+	ps.compare(b, count, len(batches), []contender{
+		{"write", func(i int) (int, error) { return unix.Write(p.fd, image.mapped[:batches[i].size]) }},
 		{"writev", func(i int) (int, error) { return p.writev(batches[i]) }},
 		{"send", func(i int) (int, error) {
-			n, err := p.session.Send("d", image, chunks[i*count:(i+1)*count], nil)
+			n, err := p.Send(p.user, image, round(i), nil)
 			return batches[i].sizeOf(n), err
 		}},
-	} {
-		b.Run(way.name, func(b *testing.B) {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			b.ReportAllocs()
-			var cpu time.Duration
-			for i := 0; b.Loop(); i = (i + 1) % (len(batches) - 1) {
-				start := threadTime(b)
-				n, err := way.send(i)
-				cpu += threadTime(b) - start
-				if err != nil || n != batches[i].size {
-					b.Fatalf("%d of %d bytes sent: %v", n, batches[i].size, err)
-				}
-				p.sent(n)
-			}
-			each := float64(cpu) / float64(b.N*count)
-			b.ReportMetric(each, "cpu-ns/chunk")
-			b.ReportMetric(float64(b.Elapsed())/float64(b.N*count), "ns/chunk")
-			switch way.name {
-			case "writev":
-				bare = each
-			case "send":
-				b.ReportMetric(each/bare, "ratio")
-			}
-		})
+	})
+}
+
+// BenchmarkMulticast sends chunks to each of 100 followers: with writev(2) to
+// one after the other, and with Broker.Multicast.
+func BenchmarkMulticast(b *testing.B) {
+	for _, count := range []int{1, 8} {
+		b.Run(fmt.Sprintf("4KiB/%d", count), func(b *testing.B) { benchMulticast(b, 4<<10, count) })
 	}
 }
 
-// threadTime is how long this thread has run.
-func threadTime(b *testing.B) time.Duration {
-	var t unix.Timespec
-	check(b, unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t))
-	return time.Duration(t.Nano())
-}
-
-// pair is a session and its client, which reads and forgets.
-type pair struct {
-	session *Session
-	fd      int // of the session's socket
-	total   int64
-	open    int // bytes of total that the client may not have read yet
-	read    atomic.Int64
-}
-
-func newPair(b *testing.B) *pair {
-	p := &pair{}
-	var fetches <-chan fetched
-	br := start(b, func(c *Config) {
-		fetches = takeFetches(c)
-		c.Metrics = NewMetrics(prometheus.NewRegistry())
-	})
-	c := connect(b, br.addr(), connectOptions{login: addDevice(b, br, "d")})
-	c.subscribe(0, topic("d", schemas.KindChunk))
-	c.publish(topic("d", schemas.KindFetch), 0, false, "fetch")
-	p.session = (<-fetches).from
-	raw, err := p.session.conn.socket.(*socket).Conn.(syscall.Conn).SyscallConn()
-	check(b, err)
-	check(b, raw.Control(func(fd uintptr) { p.fd = int(fd) })) // open as long as the benchmark runs
-	_ = c.SetReadDeadline(time.Time{})
-	go func() {
-		buf := make([]byte, 256<<10)
-		for {
-			n, err := c.Conn.Read(buf)
-			if err != nil {
-				return
+func benchMulticast(b *testing.B, size, count int) {
+	stream := schemas.StreamTopic(strings.Repeat("a", 64))
+	ps := newPeers(b, 100, stream)
+	image := newImage(4 << 20)
+	chunks := chunksOf(image, size)
+	round := func(i int) []schemas.Chunk { return chunks[i*count:][:count] }
+	batches := encodedBatches(b, image, address{version: 5, topic: stream}, len(chunks)/count, round)
+	sessions := make([]*Session, len(ps.all))
+	for i, p := range ps.all {
+		sessions[i] = p.Session
+	}
+	ps.compare(b, len(sessions)*count, len(batches), []contender{
+		{"writev", func(i int) (sent int, err error) {
+			for _, p := range ps.all {
+				n, err := p.writev(batches[i])
+				if err != nil {
+					return sent, err
+				}
+				sent += n
 			}
-			p.read.Add(int64(n))
-		}
-	}()
-	return p
+			return sent, nil
+		}},
+		{"multicast", func(i int) (int, error) {
+			return batches[i].size / count * ps.broker.Multicast(stream, image, round(i), sessions), nil
+		}},
+	})
 }
 
-func (p *pair) writev(b *batch) (int, error) {
+func encodedBatches(b *testing.B, image *testImage, to address, n int, round func(i int) []schemas.Chunk) []*batch {
+	batches := make([]*batch, n)
+	for i := range batches {
+		batches[i] = newBatch().(*batch)
+		check(b, batches[i].fill(&to, image.mapped, round(i)))
+	}
+	return batches
+}
+
+// contender sends one round in its way and returns how many bytes have left.
+type contender struct {
+	name string
+	send func(i int) (int, error)
+}
+
+// peers are sessions whose clients read and forget.
+type peers struct {
+	broker *Broker
+	all    []peer
+	total  int64        // bytes sent to all
+	open   int          // those of them that may not have been read yet
+	read   atomic.Int64 // by all
+}
+
+type peer struct {
+	module
+	fd int // of the session's socket
+}
+
+func newPeers(b *testing.B, n int, stream string) *peers {
+	br, fetches := fetchingBroker(b, nil)
+	ps := &peers{broker: br}
+	for i := range n {
+		p := peer{module: moduleOn(b, dialTCP(b, br.addr()), addDevice(b, br, fmt.Sprint("d", i)), fetches, connectOptions{})}
+		if stream != "" {
+			p.subscribe(0, stream)
+		}
+		raw, err := p.conn.socket.(*socket).Conn.(syscall.Conn).SyscallConn()
+		check(b, err)
+		check(b, raw.Control(func(fd uintptr) { p.fd = int(fd) })) // open as long as the benchmark runs
+		check(b, p.SetReadDeadline(time.Time{}))
+		go func() { _, _ = io.Copy((*forget)(ps), onlyRead{p.mqttConn}) }()
+		ps.all = append(ps.all, p)
+	}
+	return ps
+}
+
+// forget counts what the clients read.
+type forget peers
+
+func (f *forget) Write(p []byte) (int, error) {
+	f.read.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// onlyRead keeps io.Copy from calls that are no read(2).
+type onlyRead struct{ io.Reader }
+
+func (p *peer) writev(b *batch) (int, error) {
 	var parts [2 * maxBatch]unix.Iovec
 	for i, x := range b.packets {
 		parts[2*i].Base, parts[2*i+1].Base = &x.head[0], &x.data[0]
@@ -135,14 +157,50 @@ func (p *pair) writev(b *batch) (int, error) {
 	return int(n), nil
 }
 
-// sent waits for the client when a lot is under way.
-func (p *pair) sent(n int) {
-	p.total += int64(n)
-	if p.open += n; p.open < 512<<10 {
+// compare runs all contenders; a round sends so many chunks.
+func (ps *peers) compare(b *testing.B, chunks, rounds int, contenders []contender) {
+	var bare float64
+	for _, c := range contenders {
+		b.Run(c.name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			b.ReportAllocs()
+			var cpu time.Duration
+			for i := 0; b.Loop(); i = (i + 1) % rounds {
+				start := threadTime(b)
+				n, err := c.send(i)
+				cpu += threadTime(b) - start
+				check(b, err)
+				ps.sent(n)
+			}
+			each := float64(cpu) / float64(b.N*chunks)
+			b.ReportMetric(each, "cpu-ns/chunk")
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N*chunks), "ns/chunk")
+			switch {
+			case c.name == "writev":
+				bare = each
+			case bare > 0:
+				b.ReportMetric(each/bare, "ratio")
+			}
+		})
+	}
+}
+
+// sent waits for the clients when a lot is under way, so that nothing is cut.
+func (ps *peers) sent(n int) {
+	ps.total += int64(n)
+	if ps.open += n; ps.open < len(ps.all)*256<<10 {
 		return
 	}
-	for p.read.Load() < p.total {
+	for ps.read.Load() < ps.total {
 		runtime.Gosched()
 	}
-	p.open = 0
+	ps.open = 0
+}
+
+// threadTime is how long this thread has run.
+func threadTime(b *testing.B) time.Duration {
+	var t unix.Timespec
+	check(b, unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t))
+	return time.Duration(t.Nano())
 }

@@ -87,7 +87,7 @@ func TestSessionOfAStalledClientEnds(t *testing.T) {
 					t.Fatal("who sends is not told")
 				}
 				image.free(t)
-				eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
+				eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.blocked) == 0 })
 			})
 		}
 	}

@@ -240,5 +240,5 @@ func TestShortWayOverEveryTransport(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.waiting) == 0 })
+	eventually(t, "nobody waits", func() bool { return testutil.ToFloat64(b.metrics.blocked) == 0 })
 }

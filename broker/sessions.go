@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -207,12 +206,4 @@ func rank(c *conn) int {
 		return 1
 	}
 	return 0
-}
-
-// purge removes what a panic may have left of a connection in mochi.
-func purge(server *mqtt.Server, c *conn) {
-	if cl, ok := server.Clients.Get(c.id); ok && cl == c.client {
-		server.UnsubscribeClient(cl)
-		server.Clients.Delete(c.id)
-	}
 }

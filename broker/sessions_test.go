@@ -219,7 +219,7 @@ func TestSharedSubscriptionTakesTurns(t *testing.T) {
 		m.quiet()
 	}
 	_ = members[0].Close()
-	eventually(t, "the member is gone", func() bool { return b.server.Clients.Len() == 3 })
+	eventually(t, "the member is gone", func() bool { return len(b.sessions.all()) == 3 })
 	for i := range 10 {
 		pump.publish(topic("pump", schemas.KindHello), 1, false, fmt.Sprint(i))
 	}

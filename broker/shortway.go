@@ -64,16 +64,8 @@ func (c *conn) sendCopied(to *address, image schemas.ImageBytes, chunks []schema
 	if waits || err != nil {
 		return 0, waits, err
 	}
-	buf := c.broker.bigBuffer() // filled without the lock, because a disk may be slow
-	for i := range chunks {
-		if taken > 0 && len(buf)+chunks[i].Length > copyLimit {
-			break
-		}
-		if buf, err = to.appendChunk(buf, image, &chunks[i]); err != nil {
-			break
-		}
-		taken++
-	}
+	// The lock is not held during the reading, because a disk may be slow.
+	buf, taken, err := to.appendChunks(c.broker.bigBuffer(), image, chunks)
 	if taken == 0 {
 		c.broker.recycle(buf)
 		return 0, false, err

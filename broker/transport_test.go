@@ -191,7 +191,7 @@ func TestTransports(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { exchange(t, b, dial, "d-"+name) })
 	}
-	eventually(t, "all are gone", func() bool { return b.server.Clients.Len() == 0 })
+	eventually(t, "all are gone", func() bool { return len(b.sessions.all()) == 0 })
 	for transport, want := range map[Transport]float64{TCP: 4, WebSocket: 6} {
 		if n := testutil.ToFloat64(b.metrics.connects.WithLabelValues(string(transport))); n != want {
 			t.Errorf("%v %s connects counted, want %v", n, transport, want)

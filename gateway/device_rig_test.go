@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"davit/gateway"
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -55,7 +56,9 @@ func (f *fakeDevices) Status(ctx context.Context, d string, s schemas.Status) er
 	return nil
 }
 
-func (f *fakeDevices) Fetch(_ context.Context, d string, r schemas.Fetch) error {
+func (*fakeDevices) MayFetch(string) bool { return true }
+
+func (f *fakeDevices) Fetch(_ context.Context, d string, r schemas.Fetch, _ orchestrator.Session) error {
 	f.events <- event{d, r}
 	return nil
 }

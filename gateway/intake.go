@@ -27,9 +27,7 @@ func (s *Sessions) receive(name string, payload []byte) {
 		s.refuse("", "", reasonTopic, err)
 		return
 	}
-	s.options.Metrics.receivedMessage(topic.Kind)
-	if len(payload) > topic.Kind.MaxPayload() {
-		s.refuse(topic.Device, topic.Kind, reasonOversized, errors.New("longer than a conforming device sends"))
+	if !s.worthReading(topic, payload) {
 		return
 	}
 	if !s.enqueue(topic, payload) && !s.messages.ending() {
@@ -38,8 +36,41 @@ func (s *Sessions) receive(name string, payload []byte) {
 	}
 }
 
+// worthReading counts a message and refuses what can be told without reading it.
+func (s *Sessions) worthReading(topic schemas.Topic, payload []byte) bool {
+	s.options.Metrics.receivedMessage(topic.Kind)
+	switch {
+	case len(payload) > topic.Kind.MaxPayload():
+		s.refuse(topic.Device, topic.Kind, reasonOversized, errOversized)
+		return false
+	case topic.Kind == schemas.KindFetch && !s.options.Devices.MayFetch(topic.Device):
+		s.refuse(topic.Device, topic.Kind, reasonFlood, errFlood)
+		return false
+	}
+	return true
+}
+
+var (
+	errOversized = errors.New("longer than a conforming device sends")
+	errFlood     = errors.New("the device asks faster than it is answered")
+)
+
+// TakeFetch takes a fetch from the embedded broker, which has it from the very
+// connection that is to get the chunks. It is read at once, on the read loop of
+// that connection: nothing of it waits but for the store, which is asked once in a
+// while, and what one device costs is bounded by MayFetch. The payload is
+// TakeFetch's.
+func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session) {
+	if s.fetches.ending() {
+		return
+	}
+	if s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
+		s.handle(context.Background(), device, item{kind: schemas.KindFetch, payload: payload, from: from})
+	}
+}
+
 func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
-	it := item{t.Kind, payload}
+	it := item{kind: t.Kind, payload: payload}
 	switch t.Kind {
 	case schemas.KindFetch:
 		return s.messages.load() <= fetchShare && s.fetches.put(t.Device, it, fullShare)
@@ -83,7 +114,9 @@ func (s *Sessions) dispatch(ctx context.Context, device string, it item) (err er
 	case schemas.KindStatus:
 		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
 	case schemas.KindFetch:
-		err = deliver(ctx, device, it, &schemas.Fetch{}, s.options.Devices.Fetch)
+		err = deliver(ctx, device, it, &schemas.Fetch{}, func(ctx context.Context, device string, f schemas.Fetch) error {
+			return s.options.Devices.Fetch(ctx, device, f, it.from)
+		})
 	case schemas.KindPresence:
 		err = s.handlePresence(ctx, device, it)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"sync"
 
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -18,6 +19,7 @@ const (
 type item struct {
 	kind    schemas.Kind
 	payload []byte
+	from    orchestrator.Session // of a fetch that TakeFetch was given
 }
 
 func (i item) cost() int { return len(i.payload) + itemCost }

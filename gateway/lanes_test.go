@@ -47,7 +47,7 @@ func TestLanesKeepEachDevicesOrder(t *testing.T) {
 	}
 	for n := range each {
 		for d := range devices {
-			if !q.put(fmt.Sprint("d", d), item{schemas.KindStatus, []byte{byte(n)}}, 1) {
+			if !q.put(fmt.Sprint("d", d), item{kind: schemas.KindStatus, payload: []byte{byte(n)}}, 1) {
 				t.Fatalf("message %d of device %d was not taken", n, d)
 			}
 		}

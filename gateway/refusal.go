@@ -25,6 +25,7 @@ const (
 	reasonVersion       reason = "version"        // another contract version
 	reasonUnknownField  reason = "unknown_field"  //
 	reasonInvalid       reason = "invalid"        // well-formed, but not what a conforming device sends
+	reasonFlood         reason = "flood"          // more fetches than are answered
 	reasonUnknownDevice reason = "unknown_device" // the service has no such device
 	reasonRefused       reason = "refused"        // the orchestrator did not grant it
 	reasonInternal      reason = "internal"       // a fault of ours
@@ -34,7 +35,7 @@ const (
 func reasons() []reason {
 	return []reason{
 		reasonTopic, reasonOversized, reasonNotUTF8, reasonNotJSON, reasonVersion, reasonUnknownField,
-		reasonInvalid, reasonUnknownDevice, reasonRefused, reasonInternal,
+		reasonInvalid, reasonFlood, reasonUnknownDevice, reasonRefused, reasonInternal,
 	}
 }
 

@@ -34,9 +34,12 @@ type Devices interface {
 	// Status returns when the report is on disk and its ack is published. A
 	// report that fails stays without ack, so the device repeats it.
 	Status(ctx context.Context, device string, s schemas.Status) error
+	// MayFetch says whether a fetch of the device is worth reading, before it is.
+	MayFetch(device string) bool
 	// Fetch must not block; what it cannot take is asked for again. It logs
-	// what it refuses, because only it knows how often that is worth a line.
-	Fetch(ctx context.Context, device string, f schemas.Fetch) error
+	// what it refuses, because only it knows how often that is worth a line. from is
+	// the connection that is to get the chunks, nil if they are to be published.
+	Fetch(ctx context.Context, device string, f schemas.Fetch, from orchestrator.Session) error
 }
 
 // SessionsOptions configure Sessions.
@@ -177,6 +180,9 @@ func (s *Sessions) Health(context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Load says how full the queue of what devices have said is, from 0 to 1.
+func (s *Sessions) Load() float64 { return s.messages.load() }
 
 func (s *Sessions) links() []*link { return append([]*link{s.control}, s.data...) }
 

@@ -69,6 +69,31 @@ func (p nullPublisher) Chunk(context.Context, string, []byte) error {
 	return nil
 }
 
+// BenchmarkFetch is a fetch of sixteen chunks that a session takes at once.
+func BenchmarkFetch(b *testing.B) {
+	e := newEnv(b)
+	e.fleet(1)
+	m := e.image("2", content(1<<20, 1))
+	e.job("j", m.ID, "d000")
+	e.start()
+	defer e.stop()
+	taken := make(chan struct{})
+	s := everything(nil)
+	s.received = func(c schemas.Chunk) {
+		if c.Offset == 15*4096 {
+			taken <- struct{}{}
+		}
+	}
+	f := fetch(m, 4096, schemas.Range{Length: 16 * 4096})
+	b.SetBytes(16 * 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.Ranges = []schemas.Range{{Length: 16 * 4096}}
+		e.ok(e.Fetch(ctx, "d000", f, s))
+		<-taken
+	}
+}
+
 // BenchmarkChunk streams chunks of 4 KiB, sixteen to a fetch. What is allocated
 // is the fetch's, that is one sixteenth of it per chunk.
 func BenchmarkChunk(b *testing.B) {
@@ -82,7 +107,7 @@ func BenchmarkChunk(b *testing.B) {
 	b.SetBytes(16 * 4096)
 	b.ReportAllocs()
 	for b.Loop() {
-		e.ok(e.Fetch(ctx, "d000", fetch(m, 4096, schemas.Range{Length: 16 * 4096})))
+		e.ok(e.ask("d000", fetch(m, 4096, schemas.Range{Length: 16 * 4096})))
 		for range 16 {
 			<-sent
 		}

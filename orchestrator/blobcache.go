@@ -3,12 +3,16 @@ package orchestrator
 import (
 	"context"
 	"sync"
+
+	"davit/schemas"
 )
 
 // keptBlobs is how many blobs stay open that nobody reads at the moment.
 const keptBlobs = 16
 
-// blobCache keeps the blobs that are being streamed open.
+// blobCache keeps the blobs that are being streamed open, each once for all who
+// read it. A blob that was removed from the Blobs stays readable while somebody
+// retains it.
 type blobCache struct {
 	blobs  Blobs
 	mu     sync.Mutex
@@ -17,16 +21,21 @@ type blobCache struct {
 	closed bool
 }
 
+// sharedBlob implements schemas.ImageBytes.
 type sharedBlob struct {
 	Blob
-	sum  string
-	refs int
-	used uint64
+	cache  *blobCache
+	sum    string
+	mapped []byte
+	refs   int    // guarded by cache.mu, as is used
+	used   uint64 // when, by cache.clock
 }
+
+var _ schemas.ImageBytes = (*sharedBlob)(nil)
 
 func newBlobCache(b Blobs) *blobCache { return &blobCache{blobs: b, held: map[string]*sharedBlob{}} }
 
-// open returns the blob for release to be called on it.
+// open returns the blob, retained for the caller.
 func (c *blobCache) open(ctx context.Context, sum string) (*sharedBlob, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,19 +49,36 @@ func (c *blobCache) open(ctx context.Context, sum string) (*sharedBlob, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &sharedBlob{Blob: blob, sum: sum, refs: 1, used: c.clock}
+	b := &sharedBlob{Blob: blob, cache: c, sum: sum, refs: 1, used: c.clock}
+	if m, ok := blob.(MappedBlob); ok {
+		b.mapped = m.Mapped()
+	}
 	c.held[sum] = b
 	c.evict()
 	return b, nil
 }
 
-func (c *blobCache) release(b *sharedBlob) {
+// Mapped implements schemas.ImageBytes.
+func (b *sharedBlob) Mapped() []byte { return b.mapped }
+
+// Retain implements schemas.ImageBytes. Who calls it has the blob retained.
+func (b *sharedBlob) Retain() {
+	b.cache.mu.Lock()
+	defer b.cache.mu.Unlock()
+	b.refs++
+}
+
+// Release implements schemas.ImageBytes.
+func (b *sharedBlob) Release() {
+	c := b.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.refs--
 	if c.closed {
 		c.drop(b)
+		return
 	}
+	c.evict()
 }
 
 // evict closes the blobs that were not used for the longest time, while there

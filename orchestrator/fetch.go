@@ -2,9 +2,8 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"slices"
 
 	"davit/schemas"
 )
@@ -17,48 +16,41 @@ const (
 	refusedStore     = "store"
 )
 
+// MayFetch says whether a fetch of the device is worth reading: it is not while
+// the device asks faster than it is answered (askBurst). It counts as one that was
+// made, and costs next to nothing.
+func (s *Service) MayFetch(device string) bool { return s.streamer.mayAsk(device) }
+
 // Fetch queues the chunks that a device asks for and returns at once. It is
 // refused with ErrInvalid if it asks for bytes beyond the image, and with
 // ErrConflict unless the device has an execution under way for the image. The
-// service keeps f.Ranges.
-func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch) error {
+// service keeps f.Ranges. from is the connection that the fetch came by, if this
+// process has it; the chunks go there. With nil they go through the Publisher.
+func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, from Session) error {
 	if err := f.Validate(); err != nil {
 		return s.refuse(device, refusedMalformed, invalid("fetch: %w", err))
 	}
-	e, err := s.granted(ctx, device, f.Image)
-	if err != nil {
+	g, err := s.granted(ctx, device, f.Image)
+	switch {
+	case errors.Is(err, ErrConflict):
+		return s.refuse(device, refusedNoOffer, err)
+	case err != nil:
 		return s.refuse(device, refusedStore, err)
 	}
-	if e == nil {
-		return s.refuse(device, refusedNoOffer, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", f.Image, ErrConflict))
-	}
 	// Ranges are in ascending order.
-	if end := f.Ranges[len(f.Ranges)-1].End(); end > e.BytesTotal {
-		return s.refuse(device, refusedBeyond, invalid("fetch up to byte %d of image %q, which has %d", end, f.Image, e.BytesTotal))
+	if end := f.Ranges[len(f.Ranges)-1].End(); end > g.size {
+		return s.refuse(device, refusedBeyond, invalid("fetch up to byte %d of image %q, which has %d", end, f.Image, g.size))
 	}
-	tag, _ := schemas.TagOf(e.SHA256)
 	s.metrics.fetched()
-	s.streamer.add(device, transfer{
-		sum: e.SHA256, image: tag, tag: f.Tag, size: e.BytesTotal, chunk: uint64(f.Chunk), ranges: f.Ranges,
-	})
+	t := transfer{
+		sum: g.sum, image: g.tag, tag: f.Tag, size: g.size, chunk: uint64(f.Chunk), ranges: f.Ranges,
+		awaited: uint64(f.Awaited), session: from,
+	}
+	for _, r := range f.Ranges {
+		t.bytes += r.Length
+	}
+	s.streamer.add(device, t)
 	return nil
-}
-
-// granted returns the device's execution under way for the image, if any.
-func (s *Service) granted(ctx context.Context, device, image string) (*Tracked, error) {
-	var granted *Tracked
-	err := s.store.View(ctx, func(r Reader) error {
-		st, _, err := load(r, device, nil)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(st.Executions, func(t Tracked) bool { return t.open() && t.Image == image })
-		if i >= 0 {
-			granted = &st.Executions[i]
-		}
-		return nil
-	})
-	return granted, err
 }
 
 func (s *Service) refuse(device, reason string, err error) error {

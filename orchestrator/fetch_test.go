@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"davit/orchestrator"
 	"davit/schemas"
@@ -54,6 +53,7 @@ func (r *receiver) count(device string) int {
 // streaming is an env with a job under way and a receiver.
 func streaming(t *testing.T, devices, size int, change ...func(*orchestrator.Options)) (*env, *receiver, orchestrator.Image) {
 	e := newEnv(t, change...)
+	e.sizeLimit = 16 << 20
 	r := newReceiver()
 	e.broker.onChunk = r.chunk
 	ids := e.fleet(devices)
@@ -61,6 +61,9 @@ func streaming(t *testing.T, devices, size int, change ...func(*orchestrator.Opt
 	e.job("j", m.ID, ids...)
 	return e, r, m
 }
+
+// ask makes a fetch the long way.
+func (e *env) ask(device string, f schemas.Fetch) error { return e.Fetch(ctx, device, f, nil) }
 
 func fetch(m orchestrator.Image, chunk int, ranges ...schemas.Range) schemas.Fetch {
 	return schemas.Fetch{V: 1, Image: m.ID, Tag: 7, Chunk: chunk, Ranges: ranges}
@@ -74,7 +77,7 @@ func TestFetchWholeImage(t *testing.T) {
 		defer func() { e.stop() }()
 		for _, d := range []string{"d000", "d001", "d002"} {
 			for at := uint64(0); at < size; at += 8 * 4096 {
-				e.ok(e.Fetch(ctx, d, fetch(m, 4096, schemas.Range{Offset: at, Length: min(8*4096, size-at)})))
+				e.ok(e.ask(d, fetch(m, 4096, schemas.Range{Offset: at, Length: min(8*4096, size-at)})))
 				synctest.Wait()
 			}
 			if !bytes.Equal(r.data[d], content(size, 3)) || !r.last[d] || r.bad != nil {
@@ -94,7 +97,7 @@ func TestFetchHoles(t *testing.T) {
 		}
 		e.start()
 		defer func() { e.stop() }()
-		e.ok(e.Fetch(ctx, "d000", fetch(m, 100, schemas.Range{Offset: 10, Length: 250}, schemas.Range{Offset: 300, Length: 1}, schemas.Range{Offset: 9990, Length: 10})))
+		e.ok(e.ask("d000", fetch(m, 100, schemas.Range{Offset: 10, Length: 250}, schemas.Range{Offset: 300, Length: 1}, schemas.Range{Offset: 9990, Length: 10})))
 		synctest.Wait()
 		want := content(10_000, 3)
 		var got []string
@@ -121,20 +124,20 @@ func TestFetchIsRefused(t *testing.T) {
 		e.start()
 		defer func() { e.stop() }()
 		one := schemas.Range{Length: 1000}
-		e.wants(e.Fetch(ctx, "idle", fetch(m, 1000, one)), orchestrator.ErrConflict, "no execution under way")
-		e.wants(e.Fetch(ctx, "nobody", fetch(m, 1000, one)), orchestrator.ErrConflict)
-		e.wants(e.Fetch(ctx, "d000", fetch(other, 1000, one)), orchestrator.ErrConflict)
-		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 501})), orchestrator.ErrInvalid, "1001", "1000")
-		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 100}, schemas.Range{Offset: 400, Length: 10})), orchestrator.ErrInvalid, "overlaps")
-		e.wants(e.Fetch(ctx, "d000", fetch(m, 64, make([]schemas.Range, 10_000)...)), orchestrator.ErrInvalid, "10000 ranges")
+		e.wants(e.ask("idle", fetch(m, 1000, one)), orchestrator.ErrConflict, "no execution under way")
+		e.wants(e.ask("nobody", fetch(m, 1000, one)), orchestrator.ErrConflict)
+		e.wants(e.ask("d000", fetch(other, 1000, one)), orchestrator.ErrConflict)
+		e.wants(e.ask("d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 501})), orchestrator.ErrInvalid, "1001", "1000")
+		e.wants(e.ask("d000", fetch(m, 1000, schemas.Range{Offset: 500, Length: 100}, schemas.Range{Offset: 400, Length: 10})), orchestrator.ErrInvalid, "overlaps")
+		e.wants(e.ask("d000", fetch(m, 64, make([]schemas.Range, 10_000)...)), orchestrator.ErrInvalid, "10000 ranges")
 		synctest.Wait()
 		if len(r.sizes) != 0 {
 			t.Errorf("chunks were sent: %v", r.sizes)
 		}
 		x := e.execution("j", "d000")
 		e.ok(e.Status(ctx, "d000", status(x, 1, schemas.StateFailed)))
-		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, one)), orchestrator.ErrConflict)
-		e.ok(e.Fetch(ctx, "d000", fetch(other, 1000, one)))
+		e.wants(e.ask("d000", fetch(m, 1000, one)), orchestrator.ErrConflict)
+		e.ok(e.ask("d000", fetch(other, 1000, one)))
 		synctest.Wait()
 		if r.count("d000") != 1 {
 			t.Errorf("the next execution's image came in %d chunks", r.count("d000"))
@@ -142,44 +145,65 @@ func TestFetchIsRefused(t *testing.T) {
 	})
 }
 
-// TestFetchesAreBounded sends many fetches before anything is streamed: the
-// newest MaxWindow chunks are kept.
+// TestFetchesAreBounded sends many fetches before anything is streamed: the newest
+// 2 MiB are kept, in at most 32 fetches and 256 ranges.
 func TestFetchesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, r, m := streaming(t, 1, 100_000)
-		for i := range 1000 {
-			e.ok(e.Fetch(ctx, "d000", fetch(m, 100, schemas.Range{Offset: uint64(i) * 100, Length: 500})))
-			if i == 994 {
-				break
+		const size = 8 << 20
+		e, r, m := streaming(t, 3, size, func(o *orchestrator.Options) { o.ModuleCredit = 16 << 20 })
+		for i := range uint64(6) {
+			e.ok(e.ask("d000", fetch(m, 64<<10, schemas.Range{Offset: i << 20, Length: 1 << 20})))
+		}
+		for i := range uint64(100) {
+			e.ok(e.ask("d001", fetch(m, 100, schemas.Range{Offset: i * 1000, Length: 200})))
+		}
+		for i := range uint64(6) {
+			holes := make([]schemas.Range, schemas.MaxRanges)
+			for n := range holes {
+				holes[n] = schemas.Range{Offset: i*100_000 + uint64(n)*1000, Length: 1}
 			}
+			e.ok(e.ask("d002", fetch(m, 100, holes...)))
 		}
 		e.start()
 		defer func() { e.stop() }()
 		synctest.Wait()
-		if n := r.count("d000"); n != 60 { // twelve fetches of five chunks are within the window of 64
-			t.Errorf("%d chunks were sent", n)
+		if d, n := r.data["d000"], r.count("d000"); n != 32 || !bytes.Equal(d[4<<20:], content(size, 3)[4<<20:6<<20]) {
+			t.Errorf("%d chunks, of %d bytes: not the newest 2 MiB", n, len(d))
 		}
-		if want := content(100_000, 3); !bytes.Equal(r.data["d000"][98_300:], want[98_300:99_900]) {
-			t.Error("it was not the newest fetches that were kept")
+		if n := r.count("d001"); n != 64 {
+			t.Errorf("%d chunks of 100 small fetches, want those of 32", n)
+		}
+		if n := r.count("d002"); n != 4*schemas.MaxRanges {
+			t.Errorf("%d chunks of 384 small ranges", n)
 		}
 	})
 }
 
-// TestDevicesTakeTurns lets one worker serve three devices.
+// TestDevicesTakeTurns lets one worker serve three devices: a turn is 16 chunks, or
+// 64 KiB, or one chunk.
 func TestDevicesTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e, _, m := streaming(t, 3, 10_000, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
-		for _, d := range []string{"d000", "d001", "d002"} {
-			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 4000})))
-		}
-		e.start()
-		defer func() { e.stop() }()
-		synctest.Wait()
-		want := slices.Repeat([]string{"d000", "d001", "d002"}, 4)
-		if !slices.Equal(e.broker.receives, want) {
-			t.Errorf("chunks went to %v", e.broker.receives)
-		}
-	})
+	for _, c := range []struct{ chunk, length, turn, turns int }{
+		{1000, 40_000, 16, 3}, {16 << 10, 10 * 16 << 10, 4, 3}, {100_000, 300_000, 1, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e, _, m := streaming(t, 3, 300_000, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
+			for _, d := range []string{"d000", "d001", "d002"} {
+				e.ok(e.ask(d, fetch(m, c.chunk, schemas.Range{Length: uint64(c.length)})))
+			}
+			e.start()
+			defer func() { e.stop() }()
+			synctest.Wait()
+			var want []string
+			for left := c.length / c.chunk; left > 0; left -= c.turn {
+				for _, d := range []string{"d000", "d001", "d002"} {
+					want = append(want, slices.Repeat([]string{d}, min(left, c.turn))...)
+				}
+			}
+			if !slices.Equal(e.broker.receives, want) {
+				t.Errorf("chunks of %d bytes went to %v", c.chunk, e.broker.receives)
+			}
+		})
+	}
 }
 
 // TestASlowDeviceDelaysNobody blocks one device's chunks for good.
@@ -195,7 +219,7 @@ func TestASlowDeviceDelaysNobody(t *testing.T) {
 		}
 		e.start()
 		for _, d := range []string{"d000", "d001", "d002"} {
-			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 10_000})))
+			e.ok(e.ask(d, fetch(m, 1000, schemas.Range{Length: 10_000})))
 		}
 		synctest.Wait()
 		if r.count("d001") != 10 || r.count("d002") != 10 || r.count("d000") != 0 {
@@ -207,34 +231,6 @@ func TestASlowDeviceDelaysNobody(t *testing.T) {
 			t.Errorf("the slow device received %d", r.count("d000"))
 		}
 		e.stop()
-	})
-}
-
-// TestOutstandingBytesAreCapped shows that the streamer holds back what was not
-// asked for again, and that a silent device's share comes back in time.
-func TestOutstandingBytesAreCapped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e, r, m := streaming(t, 3, 10_000, func(o *orchestrator.Options) { o.MaxOutstanding = 10_000; o.StreamWorkers = 1 })
-		total := func() int { return r.count("d000") + r.count("d001") + r.count("d002") }
-		for _, d := range []string{"d000", "d001"} {
-			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 8000})))
-		}
-		e.start()
-		defer func() { e.stop() }()
-		synctest.Wait()
-		if total() != 10 {
-			t.Fatalf("%d chunks of 1000 bytes were sent at a cap of 10,000 bytes", total())
-		}
-		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 2000}))) // says that its 5000 bytes arrived
-		synctest.Wait()
-		if total() != 15 {
-			t.Errorf("%d chunks after one device asked again", total())
-		}
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if total() != 18 {
-			t.Errorf("%d chunks in the end, want all 18", total())
-		}
 	})
 }
 
@@ -251,13 +247,13 @@ func TestChunkErrors(t *testing.T) {
 		}
 		e.start()
 		defer func() { e.stop() }()
-		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 10_000})))
+		e.ok(e.ask("d000", fetch(m, 1000, schemas.Range{Length: 10_000})))
 		synctest.Wait()
 		if n != 10 || r.count("d000") != 5 {
 			t.Errorf("%d chunks sent, %d received", n, r.count("d000"))
 		}
 		e.ok(e.blobs.Remove(ctx, m.SHA256)) // the blob is open already, so nothing is lost yet
-		e.ok(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 1000})))
+		e.ok(e.ask("d000", fetch(m, 1000, schemas.Range{Length: 1000})))
 		synctest.Wait()
 		if n != 11 {
 			t.Errorf("%d chunks sent", n)
@@ -310,7 +306,7 @@ func TestOpenBlobsAreFew(t *testing.T) {
 		for i, d := range ids {
 			m := e.image(fmt.Sprint(i), content(3000, byte(i)))
 			e.job("j"+d, m.ID, d)
-			e.ok(e.Fetch(ctx, d, fetch(m, 1000, schemas.Range{Length: 3000})))
+			e.ok(e.ask(d, fetch(m, 1000, schemas.Range{Length: 3000})))
 			synctest.Wait()
 			if !bytes.Equal(r.data[d], content(3000, byte(i))) {
 				t.Errorf("%s received another image", d)

@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,8 @@ type env struct {
 	broker *fakeBroker
 	opts   orchestrator.Options
 	stop   func()
+
+	sizeLimit uint64 // of fleet's device type; 0 means 1 MiB
 }
 
 // newEnv makes a Service on an empty memory store; every test ends with a
@@ -260,7 +263,7 @@ func (e *env) fleet(n int) []string {
 	e.t.Helper()
 	must[orchestrator.ImageType](e.t)(e.CreateImageType(ctx, orchestrator.NewImageType{ID: "app"}))
 	must[orchestrator.DeviceType](e.t)(e.CreateDeviceType(ctx, orchestrator.NewDeviceType{
-		ID: "pump", Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: "app", SizeLimit: 1 << 20}},
+		ID: "pump", Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: "app", SizeLimit: cmp.Or(e.sizeLimit, 1<<20)}},
 		BootTimeout: orchestrator.Duration(90 * time.Second),
 	}))
 	ids := make([]string, n)

@@ -64,6 +64,13 @@ type Blob interface {
 	Size() int64
 }
 
+// MappedBlob is what a Blob may be besides: memory that all who read it share.
+type MappedBlob interface {
+	Blob
+	// Mapped is what schemas.ImageBytes says of it, valid until Close.
+	Mapped() []byte
+}
+
 // BlobWriter receives a blob's bytes.
 type BlobWriter interface {
 	io.Writer
@@ -105,6 +112,18 @@ type Publisher interface {
 	// Chunk publishes one encoded chunk; it may be lost. The slice is the
 	// caller's again when Chunk returns: who keeps it longer copies it.
 	Chunk(ctx context.Context, device string, chunk []byte) error
+}
+
+// Session is the connection of the module that asked, where the service has it in
+// its own hands: chunks go to that connection alone and nothing waits in between.
+type Session interface {
+	// Send writes chunks of one image, in order and without waiting. It returns how
+	// many it has taken: they are on their way. With fewer than all, ready is called
+	// once, from any goroutine and perhaps before Send returns, when the session can
+	// take more or has ended. An error means that the session has ended, or does not
+	// subscribe to the device's chunk topic. chunks are the caller's again when Send
+	// returns; what of the image is needed longer is retained.
+	Send(device string, image schemas.ImageBytes, chunks []schemas.Chunk, ready func()) (taken int, err error)
 }
 
 // Kinds of error, for errors.Is. The text of the error that wraps one says

@@ -135,7 +135,7 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	if err != nil {
 		return fmt.Errorf("record status of device %q: %w", device, err)
 	}
-	if st.State.Final() {
+	if st.State.Final() || st.State == schemas.StateDownloaded {
 		s.streamer.forget(device)
 	}
 	var failed error

@@ -22,6 +22,9 @@ const (
 	MetricFetches         = "davit_fetches_total"
 	MetricFetchesRefused  = "davit_fetches_refused_total"
 	MetricOutstanding     = "davit_chunk_bytes_outstanding"
+	MetricWithdrawnBytes  = "davit_chunk_bytes_withdrawn_total"
+	MetricChunkWaits      = "davit_chunk_waits_total"
+	MetricCreditLapses    = "davit_chunk_credit_lapses_total"
 	MetricStops           = "davit_job_stops_total"
 	MetricRetries         = "davit_execution_retries_total"
 	MetricWaves           = "davit_job_waves_released_total"
@@ -32,6 +35,38 @@ const (
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
 )
+
+// Label values of the metrics of chunks.
+const (
+	wayShort = "short" // to the connection that asked
+	wayLong  = "long"  // through the Publisher
+
+	withdrawnNewer      = "newer"      // a later fetch gave them up or asked for them again
+	withdrawnEnded      = "session"    // the connection has ended, or is not subscribed
+	withdrawnUnreadable = "unreadable" // the image cannot be opened
+
+	waitModule  = "module"  // that the device asks again
+	waitTotal   = "total"   // that any device asks again
+	waitSession = "session" // that the connection takes more
+)
+
+var (
+	ways             = []string{wayShort, wayLong}
+	withdrawnReasons = []string{withdrawnNewer, withdrawnEnded, withdrawnUnreadable}
+	waitsFor         = []string{waitModule, waitTotal, waitSession}
+)
+
+// resolved registers a counter with one label and makes all of its series, so that
+// counting looks for none.
+func resolved(reg prometheus.Registerer, name, help, label string, values []string) map[string]prometheus.Counter {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	reg.MustRegister(vec)
+	series := make(map[string]prometheus.Counter, len(values))
+	for _, v := range values {
+		series[v] = vec.WithLabelValues(v)
+	}
+	return series
+}
 
 // Metrics are what the orchestrator and its store count. A nil *Metrics counts
 // nothing.
@@ -47,12 +82,15 @@ type Metrics struct {
 	takenBack       prometheus.Counter
 	fallBacks       prometheus.Counter
 	reoffers        prometheus.Counter
-	chunks          prometheus.Counter
-	chunkBytes      prometheus.Counter
+	chunks          map[string]prometheus.Counter // by way, as are the bytes
+	chunkBytes      map[string]prometheus.Counter
 	chunkErrors     prometheus.Counter
 	fetches         prometheus.Counter
 	fetchesRefused  *prometheus.CounterVec
 	outstanding     prometheus.Gauge
+	withheld        map[string]prometheus.Counter // by reason
+	waits           map[string]prometheus.Counter // by what for
+	lapses          prometheus.Counter
 	commitSeconds   prometheus.Histogram
 	commitUpdates   prometheus.Histogram
 	commitFailures  prometheus.Counter
@@ -78,21 +116,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		takenBack:   counter(MetricTakenBack, "Attempts that were taken back before they ended: paused, out of the window, put off, superseded, or downloaded to be installed later."),
 		fallBacks:   counter(MetricFallBacks, "Devices that reported another version again after they had succeeded."),
 		reoffers:    counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
-		chunks:      counter(MetricChunks, "Chunks of images sent to devices."),
-		chunkBytes:  counter(MetricChunkBytes, "Bytes of image data sent to devices."),
 		chunkErrors: counter(MetricChunkErrors, "Chunks that could not be read or sent."),
 		fetches:     counter(MetricFetches, "Fetches honoured."),
 		fetchesRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: MetricOutstanding, Help: "Bytes of chunks sent to devices that have not asked again since."}),
+			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and still awaited as far as the devices have said."}),
+		lapses: counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: MetricCommitSeconds, Help: "Time of a commit of the store.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16)}),
 		commitUpdates: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		commitFailures: counter(MetricCommitFailures, "Commits of the store that failed."),
 	}
-	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunks, m.chunkBytes, m.chunkErrors,
+	m.chunks = resolved(reg, MetricChunks, "Chunks of images sent to devices, by way.", "way", ways)
+	m.chunkBytes = resolved(reg, MetricChunkBytes, "Bytes of image data sent to devices, by way.", "way", ways)
+	m.withheld = resolved(reg, MetricWithdrawnBytes, "Bytes of image data that were asked for and not sent, by reason.", "reason", withdrawnReasons)
+	m.waits = resolved(reg, MetricChunkWaits, "How often something to be sent had to wait, by what for.", "for", waitsFor)
+	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
 		m.fetches, m.fetchesRefused, m.outstanding, m.commitSeconds, m.commitUpdates, m.commitFailures)
 	return m
 }
@@ -176,14 +217,34 @@ func (m *Metrics) fetchRefused(reason string) {
 	}
 }
 
-func (m *Metrics) chunk(bytes int, err error) {
-	switch {
-	case m == nil:
-	case err != nil:
-		m.chunkErrors.Inc()
-	default:
-		m.chunks.Inc()
-		m.chunkBytes.Add(float64(bytes))
+func (m *Metrics) sent(way string, chunks int, bytes int64) {
+	if m != nil {
+		m.chunks[way].Add(float64(chunks))
+		m.chunkBytes[way].Add(float64(bytes))
+	}
+}
+
+func (m *Metrics) chunkFailed(chunks int) {
+	if m != nil {
+		m.chunkErrors.Add(float64(chunks))
+	}
+}
+
+func (m *Metrics) withdrew(reason string, bytes uint64) {
+	if m != nil && bytes > 0 {
+		m.withheld[reason].Add(float64(bytes))
+	}
+}
+
+func (m *Metrics) waited(what string) {
+	if m != nil {
+		m.waits[what].Inc()
+	}
+}
+
+func (m *Metrics) lapsed() {
+	if m != nil {
+		m.lapses.Inc()
 	}
 }
 

@@ -30,11 +30,11 @@ func TestMetrics(t *testing.T) {
 		e.job("j", m.ID, ids...)
 		e.ok(e.Status(ctx, "d000", status(e.execution("j", "d000"), 1, schemas.StateFailed)))
 		for _, length := range []uint64{5000, 1000, 1000} { // each says that what was sent before has arrived
-			e.ok(e.Fetch(ctx, "d001", fetch(m, 1000, schemas.Range{Length: length})))
+			e.ok(e.ask("d001", fetch(m, 1000, schemas.Range{Length: length})))
 			synctest.Wait()
 		}
-		e.wants(e.Fetch(ctx, "d001", fetch(m, 1000, schemas.Range{Offset: 5000, Length: 1})), orchestrator.ErrInvalid)
-		e.wants(e.Fetch(ctx, "d000", fetch(m, 1000, schemas.Range{Length: 1})), orchestrator.ErrConflict)
+		e.wants(e.ask("d001", fetch(m, 1000, schemas.Range{Offset: 5000, Length: 1})), orchestrator.ErrInvalid)
+		e.wants(e.ask("d000", fetch(m, 1000, schemas.Range{Length: 1})), orchestrator.ErrConflict)
 		synctest.Wait()
 		time.Sleep(time.Second)
 		e.stop()
@@ -58,12 +58,14 @@ davit_executions{state="timed_out"} 0
 davit_execution_transitions_total{cause="",state="offered"} 3
 davit_execution_transitions_total{cause="",state="queued"} 3
 davit_execution_transitions_total{cause="serial",state="failed"} 1
-# HELP davit_chunks_sent_total Chunks of images sent to devices.
+# HELP davit_chunks_sent_total Chunks of images sent to devices, by way.
 # TYPE davit_chunks_sent_total counter
-davit_chunks_sent_total 7
-# HELP davit_chunk_bytes_sent_total Bytes of image data sent to devices.
+davit_chunks_sent_total{way="long"} 7
+davit_chunks_sent_total{way="short"} 0
+# HELP davit_chunk_bytes_sent_total Bytes of image data sent to devices, by way.
 # TYPE davit_chunk_bytes_sent_total counter
-davit_chunk_bytes_sent_total 7000
+davit_chunk_bytes_sent_total{way="long"} 7000
+davit_chunk_bytes_sent_total{way="short"} 0
 # HELP davit_fetches_refused_total Fetches refused, by reason.
 # TYPE davit_fetches_refused_total counter
 davit_fetches_refused_total{reason="beyond_image"} 1
@@ -71,7 +73,7 @@ davit_fetches_refused_total{reason="no_execution"} 1
 # HELP davit_offers_withdrawn_total Offers withdrawn, repetitions included.
 # TYPE davit_offers_withdrawn_total counter
 davit_offers_withdrawn_total 1
-# HELP davit_chunk_bytes_outstanding Bytes of chunks sent to devices that have not asked again since.
+# HELP davit_chunk_bytes_outstanding Bytes of image data under way: sent, and still awaited as far as the devices have said.
 # TYPE davit_chunk_bytes_outstanding gauge
 davit_chunk_bytes_outstanding 1000
 `), orchestrator.MetricExecutions, orchestrator.MetricTransitions, orchestrator.MetricChunks, orchestrator.MetricChunkBytes,

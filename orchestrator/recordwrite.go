@@ -28,6 +28,7 @@ func put[T any, P stored[T]](t *txn, old, rec P) error {
 	t.scratch.after = after
 	t.tally(rec.counters(), 1)
 	t.touch(rec.table(), rec.id())
+	t.regrant(rec)
 	if old == nil {
 		t.made(rec.table(), rec.id())
 	}
@@ -106,6 +107,7 @@ func remove[T any, P stored[T]](t *txn, rec P) error {
 	}
 	t.tally(rec.counters(), -1)
 	t.touch(rec.table(), rec.id())
+	t.regrant(rec)
 	return reindex(t, rec.entries(), nil)
 }
 

@@ -43,9 +43,10 @@ type Options struct {
 	// Reoffers is how many offers that stand already are repeated a second at
 	// most, to devices that come back; 500 by default.
 	Reoffers int
-	// MaxOutstanding is how many bytes of chunks may be on their way to
-	// devices that have not asked again since; 128 MiB by default.
-	MaxOutstanding int64
+	// ModuleCredit and TotalCredit are how many bytes of images may be under way,
+	// sent and not yet confirmed by a later fetch, to one device and to all together;
+	// 2 MiB and 256 MiB by default. A total below the other is raised to it.
+	ModuleCredit, TotalCredit int64
 }
 
 const (
@@ -54,7 +55,9 @@ const (
 	defaultPublishWorkers = 4
 	defaultStreamWorkers  = 4
 	defaultReoffers       = 500
-	defaultMaxOutstanding = 128 << 20
+	// DefaultModuleCredit and DefaultTotalCredit are those of Options, in bytes.
+	DefaultModuleCredit = schemas.MaxAwaited
+	DefaultTotalCredit  = 256 << 20
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -83,9 +86,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Reoffers <= 0 {
 		o.Reoffers = defaultReoffers
 	}
-	if o.MaxOutstanding <= 0 {
-		o.MaxOutstanding = defaultMaxOutstanding
+	if o.ModuleCredit <= 0 {
+		o.ModuleCredit = DefaultModuleCredit
 	}
+	if o.TotalCredit <= 0 {
+		o.TotalCredit = DefaultTotalCredit
+	}
+	o.TotalCredit = max(o.TotalCredit, o.ModuleCredit)
 	return o, nil
 }
 
@@ -109,6 +116,7 @@ type Service struct {
 	cleared  *withdrawals
 	watch    *watch
 	streamer *streamer
+	grants   *grants
 	refused  logonce.Limit
 	// blobMu is held when a blob is put in its place, and from the moment it
 	// loses its last record until the store and the blobs agree again. It guards
@@ -138,14 +146,14 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
-		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), pinned: map[string]int{},
+		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.together = &together{commit: s.commit, most: maxTogether}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
-		workers: o.StreamWorkers, maxOutstanding: o.MaxOutstanding,
+		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit,
 	})
 	s.metrics.source(s.executionTotals)
 	return s, nil

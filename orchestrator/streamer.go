@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,60 +11,42 @@ import (
 	"davit/schemas"
 )
 
-// forgetAfter is how long the bytes sent to a device count as outstanding if
-// it does not ask again.
-const forgetAfter = 5 * time.Second
+// maxFlows is about how many devices are known at a time: those that ask, and
+// those that did within forgetAfter.
+const maxFlows = 1 << 17
 
 type streamerConfig struct {
-	blobs          Blobs
-	publisher      Publisher
-	log            *slog.Logger
-	metrics        *Metrics
-	workers        int
-	maxOutstanding int64
+	blobs        Blobs
+	publisher    Publisher
+	log          *slog.Logger
+	metrics      *Metrics
+	workers      int
+	moduleCredit int64
+	totalCredit  int64
 }
 
-// streamer sends the chunks that devices ask for. Devices take turns, one
-// chunk each; one worker at a time serves a device, so its chunks keep their
-// order. It holds ranges, never image bytes, for what is not being sent.
+// streamer sends the chunks that devices ask for. Devices take turns; one worker
+// at a time serves a device, so its chunks keep their order. It holds ranges, never
+// image bytes, for what is not being sent. What may be sent to whom is in
+// credit.go, what waits to be sent in flow.go.
 //
-// A device has at most schemas.MaxWindow chunks queued: a fetch is added to
-// those before it, and the oldest give way if there are too many, since the newest
-// knows best what is missing. A fetch also says that whatever was sent before
-// has arrived or is lost, so it no longer counts as outstanding.
+// A flow waits in a queue only while something could be sent to it: one whose
+// session takes no more waits until the session is ready, and one whose credit is
+// used up until the device asks again.
 type streamer struct {
 	streamerConfig
 	cache   *blobCache
-	buffers sync.Pool
+	buffers sync.Pool // of the long way
 
-	mu          sync.Mutex
-	devices     map[string]*flow
-	ready       flowQueue     // flows with chunks to send that no worker has
-	outstanding int64         // bytes sent that count against maxOutstanding
-	wake        chan struct{} // capacity 1: ready is not empty and there is room
-}
-
-// flow is what one device is to be sent.
-type flow struct {
-	device      string
-	transfers   []transfer
-	chunks      int // queued in all transfers
-	busy        bool
-	queued      bool
-	outstanding int64
-	touched     time.Time
-	next        *flow
-}
-
-// transfer is the rest of one fetch.
-type transfer struct {
-	sum    string
-	image  schemas.ImageTag
-	tag    uint16
-	size   uint64
-	chunk  uint64
-	ranges []schemas.Range
-	chunks int
+	mu      sync.Mutex
+	devices map[string]*flow
+	proven  flowQueue // flows that can be sent something and that no worker has
+	trial   flowQueue // the same, of those on trial
+	turns   uint
+	// sent and onTrial are the bytes under way to all, and to those on trial.
+	sent    int64
+	onTrial int64
+	wake    chan struct{} // capacity 1: there is something that a worker may send
 }
 
 func newStreamer(c streamerConfig) *streamer {
@@ -79,66 +60,109 @@ func newStreamer(c streamerConfig) *streamer {
 	return s
 }
 
-// chunksIn counts the chunks that ranges are sent in.
-func chunksIn(ranges []schemas.Range, chunk uint64) int {
-	n := uint64(0)
-	for _, r := range ranges {
-		n += (r.Length + chunk - 1) / chunk
+// flowOf returns the flow of a device; mu is held. It is made if there is none.
+func (s *streamer) flowOf(device string, now time.Time) *flow {
+	f := s.devices[device]
+	if f == nil {
+		f = &flow{device: device, allowance: s.moduleCredit, trial: true, touched: now, asks: askBurst, askedAt: now}
+		f.onReady = func() { s.sessionReady(f) }
+		s.devices[device] = f
 	}
-	return int(n)
+	return f
+}
+
+// mayAsk takes one of a device's fetches.
+func (s *streamer) mayAsk(device string) bool {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.devices) >= maxFlows && s.devices[device] == nil {
+		return true // add knows which devices are real
+	}
+	return s.flowOf(device, now).mayAsk(now)
 }
 
 // add queues a transfer for a device.
 func (s *streamer) add(device string, t transfer) {
-	t.chunks = chunksIn(t.ranges, t.chunk)
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flowOf(device, now)
+	f.touched = now
+	if f.busy {
+		if len(f.pending) == maxPending {
+			s.metrics.withdrew(withdrawnNewer, f.pending[0].bytes)
+			f.pending = append(f.pending[:0], f.pending[1:]...)
+		}
+		f.pending = append(f.pending, t)
+		return
+	}
+	s.apply(f, t)
+	s.schedule(f)
+	s.signal()
+}
+
+// apply takes up a fetch; mu is held and no worker has the flow.
+func (s *streamer) apply(f *flow, t transfer) {
+	if f.session != t.session {
+		f.session, f.blocked = t.session, false
+	}
+	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
+	s.confirm(f, int64(t.awaited)-int64(f.bytes-t.bytes))
+}
+
+// forget drops what is queued for a device, which has the image or has ended its
+// execution: nothing is under way any more.
+func (s *streamer) forget(device string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.devices[device]
 	if f == nil {
-		f = &flow{device: device}
-		s.devices[device] = f
-	}
-	f.touched = time.Now()
-	s.outstanding -= f.outstanding
-	f.outstanding = 0
-	f.transfers = append(f.transfers, t)
-	f.chunks += t.chunks
-	for f.chunks > schemas.MaxWindow && len(f.transfers) > 1 {
-		f.chunks -= f.transfers[0].chunks
-		f.drop()
-	}
-	s.enqueue(f)
-	s.signal()
-}
-
-// drop removes the first transfer and keeps the slice's memory.
-func (f *flow) drop() {
-	n := copy(f.transfers, f.transfers[1:])
-	f.transfers[n] = transfer{}
-	f.transfers = f.transfers[:n]
-}
-
-// forget drops what is queued for a device.
-func (s *streamer) forget(device string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f := s.devices[device]; f != nil {
-		clear(f.transfers)
-		f.transfers, f.chunks = f.transfers[:0], 0
-	}
-}
-
-func (s *streamer) enqueue(f *flow) {
-	if f.busy || f.queued || f.chunks == 0 {
 		return
 	}
-	f.queued = true
-	s.ready.push(f)
+	s.confirm(f, 0)
+	f.pending = nil
+	if f.busy {
+		f.forgotten = true
+		return
+	}
+	f.dropAll()
+}
+
+// sessionReady is called by sessions that have not taken everything.
+func (s *streamer) sessionReady(f *flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case f.busy:
+		f.woken = true
+	case f.blocked:
+		f.blocked = false
+		s.schedule(f)
+		s.signal()
+	}
+}
+
+// schedule puts a flow in its queue if it can be sent something; mu is held.
+func (s *streamer) schedule(f *flow) {
+	if f.busy || f.listed != nil || f.blocked || len(f.queue) == 0 {
+		return
+	}
+	t := &f.queue[0]
+	if !f.credit(s.moduleCredit, int64(min(t.ranges[0].Length, t.chunk))) {
+		s.metrics.waited(waitModule)
+		return
+	}
+	if f.trial {
+		s.trial.push(f)
+	} else {
+		s.proven.push(f)
+	}
 }
 
 // signal wakes a worker if there is something that it may send. mu is held.
 func (s *streamer) signal() {
-	if s.ready.head == nil || !s.room() {
+	if s.next() == nil {
 		return
 	}
 	select {
@@ -146,8 +170,6 @@ func (s *streamer) signal() {
 	default:
 	}
 }
-
-func (s *streamer) room() bool { return s.outstanding < s.maxOutstanding }
 
 // run sends until ctx ends.
 func (s *streamer) run(ctx context.Context) error {
@@ -157,163 +179,25 @@ func (s *streamer) run(ctx context.Context) error {
 	}
 	g.Go(func() error { s.sweep(ctx); return nil })
 	err := g.Wait()
+	s.mu.Lock()
+	for _, f := range s.devices {
+		f.dropAll() // releases the blobs
+	}
+	s.mu.Unlock()
 	s.cache.close()
 	return err
 }
 
-// sweep frees what was sent to devices that have not asked again.
-func (s *streamer) sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			s.sweepOnce(now)
-		}
-	}
-}
-
-func (s *streamer) sweepOnce(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for device, f := range s.devices {
-		if now.Sub(f.touched) < forgetAfter {
-			continue
-		}
-		s.outstanding -= f.outstanding
-		f.outstanding = 0
-		if f.chunks == 0 && !f.busy && !f.queued {
-			delete(s.devices, device)
-		}
-	}
-	s.metrics.setOutstanding(s.outstanding)
-	s.signal()
-}
-
 func (s *streamer) work(ctx context.Context) {
+	w := &turn{streamer: s}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
 		}
-		for ctx.Err() == nil && s.turn(ctx) {
+		for ctx.Err() == nil && w.take() {
+			w.settle(w.send(ctx))
 		}
 	}
-}
-
-// piece is one chunk to be sent.
-type piece struct {
-	transfer
-	offset uint64
-	length uint64
-}
-
-// take picks the next device's next chunk.
-func (s *streamer) take() (*flow, piece, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.room() {
-		f := s.ready.pop()
-		if f == nil {
-			return nil, piece{}, false
-		}
-		f.queued = false
-		if f.chunks == 0 {
-			continue
-		}
-		f.busy = true
-		p := f.cut()
-		f.outstanding += int64(p.length)
-		s.outstanding += int64(p.length)
-		s.signal() // let another worker take the next device
-		return f, p, true
-	}
-	return nil, piece{}, false
-}
-
-// cut takes the next chunk off the first transfer.
-func (f *flow) cut() piece {
-	t := &f.transfers[0]
-	r := &t.ranges[0]
-	p := piece{transfer: *t, offset: r.Offset, length: min(r.Length, t.chunk)}
-	p.ranges = nil
-	r.Offset += p.length
-	r.Length -= p.length
-	if r.Length == 0 {
-		t.ranges = t.ranges[1:]
-	}
-	t.chunks--
-	f.chunks--
-	if t.chunks == 0 {
-		f.drop()
-	}
-	return p
-}
-
-// turn sends one chunk; false if there was none.
-func (s *streamer) turn(ctx context.Context) bool {
-	f, p, ok := s.take()
-	if !ok {
-		return false
-	}
-	err := s.send(ctx, f.device, p)
-	s.metrics.chunk(int(p.length), err)
-	s.mu.Lock()
-	f.busy = false
-	f.touched = time.Now()
-	s.enqueue(f)
-	s.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
-		s.log.Debug("chunk not sent", slog.String("device", f.device), slog.String("sha256", p.sum), slog.Any("error", err))
-	}
-	return true
-}
-
-func (s *streamer) send(ctx context.Context, device string, p piece) error {
-	blob, err := s.cache.open(ctx, p.sum)
-	if err != nil {
-		return err
-	}
-	defer s.cache.release(blob)
-	buf := s.buffers.Get().(*[]byte)
-	defer s.buffers.Put(buf)
-	h := schemas.ChunkHeader{Transfer: p.tag, Image: p.image, Offset: p.offset}
-	if p.offset+p.length == p.size {
-		h.Flags = schemas.ChunkFlagLast
-	}
-	b := h.AppendTo((*buf)[:0])
-	b = b[:schemas.ChunkHeaderSize+int(p.length)]
-	if _, err := blob.ReadAt(b[schemas.ChunkHeaderSize:], int64(p.offset)); err != nil {
-		return fmt.Errorf("read %d bytes at %d of %s: %w", p.length, p.offset, p.sum, err)
-	}
-	return s.publisher.Chunk(ctx, device, b)
-}
-
-// flowQueue is a queue without allocations.
-type flowQueue struct{ head, tail *flow }
-
-func (q *flowQueue) push(f *flow) {
-	f.next = nil
-	if q.tail == nil {
-		q.head = f
-	} else {
-		q.tail.next = f
-	}
-	q.tail = f
-}
-
-func (q *flowQueue) pop() *flow {
-	f := q.head
-	if f == nil {
-		return nil
-	}
-	q.head = f.next
-	if q.head == nil {
-		q.tail = nil
-	}
-	f.next = nil
-	return f
 }

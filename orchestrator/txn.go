@@ -23,6 +23,9 @@ type outcome struct {
 	wake    time.Time       // the earliest timer that was set
 	stops   []stopped       // what the service did to jobs by itself
 	waves   int             // how many were released
+	// fetchers are the devices whose executions were written: what they may fetch has
+	// to be read anew.
+	fetchers map[string]bool
 }
 
 // stateChange says that an execution came from one state, "" if it is new, to another.
@@ -100,6 +103,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	if t == nil {
 		return outcome{}, err
 	}
+	s.grants.drop(t.out.fetchers)
 	for _, d := range t.out.resync {
 		s.outbox.mark(d)
 	}

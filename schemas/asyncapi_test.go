@@ -19,7 +19,7 @@ type asyncAPI struct {
 		Limits  map[string]uint64 `yaml:"x-limits"`
 	}
 	Channels   map[Kind]asyncChannel
-	Operations map[Kind]asyncOperation
+	Operations map[Kind]asyncOperation // "stream" is in both and no kind
 	Components struct {
 		Messages map[Kind]asyncMessage
 	}
@@ -90,8 +90,8 @@ func TestAsyncAPI(t *testing.T) {
 		t.Errorf("asyncapi %s, contract %s", doc.AsyncAPI, doc.Info.Version)
 	}
 	n := len(Kinds())
-	if len(doc.Channels) != n || len(doc.Operations) != n || len(doc.Components.Messages) != n {
-		t.Errorf("%d channels, %d operations, %d messages; the contract has %d of each", len(doc.Channels), len(doc.Operations), len(doc.Components.Messages), n)
+	if len(doc.Channels) != n+1 || len(doc.Operations) != n+1 || len(doc.Components.Messages) != n {
+		t.Errorf("%d channels, %d operations, %d messages; the contract has %d of each, and the shared stream", len(doc.Channels), len(doc.Operations), len(doc.Components.Messages), n)
 	}
 	for _, k := range Kinds() {
 		t.Run(string(k), func(t *testing.T) {
@@ -126,6 +126,22 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	if doc.Operations[KindStatus].Reply.Channel.Ref != "#/channels/ack" {
 		t.Error("status is not answered by ack")
+	}
+}
+
+// TestAsyncAPIStream: the shared stream has the code's topic and carries chunks.
+func TestAsyncAPIStream(t *testing.T) {
+	doc := readAsyncAPI(t)
+	sum := strings.Repeat("0123456789abcdef", 4)
+	channel, op := doc.Channels["stream"], doc.Operations["stream"]
+	if topic := strings.Replace(channel.Address, "{sha256}", sum, 1); topic != StreamTopic(sum) || channel.Parameters["sha256"].Ref != "#/components/parameters/sha256" {
+		t.Errorf("address %q with %v, want %s", channel.Address, channel.Parameters, StreamTopic(sum))
+	}
+	if len(channel.Messages) != 1 || channel.Messages[KindChunk].Ref != "#/components/messages/chunk" {
+		t.Errorf("messages %v", channel.Messages)
+	}
+	if op.Action != "receive" || op.Channel.Ref != "#/channels/stream" || op.Bindings.MQTT.QoS != KindChunk.QoS() || op.Bindings.MQTT.Retain {
+		t.Errorf("operation %+v", op)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/orchestrator"
 )
 
 // serveReady is the line that serve prints when everything listens.
@@ -60,6 +61,8 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
 	f.IntVar(&opts.MaxInProgress, "max-in-progress", 0, "how many devices may be in progress at a time, of all jobs together, which share it fairly; 0 is no limit")
 	f.IntVar(&opts.Reoffers, "reoffers", 500, "how many offers that stand already are repeated a second at most, to devices that come back")
+	f.Int64Var(&opts.ModuleCredit, "module-credit", orchestrator.DefaultModuleCredit, "bytes of image data that may be under way to one device")
+	f.Int64Var(&opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
 	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
@@ -74,6 +77,7 @@ An interrupt or SIGTERM ends the service in order.`
 }
 
 func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
+	app.LimitGarbage()
 	server, err := app.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)

@@ -12,6 +12,7 @@ import (
 	"davit/broker"
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -42,8 +43,10 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	s.connected = newConnectedDevices(registry)
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
-		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true,
-		Logger: s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
+		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
+		// No device is admitted before the sessions are there.
+		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
+		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
 	if cfg.Listeners, err = listeners(o); err != nil {
 		return err
@@ -133,6 +136,10 @@ func (b *bus) admit() {
 	}
 }
 
+// pressed has new connections wait while much of what devices have said waits to be
+// handled. There are no connections before the sessions are there.
+func (s *Server) pressed() bool { return s.sessions.Load() > 0.25 }
+
 // principalCame counts the devices of a new connection. That they are online
 // they say themselves.
 func (s *Server) principalCame(_ string, devices []string) { s.connected.Add(float64(len(devices))) }
@@ -159,6 +166,8 @@ func (i inbound) Status(ctx context.Context, device string, st schemas.Status) e
 	return i.s.service.Status(ctx, device, st)
 }
 
-func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch) error {
-	return i.s.service.Fetch(ctx, device, f)
+func (i inbound) MayFetch(device string) bool { return i.s.service.MayFetch(device) }
+
+func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch, from orchestrator.Session) error {
+	return i.s.service.Fetch(ctx, device, f, from)
 }

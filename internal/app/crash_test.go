@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 }
 
 func serveChild(dir string) {
+	LimitGarbage()
+	profileOnSignal()
 	s, err := NewServer(ServerOptions{
 		Data: dir, MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0",
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -56,7 +58,14 @@ func serveChild(dir string) {
 }
 
 // killable starts a service in a process of its own.
-func killable(t *testing.T, dir string) (a Addresses, kill func()) {
+func killable(t testing.TB, dir string) (a Addresses, kill func()) {
+	t.Helper()
+	a, _, kill = serveProcess(t, dir)
+	return a, kill
+}
+
+// serveProcess is killable that tells the process as well.
+func serveProcess(t testing.TB, dir string) (a Addresses, pid int, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envChild+"="+dir)
@@ -81,7 +90,7 @@ func killable(t *testing.T, dir string) (a Addresses, kill func()) {
 	if err := json.Unmarshal(line, &a); err != nil {
 		t.Fatal(err)
 	}
-	return a, kill
+	return a, cmd.Process.Pid, kill
 }
 
 // reporter is a foreign module for many devices: it takes every offer and
@@ -210,7 +219,7 @@ func TestKilledServiceHasLostNothingThatItAcknowledged(t *testing.T) {
 	}
 }
 
-func clientFor(t *testing.T, dir, addr string) *client.Client {
+func clientFor(t testing.TB, dir, addr string) *client.Client {
 	t.Helper()
 	token, err := ReadToken(TokenFile(dir))
 	if err != nil {

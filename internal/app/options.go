@@ -1,11 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 
 	"davit/internal/app/address"
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -39,6 +41,9 @@ type ServerOptions struct {
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
 	MaxInProgress, Reoffers int
+	// ModuleCredit and TotalCredit are how many bytes of images may be under way to
+	// one device, and to all together; 0 means the orchestrator's defaults.
+	ModuleCredit, TotalCredit int64
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example
@@ -107,6 +112,19 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
+	}
+	return o.validateCredit()
+}
+
+// validateCredit holds the credits to what lets a device have its largest chunk, and
+// all together what one may have.
+func (o *ServerOptions) validateCredit() error {
+	module, total := cmp.Or(o.ModuleCredit, orchestrator.DefaultModuleCredit), cmp.Or(o.TotalCredit, orchestrator.DefaultTotalCredit)
+	if module < schemas.MaxChunkSize {
+		return fmt.Errorf("serve: --module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize)
+	}
+	if total < module {
+		return fmt.Errorf("serve: --total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"davit/internal/durable"
 	"davit/orchestrator"
@@ -120,7 +121,7 @@ func (b *Blobs) Open(ctx context.Context, sum string) (orchestrator.Blob, error)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open blob: %w", err), f.Close())
 	}
-	return &blob{f, st.Size()}, nil
+	return &blob{File: f, size: st.Size()}, nil
 }
 
 // Remove implements orchestrator.Blobs.
@@ -174,9 +175,32 @@ func (b *Blobs) List(ctx context.Context, fn func(sum string, size int64) bool) 
 	return nil
 }
 
+// blob is an open file, and a mapping of it from when somebody asks for that.
 type blob struct {
 	*os.File
-	size int64
+	size   int64
+	once   sync.Once
+	mapped []byte
+}
+
+var _ orchestrator.MappedBlob = (*blob)(nil)
+
+// Mapped implements orchestrator.MappedBlob. Removing the file does the mapping no
+// harm.
+func (b *blob) Mapped() []byte {
+	b.once.Do(func() { b.mapped = mapFile(b.File, b.size) })
+	return b.mapped
+}
+
+// Close implements io.Closer.
+func (b *blob) Close() error {
+	b.once.Do(func() {}) // what was not mapped yet is not any more
+	var err error
+	if b.mapped != nil {
+		err = unmap(b.mapped)
+		b.mapped = nil
+	}
+	return errors.Join(err, b.File.Close())
 }
 
 // Size implements orchestrator.Blob.

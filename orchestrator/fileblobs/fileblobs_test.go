@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -208,4 +209,39 @@ func TestFullDisk(t *testing.T) {
 		}
 		write(t, b, make([]byte, 100_000)) // there is room again
 	})
+}
+
+// TestMapped: where a file can be mapped, its bytes are in memory, also after it
+// was removed, and a blob that is closed unmapped gets no mapping.
+func TestMapped(t *testing.T) {
+	b := open(t, filepath.Join(t.TempDir(), "blobs"))
+	content := bytes.Repeat([]byte("davit"), 10_000)
+	sum := write(t, b, content)
+	r, err := b.Open(ctx, sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Remove(ctx, sum); err != nil {
+		t.Fatal(err)
+	}
+	m := r.(orchestrator.MappedBlob).Mapped()
+	if m == nil && runtime.GOOS == "linux" {
+		t.Error("the file is not mapped")
+	}
+	if m != nil && !bytes.Equal(m, content) {
+		t.Error("the mapping has other bytes than the file")
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	sum = write(t, b, content)
+	if r, err = b.Open(ctx, sum); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if r.(orchestrator.MappedBlob).Mapped() != nil {
+		t.Error("a closed blob was mapped")
+	}
 }

@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"slices"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	// headerBuffer is the read buffer of mochi's client: what an idle connection
+	// keeps. A ping fits, and so does the head of every packet.
+	headerBuffer = 16
+	// aheadBuffer is what is read at a time from a socket that has more than
+	// that. The buffer is given back as soon as it is read.
+	aheadBuffer = 4 << 10
+	// firstRead is the buffer for a CONNECT; it grows if need be.
+	firstRead = 512
+)
+
+// Read implements net.Conn. A read that fills p is taken for a sign that more
+// is there.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.broker.recycle(c.whole)
+			c.ahead, c.whole = nil, nil
+		}
+		return n, nil
+	}
+	n, err := c.Conn.Read(p)
+	c.broker.metrics.bytesReceived(n)
+	if n == headerBuffer && err == nil {
+		c.readAhead()
+	}
+	return n, err
+}
+
+// readAhead reads what the socket has, if anything.
+func (c *conn) readAhead() {
+	p := c.broker.buffer()
+	n := c.peek.tryRead(p[:min(cap(p), aheadBuffer)])
+	if n == 0 {
+		c.broker.recycle(p)
+		return
+	}
+	c.broker.metrics.bytesReceived(n)
+	c.ahead, c.whole = p[:n], p
+}
+
+// readConnect waits until the whole CONNECT is there, and leaves it to be read
+// again.
+func (c *conn) readConnect() error {
+	var guard connectGuard
+	buf := make([]byte, 0, firstRead)
+	for !guard.done || len(buf) < guard.size() {
+		buf = slices.Grow(buf, max(1, guard.size()-len(buf)))
+		had := len(buf)
+		n, err := c.Conn.Read(buf[had:cap(buf)])
+		c.broker.metrics.bytesReceived(n)
+		buf = buf[:had+n]
+		if !guard.done && !guard.check(buf[had:]) {
+			return errNotConnect
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.ahead = buf
+	return nil
+}
+
+// parseConnect decodes the CONNECT that readConnect has left. What is wrong with
+// it is for mochi to say when it reads it.
+func (c *conn) parseConnect() (connect packets.Packet) {
+	defer func() {
+		if recover() != nil {
+			connect = packets.Packet{}
+		}
+	}()
+	p := c.ahead[1:]
+	for p[0]&0x80 != 0 {
+		p = p[1:]
+	}
+	connect.FixedHeader.Type = packets.Connect
+	if err := connect.ConnectDecode(p[1:]); err != nil {
+		return packets.Packet{}
+	}
+	return connect
+}
+
+// connectGuard checks the first packet's fixed header as its bytes come by:
+// mochi allocates what the header promises before it looks who is there.
+type connectGuard struct {
+	done   bool
+	seen   int
+	length int
+}
+
+// size is the length of the packet in bytes, once done.
+func (g *connectGuard) size() int { return g.seen + 1 + g.length }
+
+// maxConnect is the longest acceptable CONNECT in bytes.
+const maxConnect = 8 << 10
+
+// check returns false if the first packet is not acceptable.
+func (g *connectGuard) check(p []byte) bool {
+	for _, b := range p {
+		switch {
+		case g.seen == 0:
+			if b != packets.Connect<<4 {
+				return false
+			}
+		default:
+			g.length |= int(b&0x7f) << (7 * (g.seen - 1))
+			if g.length > maxConnect || g.seen > 4 {
+				return false
+			}
+			if b&0x80 == 0 {
+				g.done = true
+				return true
+			}
+		}
+		g.seen++
+	}
+	return true
+}

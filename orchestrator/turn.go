@@ -1,0 +1,151 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"davit/schemas"
+)
+
+// A turn sends at most so much to a device, and at least one chunk.
+const (
+	turnBytes  = 64 << 10
+	turnChunks = 16
+)
+
+// turn is what one worker sends to one device at a time. A worker uses it again for
+// each, so that a turn allocates nothing.
+type turn struct {
+	*streamer
+	flow     *flow
+	transfer *transfer // the first of the flow, which nobody changes meanwhile
+	session  Session
+	room     [turnChunks]schemas.Chunk
+	chunks   []schemas.Chunk // in room
+}
+
+// sent is what became of a turn.
+type sent struct {
+	taken  int   // chunks that are dealt with
+	bytes  int64 // that are under way because of it
+	failed error // the flow has no session any more, or its image cannot be read
+	reason string
+}
+
+// take picks the next device and what it is sent; false if there is none.
+func (w *turn) take() bool {
+	s := w.streamer
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.next()
+	if q == nil {
+		if s.proven.head != nil || s.trial.head != nil {
+			s.metrics.waited(waitTotal)
+		}
+		return false
+	}
+	s.turns++
+	f := q.head
+	f.remove()
+	f.busy, f.woken = true, false
+	w.flow, w.transfer, w.session = f, &f.queue[0], f.session
+	w.chunks = f.cut(w.room[:0], f.left(s.moduleCredit))
+	s.signal() // let another worker take the next device
+	return true
+}
+
+// send sends the turn's chunks, some of them or none.
+func (w *turn) send(ctx context.Context) sent {
+	t := w.transfer
+	if t.blob == nil {
+		blob, err := w.cache.open(ctx, t.sum)
+		if err != nil {
+			return sent{failed: err, reason: withdrawnUnreadable}
+		}
+		t.blob = blob
+	}
+	if w.session == nil {
+		return w.publish(ctx, t.blob)
+	}
+	n, err := w.session.Send(w.flow.device, t.blob, w.chunks, w.flow.onReady)
+	out := sent{taken: n}
+	if err != nil {
+		out.failed, out.reason = err, withdrawnEnded
+	}
+	for _, c := range w.chunks[:n] {
+		out.bytes += int64(c.Length)
+	}
+	w.metrics.sent(wayShort, n, out.bytes)
+	return out
+}
+
+// publish sends the turn's chunks the long way. Those that cannot be read or sent
+// are lost.
+func (w *turn) publish(ctx context.Context, blob *sharedBlob) sent {
+	buf := w.buffers.Get().(*[]byte)
+	defer w.buffers.Put(buf)
+	out := sent{taken: len(w.chunks)}
+	for _, c := range w.chunks {
+		if err := w.publishOne(ctx, blob, c, (*buf)[:0]); err != nil {
+			w.metrics.chunkFailed(1)
+			if ctx.Err() == nil {
+				w.log.Debug("chunk not sent", slog.String("device", w.flow.device), slog.String("sha256", blob.sum), slog.Any("error", err))
+			}
+			continue
+		}
+		w.metrics.sent(wayLong, 1, int64(c.Length))
+		out.bytes += int64(c.Length)
+	}
+	return out
+}
+
+func (w *turn) publishOne(ctx context.Context, blob *sharedBlob, c schemas.Chunk, room []byte) error {
+	b := c.AppendTo(room)
+	b = b[:len(b)+c.Length]
+	if _, err := blob.ReadAt(b[schemas.ChunkHeaderSize:], int64(c.Offset)); err != nil {
+		return fmt.Errorf("read %d bytes at %d of %s: %w", c.Length, c.Offset, blob.sum, err)
+	}
+	return w.publisher.Chunk(ctx, w.flow.device, b)
+}
+
+// settle gives the flow back.
+func (w *turn) settle(out sent) {
+	s, f := w.streamer, w.flow
+	if out.failed != nil {
+		s.log.Debug("chunks not sent", slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range out.taken {
+		f.advance(w.transfer)
+	}
+	f.sweepEmpty()
+	s.underWay(f, out.bytes)
+	f.busy = false
+	if out.taken > 0 {
+		f.touched = time.Now()
+		f.asks = min(askBurst, f.asks+1)
+	}
+	switch {
+	case out.failed != nil:
+		s.metrics.withdrew(out.reason, f.dropAll())
+	case out.taken < len(w.chunks) && !f.woken:
+		f.blocked = true
+		s.metrics.waited(waitSession)
+	}
+	if f.forgotten {
+		f.forgotten = false
+		f.dropAll()
+		s.confirm(f, 0)
+	}
+	for _, t := range f.pending {
+		s.apply(f, t)
+	}
+	clear(f.pending)
+	f.pending = f.pending[:0]
+	w.flow, w.transfer, w.session = nil, nil, nil
+	s.schedule(f)
+	s.signal()
+}
