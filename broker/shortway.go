@@ -131,7 +131,10 @@ func (w *waiters) add(ready func(), fed bool) {
 
 // take returns all and forgets them.
 func (w *waiters) take() []func() {
-	all := append(w.starved, w.fed...)
+	all := w.fed
+	if len(w.starved) > 0 {
+		all = append(w.starved, w.fed...)
+	}
 	*w = waiters{}
 	return all
 }

@@ -33,6 +33,25 @@ func (d *Device) parse(rec []byte) bool {
 	return p.device(d, nil, nil)
 }
 
+// deviceFields are the fields of Device in the order of its JSON.
+var deviceFields = []field[Device]{
+	textField("id", func(d *Device) *string { return &d.ID }, always),
+	textField("type", func(d *Device) *string { return &d.Type }, always),
+	textsField("versions", func(d *Device) *map[string]string { return &d.Versions }, always),
+	namesField("unconfirmed", func(d *Device) *[]string { return &d.Unconfirmed }),
+	textsField("labels", func(d *Device) *map[string]string { return &d.Labels }, ifThere),
+	textField("module", func(d *Device) *string { return &d.Module }, ifThere),
+	textField("dialect", func(d *Device) *string { return &d.Dialect }, ifThere),
+	intField("max_chunk", func(d *Device) *int { return &d.MaxChunk }, ifThere),
+	boolField("online", func(d *Device) *bool { return &d.Online }, always),
+	timeField("last_seen", func(d *Device) *time.Time { return &d.LastSeen }, ifThere),
+	timeField("hello_at", func(d *Device) *time.Time { return &d.HelloAt }, ifThere),
+	uintField("revision", func(d *Device) *uint64 { return &d.Revision }, always),
+	timeField("created_at", func(d *Device) *time.Time { return &d.CreatedAt }, always),
+}
+
+func (d *Device) appendTo(b []byte) ([]byte, error) { return appendFields(b, deviceFields, d) }
+
 // recordParser reads compact JSON from the front of a text. Every method says
 // whether it found what it looked for.
 type recordParser struct{ rest string }
@@ -125,8 +144,7 @@ func (p *recordParser) texts(out *map[string]string, into map[string]string) boo
 	clear(into)
 	*out = into
 	return p.object(func(key string) bool {
-		var value string
-		ok := p.text(&value)
+		value, ok := p.escaped()
 		into[key] = value
 		return ok
 	})
@@ -139,8 +157,8 @@ func (p *recordParser) list(out *[]string) bool {
 	}
 	*out = nil
 	for {
-		var s string
-		if !p.text(&s) {
+		s, ok := p.escaped()
+		if !ok {
 			return false
 		}
 		*out = append(*out, s)

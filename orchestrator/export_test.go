@@ -221,6 +221,7 @@ type ExecutionRecord = executionRecord
 func FieldTables() map[string]FieldTable {
 	return map[string]FieldTable{
 		"execution": tableOf(executionFields),
+		"device":    tableOf(deviceFields),
 		"attempt":   tableOf(attemptFields),
 		"progress":  tableOf(progressFields),
 		"task":      tableOf(taskFields),

@@ -106,12 +106,42 @@ type waveLoad struct {
 	offers  int           // each step of a device's way is one
 	work    time.Duration // of all devices, one after another
 	longest time.Duration // of any of them
+	groups  []waveLoad    // of those in each group with a pace
 }
 
-func (l *waveLoad) add(took time.Duration, steps int) {
+// add takes a device, with a bit for each group with a pace that it is in.
+func (l *waveLoad) add(took time.Duration, steps int, groups uint16) {
 	l.offers += steps
 	l.work = sumOf(l.work, took)
 	l.longest = max(l.longest, took)
+	for i := range l.groups {
+		if groups&(1<<i) != 0 {
+			l.groups[i].add(took, steps, 0)
+		}
+	}
+}
+
+// places is how long the devices take where only so many may be in progress; 0 is
+// any number.
+func (l *waveLoad) places(limit int) time.Duration {
+	if limit == 0 {
+		return 0
+	}
+	return l.work / time.Duration(limit)
+}
+
+// rated is how long it takes until the last one was offered its image and has ended,
+// at a steady rate; 0 is none.
+func (l *waveLoad) rated(perMinute int) time.Duration {
+	if perMinute == 0 || l.offers == 0 {
+		return 0
+	}
+	return l.after(float64(l.offers) / float64(perMinute))
+}
+
+// after is so many minutes and the longest update.
+func (l *waveLoad) after(minutes float64) time.Duration {
+	return sumOf(time.Duration(min(minutes*float64(time.Minute), float64(math.MaxInt64/4))), l.longest)
 }
 
 // estimate goes through a rollout in time, as if every device were connected and
@@ -121,17 +151,18 @@ type estimate struct {
 	windows   *timetable
 	from, at  time.Time // when it begins, and how far it is
 	succeeded int
+	limit     int  // of devices in progress, of all jobs; 0 for none
 	endless   bool // the windows let it never end
 }
 
 // maxWindowsGone is how many openings of windows an estimate goes through.
 const maxWindowsGone = 5000
 
-func newEstimate(r *Rollout, now time.Time) (*estimate, error) {
+func newEstimate(r *Rollout, limit int, now time.Time) (*estimate, error) {
 	if r == nil {
 		r = &Rollout{}
 	}
-	e := &estimate{r: r, from: now, at: now}
+	e := &estimate{r: r, limit: limit, from: now, at: now}
 	if r.Schedule == nil {
 		return e, nil
 	}
@@ -147,7 +178,7 @@ func newEstimate(r *Rollout, now time.Time) (*estimate, error) {
 func (e *estimate) wave(l waveLoad, soak time.Duration) time.Duration {
 	began := e.at
 	if l.offers > 0 {
-		busy := max(l.longest, e.places(l), e.paced(l))
+		busy := max(l.longest, l.places(e.limit), e.paced(l), e.grouped(l))
 		e.through(busy - l.longest)
 		e.at = e.at.Add(l.longest)
 	}
@@ -156,24 +187,31 @@ func (e *estimate) wave(l waveLoad, soak time.Duration) time.Duration {
 	return e.at.Sub(began)
 }
 
-// places is how long the wave takes where only so many may be in progress.
-func (e *estimate) places(l waveLoad) time.Duration {
-	if e.r.Pace == nil || e.r.Pace.MaxInProgress == 0 {
+// grouped is how long the slowest group with a pace takes.
+func (e *estimate) grouped(l waveLoad) (slowest time.Duration) {
+	if e.r.Pace == nil {
 		return 0
 	}
-	return l.work / time.Duration(e.r.Pace.MaxInProgress)
+	for i, pace := range e.r.Pace.Groups {
+		g := &l.groups[i]
+		slowest = max(slowest, g.places(pace.MaxInProgress), g.rated(pace.PerMinute))
+	}
+	return slowest
 }
 
-// paced is how long it takes until the last device of the wave has been offered
-// its image and has ended, at a rate that grows with success.
+// paced is how long the wave takes at the job's own pace, whose rate grows with success.
 func (e *estimate) paced(l waveLoad) time.Duration {
 	p := e.r.Pace
+	if p == nil {
+		return 0
+	}
+	busy := l.places(p.MaxInProgress)
 	left, at := l.offers, e.succeeded
 	var sum float64 // in minutes
 	for left > 0 {
 		rate := p.rate(at)
 		if rate == 0 {
-			return 0
+			return busy
 		}
 		n := left
 		if p.Ramp != nil && rate != p.perMinute() && rate < math.MaxInt32 {
@@ -182,7 +220,7 @@ func (e *estimate) paced(l waveLoad) time.Duration {
 		sum += float64(n) / float64(rate)
 		left, at = left-n, at+n
 	}
-	return sumOf(time.Duration(min(sum*float64(time.Minute), float64(math.MaxInt64/4))), l.longest)
+	return max(busy, l.after(sum))
 }
 
 // through lets so much time pass while windows are open, and finds an open one to
@@ -216,8 +254,8 @@ func (p *preview) assumptions(e *estimate) {
 	case ActionSoft, ActionConfirm, ActionDownload:
 		p.assume("Nobody puts the update off, and whoever has to agree or to give the command does so at once.")
 	}
-	if r.Pace != nil && len(r.Pace.Groups) > 0 {
-		p.assume("The limits of single groups are not reckoned with.")
+	if e.limit > 0 {
+		p.assume("The job has all %s that the service lets be in progress at once; no other job takes any of them.", countOf(e.limit, "device"))
 	}
 	s := r.Schedule
 	if s == nil {

@@ -81,11 +81,14 @@ func (s *Service) preview(ctx context.Context, r Reader, n NewJob) (*preview, er
 	if err := p.look(r, list); err != nil {
 		return nil, err
 	}
+	if err := p.group(ctx, r, now); err != nil {
+		return nil, err
+	}
 	times, err := p.times(r)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.estimate(members, times, now)
+	return p, p.estimate(members, times, s.maxInProgress, now)
 }
 
 func (p *preview) assume(format string, args ...any) {
@@ -97,6 +100,7 @@ type fact struct {
 	id, version string
 	unconfirmed bool
 	online      bool
+	groups      uint16 // bit i is set for the rollout's pace group i
 }
 
 // facts gathers them while the devices are read for another purpose.
@@ -112,7 +116,7 @@ func (f *facts) see(d *Device) {
 		version = strings.Clone(d.Versions[f.imageType])
 		f.versions[version] = version
 	}
-	f.list = append(f.list, fact{strings.Clone(d.ID), version, slices.Contains(d.Unconfirmed, f.imageType), d.Online})
+	f.list = append(f.list, fact{id: strings.Clone(d.ID), version: version, unconfirmed: slices.Contains(d.Unconfirmed, f.imageType), online: d.Online})
 }
 
 // unite puts the list in order, each device once: the order of a job's targets.
@@ -121,9 +125,40 @@ func (f *facts) unite() {
 	f.list = slices.CompactFunc(f.list, func(a, b fact) bool { return a.id == b.id })
 }
 
+// of returns what is known of a device, nil if it is none of the job's.
 func (f *facts) of(id string) *fact {
-	i, _ := slices.BinarySearchFunc(f.list, id, func(x fact, id string) int { return cmp.Compare(x.id, id) })
+	i, ok := slices.BinarySearchFunc(f.list, id, func(x fact, id string) int { return cmp.Compare(x.id, id) })
+	if !ok {
+		return nil
+	}
 	return &f.list[i]
+}
+
+// paceGroups are the groups that have a pace of their own.
+func (p *preview) paceGroups() []GroupPace {
+	if p.n.Rollout == nil || p.n.Rollout.Pace == nil {
+		return nil
+	}
+	return p.n.Rollout.Pace.Groups
+}
+
+// group notes which devices are in which of the groups with a pace.
+func (p *preview) group(ctx context.Context, r Reader, now time.Time) error {
+	for i, pace := range p.paceGroups() {
+		g, err := need[Group](r, "group", pace.Group)
+		if err != nil {
+			return err
+		}
+		if err := membersAt(ctx, r, g, now, func(d *Device) bool {
+			if f := p.facts.of(d.ID); f != nil {
+				f.groups |= 1 << i
+			}
+			return true
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chain reads the images that devices are led through.
@@ -232,8 +267,8 @@ func (p *preview) wayFrom(running string) *way {
 }
 
 // estimate says how long the job takes, wave by wave.
-func (p *preview) estimate(members []member, times map[string]time.Duration, now time.Time) error {
-	e, err := newEstimate(p.n.Rollout, now)
+func (p *preview) estimate(members []member, times map[string]time.Duration, limit int, now time.Time) error {
+	e, err := newEstimate(p.n.Rollout, limit, now)
 	if err != nil {
 		return err
 	}
@@ -273,12 +308,13 @@ func (n *NewJob) wavesOf() []Wave {
 
 // wave adds up what the members of a wave come to.
 func (p *preview) wave(members []member, times map[string]time.Duration) (PreviewWave, waveLoad) {
-	w, l := PreviewWave{Devices: len(members), First: []string{}}, waveLoad{}
+	w, l := PreviewWave{Devices: len(members), First: []string{}}, waveLoad{groups: make([]waveLoad, len(p.paceGroups()))}
 	for i, m := range members {
 		if i < shownMembers {
 			w.First = append(w.First, m.id)
 		}
-		way := p.wayOf(m.target, p.facts.of(m.id))
+		f := p.facts.of(m.id)
+		way := p.wayOf(m.target, f)
 		if way.kind != "" {
 			continue
 		}
@@ -287,7 +323,7 @@ func (p *preview) wave(members []member, times map[string]time.Duration) (Previe
 		for _, step := range way.steps {
 			took = sumOf(took, times[step.Image])
 		}
-		l.add(took, len(way.steps))
+		l.add(took, len(way.steps), f.groups)
 	}
 	return w, l
 }

@@ -178,24 +178,29 @@ func (t *txn) addExecutions(p *progressRecord, devices []string, wave int) error
 	if err != nil {
 		return err
 	}
+	var dev Device
 	for _, id := range devices {
-		dev, err := find[Device](t, id)
+		rec, err := t.Get(tableDevices, keyOf(id))
 		if err != nil {
 			return err
 		}
-		if dev == nil { // deleted while the job was being created
+		if rec == nil { // deleted while the job was being created
 			if wave > 0 {
 				p.Waves[wave-1].Devices--
 			}
 			continue
 		}
-		if err := t.addExecution(p, job, image, dev, wave); err != nil {
+		if err := parseDevice(id, rec, &dev); err != nil {
+			return err
+		}
+		if err := t.addExecution(p, job, image, &dev, wave); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// addExecution makes the execution of a device, of which it keeps nothing.
 func (t *txn) addExecution(p *progressRecord, job *jobRecord, image *Image, dev *Device, wave int) error {
 	e := Tracked{
 		Execution: Execution{

@@ -8,7 +8,8 @@ import "encoding/binary"
 const (
 	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit
 
-	// Records, JSON, by id; jobs and their progress by name.
+	// Records, JSON but for executions (recordpack.go), by id; jobs and their
+	// progress by name.
 	tableImageTypes  Table = "image_types"
 	tableDeviceTypes Table = "device_types"
 	tableImages      Table = "images"

@@ -5,8 +5,8 @@ import "davit/schemas"
 // loadOne reads an execution alone, for a report that cannot concern any other of
 // the device: one of an update that goes on, which are nearly all there are. The
 // device is taken up by it before and after, so no other has its turn, and its offer
-// stays as it is. It costs one record, whatever else waits. false if the whole
-// aggregate is needed.
+// stays as it is. It costs one record, whatever else waits; one that accepts an offer
+// may let nothing else wait. false if the whole aggregate is needed.
 func (t *txn) loadOne(device string, dev *Device, ev Event) (State, map[string]*executionRecord, bool, error) {
 	r, ok := ev.(Reported)
 	if !ok || dev != nil || !accepted(r.Status.State) || r.Status.HostVersion != "" {
@@ -16,8 +16,21 @@ func (t *txn) loadOne(device string, dev *Device, ev Event) (State, map[string]*
 	if err != nil || e == nil || e.Device != device || !goesOn(&e.Tracked, &r.Status) {
 		return State{}, nil, false, err
 	}
+	if e.State == schemas.StateOffered {
+		// What is accepted lets nothing be ready on the device any more (jobready.go).
+		if ids, err := openOf(t, device); err != nil || len(ids) > 1 {
+			return State{}, nil, false, err
+		}
+	}
 	if pl, err := t.plan(e.Job); err != nil || pl != nil && pl.recalls() {
 		return State{}, nil, false, err // it may be taken back when a window closes
+	}
+	if e.State == schemas.StateOffered {
+		// What is of a higher priority waits for its job only as long as nobody has
+		// accepted the offer.
+		if open, err := openOf(t, device); err != nil || len(open) != 1 {
+			return State{}, nil, false, err
+		}
 	}
 	s := &t.scratch
 	s.alone = append(s.alone[:0], e.Tracked)
@@ -35,8 +48,8 @@ func accepted(s schemas.State) bool {
 }
 
 // goesOn says whether an execution is under way before and after a report of such a
-// state. An offer goes on if this report accepts it: it may be taken back as long as
-// nobody has. What is only to be downloaded waits again when it is.
+// state. An offer goes on if this report accepts it, as it may be taken back until
+// then. What is only to be downloaded waits again when it is.
 func goesOn(t *Tracked, s *schemas.Status) bool {
 	if s.State == schemas.StateDownloaded && t.Action == ActionDownload {
 		return false

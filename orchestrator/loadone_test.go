@@ -29,6 +29,9 @@ func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
 		x.Action = rapid.SampledFrom([]orchestrator.ActionKind{"", orchestrator.ActionSoft, orchestrator.ActionDownload}).Draw(t, "action")
 		x.Priority = rapid.IntRange(-1, 1).Draw(t, "priority")
 		s.Executions = slices.DeleteFunc(s.Executions, func(o orchestrator.Tracked) bool { return o.State != schemas.StateQueued && !o.State.Final() })
+		if x.State == schemas.StateOffered { // only if nothing else waits
+			s.Executions = slices.DeleteFunc(s.Executions, func(o orchestrator.Tracked) bool { return !o.State.Final() })
+		}
 		s.Executions = append(s.Executions, x)
 		slices.SortFunc(s.Executions, func(a, b orchestrator.Tracked) int {
 			return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Order, b.Order))

@@ -271,6 +271,51 @@ func countsField[T any, K ~string](name string, at func(*T) *map[K]int, when fie
 	return f
 }
 
+// textsField is a map of texts.
+func textsField[T any](name string, at func(*T) *map[string]string, when fieldRule) field[T] {
+	f := keyed[T](name)
+	f.put = func(b []byte, rec *T) ([]byte, bool, error) {
+		m := *at(rec)
+		if m == nil {
+			return append(b, "null"...), bool(when), nil
+		}
+		var few [8]string
+		names := few[:0]
+		for k := range m {
+			names = append(names, k)
+		}
+		slices.Sort(names)
+		b = append(b, '{')
+		for i, k := range names {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendText(append(appendText(b, k), ':'), m[k])
+		}
+		return append(b, '}'), bool(when) || len(m) > 0, nil
+	}
+	f.get = func(p *recordParser, rec *T) bool { return p.texts(at(rec), nil) }
+	return f
+}
+
+// namesField is a list of texts that is left out if it is empty.
+func namesField[T any](name string, at func(*T) *[]string) field[T] {
+	f := keyed[T](name)
+	f.put = func(b []byte, rec *T) ([]byte, bool, error) {
+		list := *at(rec)
+		b = append(b, '[')
+		for i, s := range list {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendText(b, s)
+		}
+		return append(b, ']'), len(list) > 0, nil
+	}
+	f.get = func(p *recordParser, rec *T) bool { return p.list(at(rec)) }
+	return f
+}
+
 // appendText writes a text as json.Marshal does. It leaves to it what has to be
 // escaped, and what may not be UTF-8.
 func appendText(b []byte, s string) []byte {

@@ -145,6 +145,36 @@ func TestPreviewOfWaves(t *testing.T) {
 	}
 }
 
+// TestPreviewReckonsWithLimits: the paces of groups, whether they list their devices or
+// find them, and the service's own limit make a job take longer.
+func TestPreviewReckonsWithLimits(t *testing.T) {
+	const each = 30 * time.Second
+	e := newEnv(t, func(o *orchestrator.Options) { o.MaxInProgress = 20 })
+	defer e.checkClean()
+	ids := e.fleet(40)
+	must[orchestrator.Group](t)(e.CreateGroup(ctx, orchestrator.NewGroup{ID: "cell", Devices: append([]string{"d000"}, ids[36:]...)}))
+	must[orchestrator.Group](t)(e.CreateGroup(ctx, orchestrator.NewGroup{ID: "found", Query: `id in ["d000", "d001", "d002", "d039"]`}))
+	m := e.image("2", content(900, 1))
+	for _, c := range []struct {
+		groups []orchestrator.GroupPace
+		want   time.Duration
+	}{
+		{nil, 2 * each}, // 39 devices, 20 at a time
+		{[]orchestrator.GroupPace{{Group: "cell", MaxInProgress: 10}}, 2 * each},
+		{[]orchestrator.GroupPace{{Group: "cell", MaxInProgress: 1}}, 4 * each}, // but d039, which is none of the job's
+		{[]orchestrator.GroupPace{{Group: "cell", MaxInProgress: 1}, {Group: "found", PerMinute: 1}}, 3*time.Minute + each},
+	} {
+		n := orchestrator.NewJob{Name: "j", Image: m.ID, Devices: ids[:39], Rollout: &orchestrator.Rollout{Pace: &orchestrator.Pace{MaxInProgress: 100, Groups: c.groups}}}
+		p := must[orchestrator.JobPreview](t)(e.PreviewJob(ctx, n))
+		if time.Duration(p.Duration).Round(each) != c.want {
+			t.Errorf("with %+v it takes %v, want %v", c.groups, time.Duration(p.Duration), c.want)
+		}
+		if !slices.Contains(p.Assumes, "The job has all 20 devices that the service lets be in progress at once; no other job takes any of them.") {
+			t.Errorf("assumes %q", p.Assumes)
+		}
+	}
+}
+
 func TestPreviewExclusions(t *testing.T) {
 	e := newEnv(t)
 	defer e.checkClean()

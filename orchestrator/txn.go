@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -26,12 +25,6 @@ type outcome struct {
 	// fetchers are the devices whose executions were written: what they may fetch has
 	// to be read anew.
 	fetchers map[string]bool
-}
-
-// stateChange says that an execution came from one state, "" if it is new, to another.
-type stateChange struct {
-	from schemas.State
-	to   *Tracked // not to be changed
 }
 
 // wakeAt notes that a timer was set.
@@ -128,29 +121,6 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	s.tellStops(t.out.stops)
 	s.metrics.released(t.out.waves)
 	return t.out, nil
-}
-
-// tellStops logs and counts what was done to jobs by themselves.
-func (s *Service) tellStops(stops []stopped) {
-	for _, x := range stops {
-		s.metrics.stopped(x.action)
-		s.log.Warn("job stopped by itself", slog.String("job", x.job), slog.String("action", x.action), slog.String("reason", x.why))
-	}
-}
-
-// tell logs and counts what changed.
-func (s *Service) tell(changes []stateChange) {
-	for _, c := range changes {
-		to := c.to
-		s.metrics.transition(to.State, to.Cause)
-		if n := len(to.History); n > 0 && c.from != "" && c.from != schemas.StateQueued && to.State == schemas.StateQueued {
-			s.metrics.again(&to.History[n-1], !to.NotBefore.IsZero())
-		}
-		s.log.LogAttrs(context.Background(), slog.LevelInfo, "execution changed",
-			slog.String("job", to.Job), slog.String("device", to.Device), slog.String("execution", to.ID),
-			slog.String("from", string(c.from)), slog.String("state", string(to.State)),
-			slog.String("cause", string(to.Cause)), slog.String("detail", to.Detail))
-	}
 }
 
 // job returns the job's progress for changing; flush writes it.
@@ -301,9 +271,9 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	if err != nil {
 		return err
 	}
-	if now := next.currentID(); dev == nil && (now == attemptID{} || now != st.currentID()) {
-		// Others have their turn, which depends on the device. Reports that let
-		// nobody have it do without.
+	if dev == nil && (!next.accepted() || next.currentID() != st.currentID()) {
+		// Others have their turn, or wait for it, which depends on the device.
+		// Reports on what it has accepted do without.
 		if dev, err = find[Device](t, device); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -15,9 +14,6 @@ func (w *world) adapt() (*orchestrator.Rollout, error) {
 		return nil, nil
 	}
 	r := *w.cfg.Rollout
-	if len(r.Via) > 0 {
-		return nil, errors.New("a play has one version before and one after, so that there is nothing to lead devices through; leave via out")
-	}
 	known := func(group string) bool {
 		return slices.ContainsFunc(w.cfg.Fleet.Groups, func(g Group) bool { return g.Name == group })
 	}
@@ -38,7 +34,7 @@ func (w *world) adapt() (*orchestrator.Rollout, error) {
 	if n := len(named(&r)); n > w.cfg.Fleet.Devices {
 		return nil, fmt.Errorf("the rollout names %d devices and the fleet has %d", n, w.cfg.Fleet.Devices)
 	}
-	r.Stop = slices.Clone(r.Stop)
+	r.Stop, r.Via = slices.Clone(r.Stop), slices.Clone(r.Via)
 	return &r, nil
 }
 

@@ -16,8 +16,9 @@ const MaxDevices = 100_000
 // Config says what is played.
 type Config struct {
 	// Rollout is how the job reaches its devices, nil for all at once. Names of
-	// devices in it are given to devices of the fleet; every image in it stands for
-	// the one that the fleet runs at first.
+	// devices in it are given to devices of the fleet. The images that it leads devices
+	// through stand for one path, in their order, from what the fleet runs at first; any
+	// other image in it stands for that.
 	Rollout *orchestrator.Rollout
 	Fleet   Fleet
 	// Start is when the job starts. The zero time is the start of the rollout's

@@ -271,7 +271,7 @@ func (w *world) fall(ctx context.Context, d *device, valid uint32) error {
 	if d.falls != valid || d.version != newVersion {
 		return nil // it was brought to another version meanwhile
 	}
-	d.version, d.harmed, d.unsaid = oldVersion, true, true
+	d.version, d.harmed, d.unsaid = w.before, true, true
 	w.teller.fell(w)
 	return w.hello(ctx, d)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -255,6 +256,53 @@ func TestPlayEndsBeforeTheJob(t *testing.T) {
 	}
 }
 
+// TestPathIsPlayedStepByStep: every device goes over all versions of the path in their
+// order, whatever goes wrong on the way, and one that falls back runs the last of them.
+func TestPathIsPlayedStepByStep(t *testing.T) {
+	path := []string{oldVersion, "1.1.0", "1.2.0", newVersion}
+	over := func(c *Config) {
+		c.Fleet.Size = 10_000
+		c.Rollout.Via = []string{"img-a", "img-b"}
+		c.Rollout.Pace = &orchestrator.Pace{MaxInProgress: 5}
+		c.Rollout.Retry = &orchestrator.RetryPolicy{Attempts: 50}
+	}
+	at := map[string]int{}
+	steps := func(w *world, _ *orchestrator.Job) {
+		for _, d := range w.devices {
+			if n := slices.Index(path, d.version); n != at[d.id] && n != at[d.id]+1 {
+				t.Errorf("%s comes from %s to %s", d.id, path[at[d.id]], d.version)
+			} else {
+				at[d.id] = n
+			}
+		}
+	}
+	r := played(t, config(40, over), steps)
+	if r.State != orchestrator.JobCompleted || r.Counts[schemas.StateSucceeded] != 40 || r.Booted != 40 || r.Bytes != 3*40*10_000 || r.MostInProgress > 5 {
+		t.Errorf("%s: %v, %d booted the job's image, %d bytes, %d in progress", r.State, r.Counts, r.Booted, r.Bytes, r.MostInProgress)
+	}
+	clear(at)
+	r = played(t, config(40, over, func(c *Config) {
+		c.Fleet.Online, c.Fleet.OnlineFor = 0.5, 3*time.Minute
+		c.Fleet.Faults = []Fault{{Cause: schemas.CauseNetwork, Chance: 0.2}, {Cause: schemas.CauseFlash, Chance: 0.2}, {Cause: schemas.CauseBoot, Chance: 0.2}}
+	}), steps)
+	if r.State != orchestrator.JobCompleted || r.Counts[schemas.StateSucceeded] != 40 || r.Retries == 0 {
+		t.Errorf("with faults %s: %v after %d retries", r.State, r.Counts, r.Retries)
+	}
+	var fleet []*device
+	r = played(t, config(10, over, func(c *Config) {
+		c.Fleet.FallBacks = []Fault{{Chance: 1}}
+		c.Rollout.Retry = nil
+	}), func(w *world, _ *orchestrator.Job) { fleet = w.devices })
+	if r.Harmed != 10 {
+		t.Errorf("%d of 10 devices have fallen back", r.Harmed)
+	}
+	for _, d := range fleet {
+		if d.version != "1.2.0" {
+			t.Errorf("%s has fallen back to %s", d.id, d.version)
+		}
+	}
+}
+
 func TestPlayRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -268,7 +316,7 @@ func TestPlayRefuses(t *testing.T) {
 		"chance":       {func(c *Config) { c.Fleet.Faults = []Fault{{Cause: schemas.CauseBoot, Chance: 2}} }, "0 to 1"},
 		"cause":        {func(c *Config) { c.Fleet.Faults = []Fault{{Cause: schemas.CauseStorage}} }, "storage"},
 		"label":        {func(c *Config) { c.Fleet.Labels = []Label{{"a", []Share{{"x", 0.7}, {"y", 0.7}}}} }, "more than all"},
-		"via":          {func(c *Config) { c.Rollout.Via = []string{"img-1"} }, "leave via out"},
+		"via":          {func(c *Config) { c.Rollout.Via = []string{"img-1", "img-1"} }, "rollout/via/1"},
 		"wave's group": {func(c *Config) { c.Rollout.Waves = []orchestrator.Wave{{Group: "lab"}} }, "group lab"},
 		"pace's group": {func(c *Config) {
 			c.Rollout.Pace = &orchestrator.Pace{Groups: []orchestrator.GroupPace{{Group: "cell"}}}

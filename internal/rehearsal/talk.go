@@ -37,7 +37,8 @@ func (w *world) flush(ctx context.Context, d *device) error {
 	if err := w.service.Status(ctx, d.id, *st); err != nil {
 		return err
 	}
-	d.settled = st.State == schemas.StateSucceeded
+	step := st.HostVersion != newVersion && st.HostVersion != oldVersion // on the way: the next one follows
+	d.settled = st.State == schemas.StateSucceeded && !step
 	if !w.ack.Superseded && w.ack.State == st.State {
 		return nil
 	}

@@ -34,6 +34,7 @@ type world struct {
 	devices []*device
 	byID    map[string]*device
 	old     string // the image that the fleet runs at first
+	before  string // the version from which a device comes to the job's
 	ack     schemas.Ack
 	stage   map[schemas.Cause]int // the order in which an update meets causes
 	// lineRate is what a host MCU takes in bytes per second.
@@ -96,7 +97,7 @@ func (w *world) set(ctx context.Context) error {
 	if err := w.register(ctx); err != nil {
 		return err
 	}
-	image, err := w.makeImage(ctx, newVersion)
+	image, err := w.makePath(ctx, rollout)
 	if err != nil {
 		return err
 	}
@@ -124,16 +125,39 @@ func (w *world) makeCatalog(ctx context.Context) error {
 		return err
 	}
 	var err error
-	w.old, err = w.makeImage(ctx, oldVersion)
+	w.old, err = w.makeImage(ctx, oldVersion, "")
 	return err
 }
 
-// makeImage uploads an image whose content is its version and zeros.
-func (w *world) makeImage(ctx context.Context, version string) (id string, err error) {
+// makePath makes the job's image and those that the rollout leads devices through: each
+// of them, in their order, needs the version of the one before, and the job's that of
+// the last one.
+func (w *world) makePath(ctx context.Context, rollout *orchestrator.Rollout) (image string, err error) {
+	w.before = oldVersion
+	if rollout == nil || len(rollout.Via) == 0 {
+		return w.makeImage(ctx, newVersion, "")
+	}
+	made := map[string]string{} // by what the rollout names; the service refuses one that is named twice
+	for i, id := range rollout.Via {
+		if made[id] == "" {
+			version := fmt.Sprintf("1.%d.0", len(made)+1)
+			if made[id], err = w.makeImage(ctx, version, w.before); err != nil {
+				return "", err
+			}
+			w.before = version
+		}
+		rollout.Via[i] = made[id]
+	}
+	return w.makeImage(ctx, newVersion, w.before)
+}
+
+// makeImage uploads an image whose content is its version and zeros. needs is the
+// version that has to run before, "" for any.
+func (w *world) makeImage(ctx context.Context, version, needs string) (id string, err error) {
 	content := make([]byte, w.cfg.Fleet.Size)
 	copy(content, version)
 	image, err := w.service.UploadImage(ctx, orchestrator.NewImage{
-		ImageType: imageTypeID, DeviceTypes: []string{typeID}, Version: version, Format: "binary",
+		ImageType: imageTypeID, DeviceTypes: []string{typeID}, Version: version, MinVersion: needs, Format: "binary",
 	}, bytes.NewReader(content))
 	return image.ID, err
 }

@@ -36,6 +36,9 @@ type Options struct {
 
 const (
 	defaultMaxGroup = 1024
+	// fill is how full a page may be when it is divided. Most of what is written
+	// goes behind what was written before, where half full pages stay so.
+	fill = 0.8
 	// openTimeout is how long Open waits for the file's lock.
 	openTimeout = 200 * time.Millisecond
 	// initialMap is address space, not memory: readers and the writer do not
@@ -347,6 +350,7 @@ func (t *tx) found(table orchestrator.Table, b *bbolt.Bucket) *place {
 	if t.tables == nil {
 		t.tables = map[orchestrator.Table]*place{}
 	}
+	b.FillPercent = fill
 	p := &place{b, b.Cursor()}
 	t.tables[table] = p
 	return p
