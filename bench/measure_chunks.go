@@ -49,10 +49,14 @@ func chunkLoads(quick bool) []chunkLoad {
 	return loads
 }
 
+// windowBytes is what as many modules can await at a time: what the contract allows, and
+// together what the service has under way to all of them.
+func windowBytes(modules int) int { return min(schemas.MaxAwaited, 256<<20/modules) }
+
 // windowFor is how many chunks of that size a module awaits: what the contract allows,
 // unless the command says less.
-func windowFor(most, chunk int) int {
-	w := min(schemas.MaxWindow, schemas.MaxAwaited/chunk)
+func windowFor(most, chunk, modules int) int {
+	w := min(schemas.MaxWindow, windowBytes(modules)/chunk)
 	if most > 0 {
 		w = min(w, most)
 	}
@@ -99,7 +103,7 @@ func measureChunks(ctx context.Context, s *suite) (section, error) {
 			takers = append(takers, k)
 		}
 		length := l.perRun / int64(l.modules) / int64(l.chunk) * int64(l.chunk)
-		window := windowFor(s.window, l.chunk)
+		window := windowFor(s.window, l.chunk, l.modules)
 		c := course{image: d.image.ID, chunk: l.chunk, window: window, batch: max(1, window/2), length: length}
 		few := c
 		few.window = 16 // more makes mosquitto no cheaper
@@ -172,6 +176,6 @@ func feedAll(ctx context.Context, addr string, subs []*subscriber, c course, ima
 	return o, nil
 }
 
-const chunksText = `Server processor time (user and system, from /proc) for each chunk that arrived, median (min-max). Modules ask davit for a 4 MiB image, over and over, with half a window (of the contract: 64 chunks, 2 MiB) in each fetch; what the fetches cost is in the figure. mosquitto is
+const chunksText = `Server processor time (user and system, from /proc) for each chunk that arrived, median (min-max). Modules ask davit for a 4 MiB image, over and over, with half a window (64 chunks, at most 2 MiB or what the service has under way to each if it is divided evenly, 256 MiB to all) in each fetch; what the fetches cost is in the figure. mosquitto is
 sent the same bytes, for as many QoS 0 subscribers each on its own topic, by four connections with pre-encoded packets, vectored writes and at most 16 chunks under way to each subscriber; what those cost is not in the figure. "One write each" is a Go program that
 does nothing but write the same packets, one write call for each; "64 KiB a write" puts as many as that in one. Latency is from fetch to chunk at davit and from publish to chunk at mosquitto; it is mostly the window.`

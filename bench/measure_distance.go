@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 	"time"
 )
 
@@ -34,7 +36,9 @@ func distanceCases(quick bool) []distanceCase {
 func measureDistance(ctx context.Context, s *suite) (section, error) {
 	const imageSize = 4 << 20
 	image := testImage(imageSize)
-	d, err := s.offered(ctx, 1, image)
+	cases := distanceCases(s.quick)
+	// Each run has a device of its own: the service remembers how one behaved.
+	d, err := s.offered(ctx, s.runs*len(cases), image)
 	if err != nil {
 		return section{}, err
 	}
@@ -43,15 +47,18 @@ func measureDistance(ctx context.Context, s *suite) (section, error) {
 		return section{}, err
 	}
 	s.onEnd(way.stop)
-	m, err := dialModule(way.addr(), d.devices[0], d.passwords[d.devices[0]], image)
-	if err != nil {
-		return section{}, err
-	}
-	cases := distanceCases(s.quick)
+	fresh, stop := iter.Pull(slices.Values(d.devices))
+	defer stop()
 	var contestants []contestant
 	for _, k := range cases {
-		c := course{image: d.image.ID, chunk: k.chunk, window: k.window, batch: k.batch, length: k.length}
+		c := course{image: d.image.ID, chunk: k.chunk, window: k.window, batch: k.batch, length: k.length, atOnce: true}
 		contestants = append(contestants, contestant{k.name, func() (sample, error) {
+			id, _ := fresh() // there is one for each run
+			m, err := dialModule(way.addr(), id, d.passwords[id], image)
+			if err != nil {
+				return sample{}, err
+			}
+			defer m.close()
 			return take(d.process, 1, c, func() (outcome, error) { return fetchAll(ctx, []*module{m}, c) })
 		}})
 	}

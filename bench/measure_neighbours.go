@@ -195,7 +195,7 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 		return section{}, err
 	}
 	const chunk = 16 << 10
-	window := windowFor(s.window, chunk)
+	window := windowFor(s.window, chunk, good)
 	c := course{image: d.image.ID, chunk: chunk, window: window, batch: max(1, window/2), length: total / int64(good) / chunk * chunk}
 	all := []neighbours{{name: "no neighbours"}}
 	for _, n := range crowds {

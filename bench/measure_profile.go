@@ -29,7 +29,7 @@ func measureProfile(ctx context.Context, s *suite) (section, error) {
 		return section{}, err
 	}
 	const chunk = 4 << 10
-	window := windowFor(s.window, chunk)
+	window := windowFor(s.window, chunk, modules)
 	c := course{image: d.image.ID, chunk: chunk, window: window, batch: window, length: int64(window * chunk)}
 	type answer struct {
 		profile []byte

@@ -14,7 +14,13 @@ type course struct {
 	window int    // chunks that a module awaits at most
 	batch  int    // chunks that it asks for at a time
 	length int64  // bytes in all, over and over the image
+	// atOnce leaves out the slow start: the whole window is asked for at the beginning.
+	atOnce bool
 }
+
+// slowStart is the window in bytes with which a module begins: the service gives no more to
+// one that it has not heard of for a while. It grows by each chunk that arrives.
+const slowStart = 64 << 10
 
 // stallTime is after how long without a chunk a module asks again for what is missing.
 const stallTime = 2 * time.Second
@@ -27,6 +33,7 @@ type module struct {
 	mu       sync.Mutex
 	course   course
 	ledger   ledger
+	limit    int            // the window in chunks at present
 	finished func(error)    // called once for each course
 	tag      uint16         // of the last fetch
 	before   uint16         // the tag of the last fetch of the course before
@@ -69,15 +76,23 @@ func (m *module) start(c course, finished func(error)) error {
 		return err
 	}
 	m.course, m.finished, m.moved, m.again = c, finished, time.Now(), 0
+	if m.limit = max(1, slowStart/c.chunk); c.atOnce {
+		m.limit = c.window
+	}
 	m.before, m.latency = m.tag, histogram{}
 	return m.askMore()
 }
 
 // askMore asks for what the window has room for, in whole batches. mu is held.
 func (m *module) askMore() error {
-	for m.ledger.missing+m.course.batch <= m.course.window {
+	limit := min(m.limit, m.course.window)
+	batch := max(1, min(m.course.batch, (limit+1)/2))
+	if m.course.batch == m.course.window {
+		batch = limit // one fetch at a time
+	}
+	for m.ledger.missing+batch <= limit {
 		awaited := m.ledger.missing * m.course.chunk
-		r := m.ledger.ask(m.course.batch)
+		r := m.ledger.ask(batch)
 		if r.Length == 0 {
 			return nil
 		}
@@ -109,6 +124,7 @@ func (m *module) arrived(h schemas.ChunkHeader, length int, now time.Time) error
 		return err
 	}
 	m.moved = now
+	m.limit++
 	m.latency.add(now.Sub(m.askedAt[h.Transfer%256]), 1)
 	if m.ledger.done() {
 		m.finish(nil)

@@ -38,6 +38,7 @@ func measures() []measure {
 		{"chunks", "Processor time of a chunk", measureChunks},
 		{"images", "1,000 modules fetch an image", measureImages},
 		{"distance", "One module far away", measureDistance},
+		{"fleet", "A fleet that is idle, and comes at once", measureFleet},
 		{"neighbours", "Bad neighbours", measureNeighbours},
 		{"profile", "Where the processor time goes", measureProfile},
 	}

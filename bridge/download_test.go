@@ -233,3 +233,85 @@ func TestSingleFlightChangesItsLeader(t *testing.T) {
 		}
 	})
 }
+
+// A bridge that is 300 ms from the service, in virtual time, from the first fetch to the
+// verified image; one block of 4 KiB for each request has 13.3 KiB/s. docs/benchmarks.md
+// has the figures; what the window allows is held in package fetcher.
+func TestDownloadAt300ms(t *testing.T) {
+	const trip = 300 * time.Millisecond
+	for _, c := range []struct {
+		size int
+		want float64 // times one block for each request
+	}{{256 << 10, 10}, {1 << 20, 30}, {4 << 20, 60}} {
+		inWorld(t, sim.MCUConfig{}, c.size, one(), func(w *world) {
+			w.stop()
+			w.cfg.Window, w.service.delay = 0, trip/2
+			w.start()
+			o := w.theOffer()
+			o.Action, o.Chunk.Max = schemas.ActionDownload, schemas.MaxChunkSize // no MCU is waited for
+			var began, ended time.Time
+			w.service.chunk = func(_ int, b []byte) []byte {
+				if ended = time.Now(); began.IsZero() {
+					began = ended.Add(-trip)
+				}
+				return b
+			}
+			w.service.offer(pump, o)
+			w.awaitState(schemas.StateDownloaded)
+			goodput := float64(c.size) / ended.Sub(began).Seconds()
+			times := goodput / (4096 / trip.Seconds())
+			t.Logf("%d KiB: %.0f KiB/s, %.0f times one block for each request, %d fetches", c.size>>10, goodput/1024, times, w.service.fetchCount())
+			if times < c.want {
+				t.Errorf("%d bytes: %.1f times one block for each request, want %.0f", c.size, times, c.want)
+			}
+			if n := w.service.bytes(); n != c.size {
+				t.Errorf("%d bytes were served for an image of %d", n, c.size)
+			}
+		})
+	}
+}
+
+// Images that are fetched at a time share the window, and each comes to its end.
+func TestDownloadsShareTheWindow(t *testing.T) {
+	devices := []string{"a", "b", "c", "d"}
+	inWorld(t, sim.MCUConfig{}, 20_000, devices, func(w *world) {
+		const window = 64 << 10
+		w.stop()
+		w.cfg.Window = window
+		awaited, most := map[string]int{}, 0
+		w.service.heardAll = func(m Message) {
+			var f schemas.Fetch
+			topic, _ := schemas.ParseTopic(m.Topic)
+			if topic.Kind != schemas.KindFetch || schemas.Decode(m.Payload, &f) != nil {
+				return
+			}
+			n := f.Awaited
+			for _, r := range f.Ranges {
+				n += int(r.Length)
+			}
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			awaited[topic.Device] = n
+			if len(awaited) == len(devices) { // all have begun: from then on each has its part
+				most = max(most, n)
+			}
+		}
+		w.start()
+		for i, d := range devices {
+			data := sim.BuildDemoImage(newVersion, 300_000, uint64(i))
+			id := "img-of-" + d
+			w.service.mu.Lock()
+			w.service.images[id] = data
+			w.service.mu.Unlock()
+			o := w.offerOf(id, newVersion, data)
+			o.Execution, o.Action = "ex-"+d, schemas.ActionDownload
+			w.service.offer(d, o)
+		}
+		for _, d := range devices {
+			w.await("the image of "+d, func() bool { return w.service.last("ex-"+d).State == schemas.StateDownloaded })
+		}
+		if most == 0 || most > window/2 { // a quarter each, and more when the first have ended
+			t.Errorf("a download awaited %d bytes of a window of %d that four share", most, window)
+		}
+	})
+}

@@ -203,14 +203,6 @@ func (s *subscriptions) drop(filter string) {
 	delete(s.wild, filter)
 }
 
-// find returns the subscription whose filter is the topic itself.
-func (s *subscriptions) find(topic string) (grant, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g, ok := s.exact[topic]
-	return g, ok
-}
-
 // unsubscribe takes a connection that has ended out of the index.
 func (c *conn) unsubscribe() {
 	c.sub.mu.Lock()
@@ -218,6 +210,14 @@ func (c *conn) unsubscribe() {
 	for topic := range c.sub.exact {
 		c.broker.index.remove(topic, c)
 	}
+}
+
+// find returns the subscription whose filter is the topic itself.
+func (s *subscriptions) find(topic string) (grant, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, ok := s.exact[topic]
+	return g, ok
 }
 
 // qos is the highest QoS granted for topic. Filters with wildcards are not

@@ -38,6 +38,7 @@ type Broker struct {
 	index     *index
 	pending   *pending
 	admission *admission
+	failures  *failures
 	logged    logonce.Limit
 	// strangers limits the lines about those who are not let in. Their names
 	// are anybody's to make up, so they must not use up the memory of logged.
@@ -81,10 +82,12 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics,
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
-		conns: make(map[*conn]struct{}), index: newIndex(),
+		conns:   make(map[*conn]struct{}),
 		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
+		index: newIndex(),
 	}
 	b.pending = newPending(cfg.Limits.MaxPending)
+	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
 	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
 	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)

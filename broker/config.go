@@ -43,6 +43,9 @@ type Limits struct {
 	// fifths of ConnectTimeout. Who cannot be served in that time is told when to
 	// come back. Default 8,192.
 	MaxWaiting int
+	// FailureRate is how many wrong passwords are answered in a second; the
+	// answers to others are put off by up to two seconds. Default 100.
+	FailureRate int
 	// MaxPerPrincipal is how many connections one device or bridge may have
 	// at a time; one more ends its oldest. Default 8.
 	MaxPerPrincipal int
@@ -99,6 +102,10 @@ type Config struct {
 	// Admit is called, at most ConnectTimeout: a service that has to
 	// subscribe first misses nothing that they say.
 	HoldDevices bool
+	// Pressed says that the service has as much to do as it should: new
+	// connections wait meanwhile. Nil means never. It is called often and must not
+	// block.
+	Pressed func() bool
 	// OnFetch takes the fetches of devices and bridges, instead of those who
 	// subscribe to them; nil leaves them to subscribers. It is called on the
 	// read loop of the connection that asks, after access control, and must not
@@ -106,10 +113,6 @@ type Config struct {
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one.
 	OnFetch func(device string, payload []byte, from *Session)
-	// Pressed says that the service has as much to do as it should: new
-	// connections wait meanwhile. Nil means never. It is called often and must not
-	// block.
-	Pressed func() bool
 	Limits  Limits
 	// Logger is required.
 	Logger *slog.Logger
@@ -157,6 +160,7 @@ func (l *Limits) complete() error {
 		{"MaxConnections", &l.MaxConnections, 20_000},
 		{"MaxPending", &l.MaxPending, 4096},
 		{"MaxWaiting", &l.MaxWaiting, 8192},
+		{"FailureRate", &l.FailureRate, 100},
 		{"MaxPerPrincipal", &l.MaxPerPrincipal, 8},
 		{"WriteBuffer", &l.WriteBuffer, 1 << 20},
 		{"ServiceWriteBuffer", &l.ServiceWriteBuffer, 16 << 20},

@@ -89,12 +89,12 @@ type dialogue struct {
 func newConn(b *Broker, t Transport, c, socket net.Conn, raw tryWriter) *conn {
 	nc := &conn{
 		Conn: c, socket: socket, raw: raw, broker: b, transport: t,
-		peek:   newTryReader(c),
 		closed: make(chan struct{}),
 		limit:  b.cfg.Limits.WriteBuffer,
 		out:    outbox{window: b.cfg.Limits.Window},
 	}
 	nc.session.conn = nc
+	nc.peek = readerOf(c)
 	return nc
 }
 

@@ -3,8 +3,8 @@
 // credentials file. It knows nothing of jobs and imports no other part of
 // davit but schemas and internal/durable. No other package imports mochi.
 //
-// mochi-mqtt is used as an engine: it decodes and encodes packets, processes them,
-// keeps the retained messages and the service's subscriptions. Everything around it is ours, because mochi 2.7.9 has defects
+// mochi-mqtt is used as an engine: it decodes and encodes packets, processes
+// them, and keeps the retained messages and the service's subscriptions. Everything around it is ours, because mochi 2.7.9 has defects
 // that have to be kept out of reach (defects_test.go shows each of them on
 // mochi alone, and its absence here):
 //
@@ -53,18 +53,18 @@
 //     session of another whatever it calls itself.
 //
 //   - Thousands that connect at once wait for their turn, or are told when to
-//     come back (admission.go), and sockets that say nothing are bounded
-//     (pending.go).
+//     come back (admission.go); sockets that say nothing are bounded (pending.go),
+//     and so is the rate at which wrong passwords are answered (failures.go).
 //
-//   - An idle connection is cheap: its read loop is ours and keeps no packet and no
-//     buffer (attach.go, reading.go), and what a module subscribes to is one entry
-//     of a map (index.go).
+//   - An idle connection is cheap: its read loop is ours and keeps no packet and
+//     no buffer (attach.go, reading.go), and what a module subscribes to is one
+//     entry of a map (index.go).
 //
 // QoS 2, topic aliases and enhanced authentication are not offered.
 //
 // Goroutines: each connection has one, its read loop, and while bytes wait for
-// the socket another that writes them and then calls those who want to send more;
-// a connection of the service has mochi's write loop as well. A conn's outbox and
+// the socket one that writes them and then calls those who want to send more; a
+// connection of the service has mochi's write loop as well. A conn's outbox and
 // cut packet are behind its mutex; the registry of sessions, the index, the
 // admission and the credentials are each behind theirs. Hooks run on the read loop of the connection that they
 // are called for, except delivery, which runs on the publisher's.

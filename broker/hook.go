@@ -56,6 +56,7 @@ func connOf(cl *mqtt.Client) *conn {
 type no struct {
 	code   packets.Code
 	reason string // metric label
+	guess  bool   // the password was wrong, or nobody has the name
 }
 
 // OnConnect implements mqtt.Hook: it decides on the CONNECT.
@@ -70,6 +71,12 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 			h.b.log.Warn("MQTT CONNECT refused", "reason", refused.reason, "user", name,
 				"client_id", printable([]byte(pk.Connect.ClientIdentifier)), "remote", cl.Net.Remote)
 		}
+		if refused.guess {
+			h.b.endTurn(c, true)
+			if !h.b.failures.delay(c.closed) {
+				return errRefused
+			}
+		}
 		// An error would only say that the client is gone.
 		_ = h.b.server.SendConnack(cl, connackCode(c.version, refused.code), false, nil)
 		return errRefused
@@ -81,18 +88,18 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 // decide finds out who is there and whether it may come in.
 func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, *no) {
 	if pk.Properties.AuthenticationMethod != "" {
-		return nil, &no{packets.ErrBadAuthenticationMethod, "authentication_method"}
+		return nil, &no{code: packets.ErrBadAuthenticationMethod, reason: "authentication_method"}
 	}
 	if len(pk.Connect.ClientIdentifier) > maxClientID {
-		return nil, &no{packets.ErrClientIdentifierNotValid, "client_id"}
+		return nil, &no{code: packets.ErrClientIdentifierNotValid, reason: "client_id"}
 	}
 	p, v := h.authenticate(string(pk.Connect.Username), pk.Connect.Password)
 	if v == verdictBusy {
-		return nil, &no{packets.ErrServerBusy, "busy"}
+		return nil, &no{code: packets.ErrServerBusy, reason: "busy"}
 	}
 	if v != verdictOK {
 		h.b.metrics.authFailed(string(v))
-		return nil, &no{packets.ErrBadUsernameOrPassword, "authentication"}
+		return nil, &no{packets.ErrBadUsernameOrPassword, "authentication", true}
 	}
 	if w := cl.Properties.Will; w.Flag == 1 {
 		r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload))
@@ -104,17 +111,17 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 			cl.Properties.Will = mqtt.Will{}
 		case r != allowed || w.Qos > 1:
 			h.b.metrics.aclRefused("will", r)
-			return nil, &no{packets.ErrNotAuthorized, "will"}
+			return nil, &no{code: packets.ErrNotAuthorized, reason: "will"}
 		}
 	}
 	if p.service {
 		return p, nil
 	}
 	if !h.b.hold(c) {
-		return nil, &no{packets.ErrServerUnavailable, "not_ready"}
+		return nil, &no{code: packets.ErrServerUnavailable, reason: "not_ready"}
 	}
 	if h.b.sessions.len() >= h.b.cfg.Limits.MaxConnections {
-		return nil, &no{packets.ErrServerBusy, "too_many_connections"}
+		return nil, &no{code: packets.ErrServerBusy, reason: "too_many_connections"}
 	}
 	return p, nil
 }

@@ -130,12 +130,12 @@ func (p *pending) remove(s *socket) {
 func (p *pending) victim(now time.Time) (*socket, time.Duration) {
 	var most *list.List
 	for _, l := range p.from {
-		if most == nil || l.Len() > most.Len() {
+		if most == nil || l.Len() > most.Len() || l.Len() == most.Len() && oldest(l).since.Before(oldest(most).since) {
 			most = l
 		}
 	}
 	for range most.Len() {
-		s := most.Front().Value.(*socket)
+		s := oldest(most)
 		if left := minSilence - now.Sub(s.since); left > 0 {
 			return nil, left
 		}
@@ -147,6 +147,8 @@ func (p *pending) victim(now time.Time) (*socket, time.Duration) {
 	}
 	return nil, unreadPause
 }
+
+func oldest(l *list.List) *socket { return l.Front().Value.(*socket) }
 
 // len is how many there are.
 func (p *pending) len() int {

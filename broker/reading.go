@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net"
 	"slices"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -34,6 +35,15 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.readAhead()
 	}
 	return n, err
+}
+
+// readerOf returns what reads ahead from a connection: a tryReader that finds
+// nothing where bytes are not the socket's own, with TLS and WebSocket.
+func readerOf(c net.Conn) tryReader {
+	if s, ok := c.(*socket); ok {
+		return s.tryReader
+	}
+	return tryReader{}
 }
 
 // readAhead reads what the socket has, if anything.

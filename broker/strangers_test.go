@@ -18,7 +18,10 @@ import (
 // log, whose memory of what was said is bounded.
 func TestStrangersDoNotSilenceTheLog(t *testing.T) {
 	var log syncBuffer
-	b := start(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	b := start(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Limits.FailureRate = 1 << 20
+	})
 	const workers, each = 8, 600 // together more than are remembered
 	var wg sync.WaitGroup
 	for w := range workers {

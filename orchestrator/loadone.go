@@ -25,13 +25,6 @@ func (t *txn) loadOne(device string, dev *Device, ev Event) (State, map[string]*
 	if pl, err := t.plan(e.Job); err != nil || pl != nil && pl.recalls() {
 		return State{}, nil, false, err // it may be taken back when a window closes
 	}
-	if e.State == schemas.StateOffered {
-		// What is of a higher priority waits for its job only as long as nobody has
-		// accepted the offer.
-		if open, err := openOf(t, device); err != nil || len(open) != 1 {
-			return State{}, nil, false, err
-		}
-	}
 	s := &t.scratch
 	s.alone = append(s.alone[:0], e.Tracked)
 	if s.records == nil {

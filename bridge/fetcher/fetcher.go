@@ -47,8 +47,13 @@ type Limits struct {
 
 const (
 	// passes is how many chunks that were asked for later have to arrive before one
-	// that has not is lost: the service sends a device's chunks in their order.
+	// that has not is lost, unless it does within the reordering time: the service sends a
+	// device's chunks in the order of its fetches, but over an external broker two of
+	// those may overtake each other. (As RFC 8985 does for TCP.)
 	passes = 3
+	// leastReordering bounds the reordering time from below; it is a quarter of the round
+	// trip.
+	leastReordering = 20 * time.Millisecond
 	// latePieces is how many pieces that were given up are remembered: they may
 	// arrive yet.
 	latePieces = schemas.MaxWindow
@@ -81,10 +86,11 @@ type piece struct {
 	tag     uint16
 	sent    time.Time
 	order   uint64
-	before  uint64 // bytes that had arrived when it was asked for
-	passed  int    // later pieces that have arrived
-	follow  bool   // may come on the shared stream
-	drained bool   // it was asked for while the path was being emptied
+	before  uint64    // bytes that had arrived when it was asked for
+	passed  int       // later pieces that have arrived
+	lostAt  time.Time // when it is lost because of that; zero before
+	follow  bool      // may come on the shared stream
+	drained bool      // it was asked for while the path was being emptied
 }
 
 // New begins or continues to fetch img. Transfer tags follow tag: a number that
@@ -211,12 +217,12 @@ func (f *Fetcher) Took(now time.Time, tag uint16, r schemas.Range) {
 	} else if i := find(f.late, tag, r); i >= 0 {
 		f.timer.observe(now.Sub(f.late[i].sent)) // a tag is used once, so this is no guess
 	}
-	f.settle(tag, r)
+	f.settle(now, tag, r)
 }
 
 // settle forgets the pieces that r has made whole. Those before them that are missing
 // have been passed once more.
-func (f *Fetcher) settle(tag uint16, r schemas.Range) {
+func (f *Fetcher) settle(now time.Time, tag uint16, r schemas.Range) {
 	for i := len(f.awaited) - 1; i >= 0; i-- {
 		p := f.awaited[i]
 		if p.End() <= r.Offset || r.End() <= p.Offset || !f.img.Has(p.Range) {
@@ -229,21 +235,14 @@ func (f *Fetcher) settle(tag uint16, r schemas.Range) {
 			continue // a late one tells nothing of the order
 		}
 		for j := range f.awaited[:i] {
-			if f.awaited[j].follow == p.follow { // the stream and the device's own topic are not in step
-				f.awaited[j].passed++
+			q := &f.awaited[j]
+			if q.follow != p.follow {
+				continue // the stream and the device's own topic are not in step
+			}
+			if q.passed++; q.passed == passes {
+				q.lostAt = now.Add(max(f.pace.leastTrip/4, leastReordering))
 			}
 		}
-	}
-	for i := 0; i < len(f.awaited); {
-		p := f.awaited[i]
-		if p.passed < passes {
-			i++
-			continue
-		}
-		if !p.follow {
-			f.pace.lost(p, f.asked)
-		}
-		f.giveUp(i)
 	}
 }
 
@@ -273,22 +272,31 @@ func (f *Fetcher) due(p piece) time.Time {
 	}
 	due := from.Add(f.timer.wait())
 	if at := p.sent.Add(max(followPatience, f.timer.wait())); p.follow && at.Before(due) {
-		return at
+		due = at
+	}
+	if !p.lostAt.IsZero() && p.lostAt.Before(due) {
+		due = p.lostAt
 	}
 	return due
 }
 
 // expire gives up the pieces whose time has come.
 func (f *Fetcher) expire(now time.Time) {
-	n := len(f.awaited)
+	stalled := false
 	for i := 0; i < len(f.awaited); {
-		if now.Before(f.due(f.awaited[i])) {
+		p := f.awaited[i]
+		switch {
+		case now.Before(f.due(p)):
 			i++
 			continue
+		case p.lostAt.IsZero():
+			stalled = true
+		case !p.follow:
+			f.pace.lost(p, f.asked)
 		}
 		f.giveUp(i)
 	}
-	if len(f.awaited) < n {
+	if stalled {
 		f.pace.stalled(now, f.stalls == 0)
 		f.timer.stalled()
 		f.stalls++

@@ -108,6 +108,15 @@ func TestNothingIsAskedTwice(t *testing.T) {
 	})
 }
 
+// Chunks that overtake one another within the reordering time are not taken for lost.
+func TestOvertaking(t *testing.T) {
+	p := path{trip: farTrip, late: 0.3, by: farTrip / 4}
+	r := fetched(t, p, 4*mib, Limits{Window: 256 * kib, Chunk: schemas.MaxChunkSize})
+	if r.sent != r.img.size {
+		t.Errorf("%d bytes were sent for an image of %d", r.sent, r.img.size)
+	}
+}
+
 // A run is the same each time.
 func TestDeterministic(t *testing.T) {
 	p := path{trip: farTrip, rate: 50_000, loss: 0.05, late: 0.05}
@@ -195,6 +204,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	stream(0, 7)
+	r.now = r.f.Next()
 	repair, ok := r.f.Ask(r.now, r.limits)
 	if !ok || repair.Follow || fmt.Sprint(repair.Ranges) != "[{4096 2048}]" || repair.Awaited != 2048 {
 		t.Fatalf("after a loss: %+v, %t", repair, ok)

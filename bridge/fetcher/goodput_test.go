@@ -99,3 +99,42 @@ func TestLines(t *testing.T) {
 		})
 	}
 }
+
+// The path changes on the way, and the new one is used as well as the old one was.
+func TestPathChanges(t *testing.T) {
+	const when = 20 * time.Second
+	for _, c := range []struct {
+		name        string
+		before      path
+		after       path
+		share, most float64       // of what the new path gives in the minute that begins a minute later; and that
+		wait        time.Duration // longest in the queue in that minute
+	}{
+		{"a longer way", path{trip: 20 * time.Millisecond, rate: fast}, path{trip: 600 * time.Millisecond, rate: fast}, 0.85, mib / 0.6, time.Second},
+		{"a shorter way", path{trip: 600 * time.Millisecond, rate: 250e3}, path{trip: 20 * time.Millisecond, rate: 250e3}, 0.85, 250e3, time.Second},
+		{"a slower line", path{trip: 100 * time.Millisecond, rate: 1.25e6}, path{trip: 100 * time.Millisecond, rate: 8e3}, 0.85, 8e3, 5 * time.Second},
+		{"a faster line", path{trip: 100 * time.Millisecond, rate: 8e3}, path{trip: 100 * time.Millisecond, rate: 1.25e6}, 0.85, 1.25e6, time.Second},
+		{"a line that begins to lose", path{trip: 100 * time.Millisecond, rate: 250e3}, path{trip: 100 * time.Millisecond, rate: 250e3, loss: 0.02}, 0.8, 250e3, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRun(c.before, 1<<31, Limits{Window: mib, Chunk: schemas.MaxChunkSize}, 3)
+			held := uint64(0)
+			r.turns = func(r *run) {
+				switch at := r.elapsed(); {
+				case at > when+60*time.Second && held == 0:
+					held, r.longest = r.img.Held(), 0
+				case at > when:
+					r.path = c.after
+				}
+			}
+			if r.fetch(when+120*time.Second) == nil {
+				t.Fatal("all of the image was fetched; it should last")
+			}
+			share := float64(r.img.Held()-held) / 60 / c.most
+			t.Logf("%.3f of what the path gives, longest wait %s, window %d", share, r.longest.Round(time.Millisecond), r.f.pace.window)
+			if share < c.share || r.longest > c.wait {
+				t.Errorf("%.3f of what the path gives, longest wait %s; want %.2f and %s", share, r.longest, c.share, c.wait)
+			}
+		})
+	}
+}

@@ -32,6 +32,7 @@ const (
 // line and costs nothing but itself; many at once are one, and take a third off the window,
 // which then grows by a chunk for each round trip.
 type pace struct {
+	limit     int // of the window, as the module has it
 	window    int
 	threshold int // above it the window grows slowly; 0 for none
 	leastTrip time.Duration
@@ -44,13 +45,14 @@ type pace struct {
 	missed    int       // and those that were lost in it
 }
 
-func newPace() pace { return pace{window: firstWindow} }
+func newPace() pace { return pace{limit: schemas.MaxAwaited, window: firstWindow} }
 
 // shape is how many bytes may be awaited now, the size of the next chunks, and how many
 // bytes have to be free before more are asked for. A window has 16 to 32 chunks, and
 // twice as many where chunks are lost.
 func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	limit := max(min(l.Window, schemas.MaxAwaited), schemas.MinChunkSize)
+	c.limit = limit
 	c.window = max(min(c.window, limit), min(leastWindow, limit))
 	window = c.window
 	if !c.tripAt.IsZero() && now.Sub(c.tripAt) > roundTripAge {
@@ -114,7 +116,7 @@ func (c *pace) grow(n int) {
 	if c.threshold > 0 && c.window >= c.threshold {
 		n = max(1, n/16)
 	}
-	c.window = min(c.window+n, schemas.MaxAwaited)
+	c.window = min(c.window+n, c.limit)
 }
 
 func (c *pace) shrink(to int) { c.window = min(c.window, max(to, leastWindow)) }
@@ -131,12 +133,14 @@ func (c *pace) lost(p piece, asked uint64) {
 	c.threshold, c.cut = c.window, asked
 }
 
-// stalled takes that nothing came at all for a while; first, that it did until then.
+// stalled takes that nothing came at all for a while; first, that it did until then. What was
+// awaited may be lost, or wait in front of a line that has become slow, where all of it once
+// more would only wait behind it. So the window begins anew.
 func (c *pace) stalled(now time.Time, first bool) {
-	c.shrink(c.window / 2)
 	if first {
-		c.threshold = c.window
+		c.threshold = max(c.window/2, leastWindow)
 	}
+	c.shrink(0)
 	if c.draining {
 		c.draining, c.tripAt = false, now
 	}

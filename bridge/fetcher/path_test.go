@@ -30,7 +30,8 @@ type path struct {
 	rate  float64       // bytes a second of the line to the module; 0 for no limit
 	queue int           // bytes that may wait for the line; more are dropped. 0 for no limit
 	loss  float64       // share of chunks lost
-	late  float64       // share of chunks that are late, by up to a round trip
+	late  float64       // share of chunks that are late
+	by    time.Duration // by so much at most; 0 for a round trip
 	twice float64       // share of chunks that come twice
 	dead  func(time.Duration) bool
 }
@@ -51,6 +52,8 @@ type run struct {
 	random   *rand.Rand
 	arrivals arrivals
 	order    int
+
+	turns func(r *run) // may change the path on the way
 
 	fetches   int
 	sent      uint64        // bytes that the service handed to the line
@@ -112,6 +115,9 @@ func (r *run) fetch(most time.Duration) error {
 			return fmt.Errorf("nothing is awaited at %d of %d bytes", r.img.Held(), r.img.size)
 		}
 		r.now = next
+		if r.turns != nil {
+			r.turns(r)
+		}
 		if r.elapsed() > most {
 			return fmt.Errorf("%d of %d bytes after %s", r.img.Held(), r.img.size, most)
 		}
@@ -171,7 +177,11 @@ func (r *run) send(there time.Time, tag uint16, piece schemas.Range) {
 		return
 	}
 	if r.random.Float64() < r.late {
-		at = at.Add(time.Duration(r.random.Float64() * float64(r.trip)))
+		by := r.by
+		if by == 0 {
+			by = r.trip
+		}
+		at = at.Add(time.Duration(r.random.Float64() * float64(by)))
 	}
 	copies := 1
 	if r.random.Float64() < r.twice {

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// syncBytes is after how many bytes the slot is synced and the record says so: what a
-	// restart costs at most.
+	// syncBytes and syncEvery are after how many bytes, and how long after the last time,
+	// the slot is synced and the record says so: what came since is what a crash costs.
 	syncBytes = 256 << 10
+	syncEvery = time.Second
 	// maxMismatches is how often an image is fetched whose SHA-256 does not agree.
 	maxMismatches = 3
 )
@@ -165,7 +166,7 @@ func (m *Module) takeChunk(c chunk) {
 		m.unfollow(u)
 		m.verify()
 		return
-	case u.unsynced >= syncBytes:
+	case u.unsynced >= syncBytes && time.Since(u.syncedAt) >= syncEvery:
 		m.keep(u)
 		m.save()
 	}
@@ -179,7 +180,7 @@ func (m *Module) keep(u *update) {
 	if u.slot == nil {
 		return
 	}
-	u.unsynced = 0
+	u.unsynced, u.syncedAt = 0, time.Now()
 	if err := u.slot.Sync(); err != nil {
 		m.log.Error("the slot could not be synced", "error", err)
 		return

@@ -185,13 +185,7 @@ func (m *Module) Run(ctx context.Context) error {
 	}()
 	m.resume()
 	m.loop(ctx)
-	if m.up != nil {
-		m.up.cancel()
-		m.work.Wait()
-		m.keep(m.up)
-		m.save()
-	}
-	m.work.Wait()
+	m.letGo()
 	<-sent
 	bye, cancel := context.WithTimeout(network, publishTimeout/5)
 	defer cancel()
@@ -200,6 +194,18 @@ func (m *Module) Run(ctx context.Context) error {
 	}
 	hangUp()
 	return link.Wait()
+}
+
+// letGo ends what the host is doing, and keeps what there is of the image.
+func (m *Module) letGo() {
+	if m.up != nil {
+		m.up.cancel()
+	}
+	m.work.Wait()
+	if m.up != nil {
+		m.keep(m.up)
+		m.save()
+	}
 }
 
 // loop does what is due, takes what has come, and waits.

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,15 +31,30 @@ type service struct {
 	mu       sync.Mutex
 	client   *mqtt.Client
 	up       bool
-	topics   map[string]bool
 	retained []byte // the offer
-	hello    schemas.Hello
-	online   bool
-	heard    []schemas.Status // in their order, repetitions included
-	acked    map[string]schemas.Status
-	fetches  []schemas.Fetch
-	chunks   int
-	busy     sync.WaitGroup
+	seen
+	busy sync.WaitGroup
+}
+
+// seen is what the service has seen of the module.
+type seen struct {
+	topics  map[string]bool // subscribed to
+	hello   schemas.Hello
+	online  bool
+	heard   []schemas.Status          // in their order, repetitions included
+	acked   map[string]schemas.Status // by execution: the last one
+	fetches []schemas.Fetch
+	chunks  int
+}
+
+// look returns a copy of it.
+func (s *service) look() seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.seen
+	c.topics, c.acked = maps.Clone(c.topics), maps.Clone(c.acked)
+	c.heard, c.fetches = slices.Clone(c.heard), slices.Clone(c.fetches)
+	return c
 }
 
 func newService(t *testing.T, size int) *service {
@@ -45,7 +62,7 @@ func newService(t *testing.T, size int) *service {
 	for i := range image {
 		image[i] = byte(i*i>>8 ^ i)
 	}
-	return &service{t: t, image: image, up: true, acked: map[string]schemas.Status{}}
+	return &service{t: t, image: image, up: true, seen: seen{acked: map[string]schemas.Status{}}}
 }
 
 // theOffer is of the service's image.
@@ -253,8 +270,6 @@ func (s *service) serve(f schemas.Fetch) {
 
 // end is what is recorded of an execution's end.
 func (s *service) end(execution string) (schemas.Status, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.acked[execution]
+	st := s.look().acked[execution]
 	return st, st.State.Final()
 }

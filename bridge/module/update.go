@@ -33,6 +33,7 @@ type update struct {
 	slot       Slot
 	have       rangeset.Set
 	unsynced   int
+	syncedAt   time.Time
 	fetch      *fetcher.Fetcher // nil unless the image is being fetched
 	transfer   transfer
 	mismatches int

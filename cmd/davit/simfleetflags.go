@@ -44,7 +44,7 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 
 // profileFlags are the flags of one profile.
 func profileFlags() []string {
-	return []string{"bandwidth", "latency", "loss", "chunk", "window", "reboot-every", "answer", "line", "boot", "fail", "fall-back", "fall-back-after", "never-read", "streams", "mqtt311"}
+	return []string{"bandwidth", "latency", "loss", "chunk", "window", "reboot-every", "answer", "line", "boot", "fail", "fall-back", "fall-back-after", "never-read", "adaptive", "streams", "mqtt311"}
 }
 
 func changedProfileFlag(cmd *cobra.Command) string {
@@ -64,6 +64,7 @@ func addProfileFlags(cmd *cobra.Command, p *fleet.Profile) {
 	into(cmd, "loss", "PERCENT", "how many chunks get lost (0%)", rehearsal.ParsePart, func(v float64) { p.Loss = v })
 	into(cmd, "chunk", "SIZE", "size of the chunks that are asked for (what the offer prefers)", rehearsal.ParseSize, func(v float64) { p.Chunk = int(v) })
 	f.IntVar(&p.Window, "window", p.Window, "how many chunks may be on their way")
+	f.BoolVar(&p.Adaptive, "adaptive", false, "window and chunk size follow the path, as those of the bridge do; --window means nothing then")
 	f.BoolVar(&p.Streams, "streams", false, "modules follow the shared stream of an image, if the offer names one")
 	into(cmd, "reboot-every", "TIME", "after how long a module reboots, on average (never)", rehearsal.ParseSpan, func(v time.Duration) { p.RebootEvery = v })
 	f.DurationVar(&p.Answer, "answer", p.Answer, "how long host MCUs take to accept an offer, on average")

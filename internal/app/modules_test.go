@@ -32,7 +32,9 @@ type modules struct {
 	all  []*lightModule
 	at   atomic.Pointer[place]
 	stop chan struct{}
-	runs sync.WaitGroup
+	// dialing bounds how many are between the socket and what they say first.
+	dialing chan struct{}
+	runs    sync.WaitGroup
 
 	reasons                                       [5]error
 	greeted, offers, connects, busy, failed, lost atomic.Int64
@@ -96,7 +98,12 @@ func (f *modules) fail(err error) {
 // session is one connection. It returns how long the broker asks the module to stay
 // away, if it did, and an error if the module was not served.
 func (m *lightModule) session(addr string) (wait time.Duration, err error) {
+	m.fleet.dialing <- struct{}{} // each module has a processor of its own; here they share one
 	c, err := net.DialTimeout("tcp", addr, moduleTimeout)
+	if err == nil {
+		_, err = c.Write(m.greeting())
+	}
+	<-m.fleet.dialing
 	if err != nil {
 		return 0, fmt.Errorf("dial: %w", err)
 	}
@@ -106,9 +113,6 @@ func (m *lightModule) session(addr string) (wait time.Duration, err error) {
 	defer func() { _ = c.Close() }()
 	m.fleet.connects.Add(1)
 	_ = c.SetDeadline(time.Now().Add(moduleTimeout))
-	if _, err := c.Write(m.greeting()); err != nil {
-		return 0, fmt.Errorf("greet: %w", err)
-	}
 	r := bufio.NewReaderSize(c, 256)
 	kind, body, err := readMQTT(r)
 	switch {
@@ -122,6 +126,7 @@ func (m *lightModule) session(addr string) (wait time.Duration, err error) {
 	case body[1] != 0:
 		return 0, fmt.Errorf("CONNACK %#x", body[1])
 	}
+	_ = c.SetDeadline(time.Now().Add(moduleTimeout))
 	return 0, m.listen(c, r)
 }
 

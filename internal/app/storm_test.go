@@ -93,7 +93,7 @@ type served struct {
 func (f *modules) settle(b *testing.B, p *serviceProcess) served {
 	b.Helper()
 	failed, busy, used, began := f.failed.Load(), f.busy.Load(), p.cpu(b), time.Now()
-	for end := time.Now().Add(3 * time.Minute); f.greeted.Load() < int64(len(f.all)); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); f.greeted.Load() < int64(len(f.all)); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			b.Fatalf("%d of %d modules are served; %d attempts, %d told to wait, %d failed: %v",
 				f.greeted.Load(), len(f.all), f.connects.Load(), f.busy.Load(), f.failed.Load(), f.reasons)
@@ -141,7 +141,7 @@ func enrol(b *testing.B, dir, http string, n int) *modules {
 	if err != nil {
 		b.Fatal(err)
 	}
-	f := &modules{stop: make(chan struct{})}
+	f := &modules{stop: make(chan struct{}), dialing: make(chan struct{}, 256)}
 	f.close()
 	const most = 5000 // in one import
 	for from := 0; from < n; from += most {
@@ -166,9 +166,10 @@ func enrol(b *testing.B, dir, http string, n int) *modules {
 
 // serviceProcess is a service in a process of its own.
 type serviceProcess struct {
-	pid  int
-	dir  string
-	kill func()
+	pid      int
+	profiles int // that it has written
+	dir      string
+	kill     func()
 }
 
 func serveAlone(b *testing.B, dir string) (Addresses, *serviceProcess) {
@@ -229,13 +230,23 @@ func profileOnSignal() {
 // profile has the service write its profiles, if that is asked for.
 func (p *serviceProcess) profile(b *testing.B) {
 	b.Helper()
-	if os.Getenv(envProfile) == "" {
+	dir := os.Getenv(envProfile)
+	if dir == "" {
 		return
 	}
 	if err := syscall.Kill(p.pid, syscall.SIGUSR1); err != nil {
 		b.Fatal(err)
 	}
-	time.Sleep(3 * time.Second)
+	p.profiles++
+	next := filepath.Join(dir, fmt.Sprintf("cpu-%d-%d", p.pid, p.profiles)) // begun when the others are written
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(next); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			b.Fatalf("the service does not write %s", next)
+		}
+	}
 }
 
 // memory is the resident memory of the process in bytes, without mapped files.

@@ -59,7 +59,7 @@ var allowed = map[string][]string{
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
-	"internal/fleet":        {"schemas"},
+	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
 	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
 	"internal/rack":         {},

@@ -104,6 +104,9 @@ type Profile struct {
 	// Chunk is the size in bytes of the chunks that are asked for; 0 is what offers prefer.
 	// Window is how many may be on their way.
 	Chunk, Window int
+	// Adaptive has window and chunk size follow the path, as those of the bridge and of the
+	// reference module do; Window means nothing then, and Chunk is the largest.
+	Adaptive bool
 	// Streams says that modules follow the image's shared stream if the offer names one.
 	Streams bool
 	// RebootEvery is after how long, on average, a module reboots: its connection is lost,

@@ -51,7 +51,7 @@ type device struct {
 	later   []delayed       // what leaves when its latency is over
 
 	// When something is to be done; 0 is never.
-	connectAt, helloAt, repeatAt, stepAt, rebootAt, pingAt, fallAt instant
+	connectAt, helloAt, repeatAt, fetchAt, stepAt, rebootAt, pingAt, fallAt instant
 
 	began  instant // when the connection was begun
 	asked  instant // when the last hello was said that no offer has answered yet
@@ -62,7 +62,7 @@ type device struct {
 type update struct {
 	offer schemas.Offer
 	image *image
-	dl    download
+	dl    loader // nil until the offer is accepted, and when the image is whole
 	seq   uint64
 	ended bool
 	fails uint64 // the byte of the image at which the drawn fault shows
@@ -143,6 +143,9 @@ func (d *device) tick(now instant) instant {
 		if due(&d.repeatAt) {
 			d.repeat(now)
 		}
+		if due(&d.fetchAt) && d.fetching() {
+			d.fetch(now)
+		}
 		if d.pingAt != 0 && d.pingAt <= now {
 			d.ping(now)
 		}
@@ -152,11 +155,11 @@ func (d *device) tick(now instant) instant {
 
 // next is the first time at which there is something to do.
 func (d *device) next() (t instant) {
-	all := [...]instant{d.connectAt, d.stepAt, d.fallAt, d.rebootAt, d.helloAt, d.repeatAt, d.pingAt, 0}
+	all := [...]instant{d.connectAt, d.stepAt, d.fallAt, d.rebootAt, d.helloAt, d.repeatAt, d.pingAt, d.fetchAt, 0}
 	if d.link != linkOnline {
-		all[3], all[4], all[5], all[6] = 0, 0, 0, 0
+		all[3], all[4], all[5], all[6], all[7] = 0, 0, 0, 0, 0
 	} else if len(d.later) > 0 {
-		all[7] = d.later[0].at
+		all[8] = d.later[0].at
 	}
 	for _, at := range all {
 		if at != 0 && (t == 0 || at < t) {
@@ -316,8 +319,8 @@ func (d *device) ended(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.conn, d.later, d.asked = nil, nil, 0
-	if d.update != nil {
-		d.update.dl.expire()
+	if u := d.update; u != nil && u.dl != nil {
+		u.dl.expire()
 	}
 	wasOnline := d.link == linkOnline
 	if d.fleet.ending.Load() {

@@ -1,6 +1,7 @@
 // Package fleet simulates many devices at once: modules with real MQTT connections, and
 // host MCUs that are only a matter of time. It is written from package schemas alone, so
-// that it tests the service from outside; what was fetched is checked byte by byte.
+// that it tests the service from outside, but for the fetcher of the bridge, which devices
+// may use; what was fetched is checked byte by byte.
 //
 // A device that is connected and has nothing to do costs a goroutine, which waits for its
 // socket, and a record of some hundred bytes. It has no timer and no buffer: one clock

@@ -6,8 +6,7 @@ import (
 	"davit/schemas"
 )
 
-// download is what a module knows of an image that it fetches: a window of a fixed number
-// of chunks that slides over it. It has no clock and no lock of its own.
+// download is a loader with a window of a fixed number of chunks that slides over the image.
 type download struct {
 	size   uint64
 	chunk  uint64
@@ -33,16 +32,18 @@ func newDownload(size uint64, chunk, window int) download {
 	return download{size: size, chunk: c, window: w, want: []schemas.Range{{Offset: 0, Length: size}}}
 }
 
-func (d *download) done() bool { return d.have == d.size }
+func (d *download) held() uint64    { return d.have }
+func (d *download) awaited() uint64 { return d.opened }
+func (d *download) next() instant   { return 0 }
 
 // fetch fills f with what to ask for next; false if it is not time for that. It waits
 // until half of the window is free, so that not every chunk costs a fetch.
-func (d *download) fetch(f *schemas.Fetch, now instant) bool {
+func (d *download) fetch(f *schemas.Fetch, now instant, follow bool) bool {
 	if len(d.want) == 0 || d.opened > 0 && d.opened+d.window/2 > d.window {
 		return false
 	}
 	d.tag = d.tag%0xffff + 1 // 0 is the shared stream's
-	f.Tag, f.Chunk, f.Awaited, f.Ranges = d.tag, int(d.chunk), int(d.opened), nil
+	*f = schemas.Fetch{V: schemas.Version, Image: f.Image, Tag: d.tag, Chunk: int(d.chunk), Awaited: int(d.opened), Follow: follow}
 	for room := (d.window - d.opened) / d.chunk; room > 0 && len(d.want) > 0 && len(f.Ranges) < schemas.MaxRanges; {
 		first := &d.want[0]
 		r := schemas.Range{Offset: first.Offset, Length: min(first.Length, room*d.chunk)}

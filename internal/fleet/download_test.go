@@ -25,14 +25,14 @@ func TestDownloadArrivesWhole(t *testing.T) {
 		var line []sent
 		chance := func(percent int, what string) bool { return rapid.IntRange(1, 100).Draw(t, what) <= percent }
 		now := instant(1)
-		for round := 0; !d.done(); round++ {
+		for round := 0; d.held() < size; round++ {
 			now += instant(time.Millisecond)
 			calm := round > 2000 // at last nothing goes wrong any more
 			if round > 20_000 {
 				t.Fatalf("%d of %d bytes after %d rounds; wanted %v, open %v", d.have, size, round, d.want, d.open)
 			}
 			f := schemas.Fetch{V: schemas.Version, Image: "img"}
-			if d.fetch(&f, now) {
+			if d.fetch(&f, now, false) {
 				if err := f.Validate(); err != nil {
 					t.Fatalf("%+v: %v", f, err)
 				}
@@ -100,25 +100,25 @@ func check(t *rapid.T, d *download, have []bool) {
 func TestWindowSlides(t *testing.T) {
 	d := newDownload(1000*100, 100, 4)
 	var f schemas.Fetch
-	if !d.fetch(&f, 1) || f.Awaited != 0 || f.Ranges[0].Length != 400 {
+	if !d.fetch(&f, 1, false) || f.Awaited != 0 || f.Ranges[0].Length != 400 {
 		t.Fatalf("first fetch: %+v", f)
 	}
 	first := f.Tag
-	if d.arrive(first, schemas.Range{Offset: 0, Length: 100}, 2); d.fetch(&f, 2) {
+	if d.arrive(first, schemas.Range{Offset: 0, Length: 100}, 2); d.fetch(&f, 2, false) {
 		t.Errorf("a fetch for one chunk: %+v", f)
 	}
 	a := d.arrive(first, schemas.Range{Offset: 100, Length: 100}, 3)
 	if !a.asked || a.took != 2 || a.lost != 0 {
 		t.Errorf("second chunk: %+v", a)
 	}
-	if !d.fetch(&f, 4) || f.Awaited != 200 || f.Tag == first || f.Ranges[0] != (schemas.Range{Offset: 400, Length: 200}) {
+	if !d.fetch(&f, 4, false) || f.Awaited != 200 || f.Tag == first || f.Ranges[0] != (schemas.Range{Offset: 400, Length: 200}) {
 		t.Errorf("second fetch: %+v", f)
 	}
 	// The third chunk is lost: the fourth shows it, and the next fetch begins with it.
 	if a := d.arrive(first, schemas.Range{Offset: 300, Length: 100}, 5); a.lost != 1 {
 		t.Errorf("fourth chunk: %+v", a)
 	}
-	if !d.fetch(&f, 6) || f.Ranges[0] != (schemas.Range{Offset: 200, Length: 100}) || f.Ranges[1].Offset != 600 {
+	if !d.fetch(&f, 6, false) || f.Ranges[0] != (schemas.Range{Offset: 200, Length: 100}) || f.Ranges[1].Offset != 600 {
 		t.Errorf("third fetch: %+v", f)
 	}
 }

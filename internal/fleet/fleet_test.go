@@ -100,6 +100,7 @@ func run(t *testing.T, c fleet.Config) *fleet.Result {
 }
 
 func TestUpdateOfAMixedFleet(t *testing.T) {
+	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(50)
 	good, bad := fleet.DefaultProfile(), fleet.DefaultProfile()
@@ -108,7 +109,9 @@ func TestUpdateOfAMixedFleet(t *testing.T) {
 	for _, cause := range fleet.Causes() {
 		bad.Faults = append(bad.Faults, fleet.Fault{Cause: cause, Part: 0.05})
 	}
-	c.Profiles = []fleet.Profile{good, bad}
+	adaptive := good
+	adaptive.Name, adaptive.Adaptive, good.Share, adaptive.Share = "adaptive", true, 15, 15
+	c.Profiles = []fleet.Profile{good, adaptive, bad}
 	s.push(&c, 100_000)
 	r := run(t, c)
 	if r.Online != 50 || r.Updates.Finished != 50 || r.Updates.AsDrawn != 50 || r.Updates.FallenBack == 0 {
@@ -123,6 +126,7 @@ func TestUpdateOfAMixedFleet(t *testing.T) {
 }
 
 func TestUpdateWithReboots(t *testing.T) {
+	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(20)
 	c.Profiles[0].RebootEvery, c.Profiles[0].Bandwidth, c.Profiles[0].Window = 2*time.Second, 200_000, 4
@@ -134,6 +138,7 @@ func TestUpdateWithReboots(t *testing.T) {
 }
 
 func TestThoseWhoNeverReadHoldNobodyUp(t *testing.T) {
+	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(40)
 	c.Profiles[0].NeverRead = 0.25
@@ -145,6 +150,7 @@ func TestThoseWhoNeverReadHoldNobodyUp(t *testing.T) {
 }
 
 func TestStormOfTheFleet(t *testing.T) {
+	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(50)
 	c.Storm, c.Hold, c.Hellos = fleet.StormCut, time.Second, 200
@@ -156,6 +162,7 @@ func TestStormOfTheFleet(t *testing.T) {
 
 // TestStormOfTheService restarts the service under the fleet.
 func TestStormOfTheService(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := startService(t, data, "127.0.0.1:0")
 	c := s.fleet(30)
@@ -178,6 +185,7 @@ func TestStormOfTheService(t *testing.T) {
 
 // TestWrongPassword says which devices the broker refuses.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(3)
 	c.Devices[1].Password = "wrong"

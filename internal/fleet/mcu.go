@@ -63,11 +63,7 @@ func (d *device) answer(now instant) {
 		d.downloaded(now)
 		return
 	}
-	chunk := d.kind.profile.Chunk
-	if chunk == 0 {
-		chunk = u.offer.Chunk.Preferred
-	}
-	u.dl = newDownload(u.offer.Size, min(chunk, u.offer.Chunk.Max), d.kind.profile.Window)
+	u.dl = d.newLoader(&u.offer)
 	if d.kind.neverRead {
 		d.fleet.count.stalled.Add(1)
 	}
@@ -102,18 +98,19 @@ const tellEvery = 10 * time.Second
 // progress goes on with a download of which something has come.
 func (d *device) progress(now instant) {
 	u := d.update
-	if u.dl.done() {
+	have := u.dl.held()
+	if have == u.offer.Size {
 		last(&d.fleet.count.lastChunk, now)
 		d.downloaded(now)
 		return
 	}
-	if d.kind.fault == schemas.CauseNetwork && u.dl.have > u.fails {
+	if d.kind.fault == schemas.CauseNetwork && have > u.fails {
 		d.fail(schemas.StateFailed, schemas.CauseNetwork, "the simulated network has gone", now)
 		return
 	}
 	if timeBetween(u.told, now) >= tellEvery {
 		d.fleet.count.progress.Add(1)
-		d.report(schemas.Status{State: schemas.StateDownloading, BytesDone: u.dl.have}, now)
+		d.report(schemas.Status{State: schemas.StateDownloading, BytesDone: have}, now)
 	}
 	d.fetch(now)
 	u.heard = now
@@ -131,7 +128,7 @@ func (d *device) downloaded(now instant) {
 		return
 	}
 	d.unsubscribe(u)
-	u.dl = download{size: u.offer.Size, have: u.offer.Size}
+	u.dl = nil
 	if u.offer.Action == schemas.ActionDownload {
 		d.kept, u.ended = u.offer.SHA256, true
 		d.report(schemas.Status{State: schemas.StateDownloaded, BytesDone: u.offer.Size}, now)
@@ -188,9 +185,9 @@ func (d *device) booted(now instant) {
 // fail ends the update.
 func (d *device) fail(state schemas.State, cause schemas.Cause, detail string, now instant) {
 	d.unsubscribe(d.update)
-	d.update.dl.expire()
+	d.update.dl = nil
 	d.setPhase(phaseReporting)
-	d.report(schemas.Status{State: state, Cause: cause, Detail: detail, BytesDone: min(d.update.dl.have, d.update.offer.Size)}, now)
+	d.report(schemas.Status{State: state, Cause: cause, Detail: detail}, now)
 }
 
 // finished takes that the end of an update was acknowledged.

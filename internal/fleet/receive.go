@@ -176,7 +176,7 @@ func (d *device) onChunk(payload []byte, shared bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u := d.update
-	if u == nil || u.ended || d.phase != phaseDownloading || h.Image != u.image.tag {
+	if !d.fetching() || h.Image != u.image.tag {
 		c.duplicates.Add(1)
 		return nil // too late, or of another image
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
 	"strings"
@@ -211,8 +211,7 @@ type footprint struct{ live, rss int64 }
 
 // memory collects garbage and measures what is left.
 func memory() footprint {
-	runtime.GC() // and stacks shrink
-	runtime.GC()
+	debug.FreeOSMemory() // stacks shrink as well
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	return footprint{int64(samples[0].Value.Uint64() + samples[1].Value.Uint64()), resident()}

@@ -153,6 +153,7 @@ func (s *sender) send(device string, f *schemas.Fetch) {
 
 // TestSharedStream has a fleet follow a stream with holes, over a broker that is not ours.
 func TestSharedStream(t *testing.T) {
+	t.Parallel()
 	addr := mosquitto(t)
 	data := make([]byte, 64_000)
 	for i := range data {
@@ -187,6 +188,8 @@ func TestSharedStream(t *testing.T) {
 		c.Devices = append(c.Devices, fleet.Login{ID: fmt.Sprintf("sim-%d", i), Password: "any"})
 	}
 	c.Profiles[0].Streams, c.Profiles[0].V311 = true, 0.5
+	c.Profiles = append(c.Profiles, c.Profiles[0])
+	c.Profiles[1].Adaptive = true
 	r := run(t, c)
 	if r.Updates.AsDrawn != 20 || r.Messages.StreamChunks == 0 || r.Updates.WrongChunks != 0 {
 		t.Errorf("updates %+v, messages %+v", r.Updates, r.Messages)

@@ -91,10 +91,24 @@ func (d *device) report(s schemas.Status, now instant) {
 func (d *device) patience() time.Duration {
 	p := d.kind.profile
 	wait := min(d.fleet.cfg.Repeat<<min(d.waits, 6), time.Minute) + p.Latency
-	if u := d.update; u != nil && p.Bandwidth > 0 {
-		wait += time.Duration(float64(2*u.dl.chunk) / p.Bandwidth * float64(time.Second))
+	if dl, ok := d.window(); ok && p.Bandwidth > 0 {
+		wait += time.Duration(float64(2*dl.chunk) / p.Bandwidth * float64(time.Second))
 	}
 	return wait
+}
+
+// window is the loader of a device with a window of a fixed size.
+func (d *device) window() (*download, bool) {
+	if d.update == nil {
+		return nil, false
+	}
+	dl, ok := d.update.dl.(*download)
+	return dl, ok
+}
+
+// fetching says whether the device fetches an image.
+func (d *device) fetching() bool {
+	return d.update != nil && !d.update.ended && d.update.dl != nil && d.phase == phaseDownloading
 }
 
 // awaitAnswer sets when what is not answered is repeated.
@@ -105,8 +119,7 @@ func (d *device) awaitAnswer(now instant) {
 
 // repeat says again what was not answered: a report, and a fetch of which nothing comes.
 func (d *device) repeat(now instant) {
-	u := d.update
-	fetching := u != nil && !u.ended && d.phase == phaseDownloading
+	fetching := d.fetching()
 	if d.pending == nil && !fetching {
 		d.waits = 0
 		return
@@ -115,8 +128,8 @@ func (d *device) repeat(now instant) {
 		d.fleet.count.statusRepeats.Add(1)
 		d.say(d.pending, now)
 	}
-	if fetching && timeBetween(u.heard, now) >= d.patience()*8/10 {
-		if u.dl.opened > 0 {
+	if u := d.update; fetching && u.dl.next() == 0 && timeBetween(u.heard, now) >= d.patience()*8/10 {
+		if u.dl.awaited() > 0 {
 			d.fleet.count.fetchRepeats.Add(1)
 			u.dl.expire()
 		}
@@ -130,12 +143,13 @@ func (d *device) repeat(now instant) {
 // fetch asks for more of the image, if it is time for that.
 func (d *device) fetch(now instant) {
 	u := d.update
-	f := schemas.Fetch{V: schemas.Version, Image: u.offer.Image, Follow: u.follow && !u.alone}
-	if !u.dl.fetch(&f, now) {
-		return
+	f := schemas.Fetch{Image: u.offer.Image}
+	for u.dl.fetch(&f, now, u.follow && !u.alone) {
+		u.heard, u.alone = now, false
+		first(&d.fleet.count.firstFetch, now)
+		d.fleet.count.fetches.Add(1)
+		d.say(&f, now)
 	}
-	u.heard, u.alone = now, false
-	first(&d.fleet.count.firstFetch, now)
-	d.fleet.count.fetches.Add(1)
-	d.say(&f, now)
+	d.fetchAt = u.dl.next()
+	d.wake(d.fetchAt)
 }

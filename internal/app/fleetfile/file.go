@@ -31,6 +31,7 @@ type profile struct {
 	Loss          float64                `json:"loss" minimum:"0" maximum:"90"`
 	Chunk         string                 `json:"chunk"`
 	Window        *int                   `json:"window" minimum:"1" maximum:"64"`
+	Adaptive      bool                   `json:"adaptive"`
 	Streams       bool                   `json:"streams"`
 	RebootEvery   orchestrator.Duration  `json:"reboot_every"`
 	Answer        *orchestrator.Duration `json:"answer"`
@@ -124,7 +125,7 @@ func (f *profile) profile(i int) (p fleet.Profile, member string, err error) {
 	duration(&p.FallBackAfter, f.FallBackAfter)
 	const percent = 100
 	p.V311, p.Loss, p.FallBack, p.NeverRead = f.MQTT311/percent, f.Loss/percent, f.FallBack/percent, f.NeverRead/percent
-	p.Streams = f.Streams
+	p.Adaptive, p.Streams = f.Adaptive, f.Streams
 	p.Latency, p.RebootEvery = time.Duration(f.Latency), time.Duration(f.RebootEvery)
 	if f.Bandwidth != "" {
 		if p.Bandwidth, err = rehearsal.ParseRate(f.Bandwidth); err != nil {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"davit/internal/fleet"
+	"davit/orchestrator"
+)
+
+const (
+	// hellosEach is how many hellos a second the fleet says when all are connected, for
+	// hellosFor.
+	hellosEach = 1000
+	hellosFor  = 10 * time.Second
+)
+
+// gathering is what happened when a whole fleet came at once.
+type gathering struct {
+	seconds  float64       // until all were subscribed and had said hello
+	cpu      time.Duration // of the server, until it had nothing left to do
+	idle     int64         // its resident memory then, in bytes
+	peak     int64
+	result   *fleet.Result
+	attempts int64
+	hellos   int64 // said after that
+}
+
+// measureFleet lets a fleet of idle devices connect at once, to a service that has just
+// started, and then say hello.
+func measureFleet(ctx context.Context, s *suite) (section, error) {
+	devices := 19_000
+	if s.quick {
+		devices = 20
+	}
+	d, err := s.offered(ctx, devices, testImage(64<<10))
+	if err != nil {
+		return section{}, err
+	}
+	if err := d.stop(); err != nil {
+		return section{}, err
+	}
+	var davits, brokers []gathering
+	for run := range s.runs {
+		if err := d.serve(d.mqtt, "--reoffers", fmt.Sprint(2*hellosEach)); err != nil {
+			return section{}, err
+		}
+		g, err := gather(ctx, s, d.process, d.fleet())
+		if err = errors.Join(err, d.stop()); err != nil {
+			return section{}, fmt.Errorf("run %d of davit: %w", run+1, err)
+		}
+		davits = append(davits, g)
+		g, err = s.gatherAtMosquitto(ctx, d.fleet())
+		if err != nil {
+			return section{}, fmt.Errorf("run %d of mosquitto: %w", run+1, err)
+		}
+		brokers = append(brokers, g)
+	}
+	return fleetSection(devices, davits, brokers), nil
+}
+
+// fleet is a fleet of the service's devices that do nothing with what they are offered.
+func (d *davit) fleet() fleet.Config {
+	c := fleet.DefaultConfig()
+	c.Broker, c.DeviceType, c.Property, c.Version = d.mqtt, deviceType, orchestrator.DefaultVersionProperty, oldVersion
+	c.Profiles[0].Answer = 24 * time.Hour // the host MCUs think about it
+	c.Ramp = 1e6                          // all at once
+	c.Timeout = 2 * time.Minute
+	c.Hellos, c.Hold = hellosEach, hellosFor
+	for _, id := range d.devices {
+		c.Devices = append(c.Devices, fleet.Login{ID: id, Password: d.passwords[id]})
+	}
+	return c
+}
+
+// gatherAtMosquitto connects the same fleet to mosquitto, where nobody listens to it.
+func (s *suite) gatherAtMosquitto(ctx context.Context, c fleet.Config) (g gathering, err error) {
+	m, err := startMosquitto(s.dir)
+	if err != nil {
+		return g, err
+	}
+	defer func() { err = errors.Join(err, m.stop()) }()
+	c.Broker, c.Hold, c.Hellos = m.addr, 0, 0
+	return gather(ctx, s, m.process, c)
+}
+
+// gather runs a fleet and looks at the server when all are connected.
+func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gathering, err error) {
+	if err := p.settle(); err != nil {
+		return g, err
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return g, err
+	}
+	c.Ready = func() error {
+		if err := p.settle(); err != nil {
+			return err
+		}
+		after, err := p.cpu()
+		if err != nil {
+			return err
+		}
+		g.cpu = after - before
+		g.idle, g.peak, err = p.resident()
+		return err
+	}
+	if g.result, err = fleet.Run(ctx, c); err != nil {
+		return g, err
+	}
+	r := g.result
+	if !r.Succeeded {
+		return g, fmt.Errorf("the fleet: %s; %v", strings.Join(r.Reasons, "; "), r.Errors)
+	}
+	g.seconds, g.attempts = r.Connects.Seconds, r.Connects.Attempts
+	g.hellos = r.Messages.Hellos - int64(r.Devices)
+	s.log("  %-14s %d online in %.1f s, %d attempts, %.1f s CPU, %d MiB, peak %d MiB; %d offers; offer p50 %.1f p99 %.1f ms\n", p.name, r.Online, g.seconds, g.attempts,
+		g.cpu.Seconds(), g.idle>>20, g.peak>>20, r.Messages.Offers, r.Latency.Offer.P50, r.Latency.Offer.P99)
+	return g, nil
+}
+
+func fleetSection(devices int, davits, brokers []gathering) section {
+	n := float64(devices)
+	t := &table{head: []string{grouped(int64(devices)) + " modules", "davit", "mosquitto", "wanted of davit"}}
+	row := func(name, wanted string, f func(gathering) float64) {
+		t.add(name, spreadBy(davits, f).String(), spreadBy(brokers, f).String(), wanted)
+	}
+	row("memory of the process for each idle module, KiB", "at most 24", func(g gathering) float64 { return float64(g.idle) / 1024 / n })
+	row("the same at the peak, while they come", "", func(g gathering) float64 { return float64(g.peak) / 1024 / n })
+	row("all at once: seconds until the last is subscribed and has said hello", "at most 30", func(g gathering) float64 { return g.seconds })
+	row("attempts to connect for each", "", func(g gathering) float64 { return float64(g.attempts) / n })
+	row("CPU until nothing is left to do, s", "", func(g gathering) float64 { return g.cpu.Seconds() })
+	only := func(name, wanted string, f func(gathering) float64) {
+		t.add(name, spreadBy(davits, f).String(), "", wanted)
+	}
+	only("offers received for each hello", "1", func(g gathering) float64 {
+		return float64(g.result.Messages.Offers) / float64(g.result.Messages.Hellos)
+	})
+	only(fmt.Sprintf("hellos a second afterwards (of %s asked for)", grouped(hellosEach)), "1,000", func(g gathering) float64 { return float64(g.hellos) / hellosFor.Seconds() })
+	only("hello to offer over all, p50, ms", "", func(g gathering) float64 { return g.result.Latency.Offer.P50 })
+	only("hello to offer over all, p99, ms", "", func(g gathering) float64 { return g.result.Latency.Offer.P99 })
+	return section{text: fleetText, tables: []*table{t}}
+}
+
+const fleetText = "Every run starts the server anew, so that it has verified no password yet, and lets all modules (`internal/fleet`, in the process that measures, each with its own password, four subscriptions, its will and an image offered to it) connect at the same moment; " +
+	"those that are told to come later do. Then they say hello in turns, 1,000 a second, and are each sent their offer again (`--reoffers 2000`). mosquitto checks no passwords here and has nobody to whom a hello matters."
