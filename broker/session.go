@@ -29,6 +29,8 @@ type Session struct {
 
 	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
+	unsent *unsent           // made when Backlog is first called, if it can be
+	asked  bool
 }
 
 // takeFetch hands a fetch to Config.OnFetch. It returns false if the message

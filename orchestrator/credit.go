@@ -43,23 +43,19 @@ func (s *streamer) underWay(f *flow, n int64) {
 	}
 }
 
-// backlog is how much of what is under way has certainly not arrived.
-func (f *flow) backlog() int64 {
-	b, ok := f.session.(Backlog)
-	if !ok {
-		return 0
+// backlogOf is what has certainly not arrived of what a session has taken, as far as
+// it tells.
+func backlogOf(s Session) int64 {
+	if b, ok := s.(Backlog); ok {
+		return int64(b.Backlog())
 	}
-	return min(f.sent, int64(b.Backlog()))
+	return 0
 }
 
 // confirm takes a device's word that of what is under way left bytes are still
 // awaited.
 func (s *streamer) confirm(f *flow, left int64) {
-	arrived := f.sent - max(0, left)
-	if arrived > 0 {
-		arrived = min(arrived, f.sent-f.backlog())
-	}
-	if arrived > 0 {
+	if arrived := f.sent - max(0, left); arrived > 0 {
 		s.arrived(f, arrived)
 	}
 }
@@ -143,13 +139,17 @@ func (s *streamer) sweepOnce(now time.Time) {
 }
 
 func (s *streamer) sweepSent(f *flow, now time.Time) {
-	_, told := f.session.(Backlog)
-	switch {
-	case now.Sub(f.moved) < time.Second:
-	case told && f.backlog() < f.sent:
-		s.arrived(f, f.sent-f.backlog())
-		s.schedule(f)
-	case now.Sub(f.moved) >= forgetAfter:
+	if now.Sub(f.moved) < time.Second {
+		return
+	}
+	if _, told := f.session.(Backlog); told {
+		if left := backlogOf(f.session); left < f.sent {
+			s.confirm(f, left)
+			s.schedule(f)
+			return
+		}
+	}
+	if now.Sub(f.moved) >= forgetAfter {
 		s.lapse(f)
 	}
 }

@@ -69,6 +69,7 @@ type transfer struct {
 	bytes   uint64
 	awaited uint64
 	session Session
+	backlog int64 // of the session, when the fetch came
 }
 
 // mayAsk takes one of the device's fetches, if it has any.

@@ -85,6 +85,7 @@ func (s *streamer) mayAsk(device string) bool {
 // add queues a transfer for a device.
 func (s *streamer) add(device string, t transfer) {
 	now := time.Now()
+	t.backlog = backlogOf(t.session)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.flowOf(device, now)
@@ -108,7 +109,7 @@ func (s *streamer) apply(f *flow, t transfer) {
 		f.session, f.blocked = t.session, false
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
-	s.confirm(f, int64(t.awaited)-int64(f.bytes-t.bytes))
+	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog))
 }
 
 // forget drops what is queued for a device, which has the image or has ended its
