@@ -169,8 +169,12 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 	if err := each(who.count, func(i int) error { return who.start(ctx, n, i) }); err != nil {
 		return sample{}, err
 	}
-	select { // until they are at it
-	case <-time.After(time.Second):
+	wait := time.Second // until they are at it
+	if s.quick {
+		wait /= 10
+	}
+	select {
+	case <-time.After(wait):
 	case <-ctx.Done():
 	}
 	got, err := load()

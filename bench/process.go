@@ -23,6 +23,7 @@ type process struct {
 	log  tail
 	done chan struct{} // closed when it has ended
 	err  error         // why, when done is closed
+	over bool          // stop has ended it
 }
 
 // startProcess starts a server. What it prints on standard error is kept for error
@@ -43,8 +44,13 @@ func startProcess(name string, cmd *exec.Cmd, out io.Writer) (*process, error) {
 	return p, nil
 }
 
-// stop asks the process to end, and kills it if it takes longer than patience.
+// stop asks the process to end, and kills it if it takes longer than patience. It is an
+// error if the process has ended by itself.
 func (p *process) stop() error {
+	if p.over {
+		return nil
+	}
+	p.over = true
 	select {
 	case <-p.done:
 		return p.ended()
@@ -59,12 +65,6 @@ func (p *process) stop() error {
 		<-p.done
 		return fmt.Errorf("%s did not end within %s of SIGTERM", p.name, patience)
 	}
-}
-
-// kill ends the process at once, as a crash would.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by now
-	<-p.done
 }
 
 // ended says that the process is gone, with what it said last.
