@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"math/bits"
 	"slices"
 	"time"
@@ -92,10 +91,4 @@ func (h *histogram) quantile(q float64) time.Duration {
 		}
 	}
 	return 0
-}
-
-// quantileOf is the same of single values, which it sorts.
-func quantileOf[T cmp.Ordered](values []T, q float64) T {
-	slices.Sort(values)
-	return values[min(int(q*float64(len(values))), len(values)-1)]
 }
