@@ -123,9 +123,10 @@ func (s *subscriber) arrived(h schemas.ChunkHeader, length int, now time.Time) e
 	}
 	s.next = (h.Offset + uint64(length)) % uint64(len(s.stream.image))
 	s.latency.add(now.Sub(s.began)-time.Duration(s.sentAt[n%sendRing].Load()), 1)
-	s.received.Add(1)
+	wake := s.wake
+	s.received.Add(1) // what is not atomic belongs to the next course from here on
 	select {
-	case s.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 	return nil
