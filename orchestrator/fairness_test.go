@@ -228,22 +228,23 @@ func TestTinyRanges(t *testing.T) {
 			go func() {
 				for {
 					ask()
+					time.Sleep(20 * time.Millisecond)
 					select {
 					case <-stop:
 						return
-					case <-time.After(5 * time.Millisecond):
+					default:
 					}
 				}
 			}()
 		}
 		least := f.run()
 		close(stop)
-		synctest.Wait()
+		time.Sleep(time.Second)
 		if least < 0.98 {
 			t.Errorf("one got %.3f of its line", least)
 		}
 		for _, s := range f.others {
-			if n, c := s.took(); n != c || c < 4000*60 {
+			if n, c := s.took(); n != c || c < 1000*60 {
 				t.Errorf("%d bytes in %d chunks", n, c)
 			}
 		}
@@ -256,8 +257,8 @@ func TestTinyRanges(t *testing.T) {
 func TestThousandsThatNeverRead(t *testing.T) {
 	for _, pause := range []time.Duration{3 * time.Second, 7 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			const crowd = 2000
-			f := newFairness(t, 16, crowd, func(o *orchestrator.Options) { o.TotalCredit = 64 << 20 })
+			const crowd = 1000
+			f := newFairness(t, 16, crowd, func(o *orchestrator.Options) { o.TotalCredit = 32 << 20 })
 			defer f.end()
 			var asking sync.WaitGroup
 			for i := range crowd {
@@ -275,7 +276,7 @@ func TestThousandsThatNeverRead(t *testing.T) {
 			if least := f.run(); least < 0.95 {
 				t.Errorf("asked every %v, one got %.3f of its line", pause, least)
 			}
-			if n := f.value(orchestrator.MetricOutstanding, ""); n > 64<<20+4*128<<10 {
+			if n := f.value(orchestrator.MetricOutstanding, ""); n > 32<<20+4*128<<10 {
 				t.Errorf("%v bytes are under way", n)
 			}
 			t.Logf("lapses %v, waits %v %v %v", f.value(orchestrator.MetricCreditLapses, ""), f.value(orchestrator.MetricChunkWaits, "module"),

@@ -33,13 +33,14 @@ type session struct {
 	wrong  int // chunks with other bytes than the image's
 	work   chan struct{}
 	stop   chan struct{}
+	reads  sync.WaitGroup
 }
 
 // newSession starts the module's reading; close ends it.
 func newSession(image []byte, buffer, rate int) *session {
 	s := &session{buffer: buffer, rate: rate, image: image, work: make(chan struct{}, 1), stop: make(chan struct{})}
 	if rate > 0 {
-		go s.read()
+		s.reads.Go(s.read)
 	}
 	return s
 }
@@ -122,10 +123,13 @@ func (s *session) read() {
 		c := s.inside[0]
 		s.inside = s.inside[1:]
 		s.mu.Unlock()
+		// A sleep and no timer in a select: under the race detector one that is due at
+		// once ends the process in Go 1.26 (runtime.maybeRunChan in a bubble).
+		time.Sleep(time.Duration(c.Length) * time.Second / time.Duration(s.rate))
 		select {
-		case <-time.After(time.Duration(c.Length) * time.Second / time.Duration(s.rate)):
 		case <-s.stop:
 			return
+		default:
 		}
 		s.mu.Lock()
 		s.held -= c.Length
@@ -158,6 +162,7 @@ func (s *session) close() {
 	if ready != nil {
 		ready()
 	}
+	s.reads.Wait()
 }
 
 func (s *session) took() (bytes, chunks int) {
