@@ -32,7 +32,7 @@ type streamerConfig struct {
 //
 // A flow waits in a queue only while something could be sent to it: one whose
 // session takes no more waits until the session is ready, and one whose credit is
-// used up until the device asks again.
+// used up until something has arrived or others leave it more.
 type streamer struct {
 	streamerConfig
 	cache   *blobCache
@@ -42,16 +42,19 @@ type streamer struct {
 	devices map[string]*flow
 	proven  flowQueue // flows that can be sent something and that no worker has
 	trial   flowQueue // the same, of those on trial
+	starved flowQueue // flows that wait for credit
 	turns   uint
 	// sent and onTrial are the bytes under way to all, and to those on trial.
 	sent    int64
 	onTrial int64
 	wake    chan struct{} // capacity 1: there is something that a worker may send
+	// starving has capacity 1: starved is not empty any more.
+	starving chan struct{}
 }
 
 func newStreamer(c streamerConfig) *streamer {
 	s := &streamer{
-		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1),
+		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1), starving: make(chan struct{}, 1),
 	}
 	s.buffers.New = func() any {
 		b := make([]byte, 0, schemas.ChunkHeaderSize+schemas.MaxChunkSize)
@@ -107,6 +110,9 @@ func (s *streamer) add(device string, t transfer) {
 func (s *streamer) apply(f *flow, t transfer) {
 	if f.session != t.session {
 		f.session, f.blocked = t.session, false
+		if _, told := t.session.(Backlog); told && f.arrived == 0 {
+			f.allowance = min(f.allowance, firstAllowance)
+		}
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
 	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog))
@@ -146,12 +152,19 @@ func (s *streamer) sessionReady(f *flow) {
 
 // schedule puts a flow in its queue if it can be sent something; mu is held.
 func (s *streamer) schedule(f *flow) {
+	waited := f.listed == &s.starved
+	if waited {
+		f.remove()
+	}
 	if f.busy || f.listed != nil || f.blocked || len(f.queue) == 0 {
 		return
 	}
 	t := &f.queue[0]
-	if !f.credit(s.moduleCredit, int64(min(t.ranges[0].Length, t.chunk))) {
-		s.metrics.waited(waitModule)
+	if !s.credit(f, int64(min(t.ranges[0].Length, t.chunk))) {
+		if !waited {
+			s.metrics.waited(waitModule)
+		}
+		s.starve(f)
 		return
 	}
 	if f.trial {
