@@ -21,7 +21,7 @@ const (
 // askBurst at once.
 const (
 	askBurst = 64
-	askRate  = 16
+	askRate  = 2
 )
 
 // flow is what one device is to be sent. It is guarded by streamer.mu.
