@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,12 +84,20 @@ func TestWrongStream(t *testing.T) {
 	inWorld(t, sim.MCUConfig{}, 100_000, one(), func(w *world) {
 		o := w.theOffer()
 		tag, _ := schemas.TagOf(o.SHA256)
+		var sent atomic.Bool
+		w.service.chunk = func(_ int, b []byte) []byte {
+			if !sent.Load() {
+				return nil // the wrong ones come first
+			}
+			return b
+		}
 		w.streamTo(one())
 		w.await("a fetch", func() bool { return w.service.fetchCount() > 0 })
 		for _, at := range []int{90_000, 200_000} { // the second lies outside the image
 			wrong := schemas.ChunkHeader{Image: tag, Offset: uint64(at)}.AppendTo(nil)
 			w.service.send(schemas.StreamTopic(o.SHA256), append(wrong, make([]byte, 500)...))
 		}
+		sent.Store(true)
 		w.wantAll(one())
 		if _, now, _, alone := w.streamed(); alone < len(w.image) || now {
 			t.Errorf("%d of %d bytes were asked for alone; still subscribed: %t", alone, len(w.image), now)

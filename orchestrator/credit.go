@@ -11,25 +11,37 @@ import (
 // under way, and the others are, whatever the device says. At most moduleCredit may
 // be under way to one device, and totalCredit to all.
 //
-// A device of whose bytes none has arrived for forgetAfter has lapsed: what was under
-// way to it counts no more, and it starts over with lapsedAllowance, which doubles
-// whenever something has arrived. Until provenBytes have, at the beginning and after a
+// A connection of ours begins with firstAllowance, which doubles whenever something
+// has arrived, and is never more than what arrives in allowedTime: those that have
+// asked for much and take little hold little of the total. A device of whose bytes
+// none has arrived for forgetAfter has lapsed: what was under way to it counts no
+// more, and it starts over with firstAllowance. Until provenBytes have, at the beginning and after a
 // lapse, a device is on trial, and all of those together may have 1/trialShare of
 // the total: however many ask and never read, the others go on.
 const (
-	forgetAfter     = 5 * time.Second
-	lapsedAllowance = 64 << 10
-	provenBytes     = 256 << 10   // more than a receiver's socket takes of what nobody reads
-	lapseMemory     = time.Minute // for how long it is remembered, without a fetch
-	trialShare      = 2
+	forgetAfter    = 5 * time.Second
+	firstAllowance = 64 << 10
+	allowedTime    = 4 * time.Second
+	provenBytes    = 256 << 10   // more than a receiver's socket takes of what nobody reads
+	lapseMemory    = time.Minute // for how long it is remembered, without a fetch
+	trialShare     = 2
 )
 
-// left is how many bytes more may be under way to the device.
-func (f *flow) left(moduleCredit int64) int64 { return min(moduleCredit, f.allowance) - f.sent }
+// Flows that wait for credit are looked at after lookAfter, and again and again, so
+// many at a time: what has arrived, and what is free now, gives them some.
+const (
+	lookAfter = 50 * time.Millisecond
+	lookAt    = 256
+)
+
+// left is how many bytes more may be under way to the device; mu is held.
+func (s *streamer) left(f *flow) int64 {
+	return min(s.moduleCredit, f.allowance) - f.sent
+}
 
 // credit says whether the device may be sent n bytes more. One chunk at a time
 // always may.
-func (f *flow) credit(moduleCredit, n int64) bool { return f.sent == 0 || n <= f.left(moduleCredit) }
+func (s *streamer) credit(f *flow, n int64) bool { return f.sent == 0 || n <= s.left(f) }
 
 // underWay counts bytes that were sent; mu is held, as for all that follows.
 func (s *streamer) underWay(f *flow, n int64) {
@@ -64,7 +76,7 @@ func (s *streamer) confirm(f *flow, left int64) {
 func (s *streamer) arrived(f *flow, n int64) {
 	s.underWay(f, -n)
 	f.moved = time.Now()
-	f.allowance = min(s.moduleCredit, 2*f.allowance)
+	f.allow(n, s.moduleCredit)
 	f.arrived += n
 	if !f.trial || f.arrived < provenBytes {
 		return
@@ -77,10 +89,24 @@ func (s *streamer) arrived(f *flow, n int64) {
 	}
 }
 
+// allow gives a device credit by what arrives: n bytes have.
+func (f *flow) allow(n, most int64) {
+	if f.moved.Sub(f.since) >= time.Second {
+		f.before, f.second, f.since = f.second, 0, f.moved
+	}
+	f.second += n
+	if _, told := f.session.(Backlog); told {
+		rate := max(f.second, f.before) // bytes a second
+		most = min(most, max(firstAllowance, rate*int64(allowedTime/time.Second)))
+	}
+	f.allowance = min(most, 2*f.allowance)
+}
+
 // lapse counts what is under way to a device no more.
 func (s *streamer) lapse(f *flow) {
 	s.underWay(f, -f.sent)
-	f.trial, f.arrived, f.allowance = true, 0, min(s.moduleCredit, lapsedAllowance)
+	f.trial, f.arrived, f.allowance = true, 0, min(s.moduleCredit, firstAllowance)
+	f.second, f.before = 0, 0
 	s.metrics.lapsed()
 	if f.listed != nil { // among the proven
 		f.remove()
@@ -104,19 +130,57 @@ func (s *streamer) next() *flowQueue {
 	return nil
 }
 
-// sweep looks once a second for what has arrived without a word of the device, and
-// for devices that have lapsed.
+// sweep looks for what has arrived without a word of the device, soon where a flow
+// waits for that, and once a second for devices that have lapsed.
 func (s *streamer) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	look := time.NewTimer(lookAfter)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			s.sweepOnce(now)
+		case <-s.starving:
+			look.Reset(lookAfter)
+		case <-look.C:
+			if s.look() {
+				look.Reset(lookAfter)
+			}
 		}
 	}
+}
+
+// starve lets a flow wait for credit; mu is held.
+func (s *streamer) starve(f *flow) {
+	if s.starved.head == nil {
+		select {
+		case s.starving <- struct{}{}:
+		default:
+		}
+	}
+	s.starved.push(f)
+}
+
+// look goes through flows that wait for credit. It returns whether some still do.
+func (s *streamer) look() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.starved.tail
+	for n := 0; n < lookAt && s.starved.head != nil; n++ {
+		f := s.starved.head
+		if _, told := f.session.(Backlog); told {
+			s.confirm(f, backlogOf(f.session))
+		}
+		s.schedule(f)
+		if f == last {
+			break
+		}
+	}
+	s.signal()
+	return s.starved.head != nil
 }
 
 func (s *streamer) sweepOnce(now time.Time) {

@@ -39,16 +39,37 @@ func TestModuleCredit(t *testing.T) {
 				t.Errorf("%d bytes were sent in all, want %d", n, want)
 			}
 		}
-		e.take("d000", s, m, 10_000, 0, 0, 500_000)
+		e.take("d000", silent{s}, m, 10_000, 0, 0, 500_000)
 		takes(300_000)
-		e.take("d000", s, m, 10_000, 400_000, 500_000, 100_000) // 100,000 of them have come
+		e.take("d000", silent{s}, m, 10_000, 400_000, 500_000, 100_000) // 100,000 of them have come
 		takes(400_000)
-		e.take("d000", s, m, 10_000, 500_000, 600_000, 10_000) // none
+		e.take("d000", silent{s}, m, 10_000, 500_000, 600_000, 10_000) // none
 		takes(400_000)
-		e.take("d000", s, m, 10_000, 200_000, 610_000, 10_000) // 300,000, and 100,000 are given up
+		e.take("d000", silent{s}, m, 10_000, 200_000, 610_000, 10_000) // 300,000, and 100,000 are given up
 		takes(610_000)
 		if s.wrong > 0 {
 			t.Errorf("%d chunks were wrong", s.wrong)
+		}
+	})
+}
+
+// TestFirstCredit: over a connection that tells what has arrived a device begins with
+// little, is given more as soon as that has arrived, and is never stuck for it.
+func TestFirstCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, m := streaming(t, 1, 4_000_000)
+		e.start()
+		defer func() { e.stop() }()
+		r := (&fairness{env: e, t: t}).newReader("d000", m, content(4_000_000, 3), 16<<10, 2<<20, 4<<20, 100<<20)
+		defer r.session.close()
+		e.take("d000", r.session, m, 32<<10, 0, 0, 2<<20)
+		synctest.Wait()
+		if n, _ := r.session.took(); n != 64<<10 {
+			t.Errorf("%d bytes were sent at once, want 65536", n)
+		}
+		time.Sleep(time.Second)
+		if n, _ := r.session.took(); n < 2<<20 {
+			t.Errorf("%d bytes were sent in a second over a fast line, want 2097152 or more", n)
 		}
 	})
 }

@@ -126,6 +126,25 @@ func TestSlowAndFastReaders(t *testing.T) {
 	}
 }
 
+// TestManyThatReadSlowly: those that ask for much and take little hold most of the total
+// credit, and leave enough of it to those that take what they ask for.
+func TestManyThatReadSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 64
+		f := newFairness(t, 8, slow, func(o *orchestrator.Options) { o.TotalCredit, o.StreamWorkers = 32<<20, 1 })
+		defer f.end()
+		for i := range slow {
+			r := f.newReader(deviceName(8+i), f.image, f.body, 16<<10, 2<<20, 1<<20, 5_000)
+			f.others = append(f.others, r.session)
+			r.ask()
+		}
+		time.Sleep(time.Minute) // they have as much as they get
+		if least := f.run(); least < 0.95 {
+			t.Errorf("one got %.3f of its line beside them", least)
+		}
+	})
+}
+
 // TestOneThatNeverReads: it gets what its socket holds, is asked no more than that,
 // and its credit lapses.
 func TestOneThatNeverReads(t *testing.T) {

@@ -21,7 +21,7 @@ const (
 // askBurst at once.
 const (
 	askBurst = 64
-	askRate  = 16
+	askRate  = 2
 )
 
 // flow is what one device is to be sent. It is guarded by streamer.mu.
@@ -49,6 +49,9 @@ type flow struct {
 	sent      int64     // bytes under way
 	moved     time.Time // when some arrived last, or were sent when none were under way
 	allowance int64     // how many may be
+	second    int64     // bytes that have arrived since the time below
+	since     time.Time
+	before    int64     // the same of the time before that
 	arrived   int64     // since the beginning, or the last lapse
 	trial     bool      // that is not enough yet
 	touched   time.Time // when it asked, or was sent something

@@ -188,6 +188,7 @@ func (s *streamer) nextShared(b *batch, now time.Time) (found bool, wait time.Du
 		b.bytes = end - at
 		clear(b.to)
 		b.to = st.sessions(at, b.to[:0], b.seen)
+		s.earn(st, at, now)
 		st.share(at, end, now)
 		st.sending = true
 		copy(s.shares[i:], s.shares[i+1:]) // the others have their turn first
@@ -195,6 +196,18 @@ func (s *streamer) nextShared(b *batch, now time.Time) (found bool, wait time.Du
 		return true, 0
 	}
 	return false, wait
+}
+
+// earn gives those who are sent what begins at at a fetch each, as a turn does.
+func (s *streamer) earn(st *stream, at uint64, now time.Time) {
+	for _, w := range st.followers {
+		if w.misses(at) == at {
+			continue
+		}
+		if f := s.devices[w.device]; f != nil {
+			f.asks, f.touched = min(askBurst, f.asks+1), now
+		}
+	}
 }
 
 // pick finds the next bytes of a stream that several followers miss, and hands what

@@ -33,7 +33,7 @@ type streamerConfig struct {
 //
 // A flow waits in a queue only while something could be sent to it: one whose
 // session takes no more waits until the session is ready, and one whose credit is
-// used up until the device asks again.
+// used up until something has arrived or others leave it more.
 type streamer struct {
 	streamerConfig
 	cache   *blobCache
@@ -43,11 +43,14 @@ type streamer struct {
 	devices map[string]*flow
 	proven  flowQueue // flows that can be sent something and that no worker has
 	trial   flowQueue // the same, of those on trial
+	starved flowQueue // flows that wait for credit
 	turns   uint
 	// sent and onTrial are the bytes under way to all, and to those on trial.
 	sent    int64
 	onTrial int64
 	wake    chan struct{} // capacity 1: there is something that a worker may send
+	// starving has capacity 1: starved is not empty any more.
+	starving chan struct{}
 
 	streams   map[string]*stream // by SHA-256; each has followers
 	shares    []*stream          // the same, in the order of their turns
@@ -58,7 +61,7 @@ type streamer struct {
 
 func newStreamer(c streamerConfig) *streamer {
 	s := &streamer{
-		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1),
+		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1), starving: make(chan struct{}, 1),
 		streams: map[string]*stream{}, following: map[string]*follower{}, alone: map[string]time.Time{}, shareWake: make(chan struct{}, 1),
 	}
 	s.buffers.New = func() any {
@@ -123,6 +126,9 @@ func (s *streamer) queue(f *flow, t transfer) {
 func (s *streamer) apply(f *flow, t transfer) {
 	if f.session != t.session {
 		f.session, f.blocked = t.session, false
+		if _, told := t.session.(Backlog); told && f.arrived == 0 {
+			f.allowance = min(f.allowance, firstAllowance)
+		}
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
 	if t.handed {
@@ -166,12 +172,19 @@ func (s *streamer) sessionReady(f *flow) {
 
 // schedule puts a flow in its queue if it can be sent something; mu is held.
 func (s *streamer) schedule(f *flow) {
+	waited := f.listed == &s.starved
+	if waited {
+		f.remove()
+	}
 	if f.busy || f.listed != nil || f.blocked || len(f.queue) == 0 {
 		return
 	}
 	t := &f.queue[0]
-	if !f.credit(s.moduleCredit, int64(min(t.ranges[0].Length, t.chunk))) {
-		s.metrics.waited(waitModule)
+	if !s.credit(f, int64(min(t.ranges[0].Length, t.chunk))) {
+		if !waited {
+			s.metrics.waited(waitModule)
+		}
+		s.starve(f)
 		return
 	}
 	if f.trial {

@@ -51,7 +51,7 @@ func (w *turn) take() bool {
 	f.remove()
 	f.busy, f.woken = true, false
 	w.flow, w.transfer, w.session = f, &f.queue[0], f.session
-	w.chunks = f.cut(w.room[:0], f.left(s.moduleCredit))
+	w.chunks = f.cut(w.room[:0], s.left(f))
 	s.signal() // let another worker take the next device
 	return true
 }

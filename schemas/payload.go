@@ -85,6 +85,9 @@ func Decode(b []byte, p Payload) error {
 	if !utf8.Valid(b) {
 		return badPayload("not UTF-8")
 	}
+	if f, ok := p.(*Fetch); ok && parseFetch(b, f) {
+		return f.Validate()
+	}
 	if err := checkShape(b, shapes[p.Kind()]); err != nil {
 		return err
 	}
