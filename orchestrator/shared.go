@@ -156,9 +156,9 @@ func (st *stream) wanted(at uint64) (by *follower, first uint64) {
 }
 
 // shared is until where several followers miss what begins at at; at if there are
-// not several. alone is until where nobody does besides the one.
+// not several. Then alone is from where on others miss something as well.
 func (st *stream) shared(at uint64, by *follower) (end, alone uint64) {
-	alone = by.demand.until(at)
+	alone = st.size
 	first, second := at, at
 	for _, f := range st.followers {
 		switch e := f.misses(at); {
