@@ -61,10 +61,12 @@ davit_execution_transitions_total{cause="serial",state="failed"} 1
 # HELP davit_chunks_sent_total Chunks of images sent to devices, by way.
 # TYPE davit_chunks_sent_total counter
 davit_chunks_sent_total{way="long"} 7
+davit_chunks_sent_total{way="shared"} 0
 davit_chunks_sent_total{way="short"} 0
 # HELP davit_chunk_bytes_sent_total Bytes of image data sent to devices, by way.
 # TYPE davit_chunk_bytes_sent_total counter
 davit_chunk_bytes_sent_total{way="long"} 7000
+davit_chunk_bytes_sent_total{way="shared"} 0
 davit_chunk_bytes_sent_total{way="short"} 0
 # HELP davit_fetches_refused_total Fetches refused, by reason.
 # TYPE davit_fetches_refused_total counter

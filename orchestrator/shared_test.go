@@ -331,13 +331,14 @@ func TestSharedStreamEnds(t *testing.T) {
 			c.listen(1 << 20)
 		}
 		time.Sleep(time.Second)
-		must[orchestrator.Job](t)(c.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
-		c.ok(counting.Remove(ctx, c.image.SHA256))
 		for _, l := range c.listeners {
 			l.mu.Lock()
 			l.stopped = true
 			l.mu.Unlock()
 		}
+		synctest.Wait() // a fetch may be under way
+		must[orchestrator.Job](t)(c.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
+		c.ok(counting.Remove(ctx, c.image.SHA256))
 		time.Sleep(5 * time.Second) // they have fallen silent
 		calls := c.calls
 		if calls == 0 {
