@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -62,6 +64,28 @@ func (s *Sessions) Chunk(ctx context.Context, device string, chunk []byte) error
 		return err
 	}
 	return s.publish(ctx, s.linkOf(device), schemas.Topic{Device: device, Kind: schemas.KindChunk}, chunk)
+}
+
+// Multicast implements orchestrator.Multicaster for a broker that is not ours: each
+// chunk is published once, and the broker sends it to all who follow. It blocks as
+// Chunk does.
+func (s *Sessions) Multicast(ctx context.Context, sha256 string, image schemas.ImageBytes, chunks []schemas.Chunk, _ []orchestrator.Session) (sent int) {
+	topic, l := schemas.StreamTopic(sha256), s.linkOf(sha256)
+	var buf []byte
+	for _, c := range chunks {
+		buf = slices.Grow(c.AppendTo(buf[:0]), c.Length)
+		header := len(buf)
+		buf = buf[:header+c.Length]
+		_, err := image.ReadAt(buf[header:], int64(c.Offset))
+		if err == nil {
+			err = l.publish(ctx, &paho.Publish{Topic: topic, QoS: schemas.KindChunk.QoS(), Payload: buf})
+		}
+		s.options.Metrics.publishedMessage(schemas.KindChunk, err)
+		if err == nil {
+			sent++
+		}
+	}
+	return sent
 }
 
 // publish sends one message of the contract; at most maxOutstanding of those

@@ -105,7 +105,10 @@ type Sessions struct {
 	onReady  sync.Once
 }
 
-var _ orchestrator.Publisher = (*Sessions)(nil)
+var (
+	_ orchestrator.Publisher   = (*Sessions)(nil)
+	_ orchestrator.Multicaster = (*Sessions)(nil)
+)
 
 // NewSessions checks the options. Nothing is connected before Run.
 func NewSessions(o SessionsOptions) (*Sessions, error) {

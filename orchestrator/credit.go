@@ -248,6 +248,7 @@ func (s *streamer) sweepOnce(now time.Time) {
 			delete(s.devices, device)
 		}
 	}
+	s.sweepShared(now)
 	s.metrics.setOutstanding(s.sent)
 	s.signal()
 }

@@ -43,6 +43,7 @@ var deviceFields = []field[Device]{
 	textField("module", func(d *Device) *string { return &d.Module }, ifThere),
 	textField("dialect", func(d *Device) *string { return &d.Dialect }, ifThere),
 	intField("max_chunk", func(d *Device) *int { return &d.MaxChunk }, ifThere),
+	boolField("streams", func(d *Device) *bool { return &d.Streams }, ifThere),
 	boolField("online", func(d *Device) *bool { return &d.Online }, always),
 	timeField("last_seen", func(d *Device) *time.Time { return &d.LastSeen }, ifThere),
 	timeField("hello_at", func(d *Device) *time.Time { return &d.HelloAt }, ifThere),
@@ -77,6 +78,9 @@ func (p *recordParser) device(d *Device, labels, versions map[string]string) boo
 			n, ok := p.number()
 			d.MaxChunk = int(n)
 			return ok
+		case "streams":
+			d.Streams = p.literal("true")
+			return d.Streams
 		case "online":
 			d.Online = p.literal("true")
 			return d.Online || p.literal("false")

@@ -14,7 +14,8 @@
 //
 // Goroutines: methods run in their callers'. Run owns the publishers, which
 // bring the offer topics of marked devices up to date (outbox.go), one that notes
-// what they withdrew (withdrawals.go), the workers of the streamer (streamer.go) and
+// what they withdrew (withdrawals.go), the workers of the streamer (streamer.go), one
+// for what is shared (sharedsend.go) and
 // one that finishes jobs (run.go). What they share is guarded by a mutex each:
 // outbox, withdrawals, watch, streamer and blobCache.
 package orchestrator

@@ -44,7 +44,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	s.metrics.fetched()
 	t := transfer{
 		sum: g.sum, image: g.tag, tag: f.Tag, size: g.size, chunk: uint64(f.Chunk), ranges: f.Ranges,
-		awaited: uint64(f.Awaited), session: from,
+		awaited: uint64(f.Awaited), session: from, follow: f.Follow && g.stream != StreamNever, always: g.stream == StreamAlways,
 	}
 	for _, r := range f.Ranges {
 		t.bytes += r.Length

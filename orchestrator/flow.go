@@ -76,6 +76,10 @@ type transfer struct {
 	awaited uint64
 	session Session
 	backlog int64 // of the session, when the fetch came
+
+	follow bool // the device listens on the shared stream
+	always bool // and its job has the image shared also with few
+	handed bool // a part of earlier fetches that is not shared: no word of the device
 }
 
 // mayAsk takes one of the device's fetches, if it has any.

@@ -21,6 +21,8 @@ type grant struct {
 	tag   schemas.ImageTag
 	size  uint64
 	until time.Time
+	// stream is what its job says of the image's shared stream.
+	stream StreamMode
 }
 
 // grants remembers what the store said of the devices that fetch, so that it is not
@@ -102,6 +104,7 @@ func (s *Service) granted(ctx context.Context, device, image string) (*grant, er
 		return known, nil
 	}
 	var found *Tracked
+	var mode StreamMode
 	err := s.store.View(ctx, func(r Reader) error {
 		st, _, err := load(r, device, nil)
 		if err != nil {
@@ -110,6 +113,13 @@ func (s *Service) granted(ctx context.Context, device, image string) (*grant, er
 		found = nil
 		if i := slices.IndexFunc(st.Executions, func(t Tracked) bool { return t.open() && t.Image == image }); i >= 0 {
 			found = &st.Executions[i]
+			p, err := s.plans.of(r, found.Job)
+			if err != nil {
+				return err
+			}
+			if mode = StreamAuto; p != nil {
+				mode = p.streams()
+			}
 		}
 		return nil
 	})
@@ -120,7 +130,7 @@ func (s *Service) granted(ctx context.Context, device, image string) (*grant, er
 		return nil, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", image, ErrConflict)
 	}
 	tag, _ := schemas.TagOf(found.SHA256)
-	read := grant{image: image, sum: found.SHA256, tag: tag, size: found.BytesTotal}
+	read := grant{image: image, sum: found.SHA256, tag: tag, size: found.BytesTotal, stream: mode}
 	s.grants.keep(device, begun, read)
 	return &read, nil
 }

@@ -133,6 +133,17 @@ type Backlog interface {
 	Backlog() int
 }
 
+// Multicaster sends chunks once to many: on the topic of the image's shared stream.
+type Multicaster interface {
+	// Multicast sends chunks of the image with that SHA-256 (lower-case hex) to the
+	// sessions that subscribe to its shared stream, in order and without waiting for
+	// any of them: one that cannot take something now misses it. It returns how many
+	// were sent, of len(chunks) to each. to is empty if the service has none of the
+	// connections in its own hands: then it publishes, and returns how many it has.
+	// All slices are the caller's again when Multicast returns.
+	Multicast(ctx context.Context, sha256 string, image schemas.ImageBytes, chunks []schemas.Chunk, to []Session) (sent int)
+}
+
 // Kinds of error, for errors.Is. The text of the error that wraps one says
 // what happened and what to do.
 var (

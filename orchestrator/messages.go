@@ -32,7 +32,7 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 			return err
 		}
 		rec := *old
-		rec.Module, rec.Dialect, rec.MaxChunk, rec.LastSeen, rec.HelloAt = h.Module, h.Dialect, h.MaxChunk, t.now, t.now
+		rec.Module, rec.Dialect, rec.MaxChunk, rec.Streams, rec.LastSeen, rec.HelloAt = h.Module, h.Dialect, h.MaxChunk, h.Streams, t.now, t.now
 		if err := put(t, old, &rec); err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ const (
 	MetricWithdrawnBytes  = "davit_chunk_bytes_withdrawn_total"
 	MetricChunkWaits      = "davit_chunk_waits_total"
 	MetricCreditLapses    = "davit_chunk_credit_lapses_total"
+	MetricFollowers       = "davit_stream_followers"
 	MetricStops           = "davit_job_stops_total"
 	MetricRetries         = "davit_execution_retries_total"
 	MetricWaves           = "davit_job_waves_released_total"
@@ -40,6 +41,9 @@ const (
 const (
 	wayShort = "short" // to the connection that asked
 	wayLong  = "long"  // through the Publisher
+	// wayShared is by the Multicaster, to each device that was sent a chunk; where the
+	// broker is not ours, it is once for all.
+	wayShared = "shared"
 
 	withdrawnNewer      = "newer"      // a later fetch gave them up or asked for them again
 	withdrawnEnded      = "session"    // the connection has ended, or is not subscribed
@@ -51,7 +55,7 @@ const (
 )
 
 var (
-	ways             = []string{wayShort, wayLong}
+	ways             = []string{wayShort, wayLong, wayShared}
 	withdrawnReasons = []string{withdrawnNewer, withdrawnEnded, withdrawnUnreadable}
 	waitsFor         = []string{waitModule, waitTotal, waitSession}
 )
@@ -90,6 +94,7 @@ type Metrics struct {
 	outstanding     prometheus.Gauge
 	withheld        map[string]prometheus.Counter // by reason
 	waits           map[string]prometheus.Counter // by what for
+	followers       prometheus.Gauge
 	lapses          prometheus.Counter
 	commitSeconds   prometheus.Histogram
 	commitUpdates   prometheus.Histogram
@@ -122,6 +127,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and still awaited as far as the devices have said."}),
+		followers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: MetricFollowers, Help: "Devices that follow the shared stream of an image at the moment."}),
 		lapses: counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: MetricCommitSeconds, Help: "Time of a commit of the store.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16)}),
@@ -134,7 +141,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.withheld = resolved(reg, MetricWithdrawnBytes, "Bytes of image data that were asked for and not sent, by reason.", "reason", withdrawnReasons)
 	m.waits = resolved(reg, MetricChunkWaits, "How often something to be sent had to wait, by what for.", "for", waitsFor)
 	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
-		m.fetches, m.fetchesRefused, m.outstanding, m.commitSeconds, m.commitUpdates, m.commitFailures)
+		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures)
 	return m
 }
 
@@ -251,6 +258,12 @@ func (m *Metrics) lapsed() {
 func (m *Metrics) setOutstanding(bytes int64) {
 	if m != nil {
 		m.outstanding.Set(float64(bytes))
+	}
+}
+
+func (m *Metrics) setFollowers(n int) {
+	if m != nil {
+		m.followers.Set(float64(n))
 	}
 }
 

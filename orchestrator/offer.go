@@ -22,6 +22,7 @@ func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView) schemas.Offer 
 		o.DeferUntil = t.DeferUntil
 	}
 	if dev != nil {
+		o.Stream = dev.Streams && (v == nil || v.Plan.streams() != StreamNever)
 		o.Chunk = chunkHint(dev.MaxChunk)
 	}
 	if dt != nil {

@@ -234,7 +234,9 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 			// the device again.
 			return nil, s.happen(ctx, device, Resync{})
 		case Offer:
-			if err := s.publisher.Offer(ctx, device, offerOf(&e.Execution, dev, dt, jobs[e.Execution.Job])); err != nil {
+			o := offerOf(&e.Execution, dev, dt, jobs[e.Execution.Job])
+			o.Stream = o.Stream && s.streamer.multicaster != nil
+			if err := s.publisher.Offer(ctx, device, o); err != nil {
 				return nil, err
 			}
 			s.metrics.offered()

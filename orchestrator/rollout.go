@@ -22,6 +22,7 @@ type Rollout struct {
 	Action     ActionKind   `json:"action,omitempty" enum:"install,soft,confirm,download" doc:"install (the device installs it), soft (the device may put it off until defer_limit), confirm (somebody has to agree first) or download (the device fetches it and installs it on command). install if left out"`
 	DeferLimit Duration     `json:"defer_limit,omitzero" doc:"With soft, how long after the first offer a device may put the update off"`
 	ConfirmBy  ConfirmBy    `json:"confirm_by,omitempty" enum:"person,product" doc:"With confirm, who has to agree: person (for each device, with confirm) or product (the device itself, by accepting the offer). person if left out"`
+	Stream     StreamMode   `json:"stream,omitempty" enum:"auto,always,never" doc:"Whether devices that can are sent the image together, by its shared stream: auto (while enough of them fetch it at a time), always (while several do) or never. auto if left out"`
 	Via        []string     `json:"via,omitempty" maxItems:"16" doc:"Images of the same image type that devices may be led through: one whose version is not the job's image's min version gets those first that lead there, by their min versions"`
 }
 
@@ -44,6 +45,24 @@ const (
 	ByPerson  ConfirmBy = "person"
 	ByProduct ConfirmBy = "product"
 )
+
+// StreamMode is when an image is sent by its shared stream.
+type StreamMode string
+
+// The modes.
+const (
+	StreamAuto   StreamMode = "auto"
+	StreamAlways StreamMode = "always"
+	StreamNever  StreamMode = "never"
+)
+
+// streams is the rollout's mode.
+func (r *Rollout) streams() StreamMode {
+	if r == nil || r.Stream == "" {
+		return StreamAuto
+	}
+	return r.Stream
+}
 
 // Wave is a part of a job's devices that is released together. Exactly one of
 // Devices, Group, Percent and Count says which.

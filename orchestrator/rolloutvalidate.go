@@ -418,6 +418,7 @@ func (r *Rollout) validateAction() error {
 			return oneOf("rollout/action", r.Action, ActionInstall, ActionSoft, ActionConfirm, ActionDownload)
 		},
 		func() error { return oneOf("rollout/confirm_by", r.ConfirmBy, ByPerson, ByProduct) },
+		func() error { return oneOf("rollout/stream", r.Stream, StreamAuto, StreamAlways, StreamNever) },
 		func() error { return notNegative("rollout/defer_limit", r.DeferLimit) },
 	); err != nil {
 		return err

@@ -301,6 +301,12 @@ func tellRest(r *Rollout) []string {
 	if r.Continuous {
 		out = append(out, "Devices that join the target later, or report another version again, get the job too.")
 	}
+	switch r.Stream {
+	case StreamAlways:
+		out = append(out, "Devices that fetch the image at the same time are sent it together, where they can.")
+	case StreamNever:
+		out = append(out, "Each device is sent the image for itself.")
+	}
 	switch {
 	case r.Priority > 0:
 		out = append(out, fmt.Sprintf("It goes before other jobs on a device (priority %d).", r.Priority))

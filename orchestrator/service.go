@@ -20,8 +20,10 @@ type Options struct {
 	Store     Store
 	Blobs     Blobs
 	Publisher Publisher
-	Logger    *slog.Logger
-	Metrics   *Metrics
+	// Multicaster carries the shared streams of images; without one there are none.
+	Multicaster Multicaster
+	Logger      *slog.Logger
+	Metrics     *Metrics
 	// Now is the clock of the records.
 	Now func() time.Time
 	// Random is what is random in the ids of executions, all 64 bits of it. By default
@@ -153,7 +155,7 @@ func New(o Options) (*Service, error) {
 	s.together = &together{commit: s.commit, most: maxTogether}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
-		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit,
+		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit, multicaster: o.Multicaster,
 	})
 	s.metrics.source(s.executionTotals)
 	return s, nil

@@ -56,7 +56,9 @@ func (s *session) Send(_ string, image schemas.ImageBytes, chunks []schemas.Chun
 			return taken, errEnded
 		}
 		if s.held >= s.buffer {
-			s.ready = ready
+			if ready != nil {
+				s.ready = ready
+			}
 			break
 		}
 		s.check(image, c)

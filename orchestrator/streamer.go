@@ -23,6 +23,7 @@ type streamerConfig struct {
 	workers      int
 	moduleCredit int64
 	totalCredit  int64
+	multicaster  Multicaster // nil for none
 }
 
 // streamer sends the chunks that devices ask for. Devices take turns; one worker
@@ -50,11 +51,18 @@ type streamer struct {
 	wake    chan struct{} // capacity 1: there is something that a worker may send
 	// starving has capacity 1: starved is not empty any more.
 	starving chan struct{}
+
+	streams   map[string]*stream // by SHA-256; each has followers
+	shares    []*stream          // the same, in the order of their turns
+	following map[string]*follower
+	alone     map[string]time.Time // devices that do not follow until then
+	shareWake chan struct{}        // capacity 1: something may be shared
 }
 
 func newStreamer(c streamerConfig) *streamer {
 	s := &streamer{
 		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1), starving: make(chan struct{}, 1),
+		streams: map[string]*stream{}, following: map[string]*follower{}, alone: map[string]time.Time{}, shareWake: make(chan struct{}, 1),
 	}
 	s.buffers.New = func() any {
 		b := make([]byte, 0, schemas.ChunkHeaderSize+schemas.MaxChunkSize)
@@ -93,6 +101,14 @@ func (s *streamer) add(device string, t transfer) {
 	defer s.mu.Unlock()
 	f := s.flowOf(device, now)
 	f.touched = now
+	if s.follow(f, &t, now) {
+		return
+	}
+	s.queue(f, t)
+}
+
+// queue puts a transfer in a device's queue; mu is held.
+func (s *streamer) queue(f *flow, t transfer) {
 	if f.busy {
 		if len(f.pending) == maxPending {
 			s.metrics.withdrew(withdrawnNewer, f.pending[0].bytes)
@@ -115,6 +131,9 @@ func (s *streamer) apply(f *flow, t transfer) {
 		}
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
+	if t.handed {
+		return
+	}
 	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog))
 }
 
@@ -123,6 +142,7 @@ func (s *streamer) apply(f *flow, t transfer) {
 func (s *streamer) forget(device string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.leave(s.following[device])
 	f := s.devices[device]
 	if f == nil {
 		return
@@ -192,10 +212,16 @@ func (s *streamer) run(ctx context.Context) error {
 		g.Go(func() error { s.work(ctx); return nil })
 	}
 	g.Go(func() error { s.sweep(ctx); return nil })
+	if s.multicaster != nil {
+		g.Go(func() error { s.share(ctx); return nil })
+	}
 	err := g.Wait()
 	s.mu.Lock()
 	for _, f := range s.devices {
 		f.dropAll() // releases the blobs
+	}
+	for _, f := range s.following {
+		s.leave(f)
 	}
 	s.mu.Unlock()
 	s.cache.close()

@@ -109,6 +109,7 @@ type Device struct {
 	Module      string            `json:"module,omitempty" doc:"The module's own firmware, as it names it"`
 	Dialect     string            `json:"dialect,omitempty" doc:"What the device says that it speaks to its host MCU"`
 	MaxChunk    int               `json:"max_chunk,omitempty" doc:"The largest chunk in bytes that the device takes; absent while unknown"`
+	Streams     bool              `json:"streams,omitempty" doc:"Whether the device can follow the shared stream of an image"`
 	Online      bool              `json:"online" doc:"Whether the device is connected"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"When the device connected, ended its connection or said what it runs"`
 	HelloAt     time.Time         `json:"hello_at,omitzero" doc:"When the device said last what it runs"`

@@ -115,6 +115,7 @@ func oneOf[T ~string](names []string) func(string) (T, error) {
 func actionNames() []string    { return []string{"install", "soft", "confirm", "download"} }
 func basisNames() []string     { return []string{"all", "online"} }
 func confirmerNames() []string { return []string{"person", "product"} }
+func streamNames() []string    { return []string{"auto", "always", "never"} }
 
 // addRolloutFlags adds them to a command.
 func addRolloutFlags(cmd *cobra.Command) *rolloutFlags {
@@ -255,12 +256,15 @@ func (f *rolloutFlags) actionFlags() {
 		func(r *orchestrator.Rollout, d orchestrator.Duration) { r.DeferLimit = d })
 	flagOf(f, "confirm-by", strings.Join(confirmerNames(), "|"), "with --action confirm, who has to agree: a person (davit job confirm) or the product itself (person)",
 		oneOf[orchestrator.ConfirmBy](confirmerNames()), "confirm_by", func(r *orchestrator.Rollout, c orchestrator.ConfirmBy) { r.ConfirmBy = c })
+	flagOf(f, "stream", strings.Join(streamNames(), "|"), "whether devices that can are sent the image together: auto (while enough fetch it at a time), always (while several do) or never (auto)",
+		oneOf[orchestrator.StreamMode](streamNames()), "stream", func(r *orchestrator.Rollout, m orchestrator.StreamMode) { r.Stream = m })
 	listOf(f, "via", "IMAGE", "image that devices may be led through whose version cannot take the job's image directly; repeatable", readText, "via",
 		func(r *orchestrator.Rollout, v []string) { r.Via = v })
 	flagOf(f, "seed", "TEXT", "what the order of the devices is drawn from (the job's name)", readText, "seed",
 		func(r *orchestrator.Rollout, s string) { r.Seed = s })
 	completeWith(f.cmd, "action", actionNames()...)
 	completeWith(f.cmd, "confirm-by", confirmerNames()...)
+	completeWith(f.cmd, "stream", streamNames()...)
 	var phases []string
 	for _, p := range rolloutspec.Phases() {
 		phases = append(phases, p+"=")

@@ -21,12 +21,20 @@ type service struct {
 	t      *testing.T
 	client *client.Client
 	broker string
+	http   string
+	token  string
 	stop   func()
 }
 
 func startService(t *testing.T, data, mqtt string) *service {
 	t.Helper()
-	server, err := app.NewServer(app.ServerOptions{Data: data, MQTT: mqtt, HTTP: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	return startServiceWith(t, app.ServerOptions{Data: data, MQTT: mqtt})
+}
+
+func startServiceWith(t *testing.T, o app.ServerOptions) *service {
+	t.Helper()
+	o.HTTP, o.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+	server, err := app.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +46,7 @@ func startService(t *testing.T, data, mqtt string) *service {
 	case <-server.Done():
 		t.Fatal(<-ended)
 	}
-	token, err := app.ReadToken(app.TokenFile(data))
+	token, err := app.ReadToken(app.TokenFile(o.Data))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +54,7 @@ func startService(t *testing.T, data, mqtt string) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, client: c, broker: server.Addresses().MQTT}
+	s := &service{t: t, client: c, broker: server.Addresses().MQTT, http: "http://" + server.Addresses().HTTP, token: token}
 	s.stop = func() {
 		if ctx.Err() != nil {
 			return

@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 		{"too long", "#" + strings.Repeat("x", yamlfile.MaxSize), []string{": the file is longer than 64 KiB; is it a rollout; groups name many devices in one word?"}},
 		{"a key that is written badly", "wave:\n  - percent: 5\nwaves:\n  - percnt: 5\n", []string{":1:1: wave is not known; did you mean waves?", ":4:5: waves[0].percnt is not known; did you mean percent?"}},
 		{"a key of the API's outside", "rollout:\n  seed: a\n", []string{
-			":1:1: rollout is not known; there are action, confirm_by, continuous, defer_limit, pace, priority, retry, schedule, seed, stop, timeouts, via, waves",
+			":1:1: rollout is not known; there are action, confirm_by, continuous, defer_limit, pace, priority, retry, schedule, seed, stop, stream, timeouts, via, waves",
 		}},
 		{"a key twice", "seed: a\nseed: b\n", []string{":2:1: seed stands twice, first in line 1; take one of them out"}},
 		{"no value", "pace:\nwaves:\n  -\n", []string{":1:1: pace has no value; give it one, or take the line out", ":3:5: waves[0] has no value; give it one, or take the line out"}},
