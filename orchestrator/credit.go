@@ -9,29 +9,39 @@ import (
 // fetch that it no longer awaits them, or reports that it has the image; where the
 // connection is in our own hands, those that its far end has acknowledged are not
 // under way, and the others are, whatever the device says. At most moduleCredit may
-// be under way to one device, and totalCredit to all.
+// be under way to one device, and totalCredit to all. What is under way over a
+// connection of ours on which nothing moves does not count for the total; it is sent no
+// more than that.
 //
-// A connection of ours begins with firstAllowance, which doubles whenever something
-// has arrived, and is never more than what arrives in allowedTime: those that have
-// asked for much and take little hold little of the total. A device of whose bytes
-// none has arrived for forgetAfter has lapsed: what was under way to it counts no
-// more, and it starts over with firstAllowance. Until provenBytes have, at the beginning and after a
-// lapse, a device is on trial, and all of those together may have 1/trialShare of
-// the total: however many ask and never read, the others go on.
+// A connection of ours begins with firstAllowance. When it is no longer on trial, that
+// doubles whenever something has arrived, and is never more than what arrives in
+// allowedTime: those that have asked for much and take little hold little of the total.
+//
+// A device of whose bytes none has arrived for forgetAfter has lapsed: what was under
+// way to it counts no more, and it starts over with firstAllowance. Until provenBytes
+// have arrived, at the beginning and after a lapse, a device is on trial, and all of
+// those together may have 1/trialShare of the total: however many ask and never read,
+// the others go on.
 const (
 	forgetAfter    = 5 * time.Second
 	firstAllowance = 64 << 10
 	allowedTime    = 4 * time.Second
 	provenBytes    = 256 << 10   // more than a receiver's socket takes of what nobody reads
-	lapseMemory    = time.Minute // for how long it is remembered, without a fetch
+	lapseMemory    = time.Minute // for how long that is remembered, or a lapse, without a fetch
 	trialShare     = 2
 )
 
-// Flows that wait for credit are looked at after lookAfter, and again and again, so
-// many at a time: what has arrived, and what is free now, gives them some.
+// Flows that wait for credit are looked at every lookAfter: what has arrived gives them
+// some. Where nothing has, the next look comes after twice the time, up to lookAfter
+// shifted by lookLeast, so that those who never read do not keep others waiting. At
+// most lookThrough are gone through at a time.
 const (
-	lookAfter = 50 * time.Millisecond
-	lookAt    = 256
+	lookAfter   = 20 * time.Millisecond
+	lookLeast   = 6
+	lookThrough = 4096
+	// stalledLooks are so many in a row for nothing that a connection counts as stalled:
+	// some 0.6 s.
+	stalledLooks = 5
 )
 
 // left is how many bytes more may be under way to the device; mu is held.
@@ -49,9 +59,25 @@ func (s *streamer) underWay(f *flow, n int64) {
 		f.moved = time.Now()
 	}
 	f.sent += n
+	if !f.stalled {
+		s.count(f, n)
+	}
+}
+
+// count counts n bytes to a device among those to all.
+func (s *streamer) count(f *flow, n int64) {
 	s.sent += n
 	if f.trial {
 		s.onTrial += n
+	}
+}
+
+// stall leaves what is under way to a device out of the total, until some of it arrives.
+func (s *streamer) stall(f *flow) {
+	if !f.stalled {
+		s.count(f, -f.sent)
+		f.stalled = true
+		s.signal()
 	}
 }
 
@@ -74,15 +100,21 @@ func (s *streamer) confirm(f *flow, left int64) {
 
 // arrived counts n bytes as arrived.
 func (s *streamer) arrived(f *flow, n int64) {
+	if f.stalled {
+		f.stalled = false
+		s.count(f, f.sent)
+	}
 	s.underWay(f, -n)
 	f.moved = time.Now()
 	f.allow(n, s.moduleCredit)
 	f.arrived += n
+	f.looks = 0
 	if !f.trial || f.arrived < provenBytes {
 		return
 	}
 	s.onTrial -= f.sent
 	f.trial = false
+	f.allowance = min(s.moduleCredit, max(f.allowance, provenBytes))
 	if f.listed != nil { // among those on trial
 		f.remove()
 		s.schedule(f)
@@ -97,7 +129,9 @@ func (f *flow) allow(n, most int64) {
 	f.second += n
 	if _, told := f.session.(Backlog); told {
 		rate := max(f.second, f.before) // bytes a second
-		most = min(most, max(firstAllowance, rate*int64(allowedTime/time.Second)))
+		if most = min(most, max(firstAllowance, rate*int64(allowedTime/time.Second))); f.trial {
+			most = min(most, firstAllowance)
+		}
 	}
 	f.allowance = min(most, 2*f.allowance)
 }
@@ -105,6 +139,7 @@ func (f *flow) allow(n, most int64) {
 // lapse counts what is under way to a device no more.
 func (s *streamer) lapse(f *flow) {
 	s.underWay(f, -f.sent)
+	f.stalled = false
 	f.trial, f.arrived, f.allowance = true, 0, min(s.moduleCredit, firstAllowance)
 	f.second, f.before = 0, 0
 	s.metrics.lapsed()
@@ -168,19 +203,34 @@ func (s *streamer) starve(f *flow) {
 func (s *streamer) look() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.starved.tail
-	for n := 0; n < lookAt && s.starved.head != nil; n++ {
+	now, last := time.Now(), s.starved.tail
+	for n := 0; n < lookThrough && s.starved.head != nil; n++ {
 		f := s.starved.head
-		if _, told := f.session.(Backlog); told {
-			s.confirm(f, backlogOf(f.session))
+		if now.Before(f.lookAt) {
+			f.remove()
+			s.starved.push(f)
+		} else {
+			s.lookAt(f, now)
 		}
-		s.schedule(f)
 		if f == last {
 			break
 		}
 	}
 	s.signal()
 	return s.starved.head != nil
+}
+
+// lookAt gives a flow what credit it has by now; mu is held.
+func (s *streamer) lookAt(f *flow, now time.Time) {
+	f.looks = min(f.looks+1, lookLeast)
+	if _, told := f.session.(Backlog); told {
+		s.confirm(f, backlogOf(f.session)) // resets looks
+	}
+	if f.looks >= stalledLooks {
+		s.stall(f)
+	}
+	f.lookAt = now.Add(lookAfter << f.looks)
+	s.schedule(f)
 }
 
 func (s *streamer) sweepOnce(now time.Time) {
@@ -191,7 +241,7 @@ func (s *streamer) sweepOnce(now time.Time) {
 			s.sweepSent(f, now)
 		}
 		kept := forgetAfter
-		if f.allowance < s.moduleCredit {
+		if !f.trial || f.allowance < s.moduleCredit {
 			kept = lapseMemory
 		}
 		if f.idle() && f.sent == 0 && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
@@ -213,6 +263,7 @@ func (s *streamer) sweepSent(f *flow, now time.Time) {
 			s.schedule(f)
 			return
 		}
+		s.stall(f)
 	}
 	if now.Sub(f.moved) >= forgetAfter {
 		s.lapse(f)

@@ -196,7 +196,7 @@ func TestFetchFlood(t *testing.T) {
 			t.Errorf("one got %.3f of its line", least)
 		}
 		synctest.Wait()
-		if read < 64 || read > 64+16*20+40 {
+		if read < 16 || read > 16+2*20+40 {
 			t.Errorf("%d of 400,000 fetches were read in %v", read, fairTime)
 		}
 		for i := range 1000 { // who is answered each time is never refused

@@ -20,7 +20,7 @@ const (
 // something earns it a fetch. Beside that it has askRate fetches a second, and
 // askBurst at once.
 const (
-	askBurst = 64
+	askBurst = 16
 	askRate  = 2
 )
 
@@ -54,6 +54,9 @@ type flow struct {
 	before    int64     // the same of the time before that
 	arrived   int64     // since the beginning, or the last lapse
 	trial     bool      // that is not enough yet
+	stalled   bool      // nothing moves: sent is not counted among what all have
+	lookAt    time.Time // when it is looked at, while it waits for credit
+	looks     int       // in a row for nothing
 	touched   time.Time // when it asked, or was sent something
 
 	asks    int
