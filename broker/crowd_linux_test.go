@@ -75,9 +75,10 @@ func TestHalfOpenSockets(t *testing.T) {
 	if n := most64.Load(); n > most {
 		t.Errorf("%d sockets were open without CONNECT, at most %d may be", n, most)
 	}
-	if n := testutil.ToFloat64(m.refusals.WithLabelValues("evicted")); n < attackers-most-modules {
-		t.Errorf("%v sockets made way, want at least %d", n, attackers-most-modules)
-	}
+	// The last of them may not be accepted yet.
+	eventually(t, "all but those that there may be have made way", func() bool {
+		return testutil.ToFloat64(m.refusals.WithLabelValues("evicted")) >= attackers-most-modules
+	})
 	// Both ends of the modules and of the sockets that are left are in it.
 	if limit := 24e6; grown > limit {
 		t.Errorf("%.1f MB more memory, at most %.1f are allowed", grown/1e6, limit/1e6)

@@ -57,7 +57,8 @@ func TestPTYCarriesEveryByteAtLineSpeed(t *testing.T) {
 		if !bytes.Equal(got, sent) {
 			t.Errorf("%s: other bytes came out", dir.name)
 		}
-		if took < want || took > want+2*time.Second {
+		// The clocks that it is measured and timed with may run a little differently.
+		if took < want-want/100 || took > want+2*time.Second {
 			t.Errorf("%s: %d bytes took %v, the line needs %v", dir.name, size, took, want)
 		}
 	}
