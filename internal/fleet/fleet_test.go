@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -13,6 +14,14 @@ import (
 	"davit/internal/fleet"
 	"davit/internal/fleet/supply"
 )
+
+// wholeCheckOnly skips what go test has no time for.
+func wholeCheckOnly(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DAVIT_TEST_FULL") != "1" {
+		t.Skip("runs under DAVIT_TEST_FULL=1")
+	}
+}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -134,6 +143,7 @@ func TestUpdateOfAMixedFleet(t *testing.T) {
 }
 
 func TestUpdateWithReboots(t *testing.T) {
+	wholeCheckOnly(t)
 	t.Parallel()
 	s := startService(t, t.TempDir(), "127.0.0.1:0")
 	c := s.fleet(20)
@@ -170,6 +180,7 @@ func TestStormOfTheFleet(t *testing.T) {
 
 // TestStormOfTheService restarts the service under the fleet.
 func TestStormOfTheService(t *testing.T) {
+	wholeCheckOnly(t)
 	t.Parallel()
 	data := t.TempDir()
 	s := startService(t, data, "127.0.0.1:0")
