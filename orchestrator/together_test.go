@@ -261,9 +261,9 @@ func TestReportsGather(t *testing.T) {
 	}{
 		{"alone", 0, 0, 1, 0},
 		{"few", 7, 20, 22, 0},
-		{"many, and then none", 8, 0, 2, time.Millisecond},
-		{"many, and some more", 8, 4, 2, 2 * time.Millisecond},
-		{"many without end", 8, 40, 16, 8 * time.Millisecond},
+		{"many, and then none", 8, 0, 2, 4 * time.Millisecond},
+		{"many, and some more", 8, 14, 2, 8 * time.Millisecond},
+		{"many without end", 8, 80, 29, 16 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
