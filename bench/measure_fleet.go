@@ -14,6 +14,8 @@ import (
 const (
 	// hellosEach is how many hellos a second the fleet says when all are connected.
 	hellosEach = 1000
+	// repeating is how long the service may go on repeating the offers of all who came, which it does at a rate.
+	repeating = 4 * time.Minute
 )
 
 // gathering is what happened when a whole fleet came at once.
@@ -95,7 +97,7 @@ func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gather
 		return g, err
 	}
 	c.Ready = func() error {
-		if err := p.settle(); err != nil {
+		if err := p.settleIn(repeating); err != nil {
 			return err
 		}
 		after, err := p.cpu()

@@ -221,7 +221,10 @@ func parseIO(b []byte) (reads, writes int64, err error) {
 }
 
 // settle waits until the process uses next to no CPU: what came before is done.
-func (p *process) settle() error {
+func (p *process) settle() error { return p.settleIn(patience) }
+
+// settleIn is settle with a patience of its own.
+func (p *process) settleIn(patience time.Duration) error {
 	const look, quiet = 200 * time.Millisecond, 2 * tick
 	last, err := p.cpu()
 	for deadline := time.Now().Add(patience); err == nil; {
