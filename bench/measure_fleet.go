@@ -16,6 +16,9 @@ const (
 	hellosEach = 1000
 	// repeating is how long the service may go on repeating the offers of all who came, which it does at a rate.
 	repeating = 4 * time.Minute
+	// calm is how long the service is left idle before its memory is read: it gives back
+	// what the storm needed when it has been calm for some seconds.
+	calm = 15 * time.Second
 )
 
 // gathering is what happened when a whole fleet came at once.
@@ -105,6 +108,9 @@ func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gather
 			return err
 		}
 		g.cpu = after - before
+		if !s.quick {
+			time.Sleep(calm)
+		}
 		g.idle, g.peak, err = p.resident()
 		return err
 	}

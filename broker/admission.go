@@ -26,9 +26,14 @@ const (
 	minRetry = 500 * time.Millisecond
 	maxRetry = time.Minute
 	// firstPace is taken for the time that a CONNECT needs until it is known.
-	firstPace  = time.Millisecond
-	maxPace    = 100 * time.Millisecond
-	paceWindow = 200 * time.Millisecond
+	firstPace = time.Millisecond
+	// firstServed is how many CONNECTs firstPace is worth when it is.
+	firstServed = 100
+	maxPace     = 100 * time.Millisecond
+	// paceMemory is over how much time of serving the pace is measured: a service that
+	// stood still for a moment is not slow, and whoever is told to stay away for too
+	// long leaves it idle.
+	paceMemory = 8 * time.Second
 )
 
 // admission decides which CONNECT is served next: checking a password, starting
@@ -52,10 +57,11 @@ type admission struct {
 	checking bool    // a timer will call grant
 
 	pace   time.Duration // from one CONNECT served to the next, while others wait
-	since  time.Time     // pace is measured since then; zero if nobody waits
-	served int           // since then
-	away   float64       // who was sent away and is not expected yet
-	at     time.Time     // when away was that
+	since  time.Time     // when the last one was served; zero if nobody waited then
+	spent  time.Duration // on served, while others waited
+	served float64
+	away   float64   // who was sent away and is not expected yet
+	at     time.Time // when away was that
 }
 
 // line is who waits at one remote address, oldest first.
@@ -74,6 +80,7 @@ func newAdmission(most int, closed func() bool, gauge func(int), stop <-chan str
 	return &admission{
 		closed: closed, gauge: gauge, stop: stop, free: max(2, turnsPerCore*runtime.GOMAXPROCS(0)), most: most,
 		lines: make(map[netip.Prefix]*line), pace: firstPace,
+		spent: firstServed * firstPace, served: firstServed,
 	}
 }
 
@@ -196,22 +203,19 @@ func (a *admission) leave(refused bool) {
 
 // measure notes that one CONNECT more has been served; a.mu is held.
 func (a *admission) measure(now time.Time) {
-	switch {
-	case a.waiting == 0:
-		if !a.since.IsZero() { // we are faster than they come
-			a.pace = max(a.pace/2, firstPace/4)
-		}
+	if a.waiting == 0 { // we are faster than they come
 		a.since = time.Time{}
 		return
-	case a.since.IsZero():
-		a.since, a.served = now, 0
-		return
 	}
-	a.served++
-	if d := now.Sub(a.since); d >= paceWindow {
-		a.pace = (a.pace + min(d/time.Duration(a.served), maxPace)) / 2
-		a.since, a.served = now, 0
+	if !a.since.IsZero() {
+		a.spent += now.Sub(a.since)
+		a.served++
+		a.pace = min(time.Duration(float64(a.spent)/a.served), maxPace)
+		if a.spent > paceMemory {
+			a.spent, a.served = a.spent/2, a.served/2
+		}
 	}
+	a.since = now
 }
 
 // promise finds the moment for one who is sent away; a.mu is held.

@@ -135,6 +135,31 @@ func TestRetryAdviceSpreads(t *testing.T) {
 	})
 }
 
+// A broker that stood still for a moment in a storm sends nobody away for long, and is
+// not idle afterwards while everybody waits to come back.
+func TestStallDoesNotEmptyTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := gate(0, 10_000, func() bool { return false })
+		a.waiting = 3000 // of whom nobody asks here
+		for range 6000 {
+			time.Sleep(time.Millisecond)
+			a.measure(time.Now())
+		}
+		time.Sleep(6 * time.Second)
+		a.measure(time.Now())
+		for range 10 {
+			time.Sleep(time.Millisecond)
+			a.measure(time.Now())
+		}
+		a.mu.Lock()
+		retry := a.promise()
+		a.mu.Unlock()
+		if retry < 3*time.Second || retry > 9*time.Second {
+			t.Errorf("with 3,000 waiting at 1 ms each, told to come back after %s", retry)
+		}
+	})
+}
+
 // Who hangs up while it waits takes no turn, and a refused CONNECT keeps its own for
 // a moment.
 func TestTurnsThatAreNotTaken(t *testing.T) {

@@ -78,6 +78,7 @@ An interrupt or SIGTERM ends the service in order.`
 
 func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 	app.LimitGarbage()
+	go app.GiveBackMemory(cmd.Context())
 	server, err := app.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)

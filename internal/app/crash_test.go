@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 
 func serveChild(dir string) {
 	LimitGarbage()
+	go GiveBackMemory(context.Background())
 	profileOnSignal()
 	s, err := NewServer(ServerOptions{
 		Data: dir, MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0",

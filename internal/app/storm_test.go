@@ -64,17 +64,19 @@ func benchModules(b *testing.B, n int) {
 	b.ReportMetric(float64(again.busy), "told-to-wait")
 	b.ReportMetric(float64(again.failed), "failed")
 	b.ReportMetric((process.peak(b)-empty)/float64(n), "B-peak-storm/module")
+	time.Sleep(idleTime(b))
 	b.ReportMetric((process.memory(b)-empty)/float64(n), "B-after-storm/module")
 	process.profile(b)
 	b.ReportMetric(0, "ns/op")
 }
 
-// idleTime is how long the modules are left idle before their memory is read.
+// idleTime is how long the modules are left idle before their memory is read: long
+// enough for the service to see that it is calm.
 func idleTime(b *testing.B) time.Duration {
 	b.Helper()
 	s := os.Getenv("DAVIT_MODULES_IDLE")
 	if s == "" {
-		return time.Second
+		return 3 * calmLook
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
