@@ -128,15 +128,25 @@ func (d *davit) populate(ctx context.Context, n int) error {
 // offer uploads an image and starts a job that offers it to all devices, and waits
 // until it is offered.
 func (d *davit) offer(ctx context.Context, image []byte) error {
+	if err := d.startJob(ctx, image, fmt.Sprintf("type == %q", deviceType), nil); err != nil {
+		return err
+	}
+	return d.allOffered(ctx)
+}
+
+// startJob uploads an image and starts a job that brings it to whom the query finds.
+func (d *davit) startJob(ctx context.Context, image []byte, query string, rollout *orchestrator.Rollout) error {
 	var err error
 	n := orchestrator.NewImage{ImageType: imageType, DeviceTypes: []string{deviceType}, Version: newVersion}
 	if d.image, err = d.client.UploadImage(ctx, n, bytes.NewReader(image)); err != nil {
 		return err
 	}
-	job := orchestrator.NewJob{Name: jobName, Image: d.image.ID, Query: fmt.Sprintf("type == %q", deviceType), Start: true}
-	if _, err = d.client.CreateJob(ctx, job); err != nil {
-		return err
-	}
+	_, err = d.client.CreateJob(ctx, orchestrator.NewJob{Name: jobName, Image: d.image.ID, Query: query, Rollout: rollout, Start: true})
+	return err
+}
+
+// allOffered waits until the job has offered its image to all devices.
+func (d *davit) allOffered(ctx context.Context) error {
 	for deadline := time.Now().Add(2 * patience); ; time.Sleep(50 * time.Millisecond) {
 		job, _, err := d.client.Job(ctx, jobName)
 		switch {

@@ -62,7 +62,77 @@ func measureFleet(ctx context.Context, s *suite) (section, error) {
 		}
 		brokers = append(brokers, g)
 	}
-	return fleetSection(devices, hold, davits, brokers), nil
+	news, err := measureNews(ctx, s, devices)
+	if err != nil {
+		return section{}, err
+	}
+	return fleetSection(devices, hold, davits, brokers, news), nil
+}
+
+// news is what happened when hellos came at a rate that each brought a new offer.
+type news struct {
+	rate   float64 // of hellos, in 1/s
+	offers float64 // for each
+	cpu    time.Duration
+	result *fleet.Result
+}
+
+// measureNews lets devices connect for the first time, a thousand a second, while a
+// continuous job waits for what runs the old version: each hello makes its execution
+// and is answered by its offer.
+func measureNews(ctx context.Context, s *suite, devices int) ([]news, error) {
+	var all []news
+	for run := range s.runs {
+		n, err := newsOnce(ctx, s, devices)
+		if err != nil {
+			return nil, fmt.Errorf("run %d of new offers: %w", run+1, err)
+		}
+		s.log("  %-14s %.0f hellos/s, each with %.2f offers, %.2f ms CPU each; offer p50 %.1f p99 %.1f ms\n", "new offers", n.rate, n.offers,
+			n.cpu.Seconds()*1e3/float64(devices), n.result.Latency.Offer.P50, n.result.Latency.Offer.P99)
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func newsOnce(ctx context.Context, s *suite, devices int) (n news, err error) {
+	d, err := startDavit(s.binary, s.dir)
+	if err != nil {
+		return n, err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if err := d.populate(ctx, devices); err != nil {
+		return n, err
+	}
+	query := fmt.Sprintf("version.%s == %q", imageType, oldVersion)
+	if err := d.startJob(ctx, testImage(64<<10), query, &orchestrator.Rollout{Continuous: true}); err != nil {
+		return n, err
+	}
+	if err := d.settle(); err != nil {
+		return n, err
+	}
+	before, err := d.cpu()
+	if err != nil {
+		return n, err
+	}
+	c := d.fleet(0)
+	c.Ramp, c.Hellos = hellosEach, 0
+	c.Ready = func() error {
+		if err := d.allOffered(ctx); err != nil {
+			return err
+		}
+		after, err := d.cpu()
+		n.cpu = after - before
+		return err
+	}
+	if n.result, err = fleet.Run(ctx, c); err != nil {
+		return n, err
+	}
+	if r := n.result; !r.Succeeded {
+		return n, fmt.Errorf("the fleet: %s; %v", strings.Join(r.Reasons, "; "), r.Errors)
+	}
+	n.rate = float64(n.result.Messages.Hellos) / n.result.Connects.Seconds
+	n.offers = float64(n.result.Messages.Offers) / float64(devices)
+	return n, nil
 }
 
 // fleet is a fleet of the service's devices that do nothing with what they are offered.
@@ -128,7 +198,7 @@ func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gather
 	return g, nil
 }
 
-func fleetSection(devices int, hold time.Duration, davits, brokers []gathering) section {
+func fleetSection(devices int, hold time.Duration, davits, brokers []gathering, fresh []news) section {
 	n := float64(devices)
 	t := &table{head: []string{grouped(int64(devices)) + " modules", "davit", "mosquitto", "wanted of davit"}}
 	row := func(name, wanted string, f func(gathering) float64) {
@@ -148,8 +218,16 @@ func fleetSection(devices int, hold time.Duration, davits, brokers []gathering) 
 	only(fmt.Sprintf("hellos a second afterwards (of %s asked for)", grouped(hellosEach)), "1,000", func(g gathering) float64 { return float64(g.hellos) / hold.Seconds() })
 	only("from hello to the first offer when they come, p50, ms", "", func(g gathering) float64 { return g.result.Latency.Offer.P50 })
 	only("from hello to the first offer when they come, p99, ms", "", func(g gathering) float64 { return g.result.Latency.Offer.P99 })
-	return section{text: fleetText, tables: []*table{t}}
+	u := &table{head: []string{grouped(int64(devices)) + " modules, a hello each, a new offer for each", "davit", "wanted"}}
+	fact := func(name, wanted string, f func(news) float64) { u.add(name, spreadBy(fresh, f).String(), wanted) }
+	fact(fmt.Sprintf("connections with a hello a second (of %s asked for)", grouped(hellosEach)), "1,000", func(n news) float64 { return n.rate })
+	fact("offers received by each", "1", func(n news) float64 { return n.offers })
+	fact("CPU of the service for each: password, session, hello, execution, offer, ms", "", func(n news) float64 { return n.cpu.Seconds() * 1e3 / float64(devices) })
+	fact("from hello to the offer, p50, ms", "", func(n news) float64 { return n.result.Latency.Offer.P50 })
+	fact("from hello to the offer, p99, ms", "", func(n news) float64 { return n.result.Latency.Offer.P99 })
+	return section{text: fleetText, tables: []*table{t, u}}
 }
 
 const fleetText = "Every run starts the server anew, so that it has verified no password yet, and lets all modules (`internal/fleet`, in the process that measures, each with its own password, four subscriptions, its will and an image offered to it) connect at the same moment; " +
-	"those that are told to come later do. The offer that the broker retains comes with the subscription, and once more when the service has heard the hello. Then they say hello in turns, 1,000 a second, by which nothing new is to be offered. mosquitto checks no passwords here and has nobody to whom a hello matters."
+	"those that are told to come later do. The offer that the broker retains comes with the subscription, and once more when the service has heard the hello. Then they say hello in turns, 1,000 a second, by which nothing new is to be offered. mosquitto checks no passwords here and has nobody to whom a hello matters.\n\n" +
+	"In the second table they connect for the first time, 1,000 a second, while a continuous job waits for whatever runs the old version."

@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,36 @@ func TestContinuous(t *testing.T) {
 	must[orchestrator.Job](t)(r.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 	label("x2", map[string]string{"ring": "beta"})
 	r.stands("j", "8 succeeded")
+}
+
+// TestContinuousBeforeItsFirstDevice starts a job whose target nobody has come to yet;
+// one that would never have a device is refused.
+func TestContinuousBeforeItsFirstDevice(t *testing.T) {
+	r := newRig(t, 2)
+	must[orchestrator.Group](t)(r.CreateGroup(ctx, orchestrator.NewGroup{ID: "berlin", Query: `label.site == "berlin"`}))
+	waves := []orchestrator.Wave{{Percent: 50}, {Percent: 100}}
+	r.rollOut("j", orchestrator.Rollout{Continuous: true, Waves: waves}, func(n *orchestrator.NewJob) { n.Devices, n.Groups = nil, []string{"berlin"} })
+	r.rollOut("q", orchestrator.Rollout{Continuous: true, Priority: -1}, func(n *orchestrator.NewJob) { n.Devices, n.Query = nil, `version.app == "0.9"` })
+	r.pass(24 * time.Hour)
+	for _, job := range []string{"j", "q"} {
+		if j := r.stands(job, ""); j.State != orchestrator.JobRunning || j.Targets != 0 {
+			t.Fatalf("job %s is %s with %d targets", job, j.State, j.Targets)
+		}
+	}
+	r.runs("d000", "0.9")
+	r.stands("q", "1 offered")
+	must[orchestrator.Device](t)(r.UpdateDevice(ctx, "d001", orchestrator.DevicePatch{Labels: &map[string]string{"site": "berlin"}}))
+	r.turn()
+	r.stands("j", "1 offered")
+	for _, n := range []orchestrator.NewJob{
+		{Query: `id == "nobody"`}, // a snapshot
+		{Rollout: &orchestrator.Rollout{Continuous: true}},
+	} {
+		n.Name, n.Image = "none", r.img.ID
+		if _, err := r.CreateJob(ctx, n); err == nil || !strings.Contains(err.Error(), "devices") {
+			t.Errorf("a job without devices: %v", err)
+		}
+	}
 }
 
 // TestContinuousTriesAgainForAVersion takes a device that was turned away for its

@@ -148,6 +148,11 @@ func unfit(image *Image, list []target) (first []string, all int) {
 	return first, all
 }
 
+// awaits says whether devices may come to the job's target that it does not have yet.
+func (n *NewJob) awaits() bool {
+	return n.Rollout != nil && n.Rollout.Continuous && (len(n.Groups) > 0 || n.Query != "")
+}
+
 // resolve returns a job's devices in order and checks that each of them takes
 // the image.
 func (s *Service) resolve(ctx context.Context, r Reader, n NewJob) ([]target, error) {
@@ -159,7 +164,7 @@ func (s *Service) resolve(ctx context.Context, r Reader, n NewJob) ([]target, er
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && !n.awaits() {
 		return nil, invalidField("devices", "the job has no device; name devices, groups that have some, or a query that finds some")
 	}
 	first, all := unfit(image, list)
