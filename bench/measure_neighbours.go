@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,10 +14,12 @@ import (
 	"davit/schemas"
 )
 
-// neighbours are others at the same service that behave badly.
+// neighbours are others that behave badly: at the same service or, to tell what they
+// cost the machine by themselves, at a listener that only reads.
 type neighbours struct {
 	name  string
 	count int
+	sink  bool
 	// start lets neighbour i of them begin; it goes on until ctx ends.
 	start func(ctx context.Context, n *neighbourhood, i int) error
 }
@@ -24,6 +27,8 @@ type neighbours struct {
 // neighbourhood is what neighbours share.
 type neighbourhood struct {
 	d       *davit
+	addr    string // of the service, or of the sink
+	sink    bool
 	first   int // index of the first device that is no good module
 	image   []byte
 	count   int
@@ -116,7 +121,7 @@ func deaf(ctx context.Context, n *neighbourhood, i int) error {
 func halfOpen(ctx context.Context, n *neighbourhood, i int) error {
 	n.tasks.Go(func() {
 		for ctx.Err() == nil {
-			conn, err := net.DialTimeout("tcp", n.d.mqtt, patience)
+			conn, err := net.DialTimeout("tcp", n.addr, patience)
 			if err == nil {
 				n.opened.Add(1)
 				stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends the read
@@ -135,18 +140,59 @@ func halfOpen(ctx context.Context, n *neighbourhood, i int) error {
 	return nil
 }
 
-// dial connects the neighbour's device; it subscribes to its chunks.
+// dial connects the neighbour's device and has it subscribed to its chunks.
 func (n *neighbourhood) dial(i int) (net.Conn, string, error) {
 	id := n.d.devices[n.first+i]
-	conn, err := net.DialTimeout("tcp", n.d.mqtt, patience)
+	conn, err := net.DialTimeout("tcp", n.addr, patience)
 	if err != nil {
 		return nil, "", err
 	}
+	n.opened.Add(1)
 	b := appendConnect(nil, id, id, n.d.passwords[id])
 	b = appendSubscribe(b, schemas.Topic{Device: id, Kind: schemas.KindChunk}.String())
-	_, err = conn.Write(b)
-	n.opened.Add(1)
-	return conn, schemas.Topic{Device: id, Kind: schemas.KindFetch}.String(), err
+	if _, err = conn.Write(b); err == nil && !n.sink {
+		err = answered(conn)
+	}
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("device %s: %w", id, err), conn.Close())
+	}
+	return conn, schemas.Topic{Device: id, Kind: schemas.KindFetch}.String(), nil
+}
+
+// answered waits for CONNACK and SUBACK.
+func answered(conn net.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	var b [4 + 5]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return err
+	}
+	if b[0]>>4 != 2 || b[3] != 0 || b[4]>>4 != 9 || b[8] > 2 {
+		return fmt.Errorf("CONNECT and SUBSCRIBE were answered with % x", b)
+	}
+	return conn.SetReadDeadline(time.Time{})
+}
+
+// startSink listens and reads whatever comes.
+func startSink() (net.Listener, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return // closed
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, conn) // until the other side ends
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return ln, nil
 }
 
 func (n *neighbourhood) ask(conn net.Conn, topic string, tag uint16, ranges []schemas.Range) error {
@@ -163,9 +209,17 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 		return load()
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	n := &neighbourhood{d: d, first: first, image: image, count: who.count}
+	n := &neighbourhood{d: d, addr: d.mqtt, sink: who.sink, first: first, image: image, count: who.count}
 	defer n.tasks.Wait()
 	defer cancel()
+	if who.sink {
+		sink, err := startSink()
+		if err != nil {
+			return sample{}, err
+		}
+		defer sink.Close()
+		n.addr = sink.Addr().String()
+	}
 	if err := each(who.count, func(i int) error { return who.start(ctx, n, i) }); err != nil {
 		return sample{}, err
 	}
@@ -185,7 +239,7 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 // measureNeighbours compares what good modules get with and without bad neighbours.
 func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 	const imageSize = 4 << 20
-	good, crowds, total := 100, []int{100, 1000}, int64(1000<<20)
+	good, crowds, total := 100, []int{100, 1000}, int64(5000<<20)
 	if s.quick {
 		good, crowds, total = 4, []int{4}, 4<<20
 	}
@@ -203,10 +257,13 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 	c := course{image: d.image.ID, chunk: chunk, window: window, batch: max(1, window/2), length: total / int64(good) / chunk * chunk}
 	all := []neighbours{{name: "no neighbours"}}
 	for _, n := range crowds {
-		all = append(all,
-			neighbours{fmt.Sprintf("%s that flood fetches", grouped(int64(n))), n, flood},
-			neighbours{fmt.Sprintf("%s that ask and never read", grouped(int64(n))), n, deaf},
-			neighbours{fmt.Sprintf("%s half-open connections", grouped(int64(n))), n, halfOpen})
+		many := grouped(int64(n))
+		for _, sink := range []bool{true, false} {
+			all = append(all,
+				neighbours{many + " that flood fetches", n, sink, flood},
+				neighbours{many + " that ask and never read", n, sink, deaf},
+				neighbours{many + " half-open connections", n, sink, halfOpen})
+		}
 	}
 	var contestants []contestant
 	for _, who := range all {
@@ -220,21 +277,28 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
-	t := &table{head: []string{"neighbours of 100 good modules", "good modules, MiB/s", "of that without neighbours", "chunk p50 / p99, ms", "peak, MiB", "asked again"}}
+	t := &table{head: []string{"neighbours of 100 good modules", "good modules, MiB/s", "of that without neighbours", "of that with them elsewhere", "chunk p50 / p99, ms", "peak, MiB", "asked again"}}
+	elsewhere := map[string][]sample{}
 	for i, who := range all {
-		ratio := ""
+		if who.sink {
+			elsewhere[who.name] = got[i]
+			continue
+		}
+		alone, shared := "", ""
 		if i > 0 {
-			r := ratios(got[i], got[0], sample.rate)
-			ratio = fmt.Sprintf("**%.2f** (%.2f-%.2f), wanted 0.8: %s", r.median, r.min, r.max, verdict(r.median >= 0.8))
+			alone = ratios(got[i], got[0], sample.rate).String()
+			r := ratios(got[i], elsewhere[who.name], sample.rate)
+			shared = fmt.Sprintf("**%.2f** (%.2f-%.2f), wanted 0.8: %s", r.median, r.min, r.max, verdict(r.median >= 0.8))
 		}
 		var again int64
 		for _, g := range got[i] {
 			again += g.again
 		}
-		t.add(who.name, spreadBy(got[i], sample.rate).String(), ratio, latencies(got[i]), peaks(got[i]), fmt.Sprint(again))
+		t.add(who.name, spreadBy(got[i], sample.rate).String(), alone, shared, latencies(got[i]), peaks(got[i]), fmt.Sprint(again))
 	}
 	return section{text: neighboursText, tables: []*table{t}}, nil
 }
 
 const neighboursText = `The good modules fetch as in the first table, chunks of 16 KiB, as fast as they can. Floods: 10,000 fetches a second in all, each of sixteen single chunks of 4 KiB all over the image, by modules that take 20 KiB/s each. Those that never read ask for 256 KiB every second. Half-open connections send the
-beginning of a CONNECT, and come back when they are ended. What the neighbours' own side costs of the two processors is in the figures, against the service.`
+beginning of a CONNECT, and come back when they are ended. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
+to a listener that only reads, which tells what their own side costs.`
