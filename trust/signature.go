@@ -101,7 +101,7 @@ func parseSignature(file []byte) (Signature, error) {
 		return Signature{}, refuse(ErrMalformed, "a signature is malformed: %s", strings.TrimPrefix(err.Error(), "minisign: "))
 	}
 	for _, comment := range []string{s.TrustedComment, s.UntrustedComment} {
-		if len(comment) > MaxComment || !utf8.ValidString(comment) || strings.ContainsFunc(comment, unicode.IsControl) {
+		if len(comment) > MaxComment || !utf8.ValidString(comment) || strings.ContainsFunc(comment, unprintable) {
 			return Signature{}, refuse(ErrMalformed, "a signature's comment is no line of at most %d bytes of printable text", MaxComment)
 		}
 	}
@@ -113,6 +113,10 @@ func parseSignature(file []byte) (Signature, error) {
 	}
 	return Signature{KeyID: KeyID(s.KeyID), TrustedComment: s.TrustedComment, UntrustedComment: s.UntrustedComment, file: string(file)}, nil
 }
+
+// unprintable is what a comment may not have. Tabs it may: minisign puts them
+// into its own.
+func unprintable(r rune) bool { return unicode.IsControl(r) && r != '\t' }
 
 // KeySet are keys of which Threshold have to sign.
 type KeySet struct {
