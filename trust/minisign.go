@@ -65,6 +65,7 @@ const (
 const maxKeyFile = 4 << 10
 
 // ParsePublicKey reads a key from one word in base64 or from a public key file.
+// Errors do not show the text: it may be a secret key that somebody took for it.
 func ParsePublicKey(text string) (PublicKey, error) {
 	if len(text) > maxKeyFile {
 		return PublicKey{}, refuse(ErrMalformed, "a public key has %d bytes, at most %d are allowed", len(text), maxKeyFile)
@@ -75,11 +76,11 @@ func ParsePublicKey(text string) (PublicKey, error) {
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(word)
 	if err != nil || len(b) != publicKeySize || string(b[:2]) != publicAlgorithm {
-		return PublicKey{}, refuse(ErrMalformed, "%.80q is no minisign public key; it is a word of 56 characters that begins with RW, or a file with it in its second line", word)
+		return PublicKey{}, refuse(ErrMalformed, "this is no minisign public key; one is a word of 56 characters that begins with RW, or a file with it in its second line")
 	}
 	k := PublicKey{ID: KeyID(binary.LittleEndian.Uint64(b[2:10])), key: [32]byte(b[10:])}
 	if k.String() != word {
-		return PublicKey{}, refuse(ErrMalformed, "%.80q is a minisign public key, but not in its one form", word)
+		return PublicKey{}, refuse(ErrMalformed, "this is a minisign public key, but not in its one form")
 	}
 	return k, nil
 }
