@@ -195,6 +195,8 @@ func (l *KeyList) validateKeys() error {
 			return refuse(ErrMalformed, "%s is a root key, which is for every device type; leave its device_types out", in)
 		case i > 0 && compareListed(l.Keys[i-1], k) >= 0:
 			return refuse(ErrMalformed, "%s does not come after key %v: root keys come first, and ids ascend", in, l.Keys[i-1].Key.ID)
+		case k.Key.weak():
+			return refuse(ErrMalformed, "%s is no key: anybody can make signatures that agree with it", in)
 		case l.revoked(k.Key):
 			return refuse(ErrMalformed, "%s is revoked in the same list", in)
 		}

@@ -82,6 +82,9 @@ func ParsePublicKey(text string) (PublicKey, error) {
 	if k.String() != word {
 		return PublicKey{}, refuse(ErrMalformed, "this is a minisign public key, but not in its one form")
 	}
+	if k.weak() {
+		return PublicKey{}, refuse(ErrMalformed, "key %v is no key: anybody can make signatures that agree with it", k.ID)
+	}
 	return k, nil
 }
 

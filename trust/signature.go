@@ -133,6 +133,9 @@ func (k KeySet) Validate() error {
 	if len(k.Keys) > MaxKeys {
 		return refuse(ErrPolicy, "there are %d keys, at most %d are allowed", len(k.Keys), MaxKeys)
 	}
+	if i := slices.IndexFunc(k.Keys, PublicKey.weak); i >= 0 {
+		return refuse(ErrPolicy, "key %v is no key: anybody can make signatures that agree with it; name the key that was meant", k.Keys[i].ID)
+	}
 	if a, b, twice := repeated(k.Keys); twice {
 		return refuse(ErrPolicy, "keys %v and %v are the same key, or have the same id; name each once", a.ID, b.ID)
 	}

@@ -248,15 +248,6 @@ func parseEnd(flag, s string, now time.Time) (time.Time, error) {
 	return time.Time{}, usagef("%s is %q; a time is written as %s", flag, s, endForms)
 }
 
-// keyIDs are the ids of keys for people.
-func keyIDs(keys []trust.PublicKey) string {
-	var ids []string
-	for _, key := range keys {
-		ids = append(ids, key.ID.String())
-	}
-	return strings.Join(ids, " ")
-}
-
 // signatureIDs are the ids of the keys by which signatures claim to be.
 func signatureIDs(all []trust.Signature) []string {
 	ids := []string{}
