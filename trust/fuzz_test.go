@@ -20,14 +20,7 @@ func FuzzManifest(f *testing.F) {
 				continue
 			}
 			for _, mut := range all {
-				var other manifestText
-				if err := decodeText("manifest", text, MaxManifestSize, &other); err != nil {
-					f.Fatal(err)
-				}
-				mut.change(&other)
-				if changed, err := encodeText(other); err == nil {
-					f.Add(changed)
-				}
+				f.Add(mut.apply(f, text))
 			}
 		}
 	}

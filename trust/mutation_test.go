@@ -160,7 +160,7 @@ func nextLetter(c byte) string {
 // old signature all of that is refused as not signed; signed anew by a trusted
 // key it is refused for what it is. A field without a mutation fails the test.
 func TestEveryFieldMutated(t *testing.T) {
-	image := randomImage(4*MinBlockSize - 100) // 4 hashes are 128 bytes, so base64 has spare bits
+	image := mutatedImage()
 	m, key := build(t, image, terms()), newKey(t)
 	policy, text := policyFor(m, key), encode(t, m)
 	signed := sign(t, text, key)
@@ -174,16 +174,8 @@ func TestEveryFieldMutated(t *testing.T) {
 		}
 		for _, mut := range mutations[field] {
 			t.Run(field+"/"+mut.name, func(t *testing.T) {
-				var other manifestText
-				if err := decodeText("manifest", text, MaxManifestSize, &other); err != nil {
-					t.Fatal(err)
-				}
-				mut.change(&other)
-				changed, err := encodeText(other)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = policy.Check(Signed{changed, signed.Signatures})
+				changed := mut.apply(t, text)
+				_, err := policy.Check(Signed{changed, signed.Signatures})
 				refused(t, err, ErrBadSignature)
 				v, err := policy.Check(sign(t, changed, key))
 				if mut.then == nil {
@@ -201,4 +193,23 @@ func TestEveryFieldMutated(t *testing.T) {
 			t.Errorf("there is no field %s", field)
 		}
 	}
+}
+
+// mutatedImage has four blocks, of which the hashes are 128 bytes, so that base64
+// has spare bits.
+func mutatedImage() []byte { return randomImage(4*MinBlockSize - 100) }
+
+// apply is the mutation of a manifest's text.
+func (m mutation) apply(t testing.TB, text []byte) []byte {
+	t.Helper()
+	var other manifestText
+	if err := decodeText("manifest", text, MaxManifestSize, &other); err != nil {
+		t.Fatal(err)
+	}
+	m.change(&other)
+	changed, err := encodeText(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
 }

@@ -5,8 +5,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,3 +242,28 @@ func TestEveryPackageSaysWhatItOwns(t *testing.T) {
 		}
 	}
 }
+
+// TestTrustIsPure: what decides about signatures is given files, time and
+// network by nobody but its caller.
+func TestTrustIsPure(t *testing.T) {
+	for _, s := range sources(t) {
+		if !within(s.folder, "trust") || s.test {
+			continue
+		}
+		for _, p := range s.imports() {
+			if slices.ContainsFunc([]string{"os", "net", "log", "syscall", "context", "sync", "runtime"}, func(impure string) bool { return within(p, impure) }) {
+				t.Errorf("%s/%s imports %s; the package owns no files, network, log or goroutine", s.folder, s.name, p)
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(root, s.folder, s.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := clock.Find(text); used != nil {
+			t.Errorf("%s/%s uses %s; the time is an argument", s.folder, s.name, used)
+		}
+	}
+}
+
+// clock is what reads the time, or waits for it.
+var clock = regexp.MustCompile(`\btime\.(Now|Since|Until|Sleep|After|AfterFunc|Tick|NewTimer|NewTicker)\(`)
