@@ -121,7 +121,7 @@ func (l *KeyList) Encode() ([]byte, error) {
 // Errors are ErrMalformed.
 func DecodeKeyList(text []byte) (*KeyList, error) {
 	var t keyListText
-	if err := decodeText("key list", text, MaxKeyListSize, &t); err != nil {
+	if err := decodeText("key list", text, MaxKeyListSize, keyListV, &t); err != nil {
 		return nil, err
 	}
 	if t.V != keyListV {

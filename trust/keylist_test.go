@@ -115,7 +115,7 @@ func TestKeyListMutated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var l keyListText
-			if err := decodeText("key list", encode(t, good), MaxKeyListSize, &l); err != nil {
+			if err := decodeText("key list", encode(t, good), MaxKeyListSize, keyListV, &l); err != nil {
 				t.Fatal(err)
 			}
 			change(&l)

@@ -124,7 +124,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 // that is Policy.Check's to say. Errors are ErrMalformed.
 func DecodeManifest(text []byte) (*Manifest, error) {
 	var t manifestText
-	if err := decodeText("manifest", text, MaxManifestSize, &t); err != nil {
+	if err := decodeText("manifest", text, MaxManifestSize, manifestV, &t); err != nil {
 		return nil, err
 	}
 	if t.V != manifestV {

@@ -181,6 +181,21 @@ func TestOneTextForOneManifest(t *testing.T) {
 	}
 }
 
+// TestLaterFormats: a person is told that the program is too old, not that a
+// field is unknown.
+func TestLaterFormats(t *testing.T) {
+	for _, text := range []string{"{\n  \"v\": 2,\n  \"tree\": {}\n}\n", "{\n  \"v\": 2\n}\n"} {
+		_, err := DecodeManifest([]byte(text))
+		_, listErr := DecodeKeyList([]byte(text))
+		for _, err := range []error{err, listErr} {
+			refused(t, err, ErrMalformed)
+			if !strings.Contains(err.Error(), "format version 2") {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // TestEveryByteOfTheTextCounts changes the text at each place: the old signature
 // is never good for it, and what can be decoded at all has no second text.
 func TestEveryByteOfTheTextCounts(t *testing.T) {

@@ -203,7 +203,7 @@ func mutatedImage() []byte { return randomImage(4*MinBlockSize - 100) }
 func (m mutation) apply(t testing.TB, text []byte) []byte {
 	t.Helper()
 	var other manifestText
-	if err := decodeText("manifest", text, MaxManifestSize, &other); err != nil {
+	if err := decodeText("manifest", text, MaxManifestSize, manifestV, &other); err != nil {
 		t.Fatal(err)
 	}
 	m.change(&other)

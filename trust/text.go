@@ -33,26 +33,44 @@ func encodeText(v any) ([]byte, error) {
 // decodeText reads what encodeText wrote. Whatever else means the same (other
 // spaces, order, escapes, letters, doubled fields, data after the end) is refused:
 // one value has one text, so that no two readers can see two values in one.
-func decodeText(what string, text []byte, limit int, v any) error {
+func decodeText(what string, text []byte, limit, version int, v any) error {
 	if len(text) > limit {
 		return refuse(ErrMalformed, "the %s has %d bytes, at most %d are allowed", what, len(text), limit)
 	}
 	if !utf8.Valid(text) {
 		return refuse(ErrMalformed, "the %s is not UTF-8 text", what)
 	}
+	// A person is told first that the program is too old, if it is.
+	unfit := func(format string, args ...any) error {
+		if other := versionOf(text); other != version && other != 0 {
+			return refuse(ErrMalformed, "the %s has format version %d; this program knows version %d and has to be updated", what, other, version)
+		}
+		return refuse(ErrMalformed, "the %s %s", what, fmt.Sprintf(format, args...))
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return refuse(ErrMalformed, "the %s cannot be read: %s", what, cut(err.Error(), 120))
+		return unfit("cannot be read: %s", cut(err.Error(), 120))
 	}
 	want, err := encodeText(v)
 	if err != nil {
-		return refuse(ErrMalformed, "the %s cannot be read: %v", what, err)
+		return unfit("cannot be read: %v", err)
 	}
 	if !bytes.Equal(text, want) {
-		return refuse(ErrMalformed, "the %s is not in its one form: %s; have davit write it, and sign that", what, firstDifference(string(text), string(want)))
+		return unfit("is not in its one form: %s; have davit write it, and sign that", firstDifference(string(text), string(want)))
 	}
 	return nil
+}
+
+// versionOf is the format version that a text of any version has, or 0.
+func versionOf(text []byte) int {
+	var head struct {
+		V int `json:"v"`
+	}
+	if json.Unmarshal(text, &head) != nil {
+		return 0
+	}
+	return head.V
 }
 
 // firstDifference says in which line two texts differ first.

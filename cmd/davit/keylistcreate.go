@@ -15,7 +15,7 @@ import (
 type newList struct {
 	from, out, expires   string
 	roots, images        []string
-	revoke               []string
+	remove, revoke       []string
 	version              uint64
 	rootNeed, imagesNeed int
 }
@@ -62,6 +62,7 @@ with keylist sign. Keep every list: a new device follows them from the first one
 	f.Uint64Var(&n.version, "version", 0, "version of the list (default: 1, or the next one)")
 	f.StringArrayVar(&n.roots, "root", nil, "root key to add: its file, or the key itself; repeatable")
 	f.StringArrayVar(&n.images, "images", nil, "key to add that signs images, KEY or KEY=DEVICE_TYPE,... if it is for these only; repeatable")
+	f.StringArrayVar(&n.remove, "remove", nil, "key to take out of the list: its id, its file, or the key itself; repeatable")
 	f.StringArrayVar(&n.revoke, "revoke", nil, "key to revoke for ever: its id in the list, its file, or the key itself; repeatable")
 	f.IntVar(&n.rootNeed, "root-threshold", 0, "how many root keys have to sign the next list (default: as before, or more than half)")
 	f.IntVar(&n.imagesNeed, "images-threshold", 0, "how many images keys have to sign an image (default: as before, or 1)")
@@ -87,10 +88,10 @@ func (n newList) list(now time.Time) (*trust.KeyList, error) {
 	if l.Expires, err = parseEnd("--expires", n.expires, now); err != nil {
 		return nil, err
 	}
-	if err := n.addKeys(l); err != nil {
+	if err := n.dropKeys(l); err != nil {
 		return nil, err
 	}
-	if err := n.revokeKeys(l); err != nil {
+	if err := n.addKeys(l); err != nil {
 		return nil, err
 	}
 	n.setThresholds(l)
@@ -126,21 +127,40 @@ func imagesKey(word string) (name string, types []string) {
 	return word[:i], strings.Split(word[i+1:], ",")
 }
 
-func (n newList) revokeKeys(l *trust.KeyList) error {
-	for _, word := range n.revoke {
-		i := slices.IndexFunc(l.Keys, func(k trust.ListedKey) bool { return k.Key.ID.String() == word })
-		var key trust.PublicKey
-		if i >= 0 {
-			key = l.Keys[i].Key
-		} else if _, err := trust.ParseKeyID(word); err == nil {
-			return fmt.Errorf("--revoke: the list has no key %s; name a key that is not in it by its file", word)
-		} else if key, err = publicKey(word); err != nil {
-			return fmt.Errorf("--revoke: %w", err)
+// dropKeys takes keys out of the list, and notes those that are revoked.
+func (n newList) dropKeys(l *trust.KeyList) error {
+	for _, word := range n.remove {
+		if _, err := drop(l, "--remove", word, true); err != nil {
+			return err
 		}
-		l.Keys = slices.DeleteFunc(l.Keys, func(k trust.ListedKey) bool { return k.Key.SameKey(key) })
+	}
+	for _, word := range n.revoke {
+		key, err := drop(l, "--revoke", word, false)
+		if err != nil {
+			return err
+		}
 		l.Revoked = append(l.Revoked, key)
 	}
 	return nil
+}
+
+// drop takes one key out of the list, in which it may be under another id, and
+// has to be if listed is set.
+func drop(l *trust.KeyList, flag, word string, listed bool) (trust.PublicKey, error) {
+	var key trust.PublicKey
+	if i := slices.IndexFunc(l.Keys, func(k trust.ListedKey) bool { return k.Key.ID.String() == word }); i >= 0 {
+		key = l.Keys[i].Key
+	} else if _, err := trust.ParseKeyID(word); err == nil {
+		return key, fmt.Errorf("%s: the list has no key %s; name a key that is not in it by its file", flag, word)
+	} else if key, err = publicKey(word); err != nil {
+		return key, fmt.Errorf("%s: %w", flag, err)
+	}
+	before := len(l.Keys)
+	l.Keys = slices.DeleteFunc(l.Keys, func(k trust.ListedKey) bool { return k.Key.SameKey(key) })
+	if listed && len(l.Keys) == before {
+		return key, fmt.Errorf("%s: the list has no key %v", flag, key.ID)
+	}
+	return key, nil
 }
 
 func (n newList) setThresholds(l *trust.KeyList) {
