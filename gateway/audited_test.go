@@ -7,11 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/signtest"
 	"davit/orchestrator"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // failedOnce makes a device refuse what the job offers it, so that the job can be
@@ -56,6 +59,16 @@ type change struct {
 	before                       func()
 }
 
+// manifestBody is a request with a signed manifest.
+func manifestBody(t testing.TB, s trust.Signed) string {
+	t.Helper()
+	b, err := json.Marshal(orchestrator.NewManifest{Manifest: string(s.Text), Signatures: string(s.Signatures)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(b), "ID", `I\u0044`) // which stands for an id here
+}
+
 // changes are all of them, in an order in which they can be done.
 func (r *apiRig) changes() []change {
 	return []change{
@@ -82,6 +95,7 @@ func (r *apiRig) changes() []change {
 		{"delete-image", "DELETE /v1/images/ID", "", "delete image ID", nil},
 		{"create-image", "POST /v1/images?image_type=app&device_type=pump&format=binary&version=2", "three", "create image ID", nil},
 		{"change-image", "PATCH /v1/images/ID", `{"description":"x"}`, "update image ID", nil},
+		{"attach-manifest", "PUT /v1/images/ID/manifest", manifestBody(r.t, signtest.Sign(r.t, []byte("three"), signtest.Terms("app", "pump", "2", time.Now()), signtest.Key(r.t))), "sign image ID", nil},
 		{"create-job", "POST /v1/jobs", `{"name":"j","image":"ID","devices":["d"]}`, "create job j", nil},
 		{"change-job", "PATCH /v1/jobs/j", `{"description":"x"}`, "update job j", nil},
 		{"start-job", "POST /v1/jobs/j/start", "", "start job j", nil},

@@ -46,6 +46,7 @@ type images interface {
 	UploadImage(context.Context, orchestrator.NewImage, io.Reader) (orchestrator.Image, error)
 	OpenImage(ctx context.Context, id string) (orchestrator.Image, orchestrator.Blob, error)
 	UpdateImage(ctx context.Context, id string, p orchestrator.ImagePatch) (orchestrator.Image, error)
+	AttachManifest(ctx context.Context, id string, n orchestrator.NewManifest) (orchestrator.Image, error)
 	DeleteImage(ctx context.Context, id string) error
 	imageViews
 }

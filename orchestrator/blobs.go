@@ -51,14 +51,10 @@ func (s *Service) receive(ctx context.Context, src source, keep func(*received) 
 	if f.info, err = flatten(ctx, src, blob); err != nil {
 		return err
 	}
-	s.blobMu.Lock()
-	sum, size, err := blob.Commit()
+	sum, size, err := s.pin(blob)
 	if err != nil {
-		s.blobMu.Unlock()
 		return fmt.Errorf("keep image: %w", err)
 	}
-	s.pinned[sum]++
-	s.blobMu.Unlock()
 	f.sum, f.size = sum, uint64(size)
 	if f.detected, err = s.inspect(ctx, sum); err == nil {
 		err = keep(f)
@@ -70,6 +66,16 @@ func (s *Service) receive(ctx context.Context, src source, keep func(*received) 
 		unpinned = nil
 	}
 	return errors.Join(err, unpinned)
+}
+
+// pin puts a blob in its place, and keeps it there until unpin.
+func (s *Service) pin(blob BlobWriter) (sum string, size int64, err error) {
+	s.blobMu.Lock()
+	defer s.blobMu.Unlock()
+	if sum, size, err = blob.Commit(); err == nil {
+		s.pinned[sum]++
+	}
+	return sum, size, err
 }
 
 // unpin leaves a blob to its records, and removes it if it has none.

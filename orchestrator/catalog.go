@@ -101,7 +101,7 @@ func (s *Service) CreateDeviceType(ctx context.Context, n NewDeviceType) (Device
 	rec := DeviceType{
 		ID: n.ID, Name: nameOr(n.Name, n.ID), Description: n.Description, Dialect: n.Dialect, AttributeSize: n.AttributeSize,
 		ImageTypes: slices.Clone(n.ImageTypes), HelloTimeout: n.HelloTimeout, AnswerTimeout: n.AnswerTimeout, VerdictTimeout: n.VerdictTimeout,
-		BootTimeout: n.BootTimeout, VersionTimeout: n.VersionTimeout, Revision: 1,
+		BootTimeout: n.BootTimeout, VersionTimeout: n.VersionTimeout, RequireSignature: n.RequireSignature, Revision: 1,
 	}
 	if err := s.checkDeviceType(&rec); err != nil {
 		return DeviceType{}, err
@@ -172,6 +172,7 @@ func (p DeviceTypePatch) apply(rec *DeviceType) {
 	set(&rec.VerdictTimeout, p.VerdictTimeout)
 	set(&rec.BootTimeout, p.BootTimeout)
 	set(&rec.VersionTimeout, p.VersionTimeout)
+	set(&rec.RequireSignature, p.RequireSignature)
 }
 
 // enabled returns how the device type takes an image type.

@@ -157,6 +157,9 @@ func (c *checker) deviceType(t *DeviceType) error {
 
 func (c *checker) image(m *Image) error {
 	c.content("image", m.ID, m.SHA256, m.Size)
+	if m.Manifest != nil {
+		c.content("the manifest of image", m.ID, m.Manifest.SHA256, m.Manifest.Size)
+	}
 	for _, dt := range m.DeviceTypes {
 		if err := c.refers(tableImages, m.ID, tableDeviceTypes, dt); err != nil {
 			return err

@@ -21,8 +21,9 @@ const (
 // made, and costs next to nothing.
 func (s *Service) MayFetch(device string) bool { return s.streamer.mayAsk(device) }
 
-// Fetch queues the chunks that a device asks for and returns at once. It is
-// refused with ErrInvalid if it asks for bytes beyond the image, and with
+// Fetch queues the chunks that a device asks for and returns at once: of an image, or
+// of its signed manifest, which is fetched by its SHA-256 and never streamed to
+// several. It is refused with ErrInvalid if it asks for bytes beyond the end, and with
 // ErrConflict unless the device has an execution under way for the image. The
 // service keeps f.Ranges. from is the connection that the fetch came by, if this
 // process has it; the chunks go there. With nil they go through the Publisher.
@@ -30,7 +31,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	if err := f.Validate(); err != nil {
 		return s.refuse(device, refusedMalformed, invalid("fetch: %w", err))
 	}
-	g, err := s.granted(ctx, device, f.Image)
+	g, stream, err := s.granted(ctx, device, f.Image)
 	switch {
 	case errors.Is(err, ErrConflict):
 		return s.refuse(device, refusedNoOffer, err)
@@ -44,7 +45,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	s.metrics.fetched()
 	t := transfer{
 		sum: g.sum, image: g.tag, tag: f.Tag, size: g.size, chunk: uint64(f.Chunk), ranges: f.Ranges,
-		awaited: uint64(f.Awaited), session: from, follow: f.Follow && g.stream != StreamNever, always: g.stream == StreamAlways,
+		awaited: uint64(f.Awaited), session: from, follow: f.Follow && stream != StreamNever, always: stream == StreamAlways,
 	}
 	for _, r := range f.Ranges {
 		t.bytes += r.Length

@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,15 +13,38 @@ import (
 // share a store, another one may have changed the execution.
 const grantTime = 10 * time.Second
 
-// grant says which image a device may fetch.
+// grant says what a device may fetch: an image and its manifest. It does not change.
 type grant struct {
-	image string // by its id
-	sum   string
-	tag   schemas.ImageTag
-	size  uint64
-	until time.Time
+	image    granted
+	manifest granted // of size 0 if the image has none
+	until    time.Time
 	// stream is what its job says of the image's shared stream.
 	stream StreamMode
+}
+
+// granted is bytes that a device may fetch.
+type granted struct {
+	id   string // that it fetches them by
+	sum  string
+	tag  schemas.ImageTag
+	size uint64
+}
+
+func grantedBytes(id, sum string, size uint64) granted {
+	tag, _ := schemas.TagOf(sum)
+	return granted{id, sum, tag, size}
+}
+
+// of returns what the device may fetch by an id, and how it is streamed; nil if
+// nothing. A manifest is not streamed.
+func (g *grant) of(id string) (*granted, StreamMode) {
+	switch {
+	case g.image.size > 0 && g.image.id == id:
+		return &g.image, g.stream
+	case g.manifest.size > 0 && g.manifest.id == id:
+		return &g.manifest, StreamNever
+	}
+	return nil, StreamNever
 }
 
 // grants remembers what the store said of the devices that fetch, so that it is not
@@ -36,13 +58,15 @@ type grants struct {
 
 func newGrants() *grants { return &grants{byDevice: map[string]*grant{}} }
 
-// of returns the grant of a device for an image, nil if none is remembered. begun
-// is then to be given to keep.
-func (g *grants) of(device, image string, now time.Time) (known, begun *grant) {
+// of returns the grant of a device that covers an id, nil if none is remembered.
+// begun is then to be given to keep.
+func (g *grants) of(device, id string, now time.Time) (known, begun *grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m := g.byDevice[device]; m != nil && m.image == image && m.size > 0 && now.Before(m.until) {
-		return m, nil
+	if m := g.byDevice[device]; m != nil && now.Before(m.until) {
+		if what, _ := m.of(id); what != nil {
+			return m, nil
+		}
 	}
 	g.sweep(now)
 	begun = &grant{until: now.Add(grantTime)}
@@ -96,41 +120,51 @@ func (t *txn) regrant(rec any) {
 	}
 }
 
-// granted returns what the device may fetch of the image: it has to have an
-// execution under way for it.
-func (s *Service) granted(ctx context.Context, device, image string) (*grant, error) {
-	known, begun := s.grants.of(device, image, time.Now())
-	if known != nil {
-		return known, nil
-	}
-	var found *Tracked
-	var mode StreamMode
-	err := s.store.View(ctx, func(r Reader) error {
-		st, _, err := load(r, device, nil)
-		if err != nil {
+// granted returns what the device may fetch by an id, that of an image or the SHA-256
+// of a manifest: it has to have an execution under way for the image.
+func (s *Service) granted(ctx context.Context, device, id string) (*granted, StreamMode, error) {
+	known, begun := s.grants.of(device, id, time.Now())
+	if known == nil {
+		var read grant
+		if err := s.store.View(ctx, func(r Reader) (err error) {
+			read, err = s.grantOf(r, device)
 			return err
+		}); err != nil {
+			return nil, StreamNever, err
 		}
-		found = nil
-		if i := slices.IndexFunc(st.Executions, func(t Tracked) bool { return t.open() && t.Image == image }); i >= 0 {
-			found = &st.Executions[i]
-			p, err := s.plans.of(r, found.Job)
-			if err != nil {
-				return err
-			}
-			if mode = StreamAuto; p != nil {
-				mode = p.streams()
-			}
+		if what, _ := read.of(id); what == nil {
+			return nil, StreamNever, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", id, ErrConflict)
 		}
-		return nil
-	})
+		known = &read
+		s.grants.keep(device, begun, read)
+	}
+	what, stream := known.of(id)
+	return what, stream, nil
+}
+
+// grantOf reads what the device may fetch, which is nothing without an execution
+// under way.
+func (s *Service) grantOf(r Reader, device string) (g grant, err error) {
+	st, _, err := load(r, device, nil)
 	if err != nil {
-		return nil, err
+		return g, err
 	}
-	if found == nil {
-		return nil, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", image, ErrConflict)
+	i := st.current()
+	if i < 0 {
+		return g, nil
 	}
-	tag, _ := schemas.TagOf(found.SHA256)
-	read := grant{image: image, sum: found.SHA256, tag: tag, size: found.BytesTotal, stream: mode}
-	s.grants.keep(device, begun, read)
-	return &read, nil
+	x := &st.Executions[i]
+	p, err := s.plans.of(r, x.Job)
+	if err != nil {
+		return g, err
+	}
+	if g.stream = StreamAuto; p != nil {
+		g.stream = p.streams()
+	}
+	g.image = grantedBytes(x.Image, x.SHA256, x.BytesTotal)
+	m, err := s.manifestOf(r, x.Image)
+	if err == nil && m != nil {
+		g.manifest = grantedBytes(m.SHA256, m.SHA256, m.Size)
+	}
+	return g, err
 }

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -221,6 +222,9 @@ func (s *Service) checkImageEdit(r Reader, old, rec *Image) error {
 			return fmt.Errorf("image %q: %w: job %q has used it, so its version and min version stay; upload the file as another image", rec.ID, ErrConflict, job)
 		}
 	}
+	if err := rec.keepsManifest(old); err != nil {
+		return err
+	}
 	doing := ""
 	for _, dt := range old.DeviceTypes {
 		if !slices.Contains(rec.DeviceTypes, dt) {
@@ -277,18 +281,18 @@ func (s *Service) OpenImage(ctx context.Context, id string) (Image, Blob, error)
 	return m, b, err
 }
 
-// DeleteImage deletes an image that no job uses, and its bytes if no other
-// image and no upload has the same.
+// DeleteImage deletes an image that no job uses, and its bytes and those of its
+// manifest if no other image and no upload has the same.
 func (s *Service) DeleteImage(ctx context.Context, id string) error {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
-	var sum string
+	var sums []string
 	_, err := s.commit(ctx, func(t *txn) error {
 		rec, err := need[Image](t, "image", id)
 		if err != nil {
 			return err
 		}
-		sum = rec.SHA256
+		sums = rec.blobs()
 		if err := unused(t, "image", id, "job", indexJobByImage); err != nil {
 			return err
 		}
@@ -303,5 +307,8 @@ func (s *Service) DeleteImage(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.dropUnused(context.WithoutCancel(ctx), sum)
+	for _, sum := range sums {
+		err = errors.Join(err, s.dropUnused(context.WithoutCancel(ctx), sum))
+	}
+	return err
 }

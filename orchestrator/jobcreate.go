@@ -154,7 +154,7 @@ func (n *NewJob) awaits() bool {
 }
 
 // resolve returns a job's devices in order and checks that each of them takes
-// the image.
+// the image, and its signature where the device's type requires one.
 func (s *Service) resolve(ctx context.Context, r Reader, n NewJob) ([]target, error) {
 	image, err := usableImage(r, n.Image)
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *Service) resolve(ctx context.Context, r Reader, n NewJob) ([]target, er
 	}
 	first, all := unfit(image, list)
 	if all == 0 {
-		return list, nil
+		return list, s.checkSigned(ctx, r, n, list)
 	}
 	more := ""
 	if all > len(first) {
@@ -205,7 +205,8 @@ func usableImage(r Reader, id string) (*Image, error) {
 
 // CreateJob makes a job for the devices that n names, those that its groups
 // have now and those that its query finds now, and starts it if asked to, in the
-// same transaction. ErrInvalid names devices whose type is not among the image's.
+// same transaction. ErrInvalid names devices whose type is not among the image's, and a
+// type that requires signatures which an image of the job does not have.
 func (s *Service) CreateJob(ctx context.Context, n NewJob) (Job, error) {
 	if err := checkID("name", n.Name); err != nil {
 		return Job{}, err

@@ -27,10 +27,11 @@ type opening struct {
 	open     bool
 }
 
-// plans remembers the plans of jobs, the queries of continuous ones and the types of
-// devices, so that none of them is decoded for every event.
+// plans remembers the plans of jobs, the queries of continuous ones, the types of
+// devices and the images that are offered, so that none of them is decoded for every event.
 type plans struct {
 	types   *remembered[DeviceType]
+	images  *remembered[Image]
 	mu      sync.Mutex
 	byName  map[string]*plan
 	queries map[string]*query.Query // by their text
@@ -40,7 +41,7 @@ type plans struct {
 const maxPlans = 4096
 
 func newPlans() *plans {
-	return &plans{types: newRemembered[DeviceType](), byName: map[string]*plan{}, queries: map[string]*query.Query{}}
+	return &plans{types: newRemembered[DeviceType](), images: newRemembered[Image](), byName: map[string]*plan{}, queries: map[string]*query.Query{}}
 }
 
 // query returns a compiled query.
@@ -114,7 +115,10 @@ func readPlan(r Reader, rec *jobRecord) (*plan, error) {
 }
 
 func linkOf(m *Image) link {
-	return link{Image: m.ID, Version: m.Version, MinVersion: m.MinVersion, SHA256: m.SHA256, Size: m.Size, VersionID: m.VersionID}
+	return link{
+		Image: m.ID, Version: m.Version, MinVersion: m.MinVersion, SHA256: m.SHA256, Size: m.Size, VersionID: m.VersionID,
+		SignedUntil: m.signedUntil(),
+	}
 }
 
 // connected says whether the job offers its image to connected devices only:

@@ -70,6 +70,11 @@ func (s *Service) preview(ctx context.Context, r Reader, n NewJob) (*preview, er
 	p.facts.unite()
 	first, all := unfit(image, list)
 	p.out.Devices, p.out.Unfit, p.out.UnfitAll = len(list), append(p.out.Unfit, first...), all
+	if all == 0 {
+		if err := s.checkSigned(ctx, r, n, list); err != nil {
+			return nil, err
+		}
+	}
 	now := s.now()
 	members, _, err := p.n.order(ctx, r, now, list)
 	if err != nil {

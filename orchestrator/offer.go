@@ -11,8 +11,9 @@ import (
 const largeChunk = 16 << 10
 
 // offerOf is the offer of an execution. dev and dt are nil only if the device
-// was deleted, which open executions forbid; the offer is then without hints.
-func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView) schemas.Offer {
+// was deleted, which open executions forbid; the offer is then without hints. signed
+// is the image's manifest, nil for none.
+func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView, signed *ImageManifest) schemas.Offer {
 	o := schemas.Offer{
 		V: schemas.Version, Execution: t.ID, Attempt: t.Attempt, Image: t.Image, ImageType: t.ImageType,
 		Version: t.Version, VersionID: t.VersionID, Size: t.BytesTotal, SHA256: t.SHA256, Force: t.IgnoreValidation, Chunk: chunkHint(0),
@@ -20,6 +21,9 @@ func offerOf(t *Tracked, dev *Device, dt *DeviceType, v *JobView) schemas.Offer 
 	}
 	if t.Action == ActionSoft {
 		o.DeferUntil = t.DeferUntil
+	}
+	if signed != nil {
+		o.Manifest, o.ManifestSize = signed.SHA256, signed.Size
 	}
 	if dev != nil {
 		o.Stream = dev.Streams && (v == nil || v.Plan.streams() != StreamNever)

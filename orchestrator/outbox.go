@@ -220,13 +220,13 @@ func (s *Service) notPublished(ctx context.Context, device string, err error) {
 // publishOffer makes a device's offer topic say what the store says. A withdrawal
 // that it returns is still to be noted.
 func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal, error) {
-	effects, dev, dt, jobs, err := s.wanted(ctx, device)
+	w, err := s.wanted(ctx, device)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	for _, e := range effects {
+	for _, e := range w.effects {
 		switch e := e.(type) {
 		case Changed:
 			// The rules of this program decide otherwise than those of the one
@@ -234,7 +234,7 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 			// the device again.
 			return nil, s.happen(ctx, device, Resync{})
 		case Offer:
-			o := offerOf(&e.Execution, dev, dt, jobs[e.Execution.Job])
+			o := offerOf(&e.Execution, w.dev, w.dt, w.jobs[e.Execution.Job], w.signed)
 			o.Stream = o.Stream && s.streamer.multicaster != nil
 			if err := s.publisher.Offer(ctx, device, o); err != nil {
 				return nil, err
@@ -242,31 +242,41 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 			s.metrics.offered()
 		case Withdraw:
 			clear := s.publisher.Withdraw
-			if dev == nil {
+			if w.dev == nil {
 				clear = s.publisher.Forget
 			}
 			if err := clear(ctx, device); err != nil {
 				return nil, err
 			}
 			s.metrics.withdrawn()
-			return &withdrawal{device, dev != nil}, nil
+			return &withdrawal{device, w.dev != nil}, nil
 		}
 	}
 	return nil, nil
 }
 
+// wanted is what a device's offer topic should say, and what that is said with.
+type wanted struct {
+	effects []Effect
+	dev     *Device
+	dt      *DeviceType
+	jobs    map[string]*JobView
+	signed  *ImageManifest // of the image that is offered
+}
+
 // wanted reads what a device's offer topic should say.
-func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, dev *Device, dt *DeviceType, jobs map[string]*JobView, err error) {
+func (s *Service) wanted(ctx context.Context, device string) (w wanted, err error) {
 	err = s.store.View(ctx, func(r Reader) (err error) {
-		if dev, err = find[Device](r, device); err != nil {
+		w = wanted{}
+		if w.dev, err = find[Device](r, device); err != nil {
 			return err
 		}
-		if dev != nil {
-			if dt, err = need[DeviceType](r, "device type", dev.Type); err != nil {
+		if w.dev != nil {
+			if w.dt, err = need[DeviceType](r, "device type", w.dev.Type); err != nil {
 				return err
 			}
 		}
-		st, _, err := load(r, device, dev)
+		st, _, err := load(r, device, w.dev)
 		if err != nil {
 			return err
 		}
@@ -275,11 +285,23 @@ func (s *Service) wanted(ctx context.Context, device string) (effects []Effect, 
 		if err := st.see(func(job string) (*JobView, error) { return s.standing(r, job) }); err != nil {
 			return err
 		}
-		jobs = st.Jobs
-		_, effects = Step(st, Resync{}, s.now())
-		return nil
+		w.jobs = st.Jobs
+		_, w.effects = Step(st, Resync{}, s.now())
+		if i := st.current(); i >= 0 {
+			w.signed, err = s.manifestOf(r, st.Executions[i].Image)
+		}
+		return err
 	})
-	return effects, dev, dt, jobs, err
+	return w, err
+}
+
+// manifestOf is the manifest of an image that is offered, nil if it has none.
+func (s *Service) manifestOf(r Reader, image string) (*ImageManifest, error) {
+	m, err := recall(s.plans.images, r, "image", image)
+	if err != nil {
+		return nil, err
+	}
+	return m.Manifest, nil
 }
 
 // standing is what the rules know of a job that offers nothing new.

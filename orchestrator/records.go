@@ -153,6 +153,9 @@ func (m *Image) entries() []entry {
 		{indexImageByType, under(m.ImageType), keyOf(m.ID)},
 		{indexImageByBlob, keyOf(m.SHA256, m.ID), keyOf(m.ID)},
 	}
+	if m.Manifest != nil {
+		es = append(es, entry{indexImageByBlob, keyOf(m.Manifest.SHA256, m.ID), keyOf(m.ID)})
+	}
 	for _, dt := range m.DeviceTypes {
 		es = append(es, entry{indexImageByDeviceType, under(dt), keyOf(m.ID)})
 	}

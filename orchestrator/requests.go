@@ -81,6 +81,8 @@ type NewDeviceType struct {
 	VerdictTimeout Duration           `json:"verdict_timeout,omitzero" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    Duration           `json:"boot_timeout,omitzero" doc:"How long the host MCU may take to boot"`
 	VersionTimeout Duration           `json:"version_timeout,omitzero" doc:"How long after booting the host MCU may take to report its version"`
+
+	RequireSignature bool `json:"require_signature,omitempty" doc:"Its devices get signed images only: a job with an image whose signatures the service has not verified is refused, and an image is not offered once its manifest has expired, also where the job ignores validation"`
 }
 
 // DeviceTypePatch changes what is not nil. An image type can be disabled only
@@ -97,6 +99,8 @@ type DeviceTypePatch struct {
 	VerdictTimeout *Duration           `json:"verdict_timeout,omitempty" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    *Duration           `json:"boot_timeout,omitempty" doc:"How long the host MCU may take to boot"`
 	VersionTimeout *Duration           `json:"version_timeout,omitempty" doc:"How long after booting the host MCU may take to report its version"`
+
+	RequireSignature *bool `json:"require_signature,omitempty" doc:"Its devices get signed images only: a job with an image whose signatures the service has not verified is refused, and an image is not offered once its manifest has expired, also where the job ignores validation"`
 }
 
 // NewImage is what goes with an upload's bytes.
@@ -124,6 +128,12 @@ type ImagePatch struct {
 	Description *string   `json:"description,omitempty" doc:"Free text of at most 4096 bytes"`
 	Tags        *[]string `json:"tags,omitempty" doc:"Replaces all tags"`
 	Archived    *bool     `json:"archived,omitempty" doc:"true hides the image and keeps new jobs from it, false brings it back; refused while a job that has not ended needs it"`
+}
+
+// NewManifest is a signed manifest of an image, as davit image sign makes it.
+type NewManifest struct {
+	Manifest   string `json:"manifest" doc:"The manifest: exactly the text that was signed"`
+	Signatures string `json:"signatures" doc:"Its signatures in minisign's format, one file after the other"`
 }
 
 // NewUpload is what goes with the bytes of a file that is to become an image later.

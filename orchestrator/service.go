@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"davit/internal/logonce"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // Options are what a Service needs. Store, Blobs, Publisher and Logger must be
@@ -49,6 +51,11 @@ type Options struct {
 	// sent and not yet confirmed by a later fetch, to one device and to all together;
 	// 2 MiB and 256 MiB by default. A total below the other is raised to it.
 	ModuleCredit, TotalCredit int64
+	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
+	// a key list with them. With neither, signatures are kept and not verified, and
+	// device types that require them get no image.
+	ImageKeys trust.KeySet
+	KeyRing   *trust.KeyRing
 }
 
 const (
@@ -95,7 +102,21 @@ func (o Options) withDefaults() (Options, error) {
 		o.TotalCredit = DefaultTotalCredit
 	}
 	o.TotalCredit = max(o.TotalCredit, o.ModuleCredit)
-	return o, nil
+	return o, o.checkKeys()
+}
+
+// checkKeys refuses keys that could decide nothing.
+func (o *Options) checkKeys() error {
+	switch {
+	case len(o.ImageKeys.Keys) == 0 && o.ImageKeys.Threshold == 0:
+		return nil
+	case o.KeyRing != nil:
+		return errors.New("orchestrator: ImageKeys and KeyRing are both set; decide for one of them")
+	}
+	if err := o.ImageKeys.Validate(); err != nil {
+		return fmt.Errorf("image keys: %w", err)
+	}
+	return nil
 }
 
 // Service is the orchestrator. All methods may be called from any goroutine,
@@ -135,6 +156,8 @@ type Service struct {
 	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int
+	imageKeys     trust.KeySet
+	keyRing       *trust.KeyRing
 	running       atomic.Bool
 	ready         chan struct{}
 }
@@ -150,6 +173,7 @@ func New(o Options) (*Service, error) {
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
+		imageKeys: o.ImageKeys, keyRing: o.KeyRing,
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.together = &together{commit: s.commit, most: maxTogether}

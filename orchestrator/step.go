@@ -44,6 +44,9 @@ type Tracked struct {
 	Met     bool          `json:"met,omitempty"`
 	Ended   bool          `json:"ended,omitempty"`
 	Failing schemas.Cause `json:"failing,omitempty"`
+	// SignedUntil is until when the image's manifest may be used, if the service has
+	// verified its signatures; the zero time means that it has not.
+	SignedUntil time.Time `json:"signed_until,omitzero"`
 }
 
 // open says whether the execution takes up the device: it was offered and has
@@ -68,6 +71,8 @@ type State struct {
 	Versions map[string]string
 	// Host is what the device type says of the host MCU, where a job leaves that to it.
 	Host HostTimes
+	// RequireSignature says that the device's type takes signed images only.
+	RequireSignature bool
 	// Executions are in the order in which they have their turn. Those that have
 	// not ended must all be there; ended ones may be.
 	Executions []Tracked
@@ -230,7 +235,9 @@ func (Changed) effect()     {}
 // The rules: a device has at most one execution offered; the others wait in
 // the order of their jobs' priority and start. An image whose version is
 // running already needs no transfer, and one whose min version is not running is
-// not offered, unless the job ignores validation. A job offers nothing while it is
+// not offered, unless the job ignores validation. A device whose type requires
+// signatures is never offered an image without a verified manifest, or with one that
+// has expired. A job offers nothing while it is
 // paused, to waves that are not released, beyond its pace and outside its windows;
 // what no device has accepted when it is paused or its window closes is taken
 // back, and so is the offer of a job when one of a higher priority may be made.

@@ -12,11 +12,12 @@ import (
 type verdict int
 
 const (
-	verdictSkip    verdict = iota // something about the device or the execution holds it back
-	verdictWait                   // only its job does
-	verdictUnknown                // the version that runs is not known, which holds back its image type
-	verdictSucceed                // it needs no transfer
-	verdictReject                 // it is ruled out
+	verdictSkip     verdict = iota // something about the device or the execution holds it back
+	verdictWait                    // only its job does
+	verdictUnknown                 // the version that runs is not known, which holds back its image type
+	verdictSucceed                 // it needs no transfer
+	verdictReject                  // it is ruled out
+	verdictUnsigned                // its image may not go to a device of this type
 	verdictOffer
 )
 
@@ -33,6 +34,9 @@ func (m *machine) judge(t *Tracked) (verdict, *link) {
 		return verdictWait, nil
 	}
 	says, next := m.version(t, v)
+	if says == verdictOffer && m.unsigned(t, next) != "" {
+		return verdictUnsigned, next
+	}
 	if says == verdictOffer && (v.Full || v.FullLanes[t.Lane]) {
 		return verdictWait, nil
 	}
@@ -87,6 +91,8 @@ func (m *machine) settle() {
 			m.arrive(t, running)
 		case verdictReject:
 			m.end(t, ending{state: schemas.StateRejected, cause: schemas.CauseMinVersion, hostVersion: m.Versions[t.ImageType], detail: m.ruledOut(t)})
+		case verdictUnsigned:
+			m.end(t, ending{state: schemas.StateRejected, cause: schemas.CauseSignature, hostVersion: m.Versions[t.ImageType], detail: m.unsigned(t, next)})
 		case verdictOffer:
 			m.offer(t, next)
 			_, m.Waiting = m.ahead(t) // the others wait for the device now
@@ -112,10 +118,26 @@ func (m *machine) ruledOut(t *Tracked) string {
 	return fmt.Sprintf("the image needs version %q, the host MCU runs %q", t.MinVersion, running)
 }
 
+// unsigned says why an image may not be offered to a device whose type requires
+// signatures; empty if it may. next is the image, if that is not the execution's own.
+func (m *machine) unsigned(t *Tracked, next *link) string {
+	version, until := t.Version, t.SignedUntil
+	if next != nil {
+		version, until = next.Version, next.SignedUntil
+	}
+	switch {
+	case !m.RequireSignature || m.now.Before(until):
+		return ""
+	case until.IsZero():
+		return fmt.Sprintf("the device's type requires signed images, and version %s has no manifest whose signatures the service has verified", version)
+	}
+	return fmt.Sprintf("the device's type requires signed images, and the manifest of version %s expired at %s; deploy one that was signed anew", version, until.Format(time.RFC3339))
+}
+
 // takes makes an image the one that the execution deploys.
 func (t *Tracked) takes(l *link) {
 	t.Image, t.Version, t.VersionID, t.MinVersion = l.Image, l.Version, l.VersionID, l.MinVersion
-	t.BytesTotal, t.SHA256 = l.Size, l.SHA256
+	t.BytesTotal, t.SHA256, t.SignedUntil = l.Size, l.SHA256, l.SignedUntil
 }
 
 func (m *machine) offer(t *Tracked, next *link) {

@@ -262,10 +262,10 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	if err != nil {
 		return err
 	}
-	next, effects, err := t.decide(&st, ev)
+	next, effects, err := t.decide(&st, dev, ev)
 	if err == nil && !whole && st.currentID() != next.currentID() {
 		if st, records, err = t.loadAll(device, dev, ev); err == nil {
-			next, effects, err = t.decide(&st, ev)
+			next, effects, err = t.decide(&st, dev, ev)
 		}
 	}
 	if err != nil {
@@ -296,8 +296,9 @@ func (t *txn) step(device string, dev *Device, ev Event) error {
 	return t.keepReady(&st, &next)
 }
 
-// decide asks the rules, with what they may have to know of jobs.
-func (t *txn) decide(st *State, ev Event) (next State, effects []Effect, err error) {
+// decide asks the rules, with what they may have to know of jobs and of the device's
+// type.
+func (t *txn) decide(st *State, dev *Device, ev Event) (next State, effects []Effect, err error) {
 	var queued []string
 	if e, ok := ev.(Queue); ok {
 		queued = []string{e.Execution.Job}
@@ -308,6 +309,13 @@ func (t *txn) decide(st *State, ev Event) (next State, effects []Effect, err err
 	}
 	if st.Host, err = t.hostTimes(st); err != nil {
 		return State{}, nil, err
+	}
+	if dev != nil && len(st.Executions)+len(queued) > 0 {
+		dt, err := t.deviceType(dev.Type)
+		if err != nil {
+			return State{}, nil, err
+		}
+		st.RequireSignature = dt.RequireSignature
 	}
 	t.scratch.jobs = st.Jobs
 	next, effects = stepIn(&t.scratch.step, *st, ev, t.now)

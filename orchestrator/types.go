@@ -30,8 +30,10 @@ type DeviceType struct {
 	VerdictTimeout Duration           `json:"verdict_timeout,omitzero" doc:"How long the host MCU may take to check a loaded image"`
 	BootTimeout    Duration           `json:"boot_timeout,omitzero" doc:"How long the host MCU may take to boot"`
 	VersionTimeout Duration           `json:"version_timeout,omitzero" doc:"How long after booting the host MCU may take to report its version"`
-	Revision       uint64             `json:"revision" doc:"Counts the edits; the entity tag of the record"`
-	CreatedAt      time.Time          `json:"created_at" doc:"When it was created"`
+	// RequireSignature never gives way to a job's IgnoreValidation.
+	RequireSignature bool      `json:"require_signature,omitempty" doc:"Its devices get signed images only: a job with an image whose signatures the service has not verified is refused, and an image is not offered once its manifest has expired, also where the job ignores validation"`
+	Revision         uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
+	CreatedAt        time.Time `json:"created_at" doc:"When it was created"`
 }
 
 // EnabledImageType is one image type as a device type takes it.
@@ -62,11 +64,27 @@ type Image struct {
 	LeftOut      []string `json:"left_out,omitempty" doc:"What data of the file belongs to another memory and is not part of the flat binary, a sentence for each piece"`
 	FileName     string   `json:"file_name,omitempty" doc:"The name of the file that was uploaded"`
 	// Detected is what the file says of itself, nil if its format is not known.
-	Detected   *Detected `json:"detected,omitempty" doc:"What the file says of itself, if its format is known"`
-	Warnings   []string  `json:"warnings,omitempty" doc:"Where the file and what was typed disagree, and other images with the same content, a sentence for each"`
-	ArchivedAt time.Time `json:"archived_at,omitzero" doc:"When it was archived: it is hidden from listings and no new job can use it"`
-	Revision   uint64    `json:"revision" doc:"Counts the edits; the entity tag of the record"`
-	CreatedAt  time.Time `json:"created_at" doc:"When it was created"`
+	Detected *Detected `json:"detected,omitempty" doc:"What the file says of itself, if its format is known"`
+	// Manifest is nil for an image without a signed manifest.
+	Manifest   *ImageManifest `json:"manifest,omitempty" doc:"The signed manifest, if the image has one"`
+	Warnings   []string       `json:"warnings,omitempty" doc:"Where the file and what was typed disagree, and other images with the same content, a sentence for each"`
+	ArchivedAt time.Time      `json:"archived_at,omitzero" doc:"When it was archived: it is hidden from listings and no new job can use it"`
+	Revision   uint64         `json:"revision" doc:"Counts the edits; the entity tag of the record"`
+	CreatedAt  time.Time      `json:"created_at" doc:"When it was created"`
+}
+
+// ImageManifest is what is known of the signed manifest of an image. Its bytes are a
+// blob: the text that was signed with the signatures behind it.
+type ImageManifest struct {
+	SHA256      string    `json:"sha256" doc:"SHA-256 of the manifest with its signatures, as devices fetch it, in hex"`
+	Size        uint64    `json:"size" doc:"Size in bytes of the manifest with its signatures"`
+	Counter     uint64    `json:"counter" doc:"The security counter: a device never takes an image whose counter is lower than that of an image that it has run"`
+	DeviceTypes []string  `json:"device_types" doc:"The device types that may run the image"`
+	BlockSize   int       `json:"block_size" doc:"Size in bytes of the blocks that devices verify one by one"`
+	Created     time.Time `json:"created" doc:"When it was made"`
+	Expires     time.Time `json:"expires" doc:"Until when it may be used"`
+	SignedBy    []string  `json:"signed_by" doc:"The ids of the keys that its signatures name, 16 hexadecimal digits each"`
+	VerifiedBy  []string  `json:"verified_by,omitempty" doc:"The ids of those of the service's keys whose signatures it has verified; absent if the service had no keys"`
 }
 
 // Detected is what a firmware file says of itself.

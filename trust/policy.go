@@ -67,6 +67,14 @@ func (p Policy) Check(s Signed) (*Verified, error) {
 	return &Verified{m: *m, digest: sha256.Sum256(s.Text), signed: signed}, nil
 }
 
+// Admit says whether a manifest is for a device type, an image and a time. It says
+// nothing about who signed it, and gives no hashes of blocks: that is for whoever
+// keeps images for devices that verify signatures themselves. Errors are those of
+// Policy.Check, but for those about signatures.
+func (m *Manifest) Admit(deviceType string, o Offered, now time.Time) error {
+	return Policy{DeviceType: deviceType, Offered: o, Now: now}.admit(m)
+}
+
 // validate refuses a policy that would let something pass because a part of it
 // was forgotten.
 func (p Policy) validate() error {

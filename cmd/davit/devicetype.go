@@ -59,6 +59,9 @@ func deviceTypeFields(w io.Writer, t orchestrator.DeviceType) {
 		}
 		all = append(all, "image type", text)
 	}
+	if t.RequireSignature {
+		all = append(all, "signatures", "required")
+	}
 	fields(w, append(all, "hello timeout", duration(t.HelloTimeout), "answer timeout", duration(t.AnswerTimeout), "verdict timeout", duration(t.VerdictTimeout),
 		"boot timeout", duration(t.BootTimeout), "version timeout", duration(t.VersionTimeout), "revision", revision(t.Revision), "created", when(t.CreatedAt))...)
 }
@@ -81,6 +84,7 @@ type deviceTypeFlags struct {
 	types                                 []string
 	attributeSize                         int
 	hello, answer, verdict, boot, version time.Duration
+	requireSignature                      bool
 }
 
 func (f *deviceTypeFlags) addTo(cmd *cobra.Command, dialect string) {
@@ -90,6 +94,7 @@ func (f *deviceTypeFlags) addTo(cmd *cobra.Command, dialect string) {
 	fs.StringVar(&f.dialect, "dialect", dialect, "protocol of the host MCU: ayla or afero")
 	fs.IntVar(&f.attributeSize, "attribute-size", 0, "bytes of the attribute that carries an image in the afero dialect, as the MCU's profile has it: 253, 510 or 2046 (default: 253)")
 	fs.StringArrayVar(&f.types, "image-type", nil, "image type that the devices take: "+app.EnabledTypeForm+"; repeatable")
+	fs.BoolVar(&f.requireSignature, "require-signature", false, "let the devices have signed images only, also by jobs that ignore validation")
 	fs.DurationVar(&f.hello, "hello-timeout", 0, "how long a connected device may stay without a hello before it is shown as silent (default: 30m)")
 	fs.DurationVar(&f.answer, "answer-timeout", 0, "how long the host MCU may leave offers unanswered (default: the bridge's)")
 	fs.DurationVar(&f.verdict, "verdict-timeout", 0, "how long to wait for a verdict after the last piece (default: the bridge's)")
@@ -123,7 +128,7 @@ func (p *program) deviceTypeCreate() *cobra.Command {
 			t, err := c.CreateDeviceType(cmd.Context(), orchestrator.NewDeviceType{
 				ID: args[0], Name: f.name, Description: f.description, Dialect: f.dialect, AttributeSize: f.attributeSize, ImageTypes: enabled,
 				HelloTimeout: orchestrator.Duration(f.hello), AnswerTimeout: orchestrator.Duration(f.answer), VerdictTimeout: orchestrator.Duration(f.verdict),
-				BootTimeout: orchestrator.Duration(f.boot), VersionTimeout: orchestrator.Duration(f.version),
+				BootTimeout: orchestrator.Duration(f.boot), VersionTimeout: orchestrator.Duration(f.version), RequireSignature: f.requireSignature,
 			})
 			if err != nil {
 				return err
@@ -141,8 +146,8 @@ func (p *program) deviceTypeChange() *cobra.Command {
 		func(cmd *cobra.Command, c *client.Client, args []string, e *edit) error {
 			patch := orchestrator.DeviceTypePatch{
 				Name: given(cmd, "name", &f.name), Description: given(cmd, "description", &f.description), Dialect: given(cmd, "dialect", &f.dialect),
-				AttributeSize: given(cmd, "attribute-size", &f.attributeSize),
-				HelloTimeout:  givenTime(cmd, "hello-timeout", f.hello), AnswerTimeout: givenTime(cmd, "answer-timeout", f.answer),
+				AttributeSize: given(cmd, "attribute-size", &f.attributeSize), RequireSignature: given(cmd, "require-signature", &f.requireSignature),
+				HelloTimeout: givenTime(cmd, "hello-timeout", f.hello), AnswerTimeout: givenTime(cmd, "answer-timeout", f.answer),
 				VerdictTimeout: givenTime(cmd, "verdict-timeout", f.verdict), BootTimeout: givenTime(cmd, "boot-timeout", f.boot), VersionTimeout: givenTime(cmd, "version-timeout", f.version),
 			}
 			enabled, err := f.enabled()

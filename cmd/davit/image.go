@@ -14,7 +14,7 @@ import (
 
 func (p *program) imageCommand() *cobra.Command {
 	return p.parent("image", "Images: firmware binaries and what is known of them",
-		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(), p.imageChange(), p.imageSign(), p.imageCosign(), p.imageVerify(),
+		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(), p.imageChange(), p.imageAttach(), p.imageSign(), p.imageCosign(), p.imageVerify(),
 		p.removeCommand("an image that no job uses", (*client.Client).DeleteImage),
 	)
 }
@@ -61,6 +61,7 @@ func imageFields(w io.Writer, i orchestrator.Image) {
 		"file", i.FileName}
 	all = append(all, sentences("left out", i.LeftOut)...)
 	all = append(all, detectedFields(i.Detected)...)
+	all = append(all, manifestFields(i.Manifest)...)
 	all = append(all, sentences("warning", i.Warnings)...)
 	fields(w, append(all, "archived", when(i.ArchivedAt), "revision", revision(i.Revision), "uploaded", when(i.CreatedAt))...)
 }

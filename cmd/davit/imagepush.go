@@ -18,9 +18,13 @@ import (
 func (p *program) imagePush() *cobra.Command {
 	var in orchestrator.NewImage
 	var check bool
+	var manifest manifestFlags
 	cmd := p.createCommand("push FILE --image-type TYPE --device-type TYPE [--version V]", "Upload an image: a raw binary or an Intel HEX file", oneArg("the file"),
 		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			signed, err := manifest.read(&in)
 			switch {
+			case err != nil:
+				return err
 			case check:
 			case in.ImageType == "":
 				return usagef("image push: say what kind of firmware it is with --image-type")
@@ -44,6 +48,11 @@ func (p *program) imagePush() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if signed != nil {
+				if image, err = attachPushed(ctx, c, image, *signed); err != nil {
+					return err
+				}
+			}
 			return p.pushed(image)
 		})
 	cmd.Long = `Upload an image. It is streamed to the service, which keeps nothing of it if
@@ -52,6 +61,10 @@ something is wrong.
 The service reads what the file says of itself (MCUboot, ESP-IDF, the demo's header)
 and warns where that and what was typed disagree. Without --version the version is the
 one that the file names. With --check the file is only looked at: nothing is kept.
+
+With --manifest the image is signed (davit image sign): image type, device types and version
+are then those of the manifest where no flag says otherwise, and nothing is kept of an image
+that the manifest is not about.
 
 Every version of an image type gets a number, by which host MCUs of the afero dialect
 know it. Name it with --version-id only if the firmware has its number compiled in, or to
@@ -66,6 +79,7 @@ tell which version it is that devices run from the factory.`
 	f.StringVar(&in.Description, "description", "", "what the image brings")
 	f.StringArrayVar(&in.Tags, "tag", nil, "tag; repeatable")
 	f.StringVar(&in.Format, "format", "auto", "auto, binary or ihex")
+	manifest.addTo(cmd)
 	f.BoolVar(&check, "check", false, "only show what the file says of itself and which images have the same content")
 	completeWith(cmd, "format", "auto", "binary", "ihex")
 	return cmd

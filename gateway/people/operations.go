@@ -51,6 +51,7 @@ func imageOperations() []Operation {
 		{"create-image-from-upload", ScopeImages, "/new/image", "davit image push"},
 		{"create-image", ScopeImages, "/new/image", "davit image push"},
 		{"change-image", ScopeImages, "/images/{id}", "davit image change"},
+		{"attach-manifest", ScopeImages, "/images/{id}", "davit image attach"},
 		{"delete-image", ScopeImages, "/images/{id}", "davit image remove"},
 	}
 }

@@ -34,7 +34,7 @@ type change struct{ Field, Before, After string }
 func auditActions() []string {
 	return []string{
 		"create", "update", "delete", "import", "rotate", "archive", "restore", "start", "pause", "resume", "retry", "cancel",
-		"approve", "install", "confirm",
+		"approve", "install", "confirm", "sign",
 		"sign-in", "sign-out", "sign-in-failed", "lock",
 	}
 }
@@ -151,6 +151,7 @@ func verbOf(action string) string {
 		"create": "created", "update": "changed", "delete": "deleted", "import": "imported", "rotate": "gave a new password to", "archive": "archived",
 		"restore": "restored", "start": "started", "pause": "paused", "resume": "resumed", "retry": "retried", "cancel": "canceled",
 		"approve": "approved a wave of", "install": "had devices install", "confirm": "agreed to the update of devices by",
+		"sign":    "attached a signed manifest to",
 		"sign-in": "signed in:", "sign-out": "signed out:", "sign-in-failed": "failed to sign in:", "lock": "locked",
 	}
 	if verb := verbs[action]; verb != "" {

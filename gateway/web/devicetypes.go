@@ -132,7 +132,7 @@ func (f *form) deviceType() orchestrator.NewDeviceType {
 	n := orchestrator.NewDeviceType{
 		ID: f.Get("id"), Name: f.Get("name"), Description: f.Get("description"), Dialect: f.Get("dialect"), AttributeSize: f.attributeSize(),
 		HelloTimeout: f.limit("hello_timeout"), AnswerTimeout: f.limit("answer_timeout"), VerdictTimeout: f.limit("verdict_timeout"),
-		BootTimeout: f.limit("boot_timeout"), VersionTimeout: f.limit("version_timeout"),
+		BootTimeout: f.limit("boot_timeout"), VersionTimeout: f.limit("version_timeout"), RequireSignature: f.Has("require_signature"),
 	}
 	for _, id := range f.All("enable") {
 		e := orchestrator.EnabledImageType{ID: id, VersionProperty: f.Get("property-" + id)}
@@ -256,6 +256,9 @@ func (v *visit) deviceTypePage() error {
 			f.Values.Set(name, time.Duration(d).String())
 		}
 	}
+	if dt.RequireSignature {
+		f.Values.Set("require_signature", "on")
+	}
 	if dt.AttributeSize != 0 {
 		f.Values.Set("attribute_size", strconv.Itoa(dt.AttributeSize))
 	}
@@ -286,7 +289,7 @@ func (v *visit) changeDeviceType() error {
 		dt, err := v.service.UpdateDeviceType(v.ctx(), id, orchestrator.DeviceTypePatch{
 			Precondition: f.Precondition(), Name: &n.Name, Description: &n.Description, Dialect: &n.Dialect, AttributeSize: &n.AttributeSize, ImageTypes: &n.ImageTypes,
 			HelloTimeout: &n.HelloTimeout, AnswerTimeout: &n.AnswerTimeout, VerdictTimeout: &n.VerdictTimeout,
-			BootTimeout: &n.BootTimeout, VersionTimeout: &n.VersionTimeout,
+			BootTimeout: &n.BootTimeout, VersionTimeout: &n.VersionTimeout, RequireSignature: &n.RequireSignature,
 		})
 		if err == nil {
 			return v.redirect(deviceTypesPath, "Device type "+dt.Name+" was saved.")

@@ -17,6 +17,7 @@ func (c *Console) imageRoutes() {
 	c.handle("GET /images/{id}", "get-image", (*visit).imagePage, "download-image")
 	c.handle("GET /images/{id}/edit", "change-image", (*visit).editImage)
 	c.handle("POST /images/{id}", "change-image", (*visit).changeImage)
+	c.handle("POST /images/{id}/manifest", "attach-manifest", (*visit).attachManifest)
 	c.handle("POST /images/{id}/archive", "change-image", func(v *visit) error { return v.archiveImage(true) })
 	c.handle("POST /images/{id}/restore", "change-image", func(v *visit) error { return v.archiveImage(false) })
 	c.handle("POST /images/{id}/delete", "delete-image", (*visit).deleteImage)
@@ -103,7 +104,10 @@ func (v *visit) imageList() error {
 	})
 }
 
-func (v *visit) imagePage() error {
+func (v *visit) imagePage() error { return v.showImage(newForm()) }
+
+// showImage shows an image, with the form for its manifest as it was sent.
+func (v *visit) showImage(f *form) error {
 	m, err := v.service.Image(v.ctx(), v.path("id"))
 	if err != nil {
 		return err
@@ -113,7 +117,7 @@ func (v *visit) imagePage() error {
 		return err
 	}
 	p := page{
-		Title: imageTitle(m), Nav: imagesPath, Live: live{Kinds: []string{orchestrator.KindJob}},
+		Title: imageTitle(m), Nav: imagesPath, Live: live{Kinds: []string{orchestrator.KindJob}}, Form: f,
 		Crumbs: []crumb{{"Images", imagesPath}, {m.ImageType, imagesPath + "?type=" + m.ImageType}},
 		Data: struct {
 			Image    orchestrator.Image

@@ -9,6 +9,7 @@ import (
 	"davit/internal/app/address"
 	"davit/orchestrator"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // DefaultMaxImage is the largest image in bytes that a Server takes unless
@@ -44,6 +45,10 @@ type ServerOptions struct {
 	// ModuleCredit and TotalCredit are how many bytes of images may be under way to
 	// one device, and to all together; 0 means the orchestrator's defaults.
 	ModuleCredit, TotalCredit int64
+	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
+	// a key list with them; with neither nothing is verified.
+	ImageKeys trust.KeySet
+	KeyRing   *trust.KeyRing
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example

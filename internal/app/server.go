@@ -93,7 +93,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
-		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: o.ImageKeys, KeyRing: o.KeyRing,
 	})
 	if err != nil {
 		return err

@@ -26,14 +26,15 @@ const module = "davit/"
 var allowed = map[string][]string{
 	"schemas": {},
 	// It decides by what it is given: no file, no clock, no network.
-	"trust":            {"schemas"},
-	"internal/durable": {},
-	"internal/logonce": {},
-	"internal/arch":    {},
-	"internal/sim":     {"schemas"},
-	"broker":           {"schemas", "internal/durable", "internal/logonce"},
-	"bridge":           {"schemas", "internal/durable", "internal/logonce"},
-	"bridge/dialect":   {"schemas"},
+	"trust":             {"schemas"},
+	"internal/durable":  {},
+	"internal/signtest": {"trust"},
+	"internal/logonce":  {},
+	"internal/arch":     {},
+	"internal/sim":      {"schemas"},
+	"broker":            {"schemas", "internal/durable", "internal/logonce"},
+	"bridge":            {"schemas", "internal/durable", "internal/logonce"},
+	"bridge/dialect":    {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
@@ -49,7 +50,7 @@ var allowed = map[string][]string{
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "internal/durable", "internal/logonce"},
+	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
@@ -61,7 +62,7 @@ var allowed = map[string][]string{
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},

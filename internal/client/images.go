@@ -57,6 +57,11 @@ func (c *Client) UpdateImage(ctx context.Context, id string, p orchestrator.Imag
 	return patch[orchestrator.Image](ctx, c, p, p.Precondition, "images", id)
 }
 
+// AttachManifest gives an image its signed manifest.
+func (c *Client) AttachManifest(ctx context.Context, id string, n orchestrator.NewManifest) (orchestrator.Image, error) {
+	return call[orchestrator.Image](ctx, c, request{method: http.MethodPut, path: []string{"images", id, "manifest"}, body: n})
+}
+
 // length finds how many bytes r has, or returns -1.
 func length(r io.Reader) int64 {
 	switch r := r.(type) {

@@ -17,6 +17,7 @@ import (
 
 	"davit/gateway/people"
 	"davit/internal/client"
+	"davit/internal/signtest"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -227,7 +228,11 @@ func callImages(t *testing.T, c *client.Client) string {
 	if err := c.DeleteImage(ctx, second.ID); err != nil {
 		t.Error(err)
 	}
-	ok[orchestrator.Image](t)(c.Image(ctx, image.ID))
+	signed := signtest.Sign(t, []byte("firmware"), signtest.Terms("app", "pump", "1.0", time.Now()), signtest.Key(t))
+	ok[orchestrator.Image](t)(c.AttachManifest(ctx, image.ID, orchestrator.NewManifest{Manifest: string(signed.Text), Signatures: string(signed.Signatures)}))
+	if i := ok[orchestrator.Image](t)(c.Image(ctx, image.ID)); i.Manifest == nil || i.Manifest.Counter != 7 || len(i.Manifest.SignedBy) != 1 {
+		t.Errorf("signed: %+v", i.Manifest)
+	}
 	content := ok[io.ReadCloser](t)(c.ImageContent(ctx, image.ID))
 	if b, err := io.ReadAll(content); err != nil || string(b) != "firmware" {
 		t.Errorf("content %q %v", b, err)
