@@ -230,8 +230,8 @@ func (f *flow) dropAll() (dropped uint64) {
 	return dropped
 }
 
-// cut returns the next chunks of the first transfer, of at most turnBytes and what
-// is left of the device's credit, but one at least. The transfer stays as it is.
+// cut returns the next chunks of the first transfer, of at most turnBytes and of the
+// credit, but one at least. The transfer stays as it is.
 func (f *flow) cut(room []schemas.Chunk, credit int64) []schemas.Chunk {
 	t := &f.queue[0]
 	left := int64(turnBytes)
