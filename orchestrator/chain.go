@@ -3,14 +3,12 @@ package orchestrator
 import (
 	"slices"
 	"strings"
-	"time"
 )
 
 // link is an image as a step from one version to another.
 type link struct {
 	Image, Version, MinVersion, SHA256 string
 	Size, VersionID                    uint64
-	SignedUntil                        time.Time
 }
 
 // from says whether the image can be put where a version runs.

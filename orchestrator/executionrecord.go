@@ -52,7 +52,6 @@ var executionFields = []field[executionRecord]{
 	boolField("met", func(e *executionRecord) *bool { return &e.Met }, ifThere),
 	boolField("ended", func(e *executionRecord) *bool { return &e.Ended }, ifThere),
 	textField("failing", func(e *executionRecord) *schemas.Cause { return &e.Failing }, ifThere),
-	timeField("signed_until", func(e *executionRecord) *time.Time { return &e.SignedUntil }, ifThere),
 	uintField("rev", func(e *executionRecord) *uint64 { return &e.Rev }, always),
 }
 
@@ -78,8 +77,7 @@ var (
 		"id", "job", "device", "image", "image_type", "version", "version_id", "attempt", "cause", "code", "detail",
 		"bytes_done", "bytes_total", "host_version", "seq", "wave", "goal", "downloaded", "confirmed", "not_before", "due_at",
 		"created_at", "offered_at", "updated_at", "ended_at", "order", "min_version", "ignore_validation", "sha256",
-		"lane", "rank", "action", "install", "defer_until", "phase_at", "tries", "retries", "met", "ended", "failing", "rev",
-		"signed_until")
+		"lane", "rank", "action", "install", "defer_until", "phase_at", "tries", "retries", "met", "ended", "failing", "rev")
 	attemptPacking = packed(attemptFields,
 		"attempt", "version", "state", "cause", "code", "detail", "bytes_done", "host_version", "offered_at", "ended_at")
 )

@@ -115,10 +115,7 @@ func readPlan(r Reader, rec *jobRecord) (*plan, error) {
 }
 
 func linkOf(m *Image) link {
-	return link{
-		Image: m.ID, Version: m.Version, MinVersion: m.MinVersion, SHA256: m.SHA256, Size: m.Size, VersionID: m.VersionID,
-		SignedUntil: m.signedUntil(),
-	}
+	return link{Image: m.ID, Version: m.Version, MinVersion: m.MinVersion, SHA256: m.SHA256, Size: m.Size, VersionID: m.VersionID}
 }
 
 // connected says whether the job offers its image to connected devices only:

@@ -208,7 +208,7 @@ func (t *txn) addExecution(p *progressRecord, job *jobRecord, image *Image, dev 
 			Version: image.Version, VersionID: image.VersionID, BytesTotal: image.Size, Wave: wave,
 		},
 		Order: p.Seq<<32 | p.Added, MinVersion: image.MinVersion,
-		IgnoreValidation: job.IgnoreValidation, SHA256: image.SHA256, SignedUntil: image.signedUntil(),
+		IgnoreValidation: job.IgnoreValidation, SHA256: image.SHA256,
 	}
 	if r := job.Rollout; r != nil {
 		e.Priority, e.Rank = r.Priority, rankOf(r.Seed, dev.ID)

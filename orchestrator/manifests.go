@@ -278,6 +278,41 @@ func (s *Service) unsigned(ctx context.Context, image *Image, deviceTypes []stri
 	return err
 }
 
+// signatures adds to a device's aggregate whether its type requires signatures, and if
+// so which images have one. It reads those that may be offered; of another type only the
+// type itself, and nothing if nothing waits.
+func (t *txn) signatures(st *State, dev *Device, ev Event) error {
+	queue, queued := ev.(Queue)
+	if dev == nil || len(st.Executions) == 0 && !queued {
+		return nil
+	}
+	dt, err := t.deviceType(dev.Type)
+	if err != nil || !dt.RequireSignature {
+		return err
+	}
+	st.RequireSignature, st.SignedUntil = true, map[string]time.Time{}
+	images := []string{queue.Execution.Image}
+	for i := range st.Executions {
+		images = append(images, st.Executions[i].Image)
+	}
+	for _, v := range st.Jobs {
+		for _, l := range chained(v.links, v.last) {
+			images = append(images, l.Image)
+		}
+	}
+	for _, id := range images {
+		if _, known := st.SignedUntil[id]; known || id == "" {
+			continue
+		}
+		m, err := recall(t.plans.images, t, "image", id)
+		if err != nil {
+			return err
+		}
+		st.SignedUntil[id] = m.signedUntil()
+	}
+	return nil
+}
+
 // signedUntil is until when the image may go to devices whose type requires
 // signatures; the zero time if it may not.
 func (m *Image) signedUntil() time.Time {

@@ -44,9 +44,6 @@ type Tracked struct {
 	Met     bool          `json:"met,omitempty"`
 	Ended   bool          `json:"ended,omitempty"`
 	Failing schemas.Cause `json:"failing,omitempty"`
-	// SignedUntil is until when the image's manifest may be used, if the service has
-	// verified its signatures; the zero time means that it has not.
-	SignedUntil time.Time `json:"signed_until,omitzero"`
 }
 
 // open says whether the execution takes up the device: it was offered and has
@@ -71,8 +68,11 @@ type State struct {
 	Versions map[string]string
 	// Host is what the device type says of the host MCU, where a job leaves that to it.
 	Host HostTimes
-	// RequireSignature says that the device's type takes signed images only.
+	// RequireSignature says that the device's type takes signed images only. Then
+	// SignedUntil is, by image, until when a manifest may be used whose signatures the
+	// service has verified; one without has the zero time.
 	RequireSignature bool
+	SignedUntil      map[string]time.Time
 	// Executions are in the order in which they have their turn. Those that have
 	// not ended must all be there; ended ones may be.
 	Executions []Tracked

@@ -121,10 +121,11 @@ func (m *machine) ruledOut(t *Tracked) string {
 // unsigned says why an image may not be offered to a device whose type requires
 // signatures; empty if it may. next is the image, if that is not the execution's own.
 func (m *machine) unsigned(t *Tracked, next *link) string {
-	version, until := t.Version, t.SignedUntil
+	version, image := t.Version, t.Image
 	if next != nil {
-		version, until = next.Version, next.SignedUntil
+		version, image = next.Version, next.Image
 	}
+	until := m.SignedUntil[image]
 	switch {
 	case !m.RequireSignature || m.now.Before(until):
 		return ""
@@ -137,7 +138,7 @@ func (m *machine) unsigned(t *Tracked, next *link) string {
 // takes makes an image the one that the execution deploys.
 func (t *Tracked) takes(l *link) {
 	t.Image, t.Version, t.VersionID, t.MinVersion = l.Image, l.Version, l.VersionID, l.MinVersion
-	t.BytesTotal, t.SHA256, t.SignedUntil = l.Size, l.SHA256, l.SignedUntil
+	t.BytesTotal, t.SHA256 = l.Size, l.SHA256
 }
 
 func (m *machine) offer(t *Tracked, next *link) {

@@ -310,12 +310,8 @@ func (t *txn) decide(st *State, dev *Device, ev Event) (next State, effects []Ef
 	if st.Host, err = t.hostTimes(st); err != nil {
 		return State{}, nil, err
 	}
-	if dev != nil && len(st.Executions)+len(queued) > 0 {
-		dt, err := t.deviceType(dev.Type)
-		if err != nil {
-			return State{}, nil, err
-		}
-		st.RequireSignature = dt.RequireSignature
+	if err := t.signatures(st, dev, ev); err != nil {
+		return State{}, nil, err
 	}
 	t.scratch.jobs = st.Jobs
 	next, effects = stepIn(&t.scratch.step, *st, ev, t.now)
