@@ -92,6 +92,11 @@ func TestManifestIsKeptWithItsImage(t *testing.T) {
 	}
 	e.checkClean()
 
+	// A start sweeps what belongs to nothing, and leaves it alone.
+	e.start()
+	e.stop()
+	e.checkClean()
+
 	// The same one again is no other; a second image of the same content shares it.
 	again := must[orchestrator.Image](t)(e.AttachManifest(ctx, m.ID, manifest(signed)))
 	if again.Manifest.SHA256 != m.Manifest.SHA256 {
@@ -383,6 +388,56 @@ func TestNothingUnsignedIsOffered(t *testing.T) {
 		}
 		if job := must[orchestrator.Job](t)(e.Job(ctx, "late")); job.Causes[schemas.CauseSignature] != 1 {
 			t.Errorf("job %+v", job)
+		}
+		e.checkClean()
+	})
+}
+
+// TestSignaturesOfLaterDevices: a device that comes to a continuous job later is judged
+// by its own type, and what was ended by an expiry can be tried again with a new manifest.
+func TestSignaturesOfLaterDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newSigner(t)
+		ids := e.fleet(1)
+		yes := true
+		must[orchestrator.DeviceType](t)(e.CreateDeviceType(ctx, orchestrator.NewDeviceType{
+			ID: "strict", Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: "app"}}, RequireSignature: yes,
+		}))
+		data := content(2000, 1)
+		both := func(terms *trust.Terms) { terms.DeviceTypes = []string{"pump", "strict"} }
+		m := e.image("2", data, func(n *orchestrator.NewImage) { n.DeviceTypes = []string{"pump", "strict"} })
+		e.start()
+		defer func() { e.stop() }()
+		must[orchestrator.Job](t)(e.CreateJob(ctx, orchestrator.NewJob{
+			Name: "j", Image: m.ID, Query: "true", Start: true, Rollout: &orchestrator.Rollout{Continuous: true},
+		}))
+		must[orchestrator.Device](t)(e.CreateDevice(ctx, orchestrator.NewDevice{ID: "late", Type: "strict"}))
+		e.ok(e.Hello(ctx, "late", schemas.Hello{V: 1, HostVersions: map[string]string{"oem_host_version": "1"}}))
+		synctest.Wait()
+		if x := e.execution("j", "late"); x.State != schemas.StateRejected || x.Cause != schemas.CauseSignature {
+			t.Errorf("a device that came later: %+v", x)
+		}
+		if x := e.execution("j", ids[0]); x.State != schemas.StateOffered {
+			t.Errorf("a device whose type does not care: %+v", x)
+		}
+		must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
+		synctest.Wait()
+		must[orchestrator.Image](t)(e.AttachManifest(ctx, m.ID, manifest(e.sign("2", data, both))))
+		must[orchestrator.Job](t)(e.CreateJob(ctx, orchestrator.NewJob{Name: "k", Image: m.ID, Devices: []string{"late"}}))
+		time.Sleep(25 * time.Hour)
+		must[orchestrator.Job](t)(e.StartJob(ctx, "k"))
+		synctest.Wait()
+		if x := e.execution("k", "late"); x.Cause != schemas.CauseSignature {
+			t.Errorf("expired: %+v", x)
+		}
+		renewed := must[orchestrator.Image](t)(e.AttachManifest(ctx, m.ID, manifest(e.sign("2", data, both))))
+		must[orchestrator.Job](t)(e.RetryJob(ctx, "k", orchestrator.RetryRequest{}))
+		synctest.Wait()
+		if x := e.execution("k", "late"); x.State != schemas.StateOffered || x.Attempt != 2 {
+			t.Errorf("tried again: %+v", x)
+		}
+		if o, _ := e.broker.offer("late"); o.Manifest != renewed.Manifest.SHA256 {
+			t.Errorf("offer %+v", o)
 		}
 		e.checkClean()
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -311,5 +312,39 @@ func TestWhatWaitsForAnOffer(t *testing.T) {
 	}
 	if len(s.Waiting) != 0 {
 		t.Errorf("%q wait for their jobs, of lower priority than what is offered", s.Waiting)
+	}
+}
+
+// TestStepRequiresSignatures: what is not signed, or was signed for too short a time, is
+// ended before it is offered, whatever else it would be.
+func TestStepRequiresSignatures(t *testing.T) {
+	now := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name  string
+		until time.Time
+		state schemas.State
+		says  string
+	}{
+		{"signed", now.Add(time.Second), schemas.StateOffered, ""},
+		{"at its end", now, schemas.StateRejected, "expired at 2027-03-01T12:00:00Z"},
+		{"not signed", time.Time{}, schemas.StateRejected, "no manifest whose signatures the service has verified"},
+	} {
+		for _, ignore := range []bool{false, true} {
+			x := tracked("e1", 1, "2")
+			x.IgnoreValidation = ignore
+			s := orchestrator.State{Device: "d", RequireSignature: true, SignedUntil: map[string]time.Time{x.Image: c.until}}
+			s, _ = orchestrator.Step(s, orchestrator.Queue{Execution: x}, now)
+			got := s.Executions[0]
+			if got.State != c.state || !strings.Contains(got.Detail, c.says) || (c.state == schemas.StateRejected) != (got.Cause == schemas.CauseSignature) {
+				t.Errorf("%s, ignore validation %v: %+v", c.name, ignore, got)
+			}
+		}
+		// A job that is full would have it wait otherwise.
+		x := tracked("e1", 1, "2")
+		s := orchestrator.State{Device: "d", RequireSignature: true, SignedUntil: map[string]time.Time{x.Image: c.until}, Jobs: map[string]*orchestrator.JobView{x.Job: {Full: true}}}
+		s, _ = orchestrator.Step(s, orchestrator.Queue{Execution: x}, now)
+		if want := map[bool]schemas.State{true: schemas.StateQueued, false: c.state}[c.state == schemas.StateOffered]; s.Executions[0].State != want {
+			t.Errorf("%s, in a full job: %s, want %s", c.name, s.Executions[0].State, want)
+		}
 	}
 }
