@@ -38,19 +38,23 @@ func (a *API) imageRoutes(api huma.API) {
 			i, err := s.UpdateImage(ctx, in.ID.ID, in.Body)
 			return tagged(i, i.Revision, err)
 		}, describe("Fields that are left out stay as they are. What the image is never changes once a job has used it. archived hides the image and keeps new jobs from it; it is refused with 409 while a job needs the image."))
-	route(a, api, "PUT /v1/images/{id}/manifest", "attach manifest",
-		func(ctx context.Context, in *bodyFor[orchestrator.NewManifest]) (*taggedOf[orchestrator.Image], error) {
-			i, err := s.AttachManifest(ctx, in.ID.ID, in.Body)
-			return tagged(i, i.Revision, err)
-		}, describe("Gives an image its signed manifest, as davit image sign makes it. It has to be about this image, block by block, for all of its device types, and not expired; "+
-			"the signatures are verified with the service's keys, if it has some. Answers 422 with the field and the reason if anything of that is not so, "+
-			"and 409 while a job that has not ended uses the image, unless the image has exactly this manifest."))
+	a.manifestRoute(api)
 	route(a, api, "GET /v1/images/{id}/content", "download image", a.download, downloadAnswers,
 		describe("The flat binary that the host MCU gets. Ranges and conditional requests are honoured; the ETag is the SHA-256."))
 	route(a, api, "DELETE /v1/images/{id}", "delete image",
 		func(ctx context.Context, in *ID) (*nothing, error) {
 			return nil, s.DeleteImage(ctx, in.ID)
 		}, describe("Refused with 409 while a job uses it."))
+}
+
+func (a *API) manifestRoute(api huma.API) {
+	route(a, api, "PUT /v1/images/{id}/manifest", "attach manifest",
+		func(ctx context.Context, in *bodyFor[orchestrator.NewManifest]) (*taggedOf[orchestrator.Image], error) {
+			i, err := a.options.Service.AttachManifest(ctx, in.ID.ID, in.Body)
+			return tagged(i, i.Revision, err)
+		}, describe("Gives an image its signed manifest, as davit image sign makes it. It has to be about this image, block by block, for all of its device types, and not expired; "+
+			"the signatures are verified with the service's keys, if it has some. Answers 422 with the field and the reason if anything of that is not so, "+
+			"and 409 while a job that has not ended uses the image, unless the image has exactly this manifest."))
 }
 
 type imagesInput struct {

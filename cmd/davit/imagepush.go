@@ -37,23 +37,10 @@ func (p *program) imagePush() *cobra.Command {
 			}
 			defer f.Close()
 			in.FileName = filepath.Base(args[0])
-			ctx, progress := cmd.Context(), p.progress(f, in.FileName)
-			switch {
-			case check:
-				return p.checkImage(ctx, c, in, f, progress)
-			case in.Version == "":
-				return p.pushStaged(ctx, c, in, f, progress)
+			if check {
+				return p.checkImage(cmd.Context(), c, in, f, p.progress(f, in.FileName))
 			}
-			image, err := c.UploadImage(ctx, in, f, progress...)
-			if err != nil {
-				return err
-			}
-			if signed != nil {
-				if image, err = attachPushed(ctx, c, image, *signed); err != nil {
-					return err
-				}
-			}
-			return p.pushed(image)
+			return p.push(cmd.Context(), c, in, f, signed)
 		})
 	cmd.Long = `Upload an image. It is streamed to the service, which keeps nothing of it if
 something is wrong.
@@ -83,6 +70,22 @@ tell which version it is that devices run from the factory.`
 	f.BoolVar(&check, "check", false, "only show what the file says of itself and which images have the same content")
 	completeWith(cmd, "format", "auto", "binary", "ihex")
 	return cmd
+}
+
+// push uploads an image, and the manifest that it has, if any.
+func (p *program) push(ctx context.Context, c *client.Client, in orchestrator.NewImage, f *os.File, signed *orchestrator.NewManifest) error {
+	progress := p.progress(f, in.FileName)
+	if in.Version == "" {
+		return p.pushStaged(ctx, c, in, f, progress)
+	}
+	image, err := c.UploadImage(ctx, in, f, progress...)
+	if err == nil && signed != nil {
+		image, err = attachPushed(ctx, c, image, *signed)
+	}
+	if err != nil {
+		return err
+	}
+	return p.pushed(image)
 }
 
 func (p *program) pushed(image orchestrator.Image) error {
