@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -441,4 +442,50 @@ func TestSignaturesOfLaterDevices(t *testing.T) {
 		}
 		e.checkClean()
 	})
+}
+
+// meanwhile is Blobs in which something happens while a blob is made.
+type meanwhile struct {
+	orchestrator.Blobs
+	happens func()
+}
+
+func (m *meanwhile) Create(ctx context.Context) (orchestrator.BlobWriter, error) {
+	if m.happens != nil {
+		m.happens()
+	}
+	return m.Blobs.Create(ctx)
+}
+
+// TestManifestOfAnImageThatChanges: what was held against the image as it was is not
+// attached to what it has become, and leaves nothing behind.
+func TestManifestOfAnImageThatChanges(t *testing.T) {
+	var blobs *meanwhile
+	e := newSigner(t, func(o *orchestrator.Options) {
+		blobs = &meanwhile{Blobs: o.Blobs}
+		o.Blobs = blobs
+	})
+	e.fleet(1)
+	data := content(2000, 1)
+	m := e.image("2", data)
+	for _, c := range []struct {
+		kind    error
+		happens func()
+	}{
+		{orchestrator.ErrStale, func() {
+			version := "3"
+			must[orchestrator.Image](t)(e.UpdateImage(ctx, m.ID, orchestrator.ImagePatch{Version: &version}))
+		}},
+		{orchestrator.ErrNotFound, func() { e.ok(e.DeleteImage(ctx, m.ID)) }},
+	} {
+		signed := manifest(e.sign(must[orchestrator.Image](t)(e.Image(ctx, m.ID)).Version, data))
+		blobs.happens = c.happens
+		_, err := e.AttachManifest(ctx, m.ID, signed)
+		e.wants(err, c.kind)
+		blobs.happens = nil
+		e.checkClean()
+	}
+	if got := e.blobSums(); len(got) != 0 {
+		t.Errorf("blobs %v are left", got)
+	}
 }

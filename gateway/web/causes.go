@@ -42,8 +42,8 @@ func hostCause(c schemas.Cause) (causeHelp, bool) {
 			"If one device fails, suspect its memory and retry. If all fail, the image was built with a wrong checksum: build it anew and try it in the lab first."}, true
 	case schemas.CauseSignature:
 		return causeHelp{"Signature not accepted",
-			"The host MCU did not accept the image's signature.",
-			"Sign the image with the key that this product trusts and upload it again."}, true
+			"The image's signature was not accepted: by the service, where the device type requires one, by the bridge, or by the host MCU. The detail says by whom, and why.",
+			"Sign the image with the keys that this product trusts and attach the manifest, or upload the image again."}, true
 	case schemas.CauseBoot:
 		return causeHelp{"Did not boot",
 			"The host MCU did not boot the new image, or fell back to the old one. It runs its old firmware.",

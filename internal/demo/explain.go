@@ -76,7 +76,7 @@ func hostMeanings() map[schemas.Cause]meaning {
 			"If one device fails, suspect its memory or flash and try again; if all do, the image was built with a wrong CRC: build it anew and try it in the lab first.",
 		},
 		schemas.CauseSignature: {
-			"the host MCU did not accept the image's signature",
+			"the image's signature was not accepted, by the service, the bridge or the host MCU",
 			"Sign the image with the key that this product trusts.",
 		},
 		schemas.CauseBoot: {
