@@ -101,6 +101,10 @@ type Credentials struct {
 	mu       sync.RWMutex
 	entries  map[string]*entry
 	onRevoke func(name string)
+	// quarantined devices are nobody's, whatever the lists say (quarantine.go).
+	quarantined map[string]struct{}
+	// bare are devices that have come with a certificate and have no entry.
+	bare map[string]*principal
 
 	verifier *verifier
 }
@@ -179,6 +183,7 @@ func (c *Credentials) Forget(device string) error {
 	if err != nil {
 		return fmt.Errorf("forget device %q: %w", device, err)
 	}
+	c.dropBare(device)
 	return nil
 }
 
@@ -334,9 +339,19 @@ func (c *Credentials) update(edit func(map[string]*entry) error) error {
 func (c *Credentials) install(fresh map[string]*entry) {
 	c.mu.Lock()
 	old := c.entries
+	for name, e := range fresh {
+		if old[name] != e {
+			e.who = c.free(e.record)
+		}
+	}
 	c.entries = fresh
 	onRevoke := c.onRevoke
 	c.mu.Unlock()
+	for name, e := range fresh {
+		if old[name] != e {
+			c.dropBare(name)
+		}
+	}
 	for name, e := range old {
 		if fresh[name] == e {
 			continue

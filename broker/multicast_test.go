@@ -20,11 +20,11 @@ func streamOf(n int) string { return schemas.StreamTopic(fmt.Sprintf("%064x", n)
 // An image's stream reaches those who follow it, of either version of MQTT and
 // over every transport, and no one else.
 func TestMulticast(t *testing.T) {
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	check(t, err)
 	b, fetches := fetchingBroker(t, func(c *Config) {
-		c.Listeners = []Listener{{TCP, "127.0.0.1:0", nil}, {TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}}
+		c.Listeners = []Listener{{Transport: TCP, Addr: "127.0.0.1:0"}, {Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}}
 	})
 	tcp := func() net.Conn { return dialTCP(t, b.Addrs()[0].String()) }
 	var followers []module
