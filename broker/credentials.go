@@ -184,6 +184,7 @@ func (c *Credentials) Forget(device string) error {
 		return fmt.Errorf("forget device %q: %w", device, err)
 	}
 	c.dropBare(device)
+	c.Release(device) // one of the same name that is made later is another one
 	return nil
 }
 
