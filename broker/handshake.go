@@ -59,6 +59,10 @@ func (p *paced) enter() error {
 	}
 	p.of.gauge(1)
 	defer p.of.gauge(-1)
+	if s, ok := p.Conn.(*socket); ok { // so that it does not make way for others as one that is silent
+		s.ours.Store(true)
+		defer s.ours.Store(false)
+	}
 	late := time.NewTimer(time.Until(p.deadline))
 	defer late.Stop()
 	select {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -66,6 +67,55 @@ func TestHandshakesTakeTurns(t *testing.T) {
 	if p, far := pipe(time.Now().Add(patience)); say(p, far) == nil {
 		t.Error("there is a turn in a broker that stops")
 	}
+}
+
+// A socket that waits for a turn is not silent: it does not make way for others.
+func TestWhoWaitsForATurnIsNotSilent(t *testing.T) {
+	stop := make(chan struct{})
+	asked := make(chan struct{})
+	h := newHandshakes(stop, func(delta int) {
+		if delta > 0 {
+			close(asked)
+		}
+	})
+	for range cap(h.turns) {
+		h.turns <- struct{}{}
+	}
+	near, far := net.Pipe()
+	s := &socket{Conn: near, b: &Broker{pending: newPending(1)}}
+	pend := s.b.pending
+	if !pend.enter(s, stop, func(*socket) {}) {
+		t.Fatal("no room")
+	}
+	late := time.Now().Add(2 * minSilence)
+	victim := func() *socket {
+		pend.mu.Lock()
+		defer pend.mu.Unlock()
+		v, _ := pend.victim(late)
+		s.since = time.Now()
+		return v
+	}
+	if victim() != s {
+		t.Error("one that is silent stays")
+	}
+	read := make(chan error)
+	go func() {
+		_, err := h.pace(s, time.Now().Add(patience)).Read(make([]byte, 1))
+		read <- err
+	}()
+	_, err := far.Write([]byte("x"))
+	check(t, err)
+	<-asked
+	eventually(t, "it is ours", s.ours.Load)
+	if victim() != nil {
+		t.Error("one that waits for us has to go")
+	}
+	<-h.turns
+	check(t, <-read)
+	if victim() != s {
+		t.Error("one that we wait for again stays")
+	}
+	check(t, errors.Join(near.Close(), far.Close()))
 }
 
 // Clients that stall in the middle of a handshake, as many as there are turns and

@@ -71,6 +71,8 @@ type socket struct {
 	b      *Broker
 	origin netip.Prefix
 	closed atomic.Bool
+	// ours says that we are to act on what the client has said, and have not come to it.
+	ours atomic.Bool
 
 	// Of pending, behind its mutex.
 	place *list.Element
@@ -88,6 +90,9 @@ func (b *Broker) counted(c net.Conn) *socket {
 	}
 	return &socket{Conn: c, tryReader: newTryReader(c), b: b, origin: origin(c.RemoteAddr())}
 }
+
+// unread says whether it is our turn and not the client's.
+func (s *socket) unread() bool { return s.ours.Load() || s.tryReader.unread() }
 
 // Close implements net.Conn.
 func (s *socket) Close() error {

@@ -50,9 +50,9 @@ func write(t *testing.T, name string, content []byte) string {
 	return name
 }
 
-// shake makes a handshake with a server that has this certificate, and returns what the
-// client says of it and whom the server has seen.
-func shake(t *testing.T, conf *tls.Config, cert, key []byte) (said error, seen string) {
+// shake makes a handshake with a server that has this certificate, and returns whom the
+// server has seen and what the client says.
+func shake(t *testing.T, conf *tls.Config, cert, key []byte) (seen string, said error) {
 	t.Helper()
 	own, err := tls.X509KeyPair(cert, key)
 	if err != nil {
@@ -85,7 +85,7 @@ func shake(t *testing.T, conf *tls.Config, cert, key []byte) (said error, seen s
 		_ = ln.Close()
 	}
 	<-done
-	return said, seen
+	return seen, said
 }
 
 // The files count as they are at each connection: another authority, or a renewed
@@ -101,19 +101,19 @@ func TestTLSFilesAreReadForEachConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err, seen := shake(t, conf, cert, key); err != nil || seen != "first" {
+	if seen, err := shake(t, conf, cert, key); err != nil || seen != "first" {
 		t.Errorf("%v, seen %q", err, seen)
 	}
-	if err, _ := shake(t, conf, other, otherKey); err == nil {
+	if _, err := shake(t, conf, other, otherKey); err == nil {
 		t.Error("a broker of another authority is believed")
 	}
 	write(t, f.CA, other)
 	write(t, f.Cert, next)
 	write(t, f.Key, nextKey)
-	if err, seen := shake(t, conf, other, otherKey); err != nil || seen != "second" {
+	if seen, err := shake(t, conf, other, otherKey); err != nil || seen != "second" {
 		t.Errorf("after a change: %v, seen %q", err, seen)
 	}
-	if err, _ := shake(t, conf, cert, key); err == nil {
+	if _, err := shake(t, conf, cert, key); err == nil {
 		t.Error("the old authority is believed after it was replaced")
 	}
 	for what, change := range map[string]func(*x509.Certificate){
@@ -123,7 +123,7 @@ func TestTLSFilesAreReadForEachConnection(t *testing.T) {
 	} {
 		bad, badKey := pair(t, "bad", change)
 		write(t, f.CA, bad)
-		if err, _ := shake(t, conf, bad, badKey); err == nil {
+		if _, err := shake(t, conf, bad, badKey); err == nil {
 			t.Errorf("a certificate is believed that is %s", what)
 		}
 	}
@@ -132,11 +132,11 @@ func TestTLSFilesAreReadForEachConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, f.CA, cert)
-	if err, _ := shake(t, byName, cert, key); err != nil {
+	if _, err := shake(t, byName, cert, key); err != nil {
 		t.Errorf("by its name: %v", err)
 	}
 	write(t, f.Key, myKey) // of another certificate
-	if err, _ := shake(t, conf, cert, key); err == nil || !strings.Contains(err.Error(), f.Cert) {
+	if _, err := shake(t, conf, cert, key); err == nil || !strings.Contains(err.Error(), f.Cert) {
 		t.Errorf("a key that does not fit: %v", err)
 	}
 }
