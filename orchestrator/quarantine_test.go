@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -104,4 +106,38 @@ func TestQuarantineIsRecorded(t *testing.T) {
 	_, err = e.ReleaseDevice(ctx, "none")
 	e.wants(err, orchestrator.ErrNotFound, "none")
 	e.checkClean()
+}
+
+// Whatever has happened and happens, nothing is under way on a device in quarantine after
+// a step, nothing stands on its offer topic, and no offer is made.
+func TestNothingIsUnderWayInQuarantine(t *testing.T) {
+	took := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var s orchestrator.State
+		for _, h := range happenings(60).Draw(t, "events") {
+			s = h.on(s)
+			if rapid.IntRange(0, 4).Draw(t, "turn") == 0 {
+				s.Quarantined = !s.Quarantined
+			}
+			open := current(s)
+			next, effects := orchestrator.Step(s, h.event, epoch)
+			if s.Quarantined {
+				if current(next) != "" {
+					t.Fatalf("%+v leaves %s under way", h.event, current(next))
+				}
+				for _, e := range effects {
+					if o, ok := e.(orchestrator.Offer); ok {
+						t.Fatalf("%+v offers %+v", h.event, o)
+					}
+				}
+				if open != "" {
+					took++
+				}
+			}
+			s = next
+		}
+	})
+	if took == 0 {
+		t.Fatal("nothing was ever taken back")
+	}
 }
