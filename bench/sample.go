@@ -83,11 +83,13 @@ const courseLimit = 2 * time.Minute
 func fetchAll(ctx context.Context, modules []*module, c course) (o outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, courseLimit)
 	defer cancel()
-	ended := make(chan error, len(modules))
+	ended := make(chan error, 2*len(modules)) // none waits for it
 	for _, m := range modules {
-		if err := m.start(c, func(err error) { ended <- err }); err != nil {
-			return o, err
-		}
+		go func() { // each on its own, as HTTP's clients do
+			if err := m.start(c, func(err error) { ended <- err }); err != nil {
+				ended <- err
+			}
+		}()
 	}
 	look := time.NewTicker(stallTime / 4)
 	defer look.Stop()

@@ -40,12 +40,15 @@ type conn struct {
 	broker    *Broker
 	transport Transport
 	peek      tryReader
-	closed    chan struct{} // closed by Close
-	ahead     []byte        // read from the socket and not by mochi; the read loop's own
-	whole     []byte        // the buffer of ahead, if it is the pool's
-	slots     chan struct{} // deliverySlots, of the service; nil for others
-	service   bool          // the CONNECT names the service
-	talk      dialogue      // the read loop's own
+	// onReadable is takeReadable, made once.
+	onReadable func(fd uintptr) bool
+	closed     chan struct{} // closed by Close
+	ahead      []byte        // read from the socket and not by mochi; the read loop's own
+	whole      []byte        // the buffer of ahead, if it is the pool's
+	readErr    error         // of the last look at the socket; the read loop's own
+	slots      chan struct{} // deliverySlots, of the service; nil for others
+	service    bool          // the CONNECT names the service
+	talk       dialogue      // the read loop's own
 
 	// Set by the hook before anybody else knows the connection.
 	listener    *Listener    // nil in tests of parts
@@ -97,6 +100,7 @@ func newConn(b *Broker, t Transport, c, socket net.Conn, raw tryWriter) *conn {
 	}
 	nc.session.conn = nc
 	nc.peek = readerOf(c)
+	nc.onReadable = nc.takeReadable
 	return nc
 }
 

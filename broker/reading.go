@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"io"
 	"net"
 	"slices"
 
@@ -11,34 +12,36 @@ const (
 	// headerBuffer is the read buffer of mochi's client: what an idle connection
 	// keeps. A ping fits, and so does the head of every packet.
 	headerBuffer = 16
-	// aheadBuffer is what is read at a time from a socket that has more than
-	// that. The buffer is given back as soon as it is read.
+	// aheadBuffer is what is read at a time from a socket. The buffer is given back as
+	// soon as its bytes are read.
 	aheadBuffer = 4 << 10
 	// firstRead is the buffer for a CONNECT; it grows if need be.
 	firstRead = 512
 )
 
-// Read implements net.Conn. A read that fills p is taken for a sign that more
-// is there.
+// Read implements net.Conn. Where the bytes are the socket's own, all that is there
+// is read at once into a buffer that the connection has only meanwhile.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
-			c.broker.recycle(c.whole)
-			c.ahead, c.whole = nil, nil
+	if len(c.ahead) == 0 {
+		if !c.peek.can() {
+			n, err := c.Conn.Read(p)
+			c.broker.metrics.bytesReceived(n)
+			return n, err
 		}
-		return n, nil
+		if err := c.readAhead(); err != nil {
+			return 0, err
+		}
 	}
-	n, err := c.Conn.Read(p)
-	c.broker.metrics.bytesReceived(n)
-	if n == headerBuffer && err == nil {
-		c.readAhead()
+	n := copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.broker.recycle(c.whole)
+		c.ahead, c.whole = nil, nil
 	}
-	return n, err
+	return n, nil
 }
 
-// readerOf returns what reads ahead from a connection: a tryReader that finds
-// nothing where bytes are not the socket's own, with TLS and WebSocket.
+// readerOf returns what reads ahead from a connection: a tryReader that cannot
+// where bytes are not the socket's own, with TLS and WebSocket.
 func readerOf(c net.Conn) tryReader {
 	if s, ok := c.(*socket); ok {
 		return s.tryReader
@@ -46,16 +49,33 @@ func readerOf(c net.Conn) tryReader {
 	return tryReader{}
 }
 
-// readAhead reads what the socket has, if anything.
-func (c *conn) readAhead() {
-	p := c.broker.buffer()
-	n := c.peek.tryRead(p[:min(cap(p), aheadBuffer)])
-	if n == 0 {
-		c.broker.recycle(p)
-		return
+// readAhead waits until the socket has something and reads it.
+func (c *conn) readAhead() error {
+	if err := c.peek.wait(c.onReadable); err != nil {
+		return err
 	}
-	c.broker.metrics.bytesReceived(n)
+	err := c.readErr
+	c.readErr = nil
+	if n := len(c.ahead); err == nil && n == 0 {
+		return io.EOF
+	} else if err == nil {
+		c.broker.metrics.bytesReceived(n)
+	}
+	return err
+}
+
+// takeReadable is called by readAhead whenever the socket may have something; false
+// says that it has not.
+func (c *conn) takeReadable(fd uintptr) bool {
+	p := c.broker.buffer()
+	n, again, err := readOnce(fd, p[:min(cap(p), aheadBuffer)])
+	if again || n == 0 {
+		c.broker.recycle(p)
+		c.readErr = err
+		return !again
+	}
 	c.ahead, c.whole = p[:n], p
+	return true
 }
 
 // readConnect waits until the whole CONNECT is there, and leaves it to be read

@@ -4,11 +4,15 @@ package broker
 
 import "net"
 
-// tryReader finds nothing on systems without a way to look.
+// tryReader can do nothing on systems without a way to look.
 type tryReader struct{}
 
 func newTryReader(net.Conn) tryReader { return tryReader{} }
 
-func (tryReader) tryRead([]byte) int { return 0 }
+func (tryReader) can() bool { return false }
+
+func (tryReader) wait(func(uintptr) bool) error { panic("not reached: can says no") }
+
+func readOnce(uintptr, []byte) (int, bool, error) { panic("not reached: can says no") }
 
 func (tryReader) unread() bool { return false }

@@ -3,16 +3,18 @@
 package broker
 
 import (
+	"errors"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// tryReader reads from a socket what is there, without waiting.
+// tryReader looks at what a socket has.
 type tryReader struct{ raw syscall.RawConn }
 
-// newTryReader returns a tryReader that finds nothing for what is not a plain
+// newTryReader returns a tryReader that can do nothing with what is not a plain
 // socket.
 func newTryReader(c net.Conn) tryReader {
 	sc, ok := c.(syscall.Conn)
@@ -26,17 +28,27 @@ func newTryReader(c net.Conn) tryReader {
 	return tryReader{raw}
 }
 
-// tryRead returns 0 if nothing is there. The end and errors of the connection
-// are left for the next Read to find.
-func (r tryReader) tryRead(p []byte) (n int) {
-	if r.raw == nil {
-		return 0
+// can says whether the reader can do anything.
+func (r tryReader) can() bool { return r.raw != nil }
+
+// wait calls take until it returns true, first at once and then whenever there may be
+// something to read. The error is that of a deadline or of a closed connection.
+func (r tryReader) wait(take func(fd uintptr) bool) error { return r.raw.Read(take) }
+
+// readOnce reads from a socket what is there; again says that nothing is. At the end
+// of what the other side sends, nothing is read and err is nil.
+func readOnce(fd uintptr, p []byte) (n int, again bool, err error) {
+	for {
+		n, err := unix.Read(int(fd), p)
+		switch {
+		case err == nil:
+			return n, false, nil
+		case errors.Is(err, unix.EAGAIN):
+			return 0, true, nil
+		case !errors.Is(err, unix.EINTR):
+			return 0, false, os.NewSyscallError("read", err)
+		}
 	}
-	_ = r.raw.Read(func(fd uintptr) bool {
-		n, _ = unix.Read(int(fd), p)
-		return true // never wait for the socket
-	})
-	return max(n, 0)
 }
 
 // unread says whether the socket holds bytes that nobody has read.

@@ -49,6 +49,15 @@ func (s *streamer) left(f *flow) int64 {
 	return min(s.moduleCredit, f.allowance) - f.sent
 }
 
+// room is how many bytes a turn may send to the device, or one chunk if that is more.
+func (s *streamer) room(f *flow) int64 {
+	n := min(s.left(f), s.totalCredit-s.sent)
+	if f.trial {
+		n = min(n, s.totalCredit/trialShare-s.onTrial)
+	}
+	return n
+}
+
 // credit says whether the device may be sent n bytes more. One chunk at a time
 // always may.
 func (s *streamer) credit(f *flow, n int64) bool { return f.sent == 0 || n <= s.left(f) }

@@ -49,7 +49,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	for _, r := range f.Ranges {
 		t.bytes += r.Length
 	}
-	s.streamer.add(device, t)
+	s.streamer.add(ctx, device, t)
 	return nil
 }
 

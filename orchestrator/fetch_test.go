@@ -179,14 +179,14 @@ func TestFetchesAreBounded(t *testing.T) {
 	})
 }
 
-// TestDevicesTakeTurns lets one worker serve three devices: a turn is 16 chunks, or
-// 64 KiB, or one chunk.
+// TestDevicesTakeTurns lets one worker serve three devices: a turn is 64 chunks, or
+// what makes up 256 KiB.
 func TestDevicesTakeTurns(t *testing.T) {
-	for _, c := range []struct{ chunk, length, turn, turns int }{
-		{1000, 40_000, 16, 3}, {16 << 10, 10 * 16 << 10, 4, 3}, {100_000, 300_000, 1, 3},
+	for _, c := range []struct{ chunk, length, turn int }{
+		{1000, 60_000, 60}, {16 << 10, 40 * 16 << 10, 16}, {100_000, 500_000, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			e, _, m := streaming(t, 3, 300_000, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
+			e, _, m := streaming(t, 3, 700_000, func(o *orchestrator.Options) { o.StreamWorkers = 1 })
 			for _, d := range []string{"d000", "d001", "d002"} {
 				e.ok(e.ask(d, fetch(m, c.chunk, schemas.Range{Length: uint64(c.length)})))
 			}
@@ -204,6 +204,30 @@ func TestDevicesTakeTurns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFirstTurnIsTheCallers: who asks while nobody waits is sent the first turn by the
+// call itself; who asks while somebody waits has to wait as well.
+func TestFirstTurnIsTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, m := streaming(t, 3, 4_000_000)
+		got := func(s *session, want int) {
+			t.Helper()
+			if n, _ := s.took(); n != want {
+				t.Errorf("%d bytes were sent, want %d", n, want)
+			}
+		}
+		a, c := everything(content(4_000_000, 3)), everything(content(4_000_000, 3))
+		e.take("d000", silent{a}, m, 16<<10, 0, 0, 1<<20) // before there are workers
+		got(a, 256<<10)
+		e.take("d002", silent{c}, m, 16<<10, 0, 0, 1<<20)
+		got(c, 0)
+		e.start()
+		defer func() { e.stop() }()
+		synctest.Wait()
+		got(a, 1<<20)
+		got(c, 1<<20)
+	})
 }
 
 // TestASlowDeviceDelaysNobody blocks one device's chunks for good.

@@ -113,6 +113,7 @@ func (s *streamer) hand(w *follower, begin, end uint64) {
 	f := s.flowOf(w.device, time.Now())
 	if !f.extend(t) {
 		s.queue(f, t)
+		s.signal()
 	} else if !f.busy {
 		s.schedule(f)
 		s.signal()

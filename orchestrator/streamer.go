@@ -38,6 +38,7 @@ type streamer struct {
 	streamerConfig
 	cache   *blobCache
 	buffers sync.Pool // of the long way
+	spare   sync.Pool // of *turn, for those who are no worker
 
 	mu      sync.Mutex
 	devices map[string]*flow
@@ -68,6 +69,7 @@ func newStreamer(c streamerConfig) *streamer {
 		b := make([]byte, 0, schemas.ChunkHeaderSize+schemas.MaxChunkSize)
 		return &b
 	}
+	s.spare.New = func() any { return &turn{streamer: s} }
 	return s
 }
 
@@ -93,8 +95,18 @@ func (s *streamer) mayAsk(device string) bool {
 	return s.flowOf(device, now).mayAsk(now)
 }
 
-// add queues a transfer for a device.
-func (s *streamer) add(device string, t transfer) {
+// add queues a transfer for a device, and gives the device its first turn at once if
+// nobody else waits for one: the caller has the processor, and so, soon, will the
+// module, while the bytes are still in its cache.
+func (s *streamer) add(ctx context.Context, device string, t transfer) {
+	if w := s.addFirst(device, t); w != nil {
+		w.settle(w.send(ctx))
+		s.spare.Put(w)
+	}
+}
+
+// addFirst is add, except for that turn, which it returns if there is one.
+func (s *streamer) addFirst(device string, t transfer) *turn {
 	now := time.Now()
 	t.backlog = backlogOf(t.session)
 	s.mu.Lock()
@@ -102,12 +114,19 @@ func (s *streamer) add(device string, t transfer) {
 	f := s.flowOf(device, now)
 	f.touched = now
 	if s.follow(f, &t, now) {
-		return
+		return nil
 	}
 	s.queue(f, t)
+	if q := s.next(); q == nil || q.head != f || f.next != nil || f.session == nil || s.proven.head != nil && s.trial.head != nil {
+		s.signal()
+		return nil
+	}
+	w := s.spare.Get().(*turn)
+	w.begin(f)
+	return w
 }
 
-// queue puts a transfer in a device's queue; mu is held.
+// queue puts a transfer in a device's queue; mu is held. signal tells a worker.
 func (s *streamer) queue(f *flow, t transfer) {
 	if f.busy {
 		if len(f.pending) == maxPending {
@@ -119,7 +138,6 @@ func (s *streamer) queue(f *flow, t transfer) {
 	}
 	s.apply(f, t)
 	s.schedule(f)
-	s.signal()
 }
 
 // apply takes up a fetch; mu is held and no worker has the flow.

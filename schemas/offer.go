@@ -79,8 +79,12 @@ type Offer struct {
 	// Force asks the module to offer the image to the MCU even if the MCU
 	// reports this version already (the job ignores validation).
 	Force bool `json:"force,omitempty"`
-	// Manifest names the image's signed manifest, if it has one.
+	// Manifest is the SHA-256 of the image's signed manifest with its signatures
+	// (trust.Signed.Bundle), in hex, if the image has one. The device fetches it as it
+	// fetches the image, with this as the image's id.
 	Manifest string `json:"manifest,omitempty"`
+	// ManifestSize is its size in bytes; 0 without one.
+	ManifestSize uint64 `json:"manifest_size,omitempty"`
 	// Expires is when the service stops offering, if it ever does.
 	Expires time.Time `json:"expires,omitzero"`
 	// Action is what to do with the image.
@@ -105,6 +109,26 @@ const (
 	MinAttributeSize = 5
 	MaxAttributeSize = 2046
 )
+
+// MaxManifestSize is the size in bytes of the longest signed manifest with its
+// signatures.
+const MaxManifestSize = 2 << 20
+
+func (o *Offer) validateManifest() error {
+	if o.Manifest == "" {
+		if o.ManifestSize != 0 {
+			return badPayload("manifest_size is %d without a manifest", o.ManifestSize)
+		}
+		return nil
+	}
+	if validSHA256(o.Manifest) != nil {
+		return badPayload("manifest is %q, not a SHA-256 in 64 lower-case hexadecimal digits", o.Manifest[:min(len(o.Manifest), 80)])
+	}
+	if o.ManifestSize < 1 || o.ManifestSize > MaxManifestSize {
+		return badPayload("manifest_size is %d, allowed are 1 to %d", o.ManifestSize, uint64(MaxManifestSize))
+	}
+	return nil
+}
 
 // maxHintMS bounds the times of a HostHint: a week.
 const maxHintMS = 7 * 24 * 3600 * 1000
@@ -135,10 +159,8 @@ func (o *Offer) Validate() error {
 	if err := validSHA256(o.SHA256); err != nil {
 		return err
 	}
-	if o.Manifest != "" {
-		if err := checkID("manifest", o.Manifest); err != nil {
-			return err
-		}
+	if err := o.validateManifest(); err != nil {
+		return err
 	}
 	if !o.Action.Valid() {
 		return badPayload("unknown action %q", o.Action)

@@ -110,11 +110,11 @@ func TestPlainOfferIsAsEver(t *testing.T) {
 		V: Version, Execution: "ex-1", Attempt: 1, Image: "img-1", ImageType: "application", Version: "2.1.0", VersionID: 7, Size: 65536,
 		SHA256: "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31", Chunk: ChunkHint{Preferred: 4096, Max: 65536},
 		Host:  HostHint{Dialect: "ayla", VersionProperty: "oem_host_version", BootTimeoutMS: 60_000},
-		Force: true, Manifest: "m-1", Expires: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC), Action: ActionInstall,
+		Force: true, Manifest: "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a", ManifestSize: 11000, Expires: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC), Action: ActionInstall,
 	}
 	const want = `{"v":1,"execution":"ex-1","attempt":1,"image":"img-1","image_type":"application","version":"2.1.0","version_id":7,"size":65536,` +
 		`"sha256":"de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31","chunk":{"preferred":4096,"max":65536},` +
-		`"host":{"dialect":"ayla","version_property":"oem_host_version","boot_timeout_ms":60000},"force":true,"manifest":"m-1","expires":"2027-01-31T12:00:00Z"}`
+		`"host":{"dialect":"ayla","version_property":"oem_host_version","boot_timeout_ms":60000},"force":true,"manifest":"9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a","manifest_size":11000,"expires":"2027-01-31T12:00:00Z"}`
 	if got, err := Encode(&o); err != nil || string(got) != want {
 		t.Errorf("%s, %v\nwant %s", got, err, want)
 	}
@@ -204,7 +204,7 @@ func drawOffer(t *rapid.T) Payload {
 		o.Host.AttributeSize = rapid.IntRange(MinAttributeSize, MaxAttributeSize).Draw(t, "attribute size")
 	}
 	if maybe(t, "manifest") {
-		o.Manifest = drawID(t, "manifest")
+		o.Manifest, o.ManifestSize = rapid.StringMatching(`[0-9a-f]{64}`).Draw(t, "manifest"), rapid.Uint64Range(1, MaxManifestSize).Draw(t, "manifest size")
 	}
 	if maybe(t, "expires") {
 		o.Expires = time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "expires"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns")).UTC()

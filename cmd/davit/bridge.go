@@ -14,6 +14,7 @@ import (
 	"davit/bridge"
 	"davit/internal/app"
 	"davit/internal/client"
+	"davit/internal/rehearsal"
 )
 
 // bridgeReady is the line that bridge prints when its ports are served.
@@ -93,7 +94,8 @@ and never the update. Nothing removes old recordings.`
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.DurationVar(&opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")
-	f.IntVar(&opts.Window, "window", bridge.DefaultWindow, "how many bytes of images are awaited from the service at a time; several images that are fetched at once share them")
+	opts.Window = bridge.DefaultWindow
+	into(cmd, "window", "SIZE", "how much of images is awaited from the service at a time; several images that are fetched at once share it (1MiB)", rehearsal.ParseSize, func(v float64) { opts.Window = int(v) })
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")

@@ -14,7 +14,7 @@ import (
 
 func (p *program) imageCommand() *cobra.Command {
 	return p.parent("image", "Images: firmware binaries and what is known of them",
-		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(), p.imageChange(),
+		p.imagePush(), p.imageList(), p.imageShow(), p.imageDownload(), p.imageChange(), p.imageSign(), p.imageCosign(), p.imageVerify(),
 		p.removeCommand("an image that no job uses", (*client.Client).DeleteImage),
 	)
 }

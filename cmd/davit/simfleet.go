@@ -74,6 +74,9 @@ if all devices connected, each update ended as the profile says, and no wrong by
 // complete puts together what several flags say.
 func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles string) error {
 	changed := cmd.Flags().Changed
+	if r.devices < 1 || r.devices > fleet.MaxDevices {
+		return usagef("sim fleet: --devices is %d, allowed are 1 to %d", r.devices, fleet.MaxDevices)
+	}
 	if profiles != "" {
 		if flag := changedProfileFlag(cmd); flag != "" {
 			return usagef("sim fleet: --%s is about one profile; with --profiles write it into the file", flag)

@@ -5,8 +5,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +24,9 @@ const module = "davit/"
 // tests. The longest matching prefix of the package's folder decides.
 // A folder may always import what lies below itself.
 var allowed = map[string][]string{
-	"schemas":          {},
+	"schemas": {},
+	// It decides by what it is given: no file, no clock, no network.
+	"trust":            {"schemas"},
 	"internal/durable": {},
 	"internal/logonce": {},
 	"internal/arch":    {},
@@ -71,7 +75,7 @@ var allowed = map[string][]string{
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
-	"cmd/davit":          {"schemas", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
+	"cmd/davit":          {"schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
 }
 
 // never lists imports that the rules above would let pass: the console is
@@ -90,6 +94,7 @@ var fences = map[string][]string{
 	"github.com/expr-lang/expr":      {"orchestrator/query"},
 	"github.com/goccy/go-yaml":       {"internal/app/yamlfile", "internal/app/bridgefile"},
 	"github.com/coreos/go-oidc":      {"gateway/people"},
+	"aead.dev/minisign":              {"trust"},
 	"golang.org/x/oauth2":            {"gateway/people"},
 	"golang.org/x/time":              {"gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
@@ -238,3 +243,28 @@ func TestEveryPackageSaysWhatItOwns(t *testing.T) {
 		}
 	}
 }
+
+// TestTrustIsPure: what decides about signatures is given files, time and
+// network by nobody but its caller.
+func TestTrustIsPure(t *testing.T) {
+	for _, s := range sources(t) {
+		if !within(s.folder, "trust") || s.test {
+			continue
+		}
+		for _, p := range s.imports() {
+			if slices.ContainsFunc([]string{"os", "net", "log", "syscall", "context", "sync", "runtime"}, func(impure string) bool { return within(p, impure) }) {
+				t.Errorf("%s/%s imports %s; the package owns no files, network, log or goroutine", s.folder, s.name, p)
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(root, s.folder, s.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := clock.Find(text); used != nil {
+			t.Errorf("%s/%s uses %s; the time is an argument", s.folder, s.name, used)
+		}
+	}
+}
+
+// clock is what reads the time, or waits for it.
+var clock = regexp.MustCompile(`\btime\.(Now|Since|Until|Sleep|After|AfterFunc|Tick|NewTimer|NewTicker)\(`)

@@ -107,7 +107,7 @@ type unit struct {
 
 // units are what sizes are written in.
 func units() []unit {
-	return []unit{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"kB", 1e3}, {"MB", 1e6}, {"B", 1}, {"", 1}}
+	return []unit{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
 }
 
 // ParseSize reads a number of bytes: 512KiB, 1.5MB, 2048.
