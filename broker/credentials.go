@@ -32,6 +32,9 @@ var (
 	ErrNotBridge = errors.New("not a bridge")
 )
 
+// errUnchanged ends an update that has nothing to write.
+var errUnchanged = errors.New("nothing to change")
+
 // PrincipalKind says what a principal is.
 type PrincipalKind string
 
@@ -167,8 +170,10 @@ func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]
 // that is made later is another one.
 func (c *Credentials) Forget(device string) error {
 	err := c.update(func(m map[string]*entry) error {
+		changed := false
 		if e := m[device]; e != nil && e.Kind == PrincipalDevice {
 			delete(m, device)
+			changed = true
 		}
 		for name, e := range m {
 			if e.Kind != PrincipalBridge || !slices.Contains(e.Devices, device) {
@@ -177,10 +182,14 @@ func (c *Credentials) Forget(device string) error {
 			r := e.record
 			r.Devices = slices.DeleteFunc(slices.Clone(r.Devices), func(d string) bool { return d == device })
 			m[name] = newEntry(r)
+			changed = true
+		}
+		if !changed {
+			return errUnchanged // the file need not be written
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return fmt.Errorf("forget device %q: %w", device, err)
 	}
 	c.dropBare(device)
