@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -488,4 +489,50 @@ func TestManifestOfAnImageThatChanges(t *testing.T) {
 	if got := e.blobSums(); len(got) != 0 {
 		t.Errorf("blobs %v are left", got)
 	}
+}
+
+// TestManifestsAreNotShared: devices that follow the shared stream of their image are
+// each sent the manifest alone, and then the image together.
+func TestManifestsAreNotShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const devices = 5
+		c := &audience{fairness: &fairness{t: t, body: content(40_000, 3)}}
+		e := newSigner(t, func(o *orchestrator.Options) { o.Multicaster = c })
+		c.env = e.env
+		ids := e.fleet(devices)
+		m, signed := e.signedImage("2", c.body)
+		e.job("j", m.ID, ids...)
+		e.start()
+		defer func() { e.stop() }()
+		fetchAll := func(id string, body []byte) (sent int) {
+			var mu sync.Mutex
+			for _, d := range ids {
+				s := newSession(body, fairBuffer, -1)
+				defer func() {
+					s.close()
+					if s.wrong > 0 {
+						t.Errorf("%d chunks of %s are wrong", s.wrong, id)
+					}
+				}()
+				s.received = func(x schemas.Chunk) {
+					mu.Lock()
+					defer mu.Unlock()
+					sent += x.Length
+				}
+				f := schemas.Fetch{V: 1, Image: id, Tag: 3, Chunk: 4096, Follow: true, Ranges: []schemas.Range{{Length: uint64(len(body))}}}
+				e.ok(e.Fetch(ctx, d, f, s))
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			return sent
+		}
+		bundle := signed.Bundle()
+		if sent := fetchAll(m.Manifest.SHA256, bundle); sent != devices*len(bundle) || c.calls != 0 {
+			t.Errorf("%d bytes of manifests, want %d, in %d multicasts", sent, devices*len(bundle), c.calls)
+		}
+		if fetchAll(m.ID, c.body); c.calls == 0 {
+			t.Error("the image was not shared, so nothing is proved")
+		}
+	})
 }

@@ -213,3 +213,22 @@ func TestReasonsAreDistinct(t *testing.T) {
 		seen[r] = true
 	}
 }
+
+// TestAdmitWithoutSignatures: what a manifest has to be about is held to the same rules
+// where nobody can verify who signed it.
+func TestAdmitWithoutSignatures(t *testing.T) {
+	m, key := build(t, randomImage(3000), terms()), newKey(t)
+	p := policyFor(m, key)
+	if err := m.Admit("pump", p.Offered, today); err != nil {
+		t.Fatal(err)
+	}
+	wrong := p.Offered
+	wrong.Version = "9"
+	refused(t, m.Admit("pump", wrong, today), ErrMismatch)
+	wrong = p.Offered
+	wrong.ImageType = "other"
+	refused(t, m.Admit("pump", wrong, today), ErrImageType)
+	refused(t, m.Admit("valve", p.Offered, today), ErrDeviceType)
+	refused(t, m.Admit("pump", p.Offered, ends), ErrExpired)
+	refused(t, m.Admit("pump", p.Offered, time.Unix(0, 0)), ErrNotYetValid)
+}
