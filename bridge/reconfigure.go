@@ -18,6 +18,9 @@ type Settings struct {
 	// opened from then on.
 	OfferInterval time.Duration
 	RecordDir     string
+	// Trust holds for every attempt that is begun from then on. Image keys cannot all be
+	// taken away while the bridge runs.
+	Trust Trust
 }
 
 // Changes are what Reconfigure did, as ids of devices. Each is in one of the
@@ -61,6 +64,9 @@ func (b *Bridge) openings() opening {
 // errNotRunning is Reconfigure's answer of a bridge whose Run has begun to end.
 var errNotRunning = errors.New("the bridge is stopping")
 
+// errKeysGone is Reconfigure's answer to a configuration that would end all verification.
+var errKeysGone = errors.New("the configuration has no image keys any more, so that unsigned images would be let through; start the bridge anew if that is meant")
+
 // Reconfigure puts other settings in force while Run runs; it waits for Run to
 // begin until ctx ends. An error means that nothing has changed.
 //
@@ -76,6 +82,12 @@ func (b *Bridge) Reconfigure(ctx context.Context, s Settings) (Changes, error) {
 	defer b.reloading.Unlock()
 	if err := checkPorts(Config{Ports: s.Ports, Dialects: b.cfg.Dialects}); err != nil {
 		return Changes{}, err
+	}
+	if err := s.Trust.check(s.Ports); err != nil {
+		return Changes{}, err
+	}
+	if !s.Trust.on() && b.trusting().on() {
+		return Changes{}, errKeysGone
 	}
 	select {
 	case <-b.running:
@@ -111,7 +123,7 @@ func (b *Bridge) install(s Settings, o opening) ([]*line, error) {
 	if o.recorded != b.opening.recorded {
 		b.folders = append(b.folders, o.recorded)
 	}
-	b.opening, b.wanted = o, slices.Clone(s.Ports)
+	b.opening, b.wanted, b.trust = o, slices.Clone(s.Ports), s.Trust
 	for _, l := range fresh {
 		b.add(l)
 	}

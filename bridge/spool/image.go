@@ -32,6 +32,8 @@ type Image struct {
 	unsynced rangeset.Set
 	syncedAt time.Time
 	verified bool
+	guard    *guard        // nil without a signed manifest
+	news     chan struct{} // closed when more may be read; nil while nobody waits
 }
 
 // load opens the files of an image or makes them.
@@ -116,24 +118,7 @@ func (img *Image) Has(r schemas.Range) bool {
 func (img *Image) WriteAt(b []byte, offset uint64) error {
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	end := offset + uint64(len(b))
-	if end > img.size || end < offset {
-		return fmt.Errorf("image spool: bytes %d to %d of an image of %d", offset, end, img.size)
-	}
-	if img.have.Covers(offset, end) {
-		return nil
-	}
-	err := img.put(b, offset)
-	for durable.IsNoSpace(err) && img.spool.Spare() {
-		err = img.put(b, offset)
-	}
-	if durable.IsNoSpace(err) {
-		err = errors.Join(err, img.discard())
-	}
-	if err != nil {
-		return fmt.Errorf("image spool: %w", err)
-	}
-	return nil
+	return img.write(b, offset)
 }
 
 func (img *Image) put(b []byte, offset uint64) error {
@@ -197,6 +182,7 @@ func (img *Image) Verify() error {
 		}
 	}
 	img.verified = true
+	img.tell()
 	return nil
 }
 
@@ -220,6 +206,10 @@ func (img *Image) complete() error {
 // count for nothing.
 func (img *Image) discard() error {
 	img.have, img.unsynced = rangeset.Set{}, rangeset.Set{}
+	if g := img.guard; g != nil {
+		clear(g.checked)
+		g.front = 0
+	}
 	if img.journal == nil {
 		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -235,9 +225,13 @@ func (img *Image) discard() error {
 	return img.file.Truncate(0)
 }
 
-// ReadAt implements io.ReaderAt over a verified image; before that it fails.
+// ReadAt implements io.ReaderAt over a verified image, and over the blocks that are
+// checked of one with a guard (Await); otherwise it fails.
 func (img *Image) ReadAt(b []byte, offset int64) (int, error) {
-	if !img.Verified() {
+	img.mu.Lock()
+	ok := img.readable(schemas.Range{Offset: uint64(max(offset, 0)), Length: uint64(len(b))})
+	img.mu.Unlock()
+	if !ok {
 		return 0, errors.New("image spool: the image is not verified")
 	}
 	return img.file.ReadAt(b, offset)
