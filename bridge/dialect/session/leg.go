@@ -60,8 +60,8 @@ type Leg struct {
 
 	restarts int
 	arrival  <-chan struct{} // closed when more of the image may be there; nil if none is awaited
-	told     bool   // the MCU has been told to boot in this update
-	before   string // version at the time it was first told to, "" if unknown
+	told     bool            // the MCU has been told to boot in this update
+	before   string          // version at the time it was first told to, "" if unknown
 }
 
 // NewLeg takes up an update. If an earlier session told the MCU to boot, the leg
