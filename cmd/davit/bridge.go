@@ -29,6 +29,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	var opts app.BridgeOptions
 	var level string
 	var ports []string
+	var requireSignature bool
 	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +45,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 				}
 				opts.Ports = append(opts.Ports, port)
 			}
-			opts.Given = cmd.Flags().Changed
+			opts.Given, opts.AllowUnsigned = cmd.Flags().Changed, !requireSignature
 			if opts.Config == "" {
 				if err := opts.Validate(); err != nil {
 					return usagef("bridge: %w", err)
@@ -88,7 +89,10 @@ and never the update. Nothing removes old recordings.`
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required, here or in the file)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required, here or in the file)")
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,device-type=TYPE][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
+	f.StringArrayVar(&opts.ImageKeys, "image-keys", nil, "file with the minisign public key of somebody who may sign images; repeatable, and every port needs device-type then (default none: no signature is looked at)")
+	f.IntVar(&opts.ImageKeysThreshold, "image-keys-threshold", 0, "how many of the image keys have to have signed an image (default 1)")
+	f.BoolVar(&requireSignature, "require-signature", true, "with image keys, reject an image without a signature; off (=false), only signatures that there are have to be good")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.DurationVar(&opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")

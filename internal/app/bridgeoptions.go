@@ -30,6 +30,12 @@ type BridgeOptions struct {
 	// empty means the system's.
 	CAFile string
 	Ports  []bridge.PortConfig
+	// ImageKeys are files with minisign public keys, of which ImageKeysThreshold (0 means
+	// one) have to have signed an image before it reaches a host MCU; none verify nothing.
+	ImageKeys          []string
+	ImageKeysThreshold int
+	// AllowUnsigned lets images pass all the same that have no signature at all.
+	AllowUnsigned bool
 	// Data is the bridge's data folder; it is made if it is not there.
 	Data string
 	// OfferInterval is how long after an unanswered offer the host MCU is
@@ -95,6 +101,15 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
+	if !o.given("image-keys") {
+		o.ImageKeys = f.ImageKeys
+	}
+	if !o.given("image-keys-threshold") {
+		o.ImageKeysThreshold = f.ImageKeysThreshold
+	}
+	if !o.given("require-signature") && f.RequireSignature != nil {
+		o.AllowUnsigned = !*f.RequireSignature
+	}
 	switch {
 	case len(o.Ports) > 0 && len(f.Ports) > 0:
 		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
@@ -128,6 +143,10 @@ func (o *BridgeOptions) Validate() error {
 		return errors.New("name at least one serial port with --port or in the file of --config")
 	case o.Data == "":
 		return errors.New("name the data folder with --data or in the file of --config")
+	case len(o.ImageKeys) == 0 && (o.ImageKeysThreshold != 0 || o.given("require-signature") && !o.AllowUnsigned):
+		return errors.New("no image keys are named, so no signature can be asked for; name them with --image-keys or in the file of --config")
+	case o.ImageKeysThreshold < 0:
+		return fmt.Errorf("--image-keys-threshold is %d; it is from 1 to the number of keys", o.ImageKeysThreshold)
 	case o.OfferInterval < 0:
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:

@@ -16,6 +16,7 @@ import (
 	"davit/internal/app/address"
 	"davit/internal/app/yamlfile"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // known is a field that a file or a port can have. set takes its value as text;
@@ -83,12 +84,26 @@ func settings() []known[File] {
 			}
 			return nil
 		}},
+		{"image-keys-threshold", yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
+			if f.ImageKeysThreshold, err = strconv.Atoi(v); err != nil || f.ImageKeysThreshold < 1 || f.ImageKeysThreshold > trust.MaxKeys {
+				return fmt.Errorf("image-keys-threshold is %q; write how many of the image keys have to sign, 1 or more", v)
+			}
+			return nil
+		}},
+		{"require-signature", yamlfile.Switch, func(_ *reader, f *File, v string) error {
+			on := v == "on"
+			f.RequireSignature = &on
+			return nil
+		}},
 		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }
 
-// portsField is the one field of a file that is a list.
-const portsField = "ports"
+// The fields of a file that are lists.
+const (
+	portsField = "ports"
+	keysField  = "image-keys"
+)
 
 // portFields are the fields of a port. The first two have to be there.
 func portFields() []known[bridge.PortConfig] {
@@ -117,6 +132,7 @@ func portFields() []known[bridge.PortConfig] {
 		option("baud", yamlfile.Number),
 		option("parity", yamlfile.Text),
 		option("rtscts", yamlfile.Switch),
+		option("device-type", yamlfile.Text),
 		option("version-property", yamlfile.Text),
 		option("attribute-size", yamlfile.Number),
 		option("load-size", yamlfile.Number),
@@ -137,7 +153,27 @@ func (r *reader) file(root ast.Node, f *File) {
 	if !ok {
 		return
 	}
-	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){portsField: func(n ast.Node) { r.ports(n, f) }})
+	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){
+		portsField: func(n ast.Node) { r.ports(n, f) }, keysField: func(n ast.Node) { r.keys(n, f) },
+	})
+}
+
+// keys reads the list of image keys, which are names of files.
+func (r *reader) keys(n ast.Node, f *File) {
+	list, ok := n.(*ast.SequenceNode)
+	switch {
+	case !ok:
+		r.Wrong(yamlfile.Start(n), keysField, "is %s; write a list of files with minisign public keys, each as - FILE", yamlfile.KindOf(n))
+		return
+	case len(list.Values) == 0 || len(list.Values) > trust.MaxKeys:
+		r.Wrong(n.GetToken(), keysField, "has %d entries, allowed are 1 to %d; leave it out for none", len(list.Values), trust.MaxKeys)
+		return
+	}
+	for i, entry := range list.Values {
+		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", keysField, i), yamlfile.Text); ok {
+			f.ImageKeys = append(f.ImageKeys, r.path(name))
+		}
+	}
 }
 
 // ports reads the list of ports.

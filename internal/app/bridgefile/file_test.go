@@ -28,13 +28,14 @@ func TestReferenceFile(t *testing.T) {
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem",
 		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
-			{Device: "pump-1", Path: "usb:0403:6001:A50285BI"},
+			{Device: "pump-1", Path: "usb:0403:6001:A50285BI", DeviceType: "pump-v2"},
 			{
 				Device: "lamp-7", Path: "by-path:pci-0000:00:14.0-usb-0:1.4:1.0-port0", Dialect: "ayla", Baud: 115200, Parity: "odd", RTSCTS: &on,
-				VersionProperty: "oem_host_version", LoadSize: 128,
+				DeviceType: "lamp-v1", VersionProperty: "oem_host_version", LoadSize: 128,
 			},
-			{Device: "lamp-8", Path: "/dev/ttyUSB3", Dialect: "afero", AttributeSize: 510},
+			{Device: "lamp-8", Path: "/dev/ttyUSB3", DeviceType: "lamp-v2", Dialect: "afero", AttributeSize: 510},
 		},
+		ImageKeys: []string{"../../../docs/oem-1.pub", "../../../docs/oem-2.pub"}, ImageKeysThreshold: 1, RequireSignature: &on,
 	}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("read %+v\nwant %+v", f, want)
@@ -43,7 +44,7 @@ func TestReferenceFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{portsField}
+	names := []string{portsField, keysField}
 	for _, k := range settings() {
 		names = append(names, k.name)
 	}
@@ -125,8 +126,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, metrics, offer-interval, password-file, ports, record, require-signature, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, metrics, offer-interval, password-file, ports, record, require-signature, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -162,8 +163,8 @@ func TestMistakes(t *testing.T) {
 		{"no port", "ports:\n  - device: a\n    baud: 9600\n", []string{":2:5: ports[0] has no port; add a line port: PATH under it"}},
 		{"a key of a port", onePort("boud: 9600", "path: /dev/y", "flow: on"), []string{
 			":4:5: ports[0].boud is not known; did you mean baud?",
-			":5:5: ports[0].path is not known; there are attribute-size, baud, device, dialect, load-size, parity, port, rtscts, version-property",
-			":6:5: ports[0].flow is not known; there are attribute-size, baud, device, dialect, load-size, parity, port, rtscts, version-property",
+			":5:5: ports[0].path is not known; there are attribute-size, baud, device, device-type, dialect, load-size, parity, port, rtscts, version-property",
+			":6:5: ports[0].flow is not known; there are attribute-size, baud, device, device-type, dialect, load-size, parity, port, rtscts, version-property",
 		}},
 		{"a key of a port twice", onePort("baud: 9600", "baud: 9600"), []string{":5:5: ports[0].baud stands twice, first in line 4; take one of them out"}},
 		{"a device id", "ports:\n  - device: a b\n    port: /dev/x\n", []string{`:2:13: ports[0].device: malformed id: ' ' at position 2 of "a b"; allowed are A-Z a-z 0-9 . _ -`}},
@@ -200,7 +201,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, username, window"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, metrics, offer-interval, password-file, ports, record, require-signature, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
