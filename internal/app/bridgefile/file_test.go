@@ -153,6 +153,9 @@ func TestMistakes(t *testing.T) {
 		{"a defer that is no time", "defer: later\n", []string{`:1:8: defer is "later"; write a time such as 90s or 2m`}},
 		{"a drain-timeout with half a number", "drain-timeout: 1.5\n", []string{`:1:16: drain-timeout is a number without a unit; write a time such as 90s or 2m`}},
 
+		{"image keys as text", "image-keys: a.pub\n", []string{":1:13: image-keys is text; write a list of files with minisign public keys, each as - FILE"}},
+		{"no image keys", "image-keys: []\n", []string{":1:13: image-keys has 0 entries, allowed are 1 to 64; leave it out for none"}},
+		{"no image has to be signed", "image-keys-threshold: 0\n", []string{`:1:23: image-keys-threshold is "0"; write how many of the image keys have to sign, 1 or more`}},
 		{"ports as text", "ports: pump=/dev/x\n", []string{":1:8: ports is text; write a list, where each port begins with - device:"}},
 		{"ports as a group", "ports:\n  device: a\n  port: b\n", []string{":2:3: ports is a group of settings; write a list, where each port begins with - device:"}},
 		{"ports without a value", "ports:\n", []string{":1:1: ports has no value; give it one, or take the line out"}},
