@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 
 	"davit/internal/durable"
 	"davit/schemas"
@@ -22,8 +24,16 @@ type Blocks interface {
 type guard struct {
 	Blocks
 	checked []bool
-	front   int // blocks from the beginning on that are checked
+	front   int       // blocks from the beginning on that are checked
+	whole   hash.Hash // of those
 	buf     []byte
+}
+
+// restart forgets all blocks.
+func (g *guard) restart() {
+	clear(g.checked)
+	g.front = 0
+	g.whole.Reset()
 }
 
 // Guard has every block checked against blocks from now on, before it counts as
@@ -36,7 +46,7 @@ func (img *Image) Guard(blocks Blocks) (bad int, err error) {
 	if img.guard != nil || img.verified {
 		return 0, nil
 	}
-	g := &guard{Blocks: blocks, checked: make([]bool, blocks.Blocks()), buf: make([]byte, blocks.Range(0).Length)}
+	g := &guard{Blocks: blocks, checked: make([]bool, blocks.Blocks()), whole: sha256.New(), buf: make([]byte, blocks.Range(0).Length)}
 	if last := blocks.Range(blocks.Blocks() - 1); last.End() != img.size {
 		return 0, fmt.Errorf("image spool: the blocks of image %.8s end at byte %d of %d", img.sum, last.End(), img.size)
 	}
@@ -70,18 +80,28 @@ func (img *Image) settle(index int) (ok bool, err error) {
 		img.unsynced.Remove(r.Offset, r.End())
 		return false, nil
 	}
-	img.pass(index)
-	return true, nil
+	return true, img.pass(index, b)
 }
 
-// pass notes that a block is what was signed.
-func (img *Image) pass(index int) {
+// pass notes that a block, whose bytes are b, is what was signed and on disk. The hash of the
+// whole goes along with the front, so that the image need not be read once more at the end;
+// only blocks that came before their turn are.
+func (img *Image) pass(index int, b []byte) error {
 	g := img.guard
 	g.checked[index] = true
 	for g.front < len(g.checked) && g.checked[g.front] {
+		if g.front != index {
+			r := g.Range(g.front)
+			b = g.buf[:r.Length]
+			if _, err := img.file.ReadAt(b, int64(r.Offset)); err != nil {
+				return err
+			}
+		}
+		g.whole.Write(b)
 		g.front++
 	}
 	img.tell()
+	return nil
 }
 
 // Take is WriteAt for bytes that the network said. With a guard it checks the blocks that
@@ -128,7 +148,10 @@ func (img *Image) Take(b []byte, offset uint64) (bad []int, err error) {
 		return bad, err
 	}
 	for _, i := range whole {
-		img.pass(i)
+		r := g.Range(i)
+		if err := img.pass(i, b[r.Offset-offset:r.End()-offset]); err != nil {
+			return bad, fmt.Errorf("image spool: %w", err)
+		}
 	}
 	for _, i := range parts {
 		ok, err := img.settle(i)

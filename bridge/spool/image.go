@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -156,8 +157,8 @@ func (img *Image) sync() error {
 	return nil
 }
 
-// Verify reads the whole image back from disk and compares its SHA-256. If it
-// agrees the image is complete, now and after a restart, and Verify does
+// Verify compares the SHA-256 of the whole image, which it reads back from disk unless a
+// guard has checked each block. If it agrees the image is complete, now and after a restart, and Verify does
 // nothing any more. If not, all bytes are thrown away and the error wraps
 // ErrChecksum. It is an error to call it while bytes are missing.
 func (img *Image) Verify() error {
@@ -169,8 +170,8 @@ func (img *Image) Verify() error {
 	if img.have.Total() != img.size {
 		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.Total(), img.size)
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size))); err != nil {
+	h, err := img.hash()
+	if err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != img.sum {
@@ -184,6 +185,17 @@ func (img *Image) Verify() error {
 	img.verified = true
 	img.tell()
 	return nil
+}
+
+// hash is that of the whole image: as it went along with the blocks that were checked, or of
+// what is on disk.
+func (img *Image) hash() (hash.Hash, error) {
+	if g := img.guard; g != nil && g.front == len(g.checked) {
+		return g.whole, nil
+	}
+	h := sha256.New()
+	_, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size)))
+	return h, err
 }
 
 // complete gives the file its final name.
@@ -207,8 +219,7 @@ func (img *Image) complete() error {
 func (img *Image) discard() error {
 	img.have, img.unsynced = rangeset.Set{}, rangeset.Set{}
 	if g := img.guard; g != nil {
-		clear(g.checked)
-		g.front = 0
+		g.restart()
 	}
 	if img.journal == nil {
 		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
