@@ -64,9 +64,6 @@ func (b *Bridge) openings() opening {
 // errNotRunning is Reconfigure's answer of a bridge whose Run has begun to end.
 var errNotRunning = errors.New("the bridge is stopping")
 
-// errKeysGone is Reconfigure's answer to a configuration that would end all verification.
-var errKeysGone = errors.New("the configuration has no image keys any more, so that unsigned images would be let through; start the bridge anew if that is meant")
-
 // Reconfigure puts other settings in force while Run runs; it waits for Run to
 // begin until ctx ends. An error means that nothing has changed.
 //
@@ -86,8 +83,8 @@ func (b *Bridge) Reconfigure(ctx context.Context, s Settings) (Changes, error) {
 	if err := s.Trust.check(s.Ports); err != nil {
 		return Changes{}, err
 	}
-	if !s.Trust.on() && b.trusting().on() {
-		return Changes{}, errKeysGone
+	if err := s.Trust.follows(b.trusting()); err != nil {
+		return Changes{}, err
 	}
 	select {
 	case <-b.running:

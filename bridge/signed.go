@@ -20,20 +20,26 @@ type Trust struct {
 	// Keys are the pinned image keys, of which Keys.Threshold have to have signed an
 	// image's manifest; no keys verify nothing. With keys, every port has to say its device's type.
 	Keys trust.KeySet
+	// Ring is the key list in force, in the place of Keys.
+	Ring *trust.KeyRing
 	// Optional lets an offer pass that names no manifest. One that does is verified all
 	// the same.
 	Optional bool
 }
 
-func (t Trust) on() bool { return len(t.Keys.Keys) > 0 }
+func (t Trust) on() bool { return len(t.Keys.Keys) > 0 || t.Ring != nil }
 
 // check refuses what could decide nothing.
 func (t Trust) check(ports []PortConfig) error {
 	if !t.on() {
 		return nil
 	}
-	if err := t.Keys.Validate(); err != nil {
-		return fmt.Errorf("image keys: %w", err)
+	if t.Ring == nil {
+		if err := t.Keys.Validate(); err != nil {
+			return fmt.Errorf("image keys: %w", err)
+		}
+	} else if len(t.Keys.Keys) > 0 {
+		return errors.New("there are image keys and a key list; decide for one of them")
 	}
 	for _, p := range ports {
 		if p.DeviceType == "" {
@@ -42,6 +48,20 @@ func (t Trust) check(ports []PortConfig) error {
 	}
 	return nil
 }
+
+// follows refuses what may not take the place of old while a bridge runs.
+func (t Trust) follows(old Trust) error {
+	switch {
+	case !t.on() && old.on():
+		return errKeysGone
+	case t.Ring != nil && old.Ring != nil && t.Ring.Version() < old.Ring.Version():
+		return fmt.Errorf("the key list has version %d, and version %d is in force; only a newer one takes its place", t.Ring.Version(), old.Ring.Version())
+	}
+	return nil
+}
+
+// errKeysGone is Reconfigure's answer to a configuration that would end all verification.
+var errKeysGone = errors.New("the configuration has no image keys any more, so that unsigned images would be let through; start the bridge anew if that is meant")
 
 // largestBundle is the longest manifest with its signatures that is fetched.
 const largestBundle = trust.MaxManifestSize + trust.MaxSignaturesSize
@@ -163,8 +183,9 @@ func (d *device) verify(s trust.Signed) (*trust.Verified, error) {
 	if err != nil {
 		return nil, err
 	}
+	t := d.b.trusting()
 	return trust.Policy{
-		Pinned: d.b.trusting().Keys, DeviceType: d.port.DeviceType, Counter: counter, Now: time.Now(),
+		Pinned: t.Keys, Ring: t.Ring, DeviceType: d.port.DeviceType, Counter: counter, Now: time.Now(),
 		Offered: trust.Offered{ImageType: o.ImageType, Version: o.Version, Size: o.Size, SHA256: o.SHA256},
 	}.Check(s)
 }

@@ -31,9 +31,14 @@ type BridgeOptions struct {
 	CAFile string
 	Ports  []bridge.PortConfig
 	// ImageKeys are files with minisign public keys, of which ImageKeysThreshold (0 means
-	// one) have to have signed an image before it reaches a host MCU; none verify nothing.
+	// all) have to have signed an image before it reaches a host MCU. KeyLists are files with
+	// key lists in their place, from the oldest on, each with its signatures beside it
+	// (FILE.minisig); of the first, RootKeysThreshold (0 means all) of RootKeys have to have
+	// signed it. Without either nothing is verified.
 	ImageKeys          []string
 	ImageKeysThreshold int
+	KeyLists, RootKeys []string
+	RootKeysThreshold  int
 	// AllowUnsigned lets images pass all the same that have no signature at all.
 	AllowUnsigned bool
 	// Data is the bridge's data folder; it is made if it is not there.
@@ -101,11 +106,20 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
-	if !o.given("image-keys") {
-		o.ImageKeys = f.ImageKeys
+	for _, s := range []struct {
+		flag string
+		to   *[]string
+		file []string
+	}{{"image-keys", &o.ImageKeys, f.ImageKeys}, {"key-list", &o.KeyLists, f.KeyLists}, {"root-keys", &o.RootKeys, f.RootKeys}} {
+		if !o.given(s.flag) {
+			*s.to = s.file
+		}
 	}
 	if !o.given("image-keys-threshold") {
 		o.ImageKeysThreshold = f.ImageKeysThreshold
+	}
+	if !o.given("root-keys-threshold") {
+		o.RootKeysThreshold = f.RootKeysThreshold
 	}
 	if !o.given("require-signature") && f.RequireSignature != nil {
 		o.AllowUnsigned = !*f.RequireSignature
@@ -143,14 +157,13 @@ func (o *BridgeOptions) Validate() error {
 		return errors.New("name at least one serial port with --port or in the file of --config")
 	case o.Data == "":
 		return errors.New("name the data folder with --data or in the file of --config")
-	case len(o.ImageKeys) == 0 && (o.ImageKeysThreshold != 0 || o.given("require-signature") && !o.AllowUnsigned):
-		return errors.New("no image keys are named, so no signature can be asked for; name them with --image-keys or in the file of --config")
-	case o.ImageKeysThreshold < 0:
-		return fmt.Errorf("--image-keys-threshold is %d; it is from 1 to the number of keys", o.ImageKeysThreshold)
 	case o.OfferInterval < 0:
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+	}
+	if err := o.validateKeys(); err != nil {
+		return err
 	}
 	if o.Defer != 0 || o.given("defer") {
 		if err := bridge.CheckDefer(o.Defer); err != nil {

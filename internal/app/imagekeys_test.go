@@ -54,7 +54,7 @@ func TestImageKeysOfABridge(t *testing.T) {
 		"twice the same":    {keys: []string{one, one}, want: "name each once"},
 		"no key":            {keys: []string{"hello"}, want: "k.pub: this is no minisign public key"},
 		"a long file":       {keys: []string{strings.Repeat("A", 1<<20)}, want: "k.pub: a public key has"},
-		"no file":           {keys: []string{one}, change: func(o *BridgeOptions) { o.ImageKeys[0] += "x" }, want: "read an image key: open"},
+		"no file":           {keys: []string{one}, change: func(o *BridgeOptions) { o.ImageKeys[0] += "x" }, want: "read a key: open"},
 		"no device type":    {keys: []string{one}, change: func(o *BridgeOptions) { o.Ports[0].DeviceType = "" }, want: "add device-type=TYPE to the port"},
 		"required, no keys": {change: func(o *BridgeOptions) { o.Given = func(f string) bool { return f == "require-signature" } }, want: "name them with --image-keys"},
 		"threshold, no key": {change: func(o *BridgeOptions) { o.ImageKeysThreshold = 1 }, want: "name them with --image-keys"},

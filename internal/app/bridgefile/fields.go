@@ -51,6 +51,15 @@ func settings() []known[File] {
 			return nil
 		}}
 	}
+	threshold := func(name string, to func(*File) *int) known[File] {
+		return known[File]{name, yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
+			n := to(f)
+			if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
+				return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
+			}
+			return nil
+		}}
+	}
 	return []known[File]{
 		{"broker", yamlfile.Text, func(_ *reader, f *File, v string) error {
 			f.Broker = v
@@ -84,12 +93,8 @@ func settings() []known[File] {
 			}
 			return nil
 		}},
-		{"image-keys-threshold", yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
-			if f.ImageKeysThreshold, err = strconv.Atoi(v); err != nil || f.ImageKeysThreshold < 1 || f.ImageKeysThreshold > trust.MaxKeys {
-				return fmt.Errorf("image-keys-threshold is %q; write how many of the image keys have to sign, 1 or more", v)
-			}
-			return nil
-		}},
+		threshold("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
+		threshold("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
 		{"require-signature", yamlfile.Switch, func(_ *reader, f *File, v string) error {
 			on := v == "on"
 			f.RequireSignature = &on
@@ -103,6 +108,8 @@ func settings() []known[File] {
 const (
 	portsField = "ports"
 	keysField  = "image-keys"
+	listsField = "key-list"
+	rootsField = "root-keys"
 )
 
 // portFields are the fields of a port. The first two have to be there.
@@ -154,24 +161,27 @@ func (r *reader) file(root ast.Node, f *File) {
 		return
 	}
 	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){
-		portsField: func(n ast.Node) { r.ports(n, f) }, keysField: func(n ast.Node) { r.keys(n, f) },
+		portsField: func(n ast.Node) { r.ports(n, f) },
+		keysField:  func(n ast.Node) { r.files(n, keysField, trust.MaxKeys, &f.ImageKeys) },
+		listsField: func(n ast.Node) { r.files(n, listsField, trust.MaxChain, &f.KeyLists) },
+		rootsField: func(n ast.Node) { r.files(n, rootsField, trust.MaxKeys, &f.RootKeys) },
 	})
 }
 
-// keys reads the list of image keys, which are names of files.
-func (r *reader) keys(n ast.Node, f *File) {
+// files reads a list of names of files.
+func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
 	list, ok := n.(*ast.SequenceNode)
 	switch {
 	case !ok:
-		r.Wrong(yamlfile.Start(n), keysField, "is %s; write a list of files with minisign public keys, each as - FILE", yamlfile.KindOf(n))
+		r.Wrong(yamlfile.Start(n), field, "is %s; write a list of files, each as - FILE", yamlfile.KindOf(n))
 		return
-	case len(list.Values) == 0 || len(list.Values) > trust.MaxKeys:
-		r.Wrong(n.GetToken(), keysField, "has %d entries, allowed are 1 to %d; leave it out for none", len(list.Values), trust.MaxKeys)
+	case len(list.Values) == 0 || len(list.Values) > most:
+		r.Wrong(n.GetToken(), field, "has %d entries, allowed are 1 to %d; leave it out for none", len(list.Values), most)
 		return
 	}
 	for i, entry := range list.Values {
-		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", keysField, i), yamlfile.Text); ok {
-			f.ImageKeys = append(f.ImageKeys, r.path(name))
+		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", field, i), yamlfile.Text); ok {
+			*to = append(*to, r.path(name))
 		}
 	}
 }
