@@ -157,3 +157,84 @@ func TestManifestThatContradictsItself(t *testing.T) {
 		}
 	})
 }
+
+// A bridge that is stopped while an MCU is loaded with a signed image that is arriving yet
+// lets it come to its end.
+func TestDrainWhileSignedImageArrives(t *testing.T) {
+	inSignedWorld(t, 200_000, func(w *signedWorld) {
+		w.stop()
+		w.cfg.DrainTimeout = time.Minute
+		w.start()
+		w.service.delay = 200 * time.Millisecond
+		w.service.offer(pump, w.signedOffer())
+		w.awaitState(schemas.StateInstalling)
+		if w.service.bytes() >= len(w.image) {
+			t.Error("all of the image was there")
+		}
+		w.stop()
+		w.wantSuccess(pump)
+	})
+}
+
+// With a key list the keys that it names for the device's type count, until it has expired,
+// and no older list takes its place.
+func TestKeyList(t *testing.T) {
+	root, err := trust.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inSignedWorld(t, 20_000, func(w *signedWorld) {
+		lists := func(types []string, versions ...uint64) *trust.KeyRing {
+			var chain []trust.Signed
+			for _, version := range versions {
+				now := trust.Moment(time.Now())
+				l := trust.KeyList{
+					Version: version, Created: now.Add(-time.Second), Expires: now.Add(time.Hour), RootThreshold: 1, ImagesThreshold: 1,
+					Keys: []trust.ListedKey{{Key: root.Public(), Role: trust.RoleRoot}, {Key: w.key.Public(), Role: trust.RoleImages, DeviceTypes: types}},
+				}
+				text, err := l.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				sig, err := root.Sign(text, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				chain = append(chain, trust.Signed{Text: text, Signatures: trust.EncodeSignatures([]trust.Signature{sig})})
+			}
+			ring, err := trust.Follow(trust.KeySet{Keys: []trust.PublicKey{root.Public()}, Threshold: 1}, chain...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ring
+		}
+		use := func(ring *trust.KeyRing) error {
+			_, err := w.bridge.Reconfigure(w.Context(), Settings{Ports: w.cfg.Ports, Trust: Trust{Ring: ring}})
+			return err
+		}
+		if err := use(lists([]string{"fan"}, 1)); err != nil {
+			t.Fatal(err)
+		}
+		o := w.signedOffer()
+		o.Execution = "ex-fan"
+		w.service.offer(pump, o)
+		if st := w.awaitEnd("ex-fan"); st.Cause != schemas.CauseSignature || w.manifests(string(trust.ErrThreshold)) != 1 {
+			t.Errorf("a key for another device type: %s, %s", st.State, st.Detail)
+		}
+		if err := use(lists([]string{theType}, 1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := use(lists([]string{theType}, 1)); err == nil {
+			t.Error("an older list took the place")
+		}
+		w.service.offer(pump, w.signedOffer())
+		w.wantSuccess(pump)
+		time.Sleep(2 * time.Hour) // virtual
+		o = w.signedOffer()
+		o.Execution = "ex-late"
+		w.service.offer(pump, o)
+		if st := w.awaitEnd("ex-late"); st.Cause != schemas.CauseSignature || w.manifests(string(trust.ErrKeyListExpired)) != 1 {
+			t.Errorf("an expired list: %s, %s", st.State, st.Detail)
+		}
+	})
+}
