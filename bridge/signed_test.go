@@ -2,185 +2,22 @@ package bridge
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"io"
-	"io/fs"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"davit/internal/sim"
 	"davit/schemas"
-	"davit/schemas/tlv"
 	"davit/trust"
 )
-
-// theType is the device type of the signed worlds.
-const theType = "pump-v2"
-
-// signedWorld is a world whose bridge takes images only that key has signed. What
-// it writes to the line is kept.
-type signedWorld struct {
-	*world
-	key     trust.PrivateKey
-	written *tape
-}
-
-// tape keeps what is written to a line.
-type tape struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (t *tape) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return bytes.Clone(t.b)
-}
-
-type taped struct {
-	io.ReadWriteCloser
-	t *tape
-}
-
-func (l taped) Write(b []byte) (int, error) {
-	l.t.mu.Lock()
-	l.t.b = append(l.t.b, b...)
-	l.t.mu.Unlock()
-	return l.ReadWriteCloser.Write(b)
-}
-
-// loads are the pieces of images among what was written.
-func (t *tape) loads(tb testing.TB) []tlv.Load {
-	var d tlv.Decoder
-	var out []tlv.Load
-	for d.Feed(t.bytes()); d.Next(); {
-		f, err := d.Frame()
-		if err != nil || f.Type != tlv.FrameData {
-			continue
-		}
-		p, err := tlv.ParsePacket(f.Payload)
-		if err != nil || p.Op != tlv.OpOTALoad {
-			continue
-		}
-		l, err := tlv.ParseLoad(p)
-		if err != nil {
-			tb.Errorf("a LOAD that cannot be read: %v", err)
-			continue
-		}
-		l.Data = bytes.Clone(l.Data)
-		out = append(out, l)
-	}
-	return out
-}
-
-// inSignedWorld runs f in a world of one signed device with an image of size bytes.
-func inSignedWorld(t *testing.T, size int, f func(w *signedWorld)) {
-	t.Helper()
-	key, err := trust.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tape := &tape{}
-	inWorld(t, sim.MCUConfig{}, size, one(), func(w *world) {
-		time.Sleep(10 * time.Second) // virtual: manifests are made before they are looked at
-		w.stop()
-		w.cfg.Ports[0].DeviceType = theType
-		w.cfg.Trust = Trust{Keys: trust.KeySet{Keys: []trust.PublicKey{key.Public()}, Threshold: 1}}
-		w.cfg.Metrics = NewMetrics(prometheus.NewRegistry())
-		w.cfg.OpenPort = func(p PortConfig) (io.ReadWriteCloser, error) {
-			line, err := w.open(p)
-			if err != nil {
-				return nil, err
-			}
-			return taped{line, tape}, nil
-		}
-		w.start()
-		sw := &signedWorld{w, key, tape}
-		f(sw)
-		sw.wantOnlySigned()
-	})
-}
-
-// wantOnlySigned looks at every byte of images that went to the line.
-func (w *signedWorld) wantOnlySigned() {
-	w.Helper()
-	for _, l := range w.written.loads(w) {
-		end := uint64(l.Offset) + uint64(len(l.Data))
-		if end > uint64(len(w.image)) || !bytes.Equal(l.Data, w.image[l.Offset:end]) {
-			w.Errorf("bytes %d to %d on the line are not what was signed", l.Offset, end)
-		}
-	}
-}
-
-func (w *signedWorld) wantNothingLoaded() {
-	w.Helper()
-	if n := len(w.written.loads(w)); n > 0 {
-		w.Errorf("%d pieces of an image went to the line", n)
-	}
-}
-
-func (w *signedWorld) terms() trust.Terms {
-	now := trust.Moment(time.Now())
-	return trust.Terms{
-		ImageType: "application", DeviceTypes: []string{theType}, Version: newVersion, Counter: 1, BlockSize: 4 << 10,
-		Created: now.Add(-time.Second), Expires: now.Add(1000 * time.Hour),
-	}
-}
-
-// bundle signs an image.
-func (w *signedWorld) bundle(image []byte, terms trust.Terms, keys ...trust.PrivateKey) []byte {
-	w.Helper()
-	m, err := trust.Build(bytes.NewReader(image), terms)
-	if err != nil {
-		w.Fatal(err)
-	}
-	text, err := m.Encode()
-	if err != nil {
-		w.Fatal(err)
-	}
-	var signatures []trust.Signature
-	for _, k := range keys {
-		s, err := k.Sign(text, m.TrustedComment())
-		if err != nil {
-			w.Fatal(err)
-		}
-		signatures = append(signatures, s)
-	}
-	return trust.Signed{Text: text, Signatures: trust.EncodeSignatures(signatures)}.Bundle()
-}
-
-// serve has the service serve a bundle, and the offer name it.
-func (w *signedWorld) serve(o schemas.Offer, bundle []byte) schemas.Offer {
-	sum := sha256.Sum256(bundle)
-	o.Manifest, o.ManifestSize = hex.EncodeToString(sum[:]), uint64(len(bundle))
-	w.service.mu.Lock()
-	w.service.images[o.Manifest] = bundle
-	w.service.mu.Unlock()
-	return o
-}
-
-// signedOffer is the world's update, signed.
-func (w *signedWorld) signedOffer() schemas.Offer {
-	return w.serve(w.theOffer(), w.bundle(w.image, w.terms(), w.key))
-}
-
-func (w *signedWorld) manifests(result string) float64 {
-	return testutil.ToFloat64(w.cfg.Metrics.manifests.WithLabelValues(result))
-}
 
 // The MCU leg begins while the image is arriving yet, and what the MCU gets is the image.
 func TestSignedImageIsLoadedWhileItArrives(t *testing.T) {
 	inSignedWorld(t, 300_000, func(w *signedWorld) {
-		w.service.delay = 100 * time.Millisecond
+		w.slow(100 * time.Millisecond)
 		w.service.offer(pump, w.signedOffer())
 		w.awaitState(schemas.StateInstalling)
 		if got := w.service.bytes(); got > 150_000 {
@@ -193,7 +30,7 @@ func TestSignedImageIsLoadedWhileItArrives(t *testing.T) {
 		if w.manifests("accepted") != 1 {
 			t.Error("the manifest was not counted")
 		}
-		n, err := counters{w.dir + "/counters"}.load(pump)
+		n, err := w.bridge.counters.load(pump)
 		if err != nil || n["application"] != 1 {
 			t.Errorf("counters %v, %v", n, err)
 		}
@@ -294,7 +131,6 @@ func TestUnsignedOffer(t *testing.T) {
 func TestManifestSwapped(t *testing.T) {
 	inSignedWorld(t, 20_000, func(w *signedWorld) {
 		o := w.signedOffer()
-		other := w.signedOffer()
 		b := w.bundle(append(bytes.Clone(w.image), 1), w.terms(), w.key)
 		w.service.mu.Lock()
 		w.service.images[o.Manifest] = b // chunks with another tag
@@ -305,7 +141,6 @@ func TestManifestSwapped(t *testing.T) {
 		w.service.offer(pump, o)
 		w.wantEnd(schemas.StateFailed, schemas.CauseNetwork)
 		w.wantNothingLoaded()
-		_ = other
 	})
 }
 
@@ -358,7 +193,7 @@ func TestBadBlockIsFetchedAgainAlone(t *testing.T) {
 // A block that is never what was signed ends the update; the MCU sees nothing of it.
 func TestBlockThatStaysBad(t *testing.T) {
 	inSignedWorld(t, 200_000, func(w *signedWorld) {
-		w.service.delay = 50 * time.Millisecond
+		w.slow(50 * time.Millisecond)
 		w.service.chunk = func(_ int, b []byte) []byte {
 			if w.inBlock(b, 30) {
 				b[len(b)-1] ^= 1
@@ -405,7 +240,7 @@ func TestRollback(t *testing.T) {
 		if st := next("ex-same", 7); st.State != schemas.StateSucceeded {
 			t.Errorf("same: %s, %s, %s", st.State, st.Cause, st.Detail)
 		}
-		breakFile(t, counters{w.dir + "/counters"}.path(pump))
+		breakFile(t, w.bridge.counters.path(pump))
 		st := next("ex-broken", 9)
 		if st.State != schemas.StateRejected || st.Cause != schemas.CauseSignature || !strings.Contains(st.Detail, "security counters") {
 			t.Errorf("broken file: %s, %s, %s", st.State, st.Cause, st.Detail)
@@ -424,7 +259,7 @@ func TestFailedUpdateRaisesNoCounter(t *testing.T) {
 		}
 		w.service.offer(pump, w.signedOffer())
 		w.wantEnd(schemas.StateFailed, schemas.CauseChecksum)
-		n, err := counters{w.dir + "/counters"}.load(pump)
+		n, err := w.bridge.counters.load(pump)
 		if err != nil || len(n) != 0 {
 			t.Errorf("counters %v, %v", n, err)
 		}
@@ -432,22 +267,21 @@ func TestFailedUpdateRaisesNoCounter(t *testing.T) {
 }
 
 // After a kill at any time the update goes on: the manifest is not fetched once
-// more, and what is on disk is checked before it is used.
+// more, what is on disk is checked before it is used, and the counter is there in the end.
 func TestSignedUpdateOverRestarts(t *testing.T) {
-	for at := 300 * time.Millisecond; at < 40*time.Second; at += step(1500 * time.Millisecond) {
+	spoilt, found := 0, 0
+	for at := 300 * time.Millisecond; at < 30*time.Second; at += step(time.Second) {
 		inSignedWorld(t, 200_000, func(w *signedWorld) {
-			w.stop()
 			w.cfg.Spool.SyncBytes = 8 << 10
-			w.start()
-			w.service.delay = 50 * time.Millisecond
+			w.slow(150 * time.Millisecond)
 			o := w.signedOffer()
 			w.service.offer(pump, o)
 			time.Sleep(at)
 			whole := w.bridge.spool.Whole(o.Manifest)
 			before := w.service.bytes()
 			w.kill()
-			if part := w.dir + "/spool/" + o.SHA256 + ".part"; whole && at%2 == 0 {
-				spoilFile(t, part, 5000) // or it is complete
+			if whole && spoilFile(t, filepath.Join(w.dir, "spool", o.SHA256+".part"), 5000) {
+				spoilt++
 			}
 			w.start()
 			w.wantSuccess(pump)
@@ -457,7 +291,14 @@ func TestSignedUpdateOverRestarts(t *testing.T) {
 			if whole && w.askedFor(o.ManifestSize) > 1 {
 				t.Errorf("killed at %v: the manifest was fetched twice", at)
 			}
+			if n, err := w.bridge.counters.load(pump); err != nil || n["application"] != 1 {
+				t.Errorf("killed at %v: counters %v, %v", at, n, err)
+			}
+			found += int(testutil.ToFloat64(w.cfg.Metrics.badBlocks))
 		})
+	}
+	if spoilt == 0 || found != spoilt {
+		t.Errorf("%d blocks were spoilt on disk, %d were found", spoilt, found)
 	}
 }
 
@@ -496,7 +337,7 @@ func TestEndlessData(t *testing.T) {
 // A service that gives one small chunk now and then keeps a download alive; that is told of.
 func TestSlowRetrieval(t *testing.T) {
 	inSignedWorld(t, 20_000, func(w *signedWorld) {
-		w.service.delay = 20 * time.Second
+		w.slow(20 * time.Second)
 		o := w.signedOffer()
 		o.Chunk = schemas.ChunkHint{Preferred: 128, Max: 128}
 		w.stop()
@@ -538,31 +379,4 @@ func TestKeysAreReloaded(t *testing.T) {
 			t.Errorf("a port without a device type: %v", err)
 		}
 	})
-}
-
-func breakFile(t *testing.T, path string) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, b[:len(b)-1], 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// spoilFile flips bits of a byte, if the file is there and has it.
-func spoilFile(t *testing.T, path string, at int) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) <= at {
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[at] ^= 0x10
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -21,7 +21,7 @@ func TestLoadWaitsForTheNetwork(t *testing.T) {
 		bothDialects(t, func(t *testing.T, kind string) {
 			inDrainWorld(t, kind, 150_000, sim.MCUConfig{}, func(w *drainWorld) {
 				s := signing(t, w.world)
-				w.service.delay = 100 * time.Millisecond
+				w.slow(100 * time.Millisecond)
 				w.offer = s.serve(w.offer, s.bundle(w.image, s.termsOf(w.offer), s.key))
 				w.service.offer(pump, w.offer)
 				w.awaitState(schemas.StateInstalling)
@@ -126,7 +126,7 @@ func TestSignedDownloadOnly(t *testing.T) {
 // of another, never becomes whole for the MCU.
 func TestManifestThatContradictsItself(t *testing.T) {
 	inSignedWorld(t, 150_000, func(w *signedWorld) {
-		w.service.delay = 100 * time.Millisecond
+		w.slow(100 * time.Millisecond)
 		other := bytes.Clone(w.image)
 		other[0] ^= 1
 		// A signer who wanted this would have to write the manifest by hand.
@@ -165,7 +165,7 @@ func TestDrainWhileSignedImageArrives(t *testing.T) {
 		w.stop()
 		w.cfg.DrainTimeout = time.Minute
 		w.start()
-		w.service.delay = 200 * time.Millisecond
+		w.slow(200 * time.Millisecond)
 		w.service.offer(pump, w.signedOffer())
 		w.awaitState(schemas.StateInstalling)
 		if w.service.bytes() >= len(w.image) {
