@@ -14,5 +14,6 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 1883 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["/davit", "health", "--server", "http://127.0.0.1:8080"]
+# Nobody logs in with a password from elsewhere unless --passwords on is added, which is for a lab (docs/security.md).
 ENTRYPOINT ["/davit"]
 CMD ["serve", "--data", "/data", "--mqtt", "0.0.0.0:1883", "--http", "0.0.0.0:8080"]

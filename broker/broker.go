@@ -27,19 +27,20 @@ const (
 // Broker is the embedded MQTT broker. Make it with New, then Start and Stop
 // it, or Run it; it runs once.
 type Broker struct {
-	cfg       Config
-	log       *slog.Logger
-	metrics   *Metrics
-	server    *mqtt.Server
-	inline    *mqtt.Client // publishes wills that mochi forgets, and presence
-	making    sync.Mutex   // held while a client of mochi's is made
-	events    *events
-	sessions  *sessions
-	index     *index
-	pending   *pending
-	admission *admission
-	failures  *failures
-	logged    logonce.Limit
+	cfg        Config
+	log        *slog.Logger
+	metrics    *Metrics
+	server     *mqtt.Server
+	inline     *mqtt.Client // publishes wills that mochi forgets, and presence
+	making     sync.Mutex   // held while a client of mochi's is made
+	events     *events
+	sessions   *sessions
+	index      *index
+	pending    *pending
+	admission  *admission
+	failures   *failures
+	handshakes *handshakes
+	logged     logonce.Limit
 	// strangers limits the lines about those who are not let in. Their names
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
@@ -89,6 +90,7 @@ func New(cfg Config) (*Broker, error) {
 	b.pending = newPending(cfg.Limits.MaxPending)
 	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
 	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
+	b.handshakes = newHandshakes(b.stopping, b.metrics.handshakesWaiting)
 	b.events = newEvents(b.call)
 	b.sessions = newSessions(b.events, b.disconnect)
 	b.server = newServer(cfg.Limits)
@@ -207,8 +209,23 @@ func (b *Broker) Start() error {
 		b.serve(l, b.listeners[i])
 		b.log.Info("MQTT listener open", "transport", string(l.Transport), "address", b.listeners[i].Addr().String(), "tls", l.TLS != nil)
 	}
+	for t := range b.trusts() {
+		b.tasks.Add(1)
+		go b.watchTrust(t)
+	}
 	close(b.ready)
 	return nil
+}
+
+// trusts are what the listeners go by that ask for certificates.
+func (b *Broker) trusts() map[*ClientTrust]struct{} {
+	all := make(map[*ClientTrust]struct{})
+	for _, l := range b.cfg.Listeners {
+		if l.Trust != nil {
+			all[l.Trust] = struct{}{}
+		}
+	}
+	return all
 }
 
 // Stop closes the listeners and all connections, delivers the callbacks that

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -27,6 +28,12 @@ type Listener struct {
 	Addr string
 	// TLS makes the listener speak TLS; nil is plain text.
 	TLS *tls.Config
+	// Trust asks clients for a certificate, which then stands in for the password; nil
+	// asks for none. It needs TLS.
+	Trust *ClientTrust
+	// NoPasswords refuses devices and bridges that have no certificate, whatever their
+	// password is. The service is let in all the same.
+	NoPasswords bool
 }
 
 // Limits bound what clients can make the broker hold. A zero field means its
@@ -81,6 +88,9 @@ type Config struct {
 	Listeners []Listener
 	// Credentials knows devices and bridges; nil admits the service only.
 	Credentials *Credentials
+	// KnowsDevice says whether there is a device of that id, for those that have a
+	// certificate and no password. Nil knows none.
+	KnowsDevice func(device string) bool
 	// ServiceName and ServicePassword admit the service, with full rights on
 	// all topics but those that begin with $. An empty password admits
 	// nobody under that name.
@@ -121,6 +131,8 @@ type Config struct {
 
 	// listen replaces net.Listen in tests.
 	listen func(network, addr string) (net.Listener, error)
+	// trustCheck replaces the constant in tests.
+	trustCheck time.Duration
 }
 
 func (c *Config) complete() error {
@@ -134,9 +146,21 @@ func (c *Config) complete() error {
 		if l.Transport != TCP && l.Transport != WebSocket {
 			return fmt.Errorf("broker: listener %s: transport %q is neither %s nor %s", l.Addr, l.Transport, TCP, WebSocket)
 		}
+		if l.Trust != nil && l.TLS == nil {
+			return fmt.Errorf("broker: listener %s asks for client certificates and has no TLS", l.Addr)
+		}
 	}
 	if c.ServicePassword != "" && c.ServiceName == "" {
 		return errors.New("broker: a service password without a name")
+	}
+	if c.trustCheck == 0 {
+		c.trustCheck = trustCheck
+	}
+	c.Listeners = slices.Clone(c.Listeners)
+	for i := range c.Listeners {
+		if l := &c.Listeners[i]; l.Trust != nil {
+			l.TLS = l.Trust.server(l.TLS)
+		}
 	}
 	if c.listen == nil {
 		c.listen = listen

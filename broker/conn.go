@@ -51,11 +51,13 @@ type conn struct {
 	talk       dialogue      // the read loop's own
 
 	// Set by the hook before anybody else knows the connection.
-	principal *principal
-	client    *mqtt.Client
-	id        string // client id within mochi
-	version   byte   // of MQTT: 4 is 3.1.1
-	maxPacket int    // bytes that the client takes, or 0 for all
+	listener    *Listener    // nil in tests of parts
+	certificate *certificate // nil if the client has none
+	principal   *principal
+	client      *mqtt.Client
+	id          string // client id within mochi
+	version     byte   // of MQTT: 4 is 3.1.1
+	maxPacket   int    // bytes that the client takes, or 0 for all
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked

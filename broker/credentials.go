@@ -32,6 +32,9 @@ var (
 	ErrNotBridge = errors.New("not a bridge")
 )
 
+// errUnchanged ends an update that has nothing to write.
+var errUnchanged = errors.New("nothing to change")
+
 // PrincipalKind says what a principal is.
 type PrincipalKind string
 
@@ -101,6 +104,10 @@ type Credentials struct {
 	mu       sync.RWMutex
 	entries  map[string]*entry
 	onRevoke func(name string)
+	// quarantined devices are nobody's, whatever the lists say (quarantine.go).
+	quarantined map[string]struct{}
+	// bare are devices that have come with a certificate and have no entry.
+	bare map[string]*principal
 
 	verifier *verifier
 }
@@ -163,8 +170,10 @@ func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]
 // that is made later is another one.
 func (c *Credentials) Forget(device string) error {
 	err := c.update(func(m map[string]*entry) error {
+		changed := false
 		if e := m[device]; e != nil && e.Kind == PrincipalDevice {
 			delete(m, device)
+			changed = true
 		}
 		for name, e := range m {
 			if e.Kind != PrincipalBridge || !slices.Contains(e.Devices, device) {
@@ -173,12 +182,18 @@ func (c *Credentials) Forget(device string) error {
 			r := e.record
 			r.Devices = slices.DeleteFunc(slices.Clone(r.Devices), func(d string) bool { return d == device })
 			m[name] = newEntry(r)
+			changed = true
+		}
+		if !changed {
+			return errUnchanged // the file need not be written
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return fmt.Errorf("forget device %q: %w", device, err)
 	}
+	c.dropBare(device)
+	c.Release(device) // one of the same name that is made later is another one
 	return nil
 }
 
@@ -334,9 +349,19 @@ func (c *Credentials) update(edit func(map[string]*entry) error) error {
 func (c *Credentials) install(fresh map[string]*entry) {
 	c.mu.Lock()
 	old := c.entries
+	for name, e := range fresh {
+		if old[name] != e {
+			e.who = c.free(e.record)
+		}
+	}
 	c.entries = fresh
 	onRevoke := c.onRevoke
 	c.mu.Unlock()
+	for name, e := range fresh {
+		if old[name] != e {
+			c.dropBare(name)
+		}
+	}
 	for name, e := range old {
 		if fresh[name] == e {
 			continue

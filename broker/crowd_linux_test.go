@@ -207,7 +207,7 @@ func (s stallAfterFirst) Write(p []byte) (int, error) {
 // tlsConfig is that of a listener with a certificate of its own.
 func tlsConfig(t *testing.T) *tls.Config {
 	t.Helper()
-	cert, key, _ := certificate(t)
+	cert, key, _ := serverCertificate(t)
 	conf, err := LoadTLS(cert, key)
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,14 @@
 //     come back (admission.go); sockets that say nothing are bounded (pending.go),
 //     and so is the rate at which wrong passwords are answered (failures.go).
 //
+//   - Where a listener goes by a ClientTrust, the client certificate is the login
+//     (certificate.go). Its files are looked at by each handshake and once a second
+//     (clienttrust.go, crl.go); sessions whose certificate is not good any more end. A device
+//     in quarantine is in nobody's list (quarantine.go).
+//
+//   - TLS handshakes take turns while they are reckoned, and not while they wait for
+//     the client (handshake.go).
+//
 //   - An idle connection is cheap: its read loop is ours and keeps no packet and
 //     no buffer (attach.go, reading.go), and what a module subscribes to is one
 //     entry of a map (index.go).

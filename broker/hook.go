@@ -23,6 +23,9 @@ const (
 	maxSafeKeepalive = 43_690
 )
 
+// notAuthorized answers those whom we know, or could, and do not let in.
+var notAuthorized = packets.ErrNotAuthorized
+
 var errRefused = errors.New("CONNECT refused")
 
 // hook is where mochi asks us. All methods run on the read loop of the client
@@ -57,6 +60,7 @@ type no struct {
 	code   packets.Code
 	reason string // metric label
 	guess  bool   // the password was wrong, or nobody has the name
+	detail string // for the log
 }
 
 // OnConnect implements mqtt.Hook: it decides on the CONNECT.
@@ -69,7 +73,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		h.b.metrics.refused(refused.reason)
 		if name := printable(pk.Connect.Username); h.b.strangers.Allow(name) {
 			h.b.log.Warn("MQTT CONNECT refused", "reason", refused.reason, "user", name,
-				"client_id", printable([]byte(pk.Connect.ClientIdentifier)), "remote", cl.Net.Remote)
+				"client_id", printable([]byte(pk.Connect.ClientIdentifier)), "remote", cl.Net.Remote, "detail", refused.detail)
 		}
 		if refused.guess {
 			h.b.endTurn(c, true)
@@ -93,13 +97,9 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 	if len(pk.Connect.ClientIdentifier) > maxClientID {
 		return nil, &no{code: packets.ErrClientIdentifierNotValid, reason: "client_id"}
 	}
-	p, v := h.authenticate(string(pk.Connect.Username), pk.Connect.Password)
-	if v == verdictBusy {
-		return nil, &no{code: packets.ErrServerBusy, reason: "busy"}
-	}
-	if v != verdictOK {
-		h.b.metrics.authFailed(string(v))
-		return nil, &no{packets.ErrBadUsernameOrPassword, "authentication", true}
+	p, refused := h.identify(c, string(pk.Connect.Username), pk.Connect.Password)
+	if refused != nil {
+		return nil, refused
 	}
 	if w := cl.Properties.Will; w.Flag == 1 {
 		r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload))
@@ -124,6 +124,39 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 		return nil, &no{code: packets.ErrServerBusy, reason: "too_many_connections"}
 	}
 	return p, nil
+}
+
+// identify finds out who is there.
+func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no) {
+	var p *principal
+	var v verdict
+	var err error
+	switch {
+	case c.certificate != nil:
+		p, v, err = h.b.byCertificate(c.certificate, name)
+	case c.listener != nil && c.listener.NoPasswords && !c.service:
+		v = verdictOff
+	default:
+		p, v = h.authenticate(name, password)
+	}
+	switch v {
+	case verdictOK:
+		return p, nil
+	case verdictBusy:
+		return nil, &no{code: packets.ErrServerBusy, reason: "busy"}
+	}
+	h.b.metrics.authFailed(string(v))
+	switch {
+	case v == verdictOff:
+		return nil, &no{code: notAuthorized, reason: string(v), detail: "passwords are not accepted on this listener; give the client a certificate, or davit serve --passwords on in a lab"}
+	case v == verdictShut:
+		return nil, &no{code: notAuthorized, reason: string(v), detail: "the device is in quarantine; davit device release ID ends that"}
+	case err != nil:
+		return nil, &no{code: notAuthorized, reason: string(v), detail: err.Error()}
+	case c.certificate != nil:
+		return nil, &no{code: notAuthorized, reason: string(v), detail: "the certificate is that of " + c.certificate.id.ID + ", which the service does not know"}
+	}
+	return nil, &no{code: packets.ErrBadUsernameOrPassword, reason: "authentication", guess: true, detail: string(v)}
 }
 
 func (h *hook) authenticate(name string, password []byte) (*principal, verdict) {
@@ -225,6 +258,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if c.principal.revoked.Load() {
 		c.abort() // the change came between the password check and join
 	}
+	h.b.checkJoined(c)
 	h.b.log.Debug("MQTT connection accepted", "principal", c.principal.name, "remote", cl.Net.Remote, "version", c.version)
 }
 

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"container/list"
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -72,6 +71,8 @@ type socket struct {
 	b      *Broker
 	origin netip.Prefix
 	closed atomic.Bool
+	// ours says that we are to act on what the client has said, and have not come to it.
+	ours atomic.Bool
 
 	// Of pending, behind its mutex.
 	place *list.Element
@@ -89,6 +90,9 @@ func (b *Broker) counted(c net.Conn) *socket {
 	}
 	return &socket{Conn: c, tryReader: newTryReader(c), b: b, origin: origin(c.RemoteAddr())}
 }
+
+// unread says whether it is our turn and not the client's.
+func (s *socket) unread() bool { return s.ours.Load() || s.tryReader.unread() }
 
 // Close implements net.Conn.
 func (s *socket) Close() error {
@@ -124,19 +128,22 @@ func (b *Broker) serve(l Listener, ln net.Listener) {
 			if err != nil {
 				return
 			}
-			go b.serveTCP(c.(*socket), l.TLS)
+			go b.serveTCP(c.(*socket), &l)
 		}
 	}()
 }
 
 // serveTCP takes a new socket to the start of MQTT.
-func (b *Broker) serveTCP(s *socket, conf *tls.Config) {
+func (b *Broker) serveTCP(s *socket, l *Listener) {
 	deadline := time.Now().Add(b.cfg.Limits.ConnectTimeout)
-	if conf == nil {
-		b.serveConn(newConn(b, TCP, s, s, newTryWriter(s.Conn, &b.vectors)), deadline)
-		return
+	var c *conn
+	if l.TLS == nil {
+		c = newConn(b, TCP, s, s, newTryWriter(s.Conn, &b.vectors))
+	} else {
+		c = newConn(b, TCP, tls.Server(b.handshakes.pace(s, deadline), l.TLS), s, nil)
 	}
-	b.serveConn(newConn(b, TCP, tls.Server(s, conf), s, nil), deadline)
+	c.listener = l
+	b.serveConn(c, deadline)
 }
 
 // serveConn runs one MQTT connection to its end. It is closed by then, or
@@ -204,24 +211,6 @@ func (b *Broker) close(c *conn, err error) {
 			b.log.Warn("socket closed: no proper MQTT CONNECT", "remote", c.RemoteAddr().String(), "reason", reason, "error", err)
 		}
 	}
-}
-
-// handshake is TLS's, where there is one that has not been made.
-func (b *Broker) handshake(c *conn, deadline time.Time) error {
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	err := t.HandshakeContext(ctx)
-	if err != nil {
-		b.metrics.refused("tls")
-		if b.logged.Allow("tls") {
-			b.log.Warn("TLS handshake of an MQTT client failed", "remote", c.RemoteAddr().String(), "error", err)
-		}
-	}
-	return err
 }
 
 func whyNoConnect(err error) string {

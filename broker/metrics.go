@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -24,6 +26,10 @@ type Metrics struct {
 	panics       prometheus.Counter
 	waiting      prometheus.Gauge
 	pending      prometheus.Gauge
+	handshakes   prometheus.Gauge
+	certRefusals *prometheus.CounterVec
+	certEnds     *prometheus.CounterVec
+	crlNext      prometheus.Gauge
 }
 
 // NewMetrics registers the broker's metrics with reg.
@@ -59,6 +65,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		pending: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "sockets_pending", Help: "Open sockets that have not said CONNECT.",
 		}),
+		handshakes: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "tls_handshakes_waiting", Help: "TLS handshakes that wait for a processor.",
+		}),
+		certRefusals: vec("certificate_refusals_total", "TLS handshakes refused because of the client's certificate, by reason.", "reason"),
+		certEnds:     vec("certificate_sessions_ended_total", "Sessions ended because their certificate was not good any more, by reason.", "reason"),
+		crlNext: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "crl_next_update_seconds", Help: "When the first of the revocation lists ends, in Unix time; 0 without a list. After that, certificates are refused.",
+		}),
 	}
 }
 
@@ -82,6 +96,35 @@ func (m *Metrics) socketsPending(n int) {
 	if m != nil {
 		m.pending.Set(float64(n))
 	}
+}
+
+func (m *Metrics) handshakesWaiting(delta int) {
+	if m != nil {
+		m.handshakes.Add(float64(delta))
+	}
+}
+
+func (m *Metrics) certificateRefused(reason string) {
+	if m != nil {
+		m.certRefusals.WithLabelValues(reason).Inc()
+	}
+}
+
+func (m *Metrics) certificateEnded(reason string) {
+	if m != nil {
+		m.certEnds.WithLabelValues(reason).Inc()
+	}
+}
+
+func (m *Metrics) crlNextUpdate(at time.Time) {
+	if m == nil {
+		return
+	}
+	if at.IsZero() {
+		m.crlNext.Set(0)
+		return
+	}
+	m.crlNext.Set(float64(at.Unix()))
 }
 
 func (m *Metrics) refused(reason string) {

@@ -141,12 +141,12 @@ func TestMosquittoPersistentSession(t *testing.T) {
 }
 
 func TestMosquittoOverTLS(t *testing.T) {
-	certFile, keyFile, _ := certificate(t)
+	certFile, keyFile, _ := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := start(t, func(c *Config) { c.Listeners = []Listener{{TCP, "127.0.0.1:0", conf}} })
+	b := start(t, func(c *Config) { c.Listeners = []Listener{{Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}} })
 	pump := addDevice(t, b, "pump-7")
 	out, err := mosquitto(t, "mosquitto_pub", b.addr(), pump, "-V", "mqttv5", "--cafile", certFile, "-q", "1",
 		"-t", topic("pump-7", schemas.KindPresence), "-r", "-m", offline).CombinedOutput()

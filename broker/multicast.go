@@ -7,7 +7,7 @@ import "davit/schemas"
 // not wait: what a socket does not take, but for the rest of a packet that it
 // has begun, the session misses, and so do the others all. It returns how many
 // messages are on their way, of len(chunks) for each session. At most copyLimit
-// bytes are copied for a session that needs it. The image has to be valid until
+// bytes are copied at a time for a session that needs it, and the next when they have left. The image has to be valid until
 // Multicast returns.
 func (b *Broker) Multicast(topic string, image schemas.ImageBytes, chunks []schemas.Chunk, to []*Session) (sent int) {
 	m := multicast{broker: b, topic: topic, image: image, mapped: image.Mapped()}

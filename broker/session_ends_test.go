@@ -44,7 +44,7 @@ func (m module) waits() bool {
 // However a session ends while its client does not read: who sends is told, and
 // nobody goes on needing the image.
 func TestSessionOfAStalledClientEnds(t *testing.T) {
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	check(t, err)
 	for transport, dial := range map[string]func(b *Broker) net.Conn{
@@ -71,7 +71,7 @@ func TestSessionOfAStalledClientEnds(t *testing.T) {
 			t.Run(transport+" "+name, func(t *testing.T) {
 				t.Parallel()
 				b, fetches := fetchingBroker(t, func(c *Config) {
-					c.Listeners = []Listener{{TCP, "127.0.0.1:0", nil}, {TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}}
+					c.Listeners = []Listener{{Transport: TCP, Addr: "127.0.0.1:0"}, {Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}}
 				})
 				m := moduleOn(t, dial(b), addDevice(t, b, "d"), fetches, connectOptions{clientID: "m"})
 				image := newImage(1 << 20)

@@ -190,12 +190,12 @@ func TestMaximumPacketSizeOfTheClient(t *testing.T) {
 
 // Over every transport a whole image arrives, and what mochi says in between.
 func TestShortWayOverEveryTransport(t *testing.T) {
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	check(t, err)
 	b, fetches := fetchingBroker(t, func(c *Config) {
 		c.Listeners = []Listener{
-			{TCP, "127.0.0.1:0", nil}, {TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}, {WebSocket, "127.0.0.1:0", conf},
+			{Transport: TCP, Addr: "127.0.0.1:0"}, {Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}, {Transport: WebSocket, Addr: "127.0.0.1:0", TLS: conf},
 		}
 	})
 	image := newImage(3 << 20)

@@ -26,8 +26,8 @@ import (
 	"davit/schemas"
 )
 
-// certificate writes a self-signed certificate for 127.0.0.1 and its key.
-func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
+// serverCertificate writes a self-signed certificate for 127.0.0.1 and its key.
+func serverCertificate(t testing.TB) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -64,7 +64,7 @@ func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
 }
 
 func TestLoadTLSSaysWhatIsMissing(t *testing.T) {
-	cert, _, _ := certificate(t)
+	cert, _, _ := serverCertificate(t)
 	if _, err := LoadTLS(cert, "/does/not/exist"); err == nil || !strings.Contains(err.Error(), "/does/not/exist") {
 		t.Errorf("LoadTLS: %v", err)
 	}
@@ -168,7 +168,7 @@ func exchange(t *testing.T, b *Broker, dial func() net.Conn, id string) {
 }
 
 func TestTransports(t *testing.T) {
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestTransports(t *testing.T) {
 	b := start(t, func(c *Config) {
 		c.Metrics = NewMetrics(reg)
 		c.Listeners = []Listener{
-			{TCP, "127.0.0.1:0", nil}, {TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}, {WebSocket, "127.0.0.1:0", conf},
+			{Transport: TCP, Addr: "127.0.0.1:0"}, {Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}, {Transport: WebSocket, Addr: "127.0.0.1:0", TLS: conf},
 		}
 	})
 	client := clientTLS(pool)
@@ -206,14 +206,14 @@ func TestTransports(t *testing.T) {
 // What is no proper client of a transport is refused in time and forgotten.
 func TestTransportMisuse(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile, _ := certificate(t)
+	certFile, keyFile, _ := serverCertificate(t)
 	conf, err := LoadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := start(t, func(c *Config) {
 		c.Limits.ConnectTimeout = 150 * time.Millisecond
-		c.Listeners = []Listener{{TCP, "127.0.0.1:0", conf}, {WebSocket, "127.0.0.1:0", nil}, {WebSocket, "127.0.0.1:0", conf}}
+		c.Listeners = []Listener{{Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}, {Transport: WebSocket, Addr: "127.0.0.1:0", TLS: conf}}
 	})
 	for i := range 3 {
 		for _, said := range []string{"", "\x10\x20\x00\x04MQTT", "GET / HTTP/1.1\r\nHost: x\r\n", "\x16\x03\x01\x02\x00"} {

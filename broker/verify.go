@@ -29,6 +29,9 @@ const (
 	verdictPassword verdict = "wrong_password"
 	verdictMissing  verdict = "no_password"
 	verdictBusy     verdict = "busy"
+	verdictOff      verdict = "passwords_off"
+	verdictIdentity verdict = "identity" // a certificate that stands for nobody, or for somebody else
+	verdictShut     verdict = "quarantined"
 )
 
 // digest identifies a name, a password and the stored hash that they were
@@ -142,6 +145,9 @@ func (c *Credentials) authenticate(name string, password []byte) (*principal, ve
 	}
 	if v := c.verifier.check(e, password); v != verdictOK {
 		return nil, v
+	}
+	if c.shut(e) {
+		return nil, verdictShut
 	}
 	return e.who, verdictOK
 }

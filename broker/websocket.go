@@ -26,7 +26,7 @@ func (b *Broker) serveWebSocket(l Listener, ln net.Listener) {
 	if l.TLS != nil {
 		conf := l.TLS.Clone()
 		conf.NextProtos = []string{"http/1.1"} // a WebSocket needs its own connection
-		ln = tls.NewListener(ln, conf)
+		ln = secured{ln.(acceptor), conf}
 	}
 	upgrader := &websocket.Upgrader{
 		HandshakeTimeout: b.cfg.Limits.ConnectTimeout,
@@ -39,8 +39,9 @@ func (b *Broker) serveWebSocket(l Listener, ln net.Listener) {
 	}
 	h := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			b.upgrade(upgrader, w, r)
+			b.upgrade(upgrader, &l, w, r)
 		}),
+		ConnState: b.stateOf,
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, openedKey{}, time.Now())
 		},
@@ -60,7 +61,7 @@ func (b *Broker) serveWebSocket(l Listener, ln net.Listener) {
 
 type openedKey struct{}
 
-func (b *Broker) upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request) {
+func (b *Broker) upgrade(u *websocket.Upgrader, l *Listener, w http.ResponseWriter, r *http.Request) {
 	ws, err := u.Upgrade(w, r, nil)
 	if err != nil {
 		b.metrics.refused("websocket")
@@ -74,11 +75,14 @@ func (b *Broker) upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.R
 	lower := ws.NetConn()
 	_ = lower.SetDeadline(time.Time{}) // of the HTTP server
 	socket := lower
+	var cert *certificate
 	if t, ok := lower.(*tls.Conn); ok {
-		socket = t.NetConn()
+		socket = t.NetConn().(*paced).Conn
+		cert = certificateOf(t, l.Trust)
 	}
-	c := &wsConn{Conn: lower, ws: ws}
-	b.serveConn(newConn(b, WebSocket, c, socket, nil), opened.Add(b.cfg.Limits.ConnectTimeout))
+	c := newConn(b, WebSocket, &wsConn{Conn: lower, ws: ws}, socket, nil)
+	c.listener, c.certificate = l, cert
+	b.serveConn(c, opened.Add(b.cfg.Limits.ConnectTimeout))
 }
 
 // wsConn is a WebSocket as a stream of bytes: MQTT packets may be spread over

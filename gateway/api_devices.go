@@ -42,6 +42,11 @@ type idPage struct {
 	PageQuery
 }
 
+type quarantineInput struct {
+	ID
+	Body *orchestrator.QuarantineRequest
+}
+
 // partial explains pages of listings with filters.
 const partial = "Filters can be combined; a page may then be short, or empty, and still have a next one, because each page looks at a bounded part of the records."
 
@@ -77,6 +82,15 @@ func (a *API) deviceRoutes(api huma.API) {
 			d, password, err := a.provision.RotateDevice(ctx, in.ID)
 			return one(DeviceCredentials{Device: d, Username: d.ID, Password: password}, err)
 		}, describe("Gives the device a new password; the old one is refused from now on."))
+	route(a, api, "POST /v1/devices/{id}/quarantine", "quarantine device",
+		func(ctx context.Context, in *quarantineInput) (*bodyOf[orchestrator.Device], error) {
+			return one(a.provision.QuarantineDevice(ctx, in.ID.ID, orZero(in.Body).Reason))
+		}, describe("Shuts the device out until it is released: its connections end at once, nobody can log in as the device and its bridges lose it, what it was offered or works on goes back to the queue, "+
+			"and it may fetch nothing. Over a broker that is not the service's own, connections and logins are that broker's to end."))
+	route(a, api, "POST /v1/devices/{id}/release", "release device",
+		func(ctx context.Context, in *ID) (*bodyOf[orchestrator.Device], error) {
+			return one(a.provision.ReleaseDevice(ctx, in.ID))
+		}, describe("Ends the quarantine of a device. What waits for it is offered again."))
 	route(a, api, "GET /v1/devices/{id}/executions", "list device executions",
 		func(ctx context.Context, in *idPage) (*bodyOf[Page[orchestrator.Execution]], error) {
 			return listing(s.DeviceExecutions(ctx, in.ID.ID, in.page()))

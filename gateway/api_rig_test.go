@@ -40,11 +40,12 @@ func (nowhere) Chunk(context.Context, string, []byte) error            { return 
 // fakeCredentials keeps credentials in memory and fails when told to, after
 // or before it has done its work.
 type fakeCredentials struct {
-	mu         sync.Mutex
-	principals map[string]gateway.Principal
-	issued     int
-	failBefore bool
-	failAfter  bool
+	mu          sync.Mutex
+	principals  map[string]gateway.Principal
+	issued      int
+	failBefore  bool
+	failAfter   bool
+	quarantined map[string]bool
 }
 
 var errPower = errors.New("power failure")
@@ -102,6 +103,15 @@ func (f *fakeCredentials) Forget(_ context.Context, device string) error {
 			p.Devices = slices.DeleteFunc(slices.Clone(p.Devices), func(d string) bool { return d == device })
 			f.principals[name] = p
 		}
+	})
+}
+
+func (f *fakeCredentials) SetQuarantine(_ context.Context, device string, in bool) error {
+	return f.change(func() {
+		if f.quarantined == nil {
+			f.quarantined = map[string]bool{}
+		}
+		f.quarantined[device] = in
 	})
 }
 

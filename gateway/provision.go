@@ -36,6 +36,11 @@ type Credentials interface {
 	// Forget removes a device's credentials and takes it out of the lists of all
 	// bridges, in one step; a device that is in none of them is no error.
 	Forget(ctx context.Context, device string) error
+	// SetQuarantine shuts a device out, or lets it in again: nobody is let in as the device,
+	// whatever the credentials, its bridges do not act for it, and the connections
+	// that did so have ended. It is not on disk: the device's record is what counts, and
+	// at a start the broker is told of all that are in quarantine.
+	SetQuarantine(ctx context.Context, device string, in bool) error
 }
 
 type passwords interface {
@@ -196,9 +201,6 @@ func (p *Provisioner) RemoveDevice(ctx context.Context, id string) error {
 	if err != nil && !finishing {
 		return err
 	}
-	if !known && !listed[id] {
-		return nil
-	}
 	if err := p.credentials.Forget(ctx, id); err != nil {
 		return fmt.Errorf("device %q is removed but its credentials are not; repeat the request to finish it: %w", id, err)
 	}
@@ -206,6 +208,34 @@ func (p *Provisioner) RemoveDevice(ctx context.Context, id string) error {
 		return p.service.Audit(ctx, "delete", orchestrator.KindDevice, id, nil, nil)
 	}
 	return nil
+}
+
+// QuarantineDevice puts a device in quarantine: its record first, which takes back what
+// it was offered, then its connections and its login. Repeating it finishes an attempt
+// that broke off half-way.
+func (p *Provisioner) QuarantineDevice(ctx context.Context, id, reason string) (orchestrator.Device, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d, err := p.service.QuarantineDevice(ctx, id, reason)
+	if err != nil {
+		return d, err
+	}
+	if err := p.credentials.SetQuarantine(ctx, id, true); err != nil {
+		return d, fmt.Errorf("device %q is offered nothing any more, but may still be connected; repeat the request to finish it: %w", id, err)
+	}
+	return d, nil
+}
+
+// ReleaseDevice ends a device's quarantine: its record first, then its login. Repeating
+// it finishes an attempt that broke off half-way.
+func (p *Provisioner) ReleaseDevice(ctx context.Context, id string) (orchestrator.Device, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d, err := p.service.ReleaseDevice(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	return d, p.credentials.SetQuarantine(ctx, id, false)
 }
 
 // RotateDevice gives a device a new password; the old one is refused from now on.

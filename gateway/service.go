@@ -69,6 +69,12 @@ type devices interface {
 	CreateDevice(context.Context, orchestrator.NewDevice) (orchestrator.Device, error)
 	UpdateDevice(ctx context.Context, id string, p orchestrator.DevicePatch) (orchestrator.Device, error)
 	DeleteDevice(ctx context.Context, id string) error
+	quarantines
+}
+
+type quarantines interface {
+	QuarantineDevice(ctx context.Context, id, reason string) (orchestrator.Device, error)
+	ReleaseDevice(ctx context.Context, id string) (orchestrator.Device, error)
 }
 
 type deviceLists interface {

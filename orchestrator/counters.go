@@ -12,12 +12,13 @@ import (
 // counts by; records say which counters count them (stored.counters), so put and
 // remove keep them and Check verifies them.
 const (
-	countDevices  = "devices"  // by device type
-	countOnline   = "online"   // devices that are connected
-	countVersions = "versions" // devices, by image type and reported version
-	countLabels   = "labels"   // devices, by name and value of a label
-	countImages   = "images"   // images that are not archived, by image type
-	countJobs     = "jobs"     // by state
+	countDevices     = "devices"     // by device type
+	countOnline      = "online"      // devices that are connected
+	countQuarantined = "quarantined" // devices that are in quarantine
+	countVersions    = "versions"    // devices, by image type and reported version
+	countLabels      = "labels"      // devices, by name and value of a label
+	countImages      = "images"      // images that are not archived, by image type
+	countJobs        = "jobs"        // by state
 )
 
 func counterOf(parts ...string) string { return strings.Join(parts, "\x00") }

@@ -47,6 +47,8 @@ var deviceFields = []field[Device]{
 	boolField("online", func(d *Device) *bool { return &d.Online }, always),
 	timeField("last_seen", func(d *Device) *time.Time { return &d.LastSeen }, ifThere),
 	timeField("hello_at", func(d *Device) *time.Time { return &d.HelloAt }, ifThere),
+	timeField("quarantined_at", func(d *Device) *time.Time { return &d.QuarantinedAt }, ifThere),
+	textField("quarantine_reason", func(d *Device) *string { return &d.QuarantineReason }, ifThere),
 	uintField("revision", func(d *Device) *uint64 { return &d.Revision }, always),
 	timeField("created_at", func(d *Device) *time.Time { return &d.CreatedAt }, always),
 }
@@ -88,6 +90,10 @@ func (p *recordParser) device(d *Device, labels, versions map[string]string) boo
 			return p.time(&d.LastSeen)
 		case "hello_at":
 			return p.time(&d.HelloAt)
+		case "quarantined_at":
+			return p.time(&d.QuarantinedAt)
+		case "quarantine_reason":
+			return p.text(&d.QuarantineReason)
 		case "revision":
 			return p.revision(&d.Revision)
 		case "created_at":

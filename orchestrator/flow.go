@@ -162,7 +162,7 @@ func (f *flow) advance(t *transfer) uint64 {
 // subtract takes out of t what ranges cover from its beginning: the parts of a
 // range of t that lie before and behind stay. Both are in ascending order.
 func (f *flow) subtract(t *transfer, ranges []schemas.Range) (taken uint64) {
-	if last := len(ranges) - 1; len(t.ranges) == 0 || ranges[0].Offset >= t.ranges[len(t.ranges)-1].End() || ranges[last].End() <= t.ranges[0].Offset {
+	if !overlap(t.ranges, ranges) {
 		return 0
 	}
 	var left []schemas.Range
@@ -194,8 +194,30 @@ func (f *flow) subtract(t *transfer, ranges []schemas.Range) (taken uint64) {
 	return taken
 }
 
+// overlap says whether two lists in ascending order have a byte in common. Most fetches
+// have none with those before, and this makes nothing.
+func overlap(a, b []schemas.Range) bool {
+	if len(a) == 0 || len(b) == 0 || b[0].Offset >= a[len(a)-1].End() || b[len(b)-1].End() <= a[0].Offset {
+		return false
+	}
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		switch {
+		case a[i].End() <= b[j].Offset:
+			i++
+		case b[j].End() <= a[i].Offset:
+			j++
+		default:
+			return true
+		}
+	}
+	return false
+}
+
 // sweepEmpty removes the transfers of which nothing is left.
 func (f *flow) sweepEmpty() {
+	if !f.someEmpty() {
+		return
+	}
 	kept := f.queue[:0]
 	for _, t := range f.queue {
 		if len(t.ranges) > 0 {
@@ -206,6 +228,15 @@ func (f *flow) sweepEmpty() {
 	}
 	clear(f.queue[len(kept):])
 	f.queue = kept
+}
+
+func (f *flow) someEmpty() bool {
+	for i := range f.queue {
+		if len(f.queue[i].ranges) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // dropFirst removes the first transfer and keeps the slice's memory.

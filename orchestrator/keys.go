@@ -59,6 +59,7 @@ const (
 	indexDeviceOnline          Table = "devices_online"             // device
 	indexDeviceByLabel         Table = "devices_by_label"           // name=value, device
 	indexDeviceByVersion       Table = "devices_by_version"         // image type, version, device
+	indexDeviceQuarantined     Table = "devices_quarantined"        // device
 	indexGroupByDevice         Table = "groups_by_device"           // device, group
 	indexDeviceByGroup         Table = "devices_by_group"           // group, device
 	indexGroupDynamic          Table = "groups_dynamic"             // group that has a query
@@ -94,7 +95,7 @@ const (
 func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
-		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
+		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexDeviceQuarantined, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 	}

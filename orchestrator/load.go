@@ -12,7 +12,7 @@ import (
 func loadDevice(r Reader, device string, dev *Device) (State, error) {
 	st := State{Device: device}
 	if dev != nil {
-		st.Online = dev.Online
+		st.Online, st.Quarantined = dev.Online, dev.quarantined()
 		st.Versions = dev.confirmed()
 		if err := nameVersions(r, dev.Type, st.Versions); err != nil {
 			return st, err

@@ -32,6 +32,7 @@ const (
 	MetricTakenBack       = "davit_offers_taken_back_total"
 	MetricFallBacks       = "davit_execution_fall_backs_total"
 	MetricReoffers        = "davit_offers_repeated_total"
+	MetricQuarantined     = "davit_devices_quarantined"
 	MetricCommitSeconds   = "davit_store_commit_seconds"
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
@@ -76,6 +77,7 @@ func resolved(reg prometheus.Registerer, name, help, label string, values []stri
 // nothing.
 type Metrics struct {
 	states          *stateCollector
+	quarantined     *countCollector
 	transitions     *prometheus.CounterVec
 	offers          prometheus.Counter
 	withdrawals     prometheus.Counter
@@ -107,7 +109,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
-		states: &stateCollector{desc: prometheus.NewDesc(MetricExecutions, "Executions by state, of all jobs.", []string{"state"}, nil)},
+		states:      &stateCollector{desc: prometheus.NewDesc(MetricExecutions, "Executions by state, of all jobs.", []string{"state"}, nil)},
+		quarantined: &countCollector{desc: prometheus.NewDesc(MetricQuarantined, "Devices that are in quarantine.", nil, nil)},
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricTransitions, Help: "Executions that entered a state, by state and cause."}, []string{"state", "cause"}),
 		offers:          counter(MetricOffers, "Offers published, repetitions included."),
@@ -140,7 +143,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.chunkBytes = resolved(reg, MetricChunkBytes, "Bytes of image data sent to devices, by way.", "way", ways)
 	m.withheld = resolved(reg, MetricWithdrawnBytes, "Bytes of image data that were asked for and not sent, by reason.", "reason", withdrawnReasons)
 	m.waits = resolved(reg, MetricChunkWaits, "How often something to be sent had to wait, by what for.", "for", waitsFor)
-	reg.MustRegister(m.states, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
+	reg.MustRegister(m.states, m.quarantined, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
 		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures)
 	return m
 }
@@ -273,6 +276,36 @@ func (m *Metrics) source(read func() (map[schemas.State]uint64, error)) {
 	if m != nil {
 		m.states.set(read)
 	}
+}
+
+// quarantineSource says where the number of devices in quarantine is read at a scrape.
+func (m *Metrics) quarantineSource(read func() (int, error)) {
+	if m != nil {
+		m.quarantined.read.Store(&read)
+	}
+}
+
+// countCollector tells one number, which is read at each scrape.
+type countCollector struct {
+	desc *prometheus.Desc
+	read atomic.Pointer[func() (int, error)]
+}
+
+// Describe implements prometheus.Collector.
+func (c *countCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector, as stateCollector does.
+func (c *countCollector) Collect(ch chan<- prometheus.Metric) {
+	read := c.read.Load()
+	if read == nil {
+		return
+	}
+	n, err := (*read)()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.desc, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n))
 }
 
 // stateCollector reads the executions by state when it is asked for them.

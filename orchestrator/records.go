@@ -169,6 +169,9 @@ func (d *Device) counters() []string {
 	if d.Online {
 		cs = append(cs, counterOf(countOnline))
 	}
+	if d.quarantined() {
+		cs = append(cs, counterOf(countQuarantined))
+	}
 	for imageType, version := range d.Versions {
 		cs = append(cs, counterOf(countVersions, imageType, version))
 	}
@@ -181,6 +184,9 @@ func (d *Device) entries() []entry {
 	es := []entry{{indexDeviceByType, keyOf(d.Type, d.ID), keyOf(d.ID)}}
 	if d.Online {
 		es = append(es, entry{indexDeviceOnline, keyOf(d.ID), keyOf(d.ID)})
+	}
+	if d.quarantined() {
+		es = append(es, entry{indexDeviceQuarantined, keyOf(d.ID), keyOf(d.ID)})
 	}
 	for name, value := range d.Labels {
 		es = append(es, entry{indexDeviceByLabel, keyOf(name+"="+value, d.ID), keyOf(d.ID)})

@@ -184,6 +184,11 @@ type DevicePatch struct {
 	Labels *map[string]string `json:"labels,omitempty" doc:"Replaces all labels"`
 }
 
+// QuarantineRequest says why a device is put in quarantine.
+type QuarantineRequest struct {
+	Reason string `json:"reason,omitempty" doc:"Why, for people; one line of at most 256 bytes"`
+}
+
 // NewGroup is a group to be created.
 type NewGroup struct {
 	ID          string   `json:"id" doc:"Typed by people, unique and never changed: 1 to 64 characters of A-Z a-z 0-9 . _ -"`

@@ -158,6 +158,7 @@ func New(o Options) (*Service, error) {
 		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit, multicaster: o.Multicaster,
 	})
 	s.metrics.source(s.executionTotals)
+	s.metrics.quarantineSource(s.quarantineCount)
 	return s, nil
 }
 

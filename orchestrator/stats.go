@@ -15,10 +15,11 @@ func (s *Service) Fleet(ctx context.Context) (FleetSummary, error) {
 			Jobs: map[JobState]int{}, Executions: map[schemas.State]int{},
 		}
 		for kind, add := range map[string]func(by []string, n int){
-			countDevices: func(by []string, n int) { f.ByType[by[0]] = n; f.Devices += n },
-			countOnline:  func(_ []string, n int) { f.Online = n },
-			countImages:  func(by []string, n int) { f.Images[by[0]] = n },
-			countJobs:    func(by []string, n int) { f.Jobs[JobState(by[0])] = n },
+			countDevices:     func(by []string, n int) { f.ByType[by[0]] = n; f.Devices += n },
+			countOnline:      func(_ []string, n int) { f.Online = n },
+			countQuarantined: func(_ []string, n int) { f.Quarantined = n },
+			countImages:      func(by []string, n int) { f.Images[by[0]] = n },
+			countJobs:        func(by []string, n int) { f.Jobs[JobState(by[0])] = n },
 			countVersions: func(by []string, n int) {
 				if f.Versions[by[0]] == nil {
 					f.Versions[by[0]] = map[string]int{}

@@ -64,6 +64,8 @@ type State struct {
 	Device string
 	// Online says whether the device is connected.
 	Online bool
+	// Quarantined: nothing is offered, and what is under way is taken back.
+	Quarantined bool
 	// Versions maps an image type to the version that the host MCU reported.
 	Versions map[string]string
 	// Host is what the device type says of the host MCU, where a job leaves that to it.

@@ -25,7 +25,7 @@ const (
 func (m *machine) judge(t *Tracked) (verdict, *link) {
 	v := m.view(t.Job)
 	switch {
-	case v.Over, t.NotBefore.After(m.now), t.Downloaded, v.Connected && !m.Online:
+	case m.Quarantined, v.Over, t.NotBefore.After(m.now), t.Downloaded, v.Connected && !m.Online:
 		return verdictSkip, nil
 	case v.Plan != nil && v.Plan.Action == ActionConfirm && v.Plan.ConfirmBy != ByProduct && !t.Confirmed:
 		return verdictSkip, nil
@@ -149,7 +149,7 @@ func (m *machine) action(t *Tracked) ActionKind {
 
 // takeBack withdraws an offer that no device has accepted: of a job that was
 // paused, whose end has passed or whose window has closed, or to make way for one
-// of a higher priority.
+// of a higher priority. From a device in quarantine it takes back whatever is under way.
 func (m *machine) takeBack() {
 	m.Waiting = nil
 	i := m.current()
@@ -160,6 +160,12 @@ func (m *machine) takeBack() {
 	v := m.view(t.Job)
 	if v.Past && t.State == schemas.StateOffered {
 		m.end(t, ending{state: schemas.StateCanceled, cause: schemas.CauseCanceled, detail: tooLate})
+		return
+	}
+	if m.Quarantined {
+		from := t.State
+		m.again(t, "it was taken back because the device was put in quarantine")
+		m.changed(from, t)
 		return
 	}
 	closed := v.Closed[t.Lane] && !v.Over

@@ -113,8 +113,11 @@ type Device struct {
 	Online      bool              `json:"online" doc:"Whether the device is connected"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"When the device connected, ended its connection or said what it runs"`
 	HelloAt     time.Time         `json:"hello_at,omitzero" doc:"When the device said last what it runs"`
-	Revision    uint64            `json:"revision" doc:"Counts the edits by people; the entity tag of the record"`
-	CreatedAt   time.Time         `json:"created_at" doc:"When it was created"`
+	// A device in quarantine is offered nothing, may fetch nothing and cannot log in.
+	QuarantinedAt    time.Time `json:"quarantined_at,omitzero" doc:"Since when the device is in quarantine: it cannot log in, is offered nothing and may fetch nothing; absent while it is not"`
+	QuarantineReason string    `json:"quarantine_reason,omitempty" doc:"Why it is in quarantine, as somebody said"`
+	Revision         uint64    `json:"revision" doc:"Counts the edits by people; the entity tag of the record"`
+	CreatedAt        time.Time `json:"created_at" doc:"When it was created"`
 }
 
 // Group is a named set of devices: those that it lists (static), or those that
@@ -266,11 +269,12 @@ type HistoryPoint struct {
 // FleetSummary is the fleet in figures, kept by counters: reading it costs
 // O(types + versions), whatever the size of the fleet.
 type FleetSummary struct {
-	Devices    int                       `json:"devices" doc:"All devices"`
-	Online     int                       `json:"online" doc:"Those that are connected"`
-	ByType     map[string]int            `json:"by_type" doc:"Devices by device type"`
-	Versions   map[string]map[string]int `json:"versions" doc:"By image type and reported version, the number of devices"`
-	Images     map[string]int            `json:"images" doc:"Images that are not archived, by image type"`
-	Jobs       map[JobState]int          `json:"jobs" doc:"Jobs by state"`
-	Executions map[schemas.State]int     `json:"executions" doc:"Executions of all jobs by state"`
+	Devices     int                       `json:"devices" doc:"All devices"`
+	Online      int                       `json:"online" doc:"Those that are connected"`
+	Quarantined int                       `json:"quarantined,omitempty" doc:"Those that are in quarantine"`
+	ByType      map[string]int            `json:"by_type" doc:"Devices by device type"`
+	Versions    map[string]map[string]int `json:"versions" doc:"By image type and reported version, the number of devices"`
+	Images      map[string]int            `json:"images" doc:"Images that are not archived, by image type"`
+	Jobs        map[JobState]int          `json:"jobs" doc:"Jobs by state"`
+	Executions  map[schemas.State]int     `json:"executions" doc:"Executions of all jobs by state"`
 }

@@ -160,6 +160,12 @@ func TestRotation(t *testing.T) {
 		t.Errorf("in force: %+v", ring.List())
 	}
 
+	if err := ring.Check(ends.Add(-time.Second)); err != nil {
+		t.Error(err)
+	}
+	refused(t, ring.Check(ends), ErrKeyListExpired)
+	refused(t, ring.Check(made.Add(-25*time.Hour)), ErrNotYetValid)
+
 	one, err := Follow(pinned, s1)
 	if err != nil {
 		t.Fatal(err)

@@ -64,6 +64,10 @@ func TestLargestManifestFits(t *testing.T) {
 	if text := encode(t, m); len(text) > MaxManifestSize {
 		t.Errorf("the largest manifest has %d bytes, over the limit of %d", len(text), MaxManifestSize)
 	}
+	m.Size++
+	m.hashes = append(m.hashes, make([]byte, 32)...)
+	_, err := m.Encode()
+	refused(t, err, ErrMalformed)
 }
 
 func TestBuildRefuses(t *testing.T) {

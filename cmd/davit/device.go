@@ -17,7 +17,7 @@ import (
 func (p *program) deviceCommand() *cobra.Command {
 	return p.parent("device", "Devices: a module and its host MCU",
 		p.deviceAdd(), p.deviceImport(), p.deviceList(), p.deviceShow(), p.deviceExecutions(), p.deviceChange(),
-		p.deviceRotate(),
+		p.deviceRotate(), p.deviceQuarantine(), p.deviceRelease(),
 		p.removeCommand("a device and its credentials", (*client.Client).DeleteDevice),
 	)
 }
@@ -31,6 +31,43 @@ func (p *program) deviceRotate() *cobra.Command {
 				return newCredentials(cred), err
 			})
 		}), &file, "")
+}
+
+func (p *program) deviceQuarantine() *cobra.Command {
+	var reason string
+	cmd := p.apiCommand("quarantine ID [--reason TEXT]", "Shut a device out at once: connections, logins, offers and fetches", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			d, err := c.QuarantineDevice(cmd.Context(), args[0], reason)
+			if err != nil {
+				return err
+			}
+			return p.done(d, "Device %s is in quarantine; davit device release %s ends that.", d.ID, d.ID)
+		})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for people and the audit log")
+	return cmd
+}
+
+func (p *program) deviceRelease() *cobra.Command {
+	return p.apiCommand("release ID", "End the quarantine of a device", oneArg("its id"),
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			d, err := c.ReleaseDevice(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return p.done(d, "Device %s is released.", d.ID)
+		})
+}
+
+// quarantined says since when and why a device is in quarantine, nothing if it is not.
+func quarantined(d orchestrator.Device) string {
+	if d.QuarantinedAt.IsZero() {
+		return ""
+	}
+	said := "since " + when(d.QuarantinedAt)
+	if d.QuarantineReason != "" {
+		said += ": " + d.QuarantineReason
+	}
+	return said
 }
 
 func (p *program) deviceAdd() *cobra.Command {
@@ -98,7 +135,8 @@ func detailColumns() []column[orchestrator.DeviceDetail] {
 	}
 	return append(all,
 		column[T]{"UNDER WAY", func(d T) string { return stateOf(d.Execution) }},
-		column[T]{"GROUPS", func(d T) string { return strings.Join(d.Groups, " ") }})
+		column[T]{"GROUPS", func(d T) string { return strings.Join(d.Groups, " ") }},
+		column[T]{"QUARANTINE", func(d T) string { return quarantined(d.Device) }})
 }
 
 func (p *program) deviceShow() *cobra.Command {
@@ -115,7 +153,7 @@ func (p *program) deviceShow() *cobra.Command {
 				}
 			}
 			return p.show(d, func(w io.Writer) {
-				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "silent", yes(d.Silent, "no hello for longer than its type allows"),
+				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "quarantine", quarantined(d.Device), "silent", yes(d.Silent, "no hello for longer than its type allows"),
 					"versions", pairs(versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
 					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt),
 					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))

@@ -18,7 +18,7 @@ func (p *program) fleetCommand() *cobra.Command {
 			return err
 		}
 		return p.show(f, func(w io.Writer) {
-			all := []string{"devices", fmt.Sprintf("%d, %d online", f.Devices, f.Online), "by type", tally(f.ByType)}
+			all := []string{"devices", fmt.Sprintf("%d, %d online", f.Devices, f.Online), "in quarantine", number(uint64(f.Quarantined)), "by type", tally(f.ByType)}
 			for _, imageType := range slices.Sorted(maps.Keys(f.Versions)) {
 				all = append(all, imageType+" versions", versions(f.Versions[imageType]))
 			}

@@ -56,6 +56,10 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.Pprof, "pprof", "", "address on loopback at which profiles of the process are served, for go tool pprof (default none)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
+	f.StringVar(&opts.ClientCA, "mqtts-client-ca", "", "PEM file with the authorities whose client certificates are believed; devices and bridges with one need no password (default none)")
+	f.StringArrayVar(&opts.ClientCRLs, "mqtts-client-crl", nil, "file with a revocation list of such an authority, read again when it changes; with one, every authority needs one (repeatable)")
+	f.StringVar(&opts.ClientAuth, "mqtts-client-auth", app.AuthRequire, "require a client certificate or only allow one: require or allow")
+	f.StringVar(&opts.Passwords, "passwords", app.PasswordsAuto, "where devices and bridges may log in with passwords: auto (listeners on loopback), on or off")
 	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
 	f.StringVar(&opts.External.Username, "broker-username", "", "user name at that broker")
 	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
@@ -73,6 +77,8 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringArrayVar(&opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
 	f.StringVar(&opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	completeWith(cmd, "mqtts-client-auth", app.AuthRequire, app.AuthAllow)
+	completeWith(cmd, "passwords", app.PasswordsAuto, app.PasswordsOn, app.PasswordsOff)
 	return cmd
 }
 

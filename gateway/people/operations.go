@@ -66,6 +66,8 @@ func fleetOperations() []Operation {
 		{"change-device", ScopeDevices, "/devices/{id}", "davit device change"},
 		{"delete-device", ScopeDevices, "/devices/{id}", "davit device remove"},
 		{"rotate-device-credentials", ScopeDevices, "/devices/{id}", "davit device rotate"},
+		{"quarantine-device", ScopeQuarantine, "/devices/{id}", "davit device quarantine"},
+		{"release-device", ScopeQuarantine, "/devices/{id}", "davit device release"},
 
 		{"list-bridges", ScopeRead, "/bridges", "davit bridge list"},
 		{"get-bridge", ScopeRead, "/bridges/{id}", "davit bridge show"},

@@ -15,7 +15,7 @@ type Role string
 const (
 	RoleViewer    Role = "viewer"    // sees everything but people and the audit log
 	RoleOperator  Role = "operator"  // also keeps devices, bridges and groups, and pauses jobs
-	RoleDeveloper Role = "developer" // also keeps images, image types and device types
+	RoleDeveloper Role = "developer" // also keeps images, image types and device types, and puts devices in quarantine
 	RoleAdmin     Role = "admin"     // also runs jobs, keeps people and reads the audit log
 )
 
@@ -31,23 +31,24 @@ type Scope string
 
 // The scopes.
 const (
-	ScopeAccount  Scope = "account"         // one's own name, password and tokens
-	ScopeRead     Scope = "read"            // look at everything but people and the audit log
-	ScopeDevices  Scope = "devices:write"   // register, import, change and decommission devices and bridges
-	ScopeGroups   Scope = "groups:write"    // create, change and delete groups
-	ScopePause    Scope = "jobs:pause"      // pause a job
-	ScopeTypes    Scope = "types:write"     // create, change and delete image types and device types
-	ScopeImages   Scope = "images:write"    // upload, change, archive and delete images
-	ScopeDownload Scope = "images:download" // download images
-	ScopeRun      Scope = "jobs:run"        // create, start, resume, retry and cancel jobs
-	ScopeAudit    Scope = "audit:read"      // read the audit log
-	ScopePeople   Scope = "people:manage"   // users, and everybody's tokens
+	ScopeAccount    Scope = "account"            // one's own name, password and tokens
+	ScopeRead       Scope = "read"               // look at everything but people and the audit log
+	ScopeDevices    Scope = "devices:write"      // register, import, change and decommission devices and bridges
+	ScopeGroups     Scope = "groups:write"       // create, change and delete groups
+	ScopePause      Scope = "jobs:pause"         // pause a job
+	ScopeQuarantine Scope = "devices:quarantine" // shut devices out, and let them in again
+	ScopeTypes      Scope = "types:write"        // create, change and delete image types and device types
+	ScopeImages     Scope = "images:write"       // upload, change, archive and delete images
+	ScopeDownload   Scope = "images:download"    // download images
+	ScopeRun        Scope = "jobs:run"           // create, start, resume, retry and cancel jobs
+	ScopeAudit      Scope = "audit:read"         // read the audit log
+	ScopePeople     Scope = "people:manage"      // users, and everybody's tokens
 )
 
 // Scopes are all scopes, in the order of the roles that have them first.
 func Scopes() []Scope {
 	return []Scope{
-		ScopeAccount, ScopeRead, ScopeDevices, ScopeGroups, ScopePause, ScopeTypes, ScopeImages, ScopeDownload,
+		ScopeAccount, ScopeRead, ScopeDevices, ScopeGroups, ScopePause, ScopeQuarantine, ScopeTypes, ScopeImages, ScopeDownload,
 		ScopeRun, ScopeAudit, ScopePeople,
 	}
 }
@@ -59,7 +60,7 @@ func (s Scope) first() Role {
 		return RoleViewer
 	case ScopeDevices, ScopeGroups, ScopePause:
 		return RoleOperator
-	case ScopeTypes, ScopeImages, ScopeDownload:
+	case ScopeQuarantine, ScopeTypes, ScopeImages, ScopeDownload:
 		return RoleDeveloper
 	}
 	return RoleAdmin

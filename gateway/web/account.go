@@ -25,17 +25,18 @@ type scopeChoice struct {
 
 func scopeText(s people.Scope) string {
 	return map[people.Scope]string{
-		people.ScopeAccount:  "its owner's name, password and tokens",
-		people.ScopeRead:     "look at everything but people and the audit log",
-		people.ScopeDevices:  "register, import, change and decommission devices and bridges",
-		people.ScopeGroups:   "create, change and delete groups",
-		people.ScopePause:    "pause jobs",
-		people.ScopeTypes:    "create, change and delete image types and device types",
-		people.ScopeImages:   "upload, change, archive and delete images",
-		people.ScopeDownload: "download images",
-		people.ScopeRun:      "create, start, resume, retry and cancel jobs",
-		people.ScopeAudit:    "read the audit log",
-		people.ScopePeople:   "users, and everybody's tokens",
+		people.ScopeAccount:    "its owner's name, password and tokens",
+		people.ScopeRead:       "look at everything but people and the audit log",
+		people.ScopeDevices:    "register, import, change and decommission devices and bridges",
+		people.ScopeGroups:     "create, change and delete groups",
+		people.ScopePause:      "pause jobs",
+		people.ScopeQuarantine: "put devices in quarantine and release them",
+		people.ScopeTypes:      "create, change and delete image types and device types",
+		people.ScopeImages:     "upload, change, archive and delete images",
+		people.ScopeDownload:   "download images",
+		people.ScopeRun:        "create, start, resume, retry and cancel jobs",
+		people.ScopeAudit:      "read the audit log",
+		people.ScopePeople:     "users, and everybody's tokens",
 	}[s]
 }
 

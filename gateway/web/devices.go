@@ -25,6 +25,8 @@ func (c *Console) deviceRoutes() {
 	c.handle("GET /devices/{id}", "get-device", (*visit).devicePage, "list-device-executions")
 	c.handle("POST /devices/{id}/labels", "change-device", (*visit).changeDevice)
 	c.handle("POST /devices/{id}/rotate", "rotate-device-credentials", (*visit).rotateDevice)
+	c.handle("POST /devices/{id}/quarantine", "quarantine-device", (*visit).quarantineDevice)
+	c.handle("POST /devices/{id}/release", "release-device", (*visit).releaseDevice)
 	c.handle("POST /devices/{id}/delete", "delete-device", (*visit).deleteDevice)
 }
 
@@ -279,6 +281,22 @@ func (v *visit) rotateDevice() error {
 		Title: "New password for " + d.ID, Nav: devicesPath, Back: devicesPath + "/" + d.ID, BackText: "To the device",
 		Names: []string{d.ID}, Passwords: map[string]string{d.ID: password}, Rotated: true,
 	})
+}
+
+func (v *visit) quarantineDevice() error {
+	f, err := v.form()
+	if err != nil {
+		return err
+	}
+	id := v.path("id")
+	_, err = v.provision.QuarantineDevice(v.ctx(), id, f.Get("reason"))
+	return v.outcome(err, devicesPath+"/"+id, "Device "+id+" is in quarantine: it is shut out until somebody releases it.")
+}
+
+func (v *visit) releaseDevice() error {
+	id := v.path("id")
+	_, err := v.provision.ReleaseDevice(v.ctx(), id)
+	return v.outcome(err, devicesPath+"/"+id, "Device "+id+" is released.")
 }
 
 func (v *visit) deleteDevice() error {

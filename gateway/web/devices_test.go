@@ -53,3 +53,29 @@ func TestDevicesShowWhatIsUnderWay(t *testing.T) {
 		t.Errorf("too much is said: %v", rows)
 	}
 }
+
+// A device is put in quarantine and released on its page, by who may; the list shows it.
+func TestQuarantineOnThePage(t *testing.T) {
+	r, _ := jobRig(t)
+	if w := r.post(people.RoleOperator, "/devices/b-1/quarantine", "reason", "x"); w.Code != http.StatusForbidden {
+		t.Errorf("an operator: %d", w.Code)
+	}
+	if body := r.get(people.RoleOperator, "/devices/b-1").Body.String(); strings.Contains(body, "/devices/b-1/quarantine") {
+		t.Error("an operator is offered what he may not do")
+	}
+	wants(t, r.get(people.RoleDeveloper, "/devices/b-1"), http.StatusOK, `action="/devices/b-1/quarantine"`)
+	if w := r.post(people.RoleDeveloper, "/devices/b-1/quarantine", "reason", "stolen <on Monday>"); w.Code != http.StatusSeeOther {
+		t.Errorf("a developer: %d %s", w.Code, w.Body)
+	}
+	wants(t, r.get(people.RoleDeveloper, "/devices/b-1"), http.StatusOK, ">quarantine<", "stolen &lt;on Monday&gt;", `action="/devices/b-1/release"`)
+	wants(t, r.get(people.RoleViewer, "/devices"), http.StatusOK, ">quarantine<")
+	if w := r.post(people.RoleDeveloper, "/devices/b-1/quarantine", "reason", strings.Repeat("x", 300)); w.Code == http.StatusSeeOther {
+		if d := must[orchestrator.Device](t)(r.Device(background, "b-1")); d.QuarantineReason != "stolen <on Monday>" {
+			t.Errorf("the reason is %q", d.QuarantineReason)
+		}
+	}
+	r.post(people.RoleDeveloper, "/devices/b-1/release")
+	if d := must[orchestrator.Device](t)(r.Device(background, "b-1")); !d.QuarantinedAt.IsZero() {
+		t.Errorf("released: %+v", d)
+	}
+}

@@ -94,6 +94,8 @@ func (k *keyring) Remove(_ context.Context, name string) error {
 
 func (k *keyring) Forget(ctx context.Context, device string) error { return k.Remove(ctx, device) }
 
+func (k *keyring) SetQuarantine(context.Context, string, bool) error { return nil }
+
 func (k *keyring) Bridges(context.Context) ([]gateway.Principal, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -3,12 +3,12 @@ package app
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,11 +79,14 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	password, err := ReadToken(o.PasswordFile)
-	if err != nil {
-		return fmt.Errorf("read the bridge's password: %w", err)
+	var password string
+	var err error
+	if o.PasswordFile != "" {
+		if password, err = ReadToken(o.PasswordFile); err != nil {
+			return fmt.Errorf("read the bridge's password: %w", err)
+		}
 	}
-	certificates, err := trustedBy(o.CAFile)
+	certificates, err := o.secured()
 	if err != nil {
 		return err
 	}
@@ -116,21 +119,17 @@ func (b *Bridge) open(o BridgeOptions) error {
 	return nil
 }
 
-// trustedBy reads the certificates that vouch for the broker; an empty name
-// means the system's.
-func trustedBy(file string) (*tls.Config, error) {
-	if file == "" {
+// secured is the configuration of a connection over TLS, nil for one without.
+func (o *BridgeOptions) secured() (*tls.Config, error) {
+	u, err := url.Parse(address.Broker(o.Broker))
+	if err != nil {
+		return nil, fmt.Errorf("broker URL: %w", err)
+	}
+	files := mqtt.TLSFiles{CA: o.CAFile, Cert: o.TLSCert, Key: o.TLSKey}
+	if files == (mqtt.TLSFiles{}) {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the broker's certificates: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+	return files.Load(u.Hostname())
 }
 
 // Options are those that the bridge was started with, its file's included.

@@ -29,7 +29,10 @@ type BridgeOptions struct {
 	// CAFile is a PEM file with the certificates that vouch for the broker;
 	// empty means the system's.
 	CAFile string
-	Ports  []bridge.PortConfig
+	// TLSCert and TLSKey are PEM files with the bridge's own certificate and its key,
+	// which stand in for the password; empty for none. They and CAFile are read anew for each connection.
+	TLSCert, TLSKey string
+	Ports           []bridge.PortConfig
 	// ImageKeys are files with minisign public keys, of which ImageKeysThreshold (0 means
 	// all) have to have signed an image before it reaches a host MCU. KeyLists are files with
 	// key lists in their place, from the oldest on, each with its signatures beside it
@@ -88,7 +91,7 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 		file string
 	}{
 		{"broker", &o.Broker, f.Broker}, {"username", &o.Username, f.Username}, {"password-file", &o.PasswordFile, f.PasswordFile},
-		{"ca", &o.CAFile, f.CA}, {"data", &o.Data, f.Data}, {"metrics", &o.Metrics, f.Metrics}, {"record", &o.Record, f.Record},
+		{"ca", &o.CAFile, f.CA}, {"tls-cert", &o.TLSCert, f.TLSCert}, {"tls-key", &o.TLSKey, f.TLSKey}, {"data", &o.Data, f.Data}, {"metrics", &o.Metrics, f.Metrics}, {"record", &o.Record, f.Record},
 	} {
 		if !o.given(s.flag) {
 			*s.to = s.file
@@ -139,7 +142,7 @@ func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Giv
 // flags.
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
-		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"data", o.Data}, {"metrics", o.Metrics},
+		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"tls-cert", o.TLSCert}, {"tls-key", o.TLSKey}, {"data", o.Data}, {"metrics", o.Metrics},
 		{"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
 	}
 }
@@ -151,8 +154,10 @@ func (o *BridgeOptions) Validate() error {
 		return errors.New("name the broker with --broker or in the file of --config")
 	case o.Username == "":
 		return errors.New("give the bridge's user name with --username or in the file of --config")
-	case o.PasswordFile == "":
-		return errors.New("name the file with the password with --password-file or in the file of --config")
+	case (o.TLSCert == "") != (o.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key belong together")
+	case o.PasswordFile == "" && o.TLSCert == "":
+		return errors.New("name the file with the password with --password-file, or a certificate with --tls-cert and --tls-key, or one of them in the file of --config")
 	case len(o.Ports) == 0:
 		return errors.New("name at least one serial port with --port or in the file of --config")
 	case o.Data == "":
@@ -184,6 +189,9 @@ func (o *BridgeOptions) Validate() error {
 	}
 	if err := address.CheckBroker(o.Broker); err != nil {
 		return fmt.Errorf("--broker: %w", err)
+	}
+	if o.TLSCert != "" && !address.Secure(o.Broker) {
+		return fmt.Errorf("--tls-cert: a certificate is for a broker over TLS, and %q is without; write mqtts:// or wss://", o.Broker)
 	}
 	if o.Metrics != "" {
 		if err := address.CheckListener(o.Metrics); err != nil {

@@ -33,7 +33,7 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 		}}
 		v := reflect.ValueOf(&o).Elem()
 		for flag, field := range map[string]string{
-			"broker": "Broker", "username": "Username", "password-file": "PasswordFile", "ca": "CAFile", "data": "Data", "metrics": "Metrics", "record": "Record",
+			"broker": "Broker", "username": "Username", "password-file": "PasswordFile", "ca": "CAFile", "tls-cert": "TLSCert", "tls-key": "TLSKey", "data": "Data", "metrics": "Metrics", "record": "Record",
 		} {
 			if o.Given(flag) {
 				v.FieldByName(field).SetString("flag " + flag)
@@ -41,10 +41,10 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 		}
 		return o
 	}
-	whole := "broker: b:1\nusername: u\npassword-file: p\nca: c\ndata: d\nmetrics: m:1\nrecord: r\noffer-interval: 3s\ndefer: 7s\nports:\n  - {device: a, port: /dev/x, dialect: afero}\n"
+	whole := "broker: b:1\nusername: u\npassword-file: p\nca: c\ntls-cert: x\ntls-key: y\ndata: d\nmetrics: m:1\nrecord: r\noffer-interval: 3s\ndefer: 7s\nports:\n  - {device: a, port: /dev/x, dialect: afero}\n"
 	write(whole)
 	fromFile := BridgeOptions{
-		Broker: "b:1", Username: "u", PasswordFile: filepath.Join(dir, "p"), CAFile: filepath.Join(dir, "c"), Data: filepath.Join(dir, "d"), Metrics: "m:1",
+		Broker: "b:1", Username: "u", PasswordFile: filepath.Join(dir, "p"), CAFile: filepath.Join(dir, "c"), TLSCert: filepath.Join(dir, "x"), TLSKey: filepath.Join(dir, "y"), Data: filepath.Join(dir, "d"), Metrics: "m:1",
 		Record: filepath.Join(dir, "r"), OfferInterval: 3 * time.Second, Defer: 7 * time.Second, Ports: []bridge.PortConfig{{Device: "a", Path: "/dev/x", Dialect: "afero"}},
 	}
 	read := func(flags BridgeOptions) BridgeOptions {
@@ -60,9 +60,9 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 		t.Errorf("the file alone gives %+v", got)
 	}
 	want := fromFile
-	want.Broker, want.Username, want.PasswordFile, want.CAFile, want.Data, want.Metrics, want.Record =
-		"flag broker", "flag username", "flag password-file", "flag ca", "flag data", "flag metrics", "flag record"
-	if got := read(flags("broker", "username", "password-file", "ca", "data", "metrics", "record")); !reflect.DeepEqual(got, want) {
+	want.Broker, want.Username, want.PasswordFile, want.CAFile, want.TLSCert, want.TLSKey, want.Data, want.Metrics, want.Record =
+		"flag broker", "flag username", "flag password-file", "flag ca", "flag tls-cert", "flag tls-key", "flag data", "flag metrics", "flag record"
+	if got := read(flags("broker", "username", "password-file", "ca", "tls-cert", "tls-key", "data", "metrics", "record")); !reflect.DeepEqual(got, want) {
 		t.Errorf("flags and file give %+v", got)
 	}
 	none := flags("metrics", "offer-interval")

@@ -43,7 +43,8 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	s.connected = newConnectedDevices(registry)
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
-		OnConnect: s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
+		KnowsDevice: s.knowsDevice,
+		OnConnect:   s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
 		// No device is admitted before the sessions are there.
 		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
 		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
@@ -51,6 +52,7 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	if cfg.Listeners, err = listeners(o); err != nil {
 		return err
 	}
+	s.tellPasswords(o, cfg.Listeners)
 	b, err := broker.New(cfg)
 	if err != nil {
 		return err
@@ -71,25 +73,6 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	s.bus.embedded, s.bus.username, s.bus.password = b, serviceName, cfg.ServicePassword
 	s.bus.url, err = loopbackURL(addrs[0])
 	return err
-}
-
-// listeners are the embedded broker's; the plain MQTT one comes first.
-func listeners(o ServerOptions) ([]broker.Listener, error) {
-	var secure *tls.Config
-	if o.TLSCert != "" {
-		var err error
-		if secure, err = broker.LoadTLS(o.TLSCert, o.TLSKey); err != nil {
-			return nil, err
-		}
-	}
-	all := []broker.Listener{{Transport: broker.TCP, Addr: o.MQTT}}
-	if o.MQTTS != "" {
-		all = append(all, broker.Listener{Transport: broker.TCP, Addr: o.MQTTS, TLS: secure})
-	}
-	if o.Websocket != "" {
-		all = append(all, broker.Listener{Transport: broker.WebSocket, Addr: o.Websocket, TLS: secure})
-	}
-	return all, nil
 }
 
 // loopbackURL is how this process reaches its own listener: by the loopback

@@ -44,6 +44,16 @@ func (c credentials) PutDevices(ctx context.Context, ids []string) (map[string]s
 // Forget implements gateway.Credentials.
 func (c credentials) Forget(_ context.Context, device string) error { return c.file.Forget(device) }
 
+// SetQuarantine implements gateway.Credentials.
+func (c credentials) SetQuarantine(_ context.Context, device string, in bool) error {
+	if in {
+		c.file.Quarantine(device)
+	} else {
+		c.file.Release(device)
+	}
+	return nil
+}
+
 // PutBridge implements gateway.Credentials.
 func (c credentials) PutBridge(_ context.Context, bridge string, devices []string) (string, error) {
 	password, err := c.file.AddBridge(bridge, devices)

@@ -30,6 +30,16 @@ type ServerOptions struct {
 	// TLSCert and TLSKey are PEM files for MQTTS and HTTPS, and for Websocket
 	// if they are given.
 	TLSCert, TLSKey string
+	// ClientCA is a PEM file with the authorities whose client certificates are
+	// believed on MQTTS, and on Websocket over TLS; empty asks for none. ClientCRLs are
+	// files with their revocation lists. ClientAuth is AuthRequire, which is the default,
+	// or AuthAllow.
+	ClientCA   string
+	ClientCRLs []string
+	ClientAuth string
+	// Passwords says on which MQTT listeners devices and bridges may log in with a
+	// password: PasswordsAuto, which is the default, PasswordsOn or PasswordsOff.
+	Passwords string
 	// External is an MQTT 5 broker to use instead of the embedded one.
 	External ExternalBroker
 	// MaxImage is the largest image in bytes; 0 means DefaultMaxImage.
@@ -55,6 +65,19 @@ type ServerOptions struct {
 	TrustedProxies []string
 	Log            *slog.Logger
 }
+
+// Whether clients have to have a certificate.
+const (
+	AuthRequire = "require"
+	AuthAllow   = "allow"
+)
+
+// Where passwords are accepted.
+const (
+	PasswordsAuto = "auto" // on listeners on loopback
+	PasswordsOn   = "on"
+	PasswordsOff  = "off"
+)
 
 // ExternalBroker says how to reach a broker that this program does not run. It
 // has to give the user full rights on davit/v1/#, and to know the devices'
@@ -99,6 +122,9 @@ func (o *ServerOptions) Validate() error {
 	if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
 		return errors.New("serve: --mqtts and --https need --tls-cert and --tls-key")
 	}
+	if err := o.validateIdentity(); err != nil {
+		return err
+	}
 	if o.External.URL != "" {
 		if err := address.CheckBroker(o.External.URL); err != nil {
 			return fmt.Errorf("serve: --broker: %w", err)
@@ -114,6 +140,33 @@ func (o *ServerOptions) Validate() error {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
 	}
 	return o.validateCredit()
+}
+
+// validateIdentity checks how devices and bridges log in.
+func (o *ServerOptions) validateIdentity() error {
+	switch o.Passwords {
+	case "", PasswordsAuto, PasswordsOn, PasswordsOff:
+	default:
+		return fmt.Errorf("serve: --passwords is %q; it is auto, on or off", o.Passwords)
+	}
+	switch o.ClientAuth {
+	case "", AuthRequire, AuthAllow:
+	default:
+		return fmt.Errorf("serve: --mqtts-client-auth is %q; it is require or allow", o.ClientAuth)
+	}
+	if o.ClientCA == "" {
+		if len(o.ClientCRLs) > 0 {
+			return errors.New("serve: --mqtts-client-crl needs --mqtts-client-ca, which names the authorities that the lists are of")
+		}
+		return nil
+	}
+	if o.External.URL != "" {
+		return errors.New("serve: --mqtts-client-ca is for the embedded broker; the one of --broker has to check certificates by itself")
+	}
+	if o.MQTTS == "" && (o.Websocket == "" || o.TLSCert == "") {
+		return errors.New("serve: --mqtts-client-ca needs a listener with TLS, --mqtts or --websocket with --tls-cert")
+	}
+	return nil
 }
 
 // validateCredit holds the credits to what lets a device have its largest chunk, and

@@ -98,6 +98,11 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	shut, err := s.service.Quarantined(context.Background())
+	if err != nil {
+		return fmt.Errorf("read which devices are in quarantine: %w", err)
+	}
+	s.bus.credentials.SetQuarantined(shut)
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)

@@ -14,10 +14,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"davit/bridge/mqtt"
 	"davit/internal/sim"
 )
 
@@ -89,7 +89,7 @@ func TestUpdateOverTLS(t *testing.T) {
 
 func checkHTTPS(t *testing.T, url, cert string) {
 	t.Helper()
-	trust, err := trustedBy(cert)
+	trust, err := mqtt.TLSFiles{CA: cert}.Load("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,21 +103,5 @@ func checkHTTPS(t *testing.T, url, cert string) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || resp.TLS == nil || resp.TLS.Version < tls.VersionTLS12 {
 		t.Errorf("%s: %s, TLS %+v", url, resp.Status, resp.TLS)
-	}
-}
-
-func TestTrustIsReadOrRefused(t *testing.T) {
-	if trust, err := trustedBy(""); trust != nil || err != nil {
-		t.Errorf("no file: %v, %v", trust, err)
-	}
-	empty := filepath.Join(t.TempDir(), "empty.pem")
-	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := trustedBy(empty); err == nil || !strings.Contains(err.Error(), "no certificate") {
-		t.Errorf("a file without certificates: %v", err)
-	}
-	if _, err := trustedBy(empty + ".none"); err == nil {
-		t.Error("a file that is not there is accepted")
 	}
 }

@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"internal/durable": {},
 	"internal/logonce": {},
 	"internal/arch":    {},
+	"internal/ca":      {"schemas", "internal/durable"},
 	"internal/sim":     {"schemas"},
 	"broker":           {"schemas", "internal/durable", "internal/logonce"},
 	"bridge":           {"schemas", "trust", "internal/durable", "internal/logonce"},
@@ -74,7 +75,7 @@ var allowed = map[string][]string{
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
-	"cmd/davit":          {"schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
+	"cmd/davit":          {"schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
 }
 
 // never lists imports that the rules above would let pass: the console is

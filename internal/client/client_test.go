@@ -73,6 +73,8 @@ func (p principals) PutDevices(ctx context.Context, devices []string) (map[strin
 	return made, nil
 }
 
+func (p principals) SetQuarantine(context.Context, string, bool) error { return nil }
+
 func (p principals) Forget(ctx context.Context, device string) error { return p.Remove(ctx, device) }
 
 func (p principals) Remove(_ context.Context, name string) error {

@@ -136,6 +136,12 @@ func callRecords(t *testing.T, c *client.Client) {
 	labels := map[string]string{"site": "north"}
 	ok[orchestrator.Device](t)(c.UpdateDevice(ctx, "a", orchestrator.DevicePatch{Labels: &labels}))
 	ok[client.DeviceCredentials](t)(c.RotateCredentials(ctx, "a"))
+	if d := ok[orchestrator.Device](t)(c.QuarantineDevice(ctx, "a", "stolen")); d.QuarantinedAt.IsZero() || d.QuarantineReason != "stolen" {
+		t.Errorf("in quarantine: %+v", d)
+	}
+	if d := ok[orchestrator.Device](t)(c.ReleaseDevice(ctx, "a")); !d.QuarantinedAt.IsZero() || d.QuarantineReason != "" {
+		t.Errorf("released: %+v", d)
+	}
 	report := ok[client.ImportReport](t)(c.ImportDevices(ctx, strings.NewReader("id,type,site\nc,pump,north\nd,pump,\n"), true, false))
 	if report.Imported != 2 || report.Lines[0].Password == "" {
 		t.Errorf("import: %+v", report)

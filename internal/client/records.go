@@ -119,6 +119,16 @@ func (c *Client) DeleteDevice(ctx context.Context, id string) error {
 	return c.remove(ctx, "devices", id)
 }
 
+// QuarantineDevice shuts a device out until it is released.
+func (c *Client) QuarantineDevice(ctx context.Context, id, reason string) (orchestrator.Device, error) {
+	return post[orchestrator.Device](ctx, c, orchestrator.QuarantineRequest{Reason: reason}, "devices", id, "quarantine")
+}
+
+// ReleaseDevice ends the quarantine of a device.
+func (c *Client) ReleaseDevice(ctx context.Context, id string) (orchestrator.Device, error) {
+	return post[orchestrator.Device](ctx, c, nil, "devices", id, "release")
+}
+
 // Device returns a device.
 func (c *Client) Device(ctx context.Context, id string) (orchestrator.Device, error) {
 	return get[orchestrator.Device](ctx, c, "devices", id)

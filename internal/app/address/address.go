@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,12 @@ func Broker(s string) string {
 		return s
 	}
 	return "mqtt://" + s
+}
+
+// Secure says whether a broker, as people write it, is reached over TLS.
+func Secure(s string) bool {
+	u, err := url.Parse(Broker(s))
+	return err == nil && slices.Contains([]string{"mqtts", "tls", "ssl", "wss"}, u.Scheme)
 }
 
 // CheckBroker says what is wrong with what a person wrote for a broker.

@@ -68,6 +68,8 @@ func settings() []known[File] {
 		text("username", func(f *File) *string { return &f.Username }),
 		file("password-file", func(f *File) *string { return &f.PasswordFile }),
 		file("ca", func(f *File) *string { return &f.CA }),
+		file("tls-cert", func(f *File) *string { return &f.TLSCert }),
+		file("tls-key", func(f *File) *string { return &f.TLSKey }),
 		file("data", func(f *File) *string { return &f.Data }),
 		{"metrics", yamlfile.Text, func(_ *reader, f *File, v string) error {
 			f.Metrics = v

@@ -21,14 +21,14 @@ import (
 
 // File is what a file says. What it does not say is zero.
 type File struct {
-	// Broker, Username, PasswordFile, CA, Data, Metrics and Record are as the
+	// Broker, Username, PasswordFile, CA, TLSCert, TLSKey, Data, Metrics and Record are as the
 	// flags of davit bridge; names of files are absolute, or relative as the name of
 	// the configuration file is.
-	Broker, Username, PasswordFile, CA, Data, Metrics, Record string
-	OfferInterval, Defer                                      time.Duration
-	Window                                                    int
-	DrainTimeout                                              *time.Duration // nil for none said
-	Ports                                                     []bridge.PortConfig
+	Broker, Username, PasswordFile, CA, TLSCert, TLSKey, Data, Metrics, Record string
+	OfferInterval, Defer                                                       time.Duration
+	Window                                                                     int
+	DrainTimeout                                                               *time.Duration // nil for none said
+	Ports                                                                      []bridge.PortConfig
 	// ImageKeys, KeyLists and RootKeys are names of files, as PasswordFile; RequireSignature is
 	// nil for none said.
 	ImageKeys, KeyLists, RootKeys         []string

@@ -25,7 +25,7 @@ func TestReferenceFile(t *testing.T) {
 	}
 	on := true
 	want := File{
-		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem",
+		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem", TLSCert: "../../../docs/rack-1.pem", TLSKey: "../../../docs/rack-1.key",
 		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
 			{Device: "pump-1", Path: "usb:0403:6001:A50285BI", DeviceType: "pump-v2"},
@@ -127,8 +127,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, username, window"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, username, window`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -205,7 +205,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, username, window"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
