@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"davit/bridge"
 	"davit/trust"
@@ -71,6 +72,71 @@ func TestImageKeysOfABridge(t *testing.T) {
 			}
 			if got := err != nil; got != (c.want != "") || got && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Key lists are read with the signatures beside them, and followed from the root keys on.
+func TestKeyListsOfABridge(t *testing.T) {
+	newKey := func() trust.PrivateKey {
+		k, err := trust.GenerateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	root, other, images := newKey(), newKey(), newKey()
+	now := trust.Moment(time.Now())
+	list := trust.KeyList{
+		Version: 3, Created: now, Expires: now.Add(time.Hour), RootThreshold: 1, ImagesThreshold: 1,
+		Keys: []trust.ListedKey{{Key: root.Public(), Role: trust.RoleRoot}, {Key: images.Public(), Role: trust.RoleImages}},
+	}
+	text, err := list.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := root.Sign(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := func() BridgeOptions {
+		o := signedOptions(t, string(root.Public().File()), string(other.Public().File()))
+		o.RootKeys, o.ImageKeys = o.ImageKeys[:1], nil
+		list := filepath.Join(filepath.Dir(o.Data), "keys.json")
+		for name, b := range map[string][]byte{list: text, list + ".minisig": trust.EncodeSignatures([]trust.Signature{signature})} {
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.KeyLists = []string{list}
+		return o
+	}
+	for name, c := range map[string]struct {
+		change func(o *BridgeOptions)
+		want   string // part of the error
+	}{
+		"good":          {change: func(*BridgeOptions) {}},
+		"another root":  {change: func(o *BridgeOptions) { o.RootKeys[0] = filepath.Join(filepath.Dir(o.Data), "kk.pub") }, want: "not trusted here"},
+		"no signatures": {change: func(o *BridgeOptions) { _ = os.Remove(o.KeyLists[0] + ".minisig") }, want: "read the signatures of a key list"},
+		"no root keys":  {change: func(o *BridgeOptions) { o.RootKeys = nil }, want: "a key list alone proves nothing"},
+		"both":          {change: func(o *BridgeOptions) { o.ImageKeys = o.RootKeys }, want: "not both"},
+		"twice":         {change: func(o *BridgeOptions) { o.KeyLists = append(o.KeyLists, o.KeyLists[0]) }, want: "only a newer one replaces it"},
+		"roots alone":   {change: func(o *BridgeOptions) { o.KeyLists = nil }, want: "root keys stand with --key-list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options()
+			c.change(&o)
+			err := o.Validate()
+			var got bridge.Trust
+			if err == nil {
+				got, err = o.trusted()
+			}
+			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want one with %q", err, c.want)
+			}
+			if err == nil && got.Ring.Version() != 3 {
+				t.Errorf("version %d is in force", got.Ring.Version())
 			}
 		})
 	}
