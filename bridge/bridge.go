@@ -72,6 +72,8 @@ type Config struct {
 	// shared by the images that are fetched at a time. How many are, and in chunks of what
 	// size, follows the path to the service (package fetcher).
 	Window int
+	// Trust says whose images are let through.
+	Trust Trust
 	// Spool says how much disk images may take.
 	Spool spool.Options
 	// FetchPatience is how long a download may stand still while the broker
@@ -106,6 +108,7 @@ type Bridge struct {
 	lock      *durable.DirLock
 	spool     *spool.Spool
 	records   records
+	counters  counters
 	downloads *downloads
 	claims    claims
 	refusals  logonce.Limit
@@ -122,6 +125,7 @@ type Bridge struct {
 	order     []*line             // those that the broker is told of; the will is the first one's
 	wanted    []PortConfig        // what the newest configuration has
 	opening   opening             // how ports are opened from now on
+	trust     Trust               // whose images are let through from now on
 	folders   []*recording.Folder // all that recordings are written to
 	connected bool
 	closing   bool // Run is ending: no line is added any more
@@ -186,7 +190,10 @@ func complete(cfg Config) (Config, error) {
 		return cfg, fmt.Errorf("name of the bridge's software: %w", err) // or no hello could ever be sent
 	}
 	cfg.Ports = slices.Clone(cfg.Ports)
-	return cfg, checkPorts(cfg)
+	if err := checkPorts(cfg); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Trust.check(cfg.Ports)
 }
 
 // checkPorts refuses too many, doubles, names that nothing can have and unknown dialects.
@@ -226,14 +233,17 @@ func checkPorts(cfg Config) error {
 // open takes the folder and everything in it.
 func (b *Bridge) open() error {
 	dir := filepath.Join(b.cfg.DataDir, "devices")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	b.counters = counters{filepath.Join(b.cfg.DataDir, "counters")}
+	for _, folder := range []string{dir, b.counters.dir} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return err
+		}
 	}
 	var err error
 	if b.lock, err = durable.Lock(b.cfg.DataDir, "davit bridge"); err != nil {
 		return err
 	}
-	if err := durable.RemoveTemp(dir); err != nil {
+	if err := errors.Join(durable.RemoveTemp(dir), durable.RemoveTemp(b.counters.dir)); err != nil {
 		return err
 	}
 	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
@@ -243,7 +253,7 @@ func (b *Bridge) open() error {
 		return err
 	}
 	b.folders = append(b.folders, b.opening.recorded)
-	b.records = records{dir}
+	b.records, b.trust = records{dir}, b.cfg.Trust
 	b.downloads = &downloads{
 		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},

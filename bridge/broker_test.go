@@ -25,7 +25,7 @@ import (
 
 // stage is a broker with a service behind it, over real sockets.
 type stage struct {
-	*testing.T
+	testing.TB
 	service  *service
 	accounts *broker.Credentials
 	broker   *broker.Broker
@@ -53,13 +53,13 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t testing.TB) *stage {
 	t.Helper()
 	accounts, err := broker.OpenCredentials(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{T: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}}
+	s := &stage{TB: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}}
 	s.service.delay = 0
 	s.startBroker()
 	s.startService()
@@ -144,8 +144,14 @@ func (s *stage) awaitService() {
 // bridge runs a bridge until the returned function is called.
 func (s *stage) bridge(password string, m *Metrics, ports ...PortConfig) (stop func()) {
 	s.Helper()
+	return s.trusting(Trust{}, password, m, ports...)
+}
+
+// trusting is bridge with keys of images.
+func (s *stage) trusting(t Trust, password string, m *Metrics, ports ...PortConfig) (stop func()) {
+	s.Helper()
 	b, err := New(Config{
-		DataDir: s.TempDir(), Ports: ports, Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Metrics: m,
+		DataDir: s.TempDir(), Ports: ports, Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Metrics: m, Trust: t,
 		MQTT:   mqtt.Config{URL: "mqtt://" + s.addr, Username: "rack-1", Password: password},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 	})

@@ -73,6 +73,7 @@ type device struct {
 	ex          *execution
 	plan        plan               // what a reload asked for
 	outbox      map[string]*repeat // results that are not acknowledged, by execution
+	raising     map[string]uint64  // security counters that are not on disk yet, by image type
 	drain       draining
 }
 
@@ -124,7 +125,7 @@ func (m *mailbox) connect(up bool) { m.update(func() { m.connected, m.changed = 
 func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
 		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
-		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, believed: map[string]bool{},
+		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, raising: map[string]uint64{}, believed: map[string]bool{},
 		drain: draining{over: make(chan struct{})},
 	}
 	d.kind = d.configured()
@@ -330,6 +331,7 @@ func (d *device) acked(a schemas.Ack) {
 // it may matter; the record is tried again until it is on disk.
 func (d *device) save() error {
 	d.saveDue = time.Time{}
+	d.raise()
 	err := d.b.records.save(d.rec)
 	if durable.IsNoSpace(err) && d.b.spool.Spare() {
 		err = d.b.records.save(d.rec) // an image that nobody uses is worth less
@@ -337,6 +339,9 @@ func (d *device) save() error {
 	if err != nil {
 		d.saveDue = time.Now().Add(saveAgain)
 		d.log.Error("the device's record could not be written; a restart may repeat work", "error", err)
+	}
+	if len(d.raising) > 0 {
+		d.saveDue = time.Now().Add(saveAgain)
 	}
 	return err
 }

@@ -17,6 +17,9 @@ const (
 	// stallsPerLeader is after how many stalls in a row another device that
 	// wants the image asks for it.
 	stallsPerLeader = 3
+	// maxBadBlocks is how often a block of a signed image may turn out not to be what was
+	// signed.
+	maxBadBlocks = 3
 	// maxMismatches is how often an image is fetched whose SHA-256 does not
 	// agree.
 	maxMismatches = 3
@@ -44,6 +47,9 @@ type download struct {
 	fetcher    *fetcher.Fetcher
 	asker      *member // in whose name the last fetch was sent
 	mismatches int
+	guarded    bool        // the spool checks its blocks
+	badBlocks  map[int]int // how often each was wrong
+	alarms     alarms
 	deadline   time.Time // without a byte until then, it has failed
 }
 
@@ -76,12 +82,16 @@ func (dl *download) run(ctx context.Context) error {
 	defer timer.Stop()
 	up := false
 	for {
+		if err := dl.guard(); err != nil {
+			return err
+		}
 		if dl.img.Held() == dl.img.Size() {
 			done, err := dl.verify()
 			if done {
 				return err
 			}
 		}
+		dl.begin()
 		leader, now := dl.leader(), time.Now()
 		switch {
 		case leader == nil:
@@ -98,6 +108,7 @@ func (dl *download) run(ctx context.Context) error {
 			}
 			dl.ask(ctx, leader, now)
 			next = max(0, time.Until(dl.next()))
+			dl.slow(now)
 		}
 		timer.Reset(next)
 		select {
@@ -136,6 +147,9 @@ func (dl *download) verify() (done bool, err error) {
 	dl.held.Store(dl.img.Held())
 	if !errors.Is(err, spool.ErrChecksum) {
 		return true, err
+	}
+	if dl.guarded {
+		return true, fmt.Errorf("%w: each block is what was signed and the whole is not, so the manifest contradicts itself; sign the image anew: %w", errChecksum, err)
 	}
 	dl.fetcher.Forget()
 	if dl.mismatches++; dl.mismatches >= maxMismatches {
@@ -209,9 +223,11 @@ func (dl *download) chunk(a arrival) error {
 	}
 	if h.Image != dl.tag || !wanted {
 		dl.ds.metrics.strayChunk()
+		dl.unasked(len(a.payload))
 		return nil
 	}
-	if err := dl.img.WriteAt(data, h.Offset); err != nil {
+	bad, err := dl.img.Take(data, h.Offset)
+	if err != nil {
 		return err
 	}
 	now, held := time.Now(), dl.img.Held()
@@ -220,5 +236,5 @@ func (dl *download) chunk(a arrival) error {
 		dl.deadline = now.Add(dl.ds.patience)
 	}
 	dl.fetcher.Took(now, h.Transfer, r)
-	return nil
+	return dl.spoiled(bad)
 }

@@ -12,6 +12,7 @@ import (
 	"davit/bridge/fetcher"
 	"davit/bridge/spool"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // DefaultWindow is how many bytes of images a bridge awaits at a time.
@@ -57,6 +58,10 @@ type member struct {
 	chunk  int         // the largest that it may ask for
 	stream bool        // its offer points to the image's shared stream
 	done   func(error) // called once, from the download's goroutine
+	// signed are the hashes of the image's blocks, nil if it is not signed; start is called once,
+	// from the download's goroutine, when enough of a signed image is there to begin with.
+	signed *trust.Verified
+	start  func()
 }
 
 // errNetwork and errChecksum are what members are told beside errors of the
@@ -74,6 +79,7 @@ func (ds *downloads) join(sum string, size uint64, m *member) (*download, error)
 		dl.mu.Lock()
 		dl.members = append(dl.members, m)
 		dl.mu.Unlock()
+		dl.nudge() // m may begin already
 		ds.listen(dl, m)
 		return dl, nil
 	}

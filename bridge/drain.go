@@ -107,7 +107,9 @@ func (d *device) legUnderWay() bool {
 	case d.session == nil:
 		return false
 	case ex.image == nil: // offered, and not answered yet
-		return d.b.spool.Whole(ex.offer.SHA256)
+		return d.b.spool.Whole(ex.offer.SHA256) && (ex.vouched || ex.offer.Manifest == "" || d.b.spool.Whole(ex.offer.Manifest))
+	case ex.isDone: // the MCU is being loaded, with a signed image that may still be arriving
+		return true
 	}
 	return ex.image.Held() == ex.image.Size()
 }

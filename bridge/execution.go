@@ -9,8 +9,8 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
-	"davit/internal/durable"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // DefaultPortPatience is how long an execution waits for a port that is not
@@ -30,8 +30,13 @@ type execution struct {
 	member *member
 	image  *spool.Image
 	source source
-	ready  chan struct{}
-	isDone bool // ready is closed
+	// vouched says that the image may reach the MCU: its manifest, signed, was verified
+	// in this attempt, or nothing is to be verified.
+	vouched bool
+	signed  *trust.Verified // nil if nothing is
+	papers  *papers         // while the manifest is fetched
+	ready   chan struct{}
+	isDone  bool // ready is closed
 
 	loaded    atomic.Uint64 // bytes that the MCU acknowledged
 	loadSince time.Time
@@ -40,20 +45,12 @@ type execution struct {
 	pace      pace
 }
 
-// source is the image as a session reads it: it is there once ready is closed.
-type source struct{ image atomic.Pointer[spool.Image] }
-
-// ReadAt implements io.ReaderAt.
-func (s *source) ReadAt(b []byte, offset int64) (int, error) {
-	img := s.image.Load()
-	if img == nil {
-		return 0, errors.New("the image is not there")
-	}
-	return img.ReadAt(b, offset)
-}
-
 // letGo gives the image back and leaves the download.
 func (ex *execution) letGo() {
+	if ex.papers != nil {
+		ex.papers.letGo()
+		ex.papers = nil
+	}
 	if ex.dl != nil {
 		ex.dl.leave(ex.member)
 		ex.dl = nil
@@ -166,8 +163,17 @@ func (d *device) open() {
 	d.ex = &execution{offer: r.Offer, state: r.State, since: time.Now(), seq: r.SeqLimit, limit: r.SeqLimit, ready: make(chan struct{})}
 }
 
-// resume goes on with the execution where the record has it.
+// resume goes on with the execution where the record has it, once its image is vouched for.
+// What the MCU was told to boot is beyond that: it is asked what it runs.
 func (d *device) resume() {
+	if d.rec.Open.State == schemas.StateBooting {
+		d.goOn()
+		return
+	}
+	d.vouch(d.goOn)
+}
+
+func (d *device) goOn() {
 	if d.ex.fetchesOnly() {
 		d.fetchOnly()
 		return
@@ -184,13 +190,13 @@ func (d *device) resume() {
 // startLeg has the session carry out the MCU leg, if the port is there.
 func (d *device) startLeg() {
 	ex := d.ex
-	if ex == nil || ex.fetchesOnly() || d.session == nil {
+	if ex == nil || ex.fetchesOnly() || d.session == nil || !ex.vouched && ex.state != schemas.StateBooting {
 		return
 	}
 	h := ex.offer.Host
 	d.session.Start(dialect.Update{
 		Version: ex.offer.Version, VersionID: ex.offer.VersionID, NumericType: h.NumericType, AttributeSize: h.AttributeSize,
-		Size: ex.offer.Size, SHA256: sumOf(ex.offer.SHA256), Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready,
+		Size: ex.offer.Size, SHA256: sumOf(ex.offer.SHA256), Reporter: &leg{d, ex}, Image: &ex.source, Ready: ex.ready, Arrives: ex.source.arrives,
 		Force: ex.offer.Force, ResumeAt: ex.state, Loaded: ex.loaded.Load(), Before: d.rec.Open.Before, VersionProperty: d.property(ex),
 		AnswerTimeout: milliseconds(h.AnswerTimeoutMS), VerdictTimeout: milliseconds(h.VerdictTimeoutMS),
 		BootTimeout: milliseconds(h.BootTimeoutMS), VersionTimeout: milliseconds(h.VersionTimeoutMS),
@@ -349,78 +355,6 @@ func (d *device) progress(now time.Time) time.Time {
 	return now.Add(progressEvery)
 }
 
-// fetch brings the image to the spool, or finds it there.
-func (d *device) fetch() {
-	ex := d.ex
-	if ex.image != nil {
-		return // under way since before the MCU restarted
-	}
-	var err error
-	if ex.image, err = d.b.spool.Acquire(ex.offer.SHA256, ex.offer.Size); err != nil {
-		d.finish(failure(err))
-		return
-	}
-	chunk := ex.offer.Chunk.Max
-	if m := d.b.cfg.MaxChunk; m != 0 {
-		chunk = min(chunk, m)
-	}
-	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: chunk, stream: ex.offer.Stream}
-	ex.member.done = func(err error) {
-		d.do(func() {
-			if d.ex == ex {
-				d.fetched(err)
-			}
-		})
-	}
-	whole := ex.image.Held() == ex.image.Size()
-	if ex.dl, err = d.b.downloads.join(ex.offer.SHA256, ex.offer.Size, ex.member); err != nil {
-		d.finish(failure(err))
-		return
-	}
-	d.route(ex.dl)
-	if !whole {
-		_ = d.advance(schemas.StateDownloading) // the download itself is what has to last, and it does
-	}
-}
-
-// fetched goes on when the image is there, or cannot be had.
-func (d *device) fetched(err error) {
-	ex := d.ex
-	d.route(nil)
-	ex.dl = nil
-	if err != nil {
-		d.finish(failure(err))
-		return
-	}
-	if ex.fetchesOnly() {
-		d.fetchedOnly()
-		return
-	}
-	_ = d.advance(schemas.StateDownloaded)
-	ex.source.image.Store(ex.image)
-	if !ex.isDone {
-		ex.isDone = true
-		close(ex.ready)
-	}
-}
-
-// failure is the result of an error on the way from the service to the spool.
-func failure(err error) dialect.Result {
-	r := dialect.Result{State: schemas.StateFailed, Detail: err.Error()}
-	switch {
-	case errors.Is(err, errNetwork):
-		r.Cause = schemas.CauseNetwork
-	case errors.Is(err, errChecksum):
-		r.Cause = schemas.CauseChecksum
-	case durable.IsNoSpace(err):
-		r.Cause = schemas.CauseStorage
-		r.Detail = "The bridge's disk is full: " + err.Error()
-	default:
-		r.Cause = schemas.CauseStorage
-	}
-	return r
-}
-
 // drop ends the execution without a report of our own.
 func (d *device) drop(why string, e *endedRecord) {
 	ex := d.ex
@@ -445,6 +379,7 @@ func (d *device) finish(r dialect.Result) {
 	if s.State == schemas.StateSucceeded {
 		s.BytesDone = ex.offer.Size
 		d.installed(ex.offer.SHA256)
+		d.ran()
 	}
 	if off := d.deferral(ex.offer.Action, r); off > 0 {
 		putOff(&s, off)

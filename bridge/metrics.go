@@ -21,6 +21,9 @@ type Metrics struct {
 	refused   *prometheus.CounterVec
 	connected prometheus.Gauge
 	spool     prometheus.Gauge
+	manifests *prometheus.CounterVec
+	badBlocks prometheus.Counter
+	alarms    *prometheus.CounterVec
 }
 
 // NewMetrics registers the bridge's metrics with reg.
@@ -59,8 +62,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		spool: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "davit_bridge_spool_bytes", Help: "Bytes of images on the bridge's disk.",
 		}),
+		manifests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "davit_bridge_manifests_total", Help: "Signed manifests looked at, by result: accepted, or the reason of the refusal.",
+		}, []string{"result"}),
+		badBlocks: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "davit_bridge_bad_blocks_total", Help: "Blocks of signed images that were not what was signed, and were thrown away.",
+		}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "davit_bridge_retrieval_alarms_total", Help: "Downloads that look like an attack, by kind: slow (far below any usable rate), endless (more data that nobody asked for than the image has).",
+		}, []string{"kind"}),
 	}
-	reg.MustRegister(m.frames, m.resets, m.loaded, m.goodput, m.portUp, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool)
+	reg.MustRegister(m.frames, m.resets, m.loaded, m.goodput, m.portUp, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.alarms)
 	return m
 }
 
@@ -144,6 +156,24 @@ func (m *Metrics) broker(connected bool) {
 func (m *Metrics) spooled(bytes int64) {
 	if m != nil {
 		m.spool.Set(float64(bytes))
+	}
+}
+
+func (m *Metrics) manifest(result string) {
+	if m != nil {
+		m.manifests.WithLabelValues(result).Inc()
+	}
+}
+
+func (m *Metrics) badBlock() {
+	if m != nil {
+		m.badBlocks.Inc()
+	}
+}
+
+func (m *Metrics) alarm(kind string) {
+	if m != nil {
+		m.alarms.WithLabelValues(kind).Inc()
 	}
 }
 

@@ -33,6 +33,9 @@ type PortConfig struct {
 	Parity dialect.Parity
 	// RTSCTS says whether RTS/CTS flow control is used.
 	RTSCTS *bool
+	// DeviceType is the id of the device's type, which signed images have to be for;
+	// it is needed with image keys only.
+	DeviceType string
 	// VersionProperty is the property by which the host MCU reports its version.
 	VersionProperty string
 	// AttributeSize is the size in bytes of the attribute that carries the image,
@@ -86,11 +89,11 @@ func PortKey(path string) (string, error) {
 }
 
 // portForm is shown with every error about a port specification.
-const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,version-property=NAME][,attribute-size=253][,load-size=255], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
+const portForm = "DEVICE_ID=PORT[,baud=115200][,parity=odd|even|none][,rtscts=on|off][,dialect=ayla|afero][,device-type=TYPE][,version-property=NAME][,attribute-size=253][,load-size=255], where PORT is a path, usb:VID:PID[:SERIAL][:ifNN] or by-path:NAME"
 
 // ParsePort reads a port specification of the form
 //
-//	DEVICE_ID=PORT[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,version-property=NAME][,attribute-size=253][,load-size=255]
+//	DEVICE_ID=PORT[,baud=115200][,parity=odd][,rtscts=on][,dialect=ayla][,device-type=TYPE][,version-property=NAME][,attribute-size=253][,load-size=255]
 //
 // where PORT is a path or a name (portname.Parse) and ends at the first comma. An
 // error says which part is wrong and shows the form.
@@ -158,6 +161,11 @@ func (p *PortConfig) Set(name, value string) error {
 		p.RTSCTS = &on
 	case "dialect":
 		p.Dialect = value
+	case "device-type":
+		if err := schemas.ValidateID(value); err != nil {
+			return fmt.Errorf("device-type: %w", err)
+		}
+		p.DeviceType = value
 	case "version-property":
 		if err := schemas.ValidateVersion(value); err != nil { // the same limits hold for a property's name
 			return fmt.Errorf("version-property: %w", err)

@@ -18,6 +18,9 @@ type Settings struct {
 	// opened from then on.
 	OfferInterval time.Duration
 	RecordDir     string
+	// Trust holds for every attempt that is begun from then on. Image keys cannot all be
+	// taken away while the bridge runs.
+	Trust Trust
 }
 
 // Changes are what Reconfigure did, as ids of devices. Each is in one of the
@@ -77,6 +80,12 @@ func (b *Bridge) Reconfigure(ctx context.Context, s Settings) (Changes, error) {
 	if err := checkPorts(Config{Ports: s.Ports, Dialects: b.cfg.Dialects}); err != nil {
 		return Changes{}, err
 	}
+	if err := s.Trust.check(s.Ports); err != nil {
+		return Changes{}, err
+	}
+	if err := s.Trust.follows(b.trusting()); err != nil {
+		return Changes{}, err
+	}
 	select {
 	case <-b.running:
 	case <-ctx.Done():
@@ -111,7 +120,7 @@ func (b *Bridge) install(s Settings, o opening) ([]*line, error) {
 	if o.recorded != b.opening.recorded {
 		b.folders = append(b.folders, o.recorded)
 	}
-	b.opening, b.wanted = o, slices.Clone(s.Ports)
+	b.opening, b.wanted, b.trust = o, slices.Clone(s.Ports), s.Trust
 	for _, l := range fresh {
 		b.add(l)
 	}

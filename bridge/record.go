@@ -49,6 +49,9 @@ type openRecord struct {
 	// SeqLimit is above every sequence number used so far. Numbers are
 	// reserved in blocks, so that a progress report costs no write.
 	SeqLimit uint64 `json:"seq_limit"`
+	// Counter is the security counter of the image's manifest, which was verified;
+	// nil if nothing was.
+	Counter *uint64 `json:"counter,omitempty"`
 }
 
 type endedRecord struct {

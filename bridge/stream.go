@@ -85,7 +85,9 @@ func (dl *download) subscribed() bool {
 
 // follows says whether chunks of the shared stream are taken. They are not any more when
 // the image turned out wrong once: then each chunk is asked for.
-func (dl *download) follows() bool { return dl.mismatches == 0 && dl.subscribed() }
+func (dl *download) follows() bool {
+	return dl.mismatches == 0 && len(dl.badBlocks) == 0 && dl.subscribed()
+}
 
 // listens says whether a download follows or is going to follow an image's shared stream.
 func (ds *downloads) listens(sum string) bool {

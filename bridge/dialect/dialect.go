@@ -104,9 +104,14 @@ type Update struct {
 	Reporter Reporter
 	// Image is the verified image; it is read only after Ready is closed.
 	Image io.ReaderAt
-	// Ready is closed when Image may be read: the whole image is there and
-	// verified.
+	// Ready is closed when the load may begin: the whole image is there and verified, or
+	// enough of one that is verified block by block.
 	Ready <-chan struct{}
+	// Arrives returns nil if Image can be read from offset on for length bytes, or a channel
+	// that is closed when it is worth asking again: the rest of the image is arriving yet. A
+	// load waits for it meanwhile. nil means that the whole image is there once Ready is
+	// closed.
+	Arrives func(offset, length uint64) <-chan struct{}
 	// Force offers the image even if the MCU reports this version already.
 	Force bool
 	// ResumeAt tells what an earlier session had reached: StateBooting means

@@ -331,6 +331,19 @@ func (f *Fetcher) GiveUp() {
 	f.pace.draining = false
 }
 
+// Spoiled says that bytes of r came and were thrown away, because they are not what was
+// signed: pieces that were to bring them are asked for again at once.
+func (f *Fetcher) Spoiled(r schemas.Range) {
+	for i := 0; i < len(f.awaited); {
+		if p := f.awaited[i]; p.End() <= r.Offset || r.End() <= p.Offset {
+			i++
+			continue
+		}
+		f.giveUp(i)
+	}
+	f.held = min(f.held, f.img.Held())
+}
+
 // Restart is GiveUp after a connection was lost: that nothing came was nobody's delay.
 func (f *Fetcher) Restart() {
 	f.GiveUp()

@@ -78,3 +78,23 @@ func (s *Set) Gaps(r schemas.Range, limit int) []schemas.Range {
 	}
 	return gaps
 }
+
+// Remove takes the bytes from offset to end out of the set.
+func (s *Set) Remove(offset, end uint64) {
+	if offset >= end {
+		return
+	}
+	var kept []schemas.Range
+	s.total = 0
+	keep := func(from, to uint64) {
+		if from < to {
+			kept = append(kept, schemas.Range{Offset: from, Length: to - from})
+			s.total += to - from
+		}
+	}
+	for _, r := range s.ranges {
+		keep(r.Offset, min(r.End(), max(offset, r.Offset)))
+		keep(max(r.Offset, min(end, r.End())), r.End())
+	}
+	s.ranges = kept
+}

@@ -15,12 +15,17 @@ func TestSetAgainstModel(t *testing.T) {
 		const size = 64
 		var s Set
 		var model [size]bool
-		for range rapid.IntRange(0, 30).Draw(t, "adds") {
+		for range rapid.IntRange(0, 30).Draw(t, "changes") {
 			from := rapid.IntRange(0, size).Draw(t, "from")
 			to := rapid.IntRange(from, size).Draw(t, "to")
-			s.Add(uint64(from), uint64(to))
+			add := rapid.IntRange(0, 3).Draw(t, "add") > 0
+			if add {
+				s.Add(uint64(from), uint64(to))
+			} else {
+				s.Remove(uint64(from), uint64(to))
+			}
 			for i := from; i < to; i++ {
-				model[i] = true
+				model[i] = add
 			}
 		}
 		var total uint64

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -32,6 +33,8 @@ type Image struct {
 	unsynced rangeset.Set
 	syncedAt time.Time
 	verified bool
+	guard    *guard        // nil without a signed manifest
+	news     chan struct{} // closed when more may be read; nil while nobody waits
 }
 
 // load opens the files of an image or makes them.
@@ -116,24 +119,7 @@ func (img *Image) Has(r schemas.Range) bool {
 func (img *Image) WriteAt(b []byte, offset uint64) error {
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	end := offset + uint64(len(b))
-	if end > img.size || end < offset {
-		return fmt.Errorf("image spool: bytes %d to %d of an image of %d", offset, end, img.size)
-	}
-	if img.have.Covers(offset, end) {
-		return nil
-	}
-	err := img.put(b, offset)
-	for durable.IsNoSpace(err) && img.spool.Spare() {
-		err = img.put(b, offset)
-	}
-	if durable.IsNoSpace(err) {
-		err = errors.Join(err, img.discard())
-	}
-	if err != nil {
-		return fmt.Errorf("image spool: %w", err)
-	}
-	return nil
+	return img.write(b, offset)
 }
 
 func (img *Image) put(b []byte, offset uint64) error {
@@ -171,8 +157,8 @@ func (img *Image) sync() error {
 	return nil
 }
 
-// Verify reads the whole image back from disk and compares its SHA-256. If it
-// agrees the image is complete, now and after a restart, and Verify does
+// Verify compares the SHA-256 of the whole image, which it reads back from disk unless a
+// guard has checked each block. If it agrees the image is complete, now and after a restart, and Verify does
 // nothing any more. If not, all bytes are thrown away and the error wraps
 // ErrChecksum. It is an error to call it while bytes are missing.
 func (img *Image) Verify() error {
@@ -184,8 +170,8 @@ func (img *Image) Verify() error {
 	if img.have.Total() != img.size {
 		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.Total(), img.size)
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size))); err != nil {
+	h, err := img.hash()
+	if err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != img.sum {
@@ -197,7 +183,19 @@ func (img *Image) Verify() error {
 		}
 	}
 	img.verified = true
+	img.tell()
 	return nil
+}
+
+// hash is that of the whole image: as it went along with the blocks that were checked, or of
+// what is on disk.
+func (img *Image) hash() (hash.Hash, error) {
+	if g := img.guard; g != nil && g.front == len(g.checked) {
+		return g.whole, nil
+	}
+	h := sha256.New()
+	_, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size)))
+	return h, err
 }
 
 // complete gives the file its final name.
@@ -220,6 +218,9 @@ func (img *Image) complete() error {
 // count for nothing.
 func (img *Image) discard() error {
 	img.have, img.unsynced = rangeset.Set{}, rangeset.Set{}
+	if g := img.guard; g != nil {
+		g.restart()
+	}
 	if img.journal == nil {
 		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -235,9 +236,13 @@ func (img *Image) discard() error {
 	return img.file.Truncate(0)
 }
 
-// ReadAt implements io.ReaderAt over a verified image; before that it fails.
+// ReadAt implements io.ReaderAt over a verified image, and over the blocks that are
+// checked of one with a guard (Await); otherwise it fails.
 func (img *Image) ReadAt(b []byte, offset int64) (int, error) {
-	if !img.Verified() {
+	img.mu.Lock()
+	ok := img.readable(schemas.Range{Offset: uint64(max(offset, 0)), Length: uint64(len(b))})
+	img.mu.Unlock()
+	if !ok {
 		return 0, errors.New("image spool: the image is not verified")
 	}
 	return img.file.ReadAt(b, offset)

@@ -29,6 +29,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	var opts app.BridgeOptions
 	var level string
 	var ports []string
+	var requireSignature bool
 	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +45,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 				}
 				opts.Ports = append(opts.Ports, port)
 			}
-			opts.Given = cmd.Flags().Changed
+			opts.Given, opts.AllowUnsigned = cmd.Flags().Changed, !requireSignature
 			if opts.Config == "" {
 				if err := opts.Validate(); err != nil {
 					return usagef("bridge: %w", err)
@@ -90,7 +91,13 @@ and never the update. Nothing removes old recordings.`
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the bridge's own certificate for the broker, which stands in for the password; read anew for each connection (default none)")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
+	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,device-type=TYPE][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
+	f.StringArrayVar(&opts.ImageKeys, "image-keys", nil, "file with the minisign public key of somebody who may sign images; repeatable, and every port needs device-type then (default none: no signature is looked at)")
+	f.StringArrayVar(&opts.KeyLists, "key-list", nil, "key list that says who may sign images, in the place of --image-keys, with its signatures in FILE.minisig; repeatable, from the oldest on")
+	f.StringArrayVar(&opts.RootKeys, "root-keys", nil, "file with a minisign public key by which the first key list is believed; repeatable")
+	f.IntVar(&opts.RootKeysThreshold, "root-keys-threshold", 0, "how many of the root keys have to have signed it (default all)")
+	f.IntVar(&opts.ImageKeysThreshold, "image-keys-threshold", 0, "how many of the image keys have to have signed an image (default all)")
+	f.BoolVar(&requireSignature, "require-signature", true, "with image keys, reject an image without a signature; off (=false), only signatures that there are have to be good")
 	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
 	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.DurationVar(&opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")

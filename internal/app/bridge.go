@@ -86,7 +86,11 @@ func (b *Bridge) open(o BridgeOptions) error {
 			return fmt.Errorf("read the bridge's password: %w", err)
 		}
 	}
-	trust, err := o.secured()
+	certificates, err := o.secured()
+	if err != nil {
+		return err
+	}
+	trusted, err := o.trusted()
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,8 @@ func (b *Bridge) open(o BridgeOptions) error {
 	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
-		MQTT:   mqtt.Config{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: trust},
+		MQTT:   mqtt.Config{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: certificates},
+		Trust:  trusted,
 		Module: "davit bridge " + ReadBuild().Version,
 		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
 	})

@@ -33,6 +33,17 @@ type BridgeOptions struct {
 	// which stand in for the password; empty for none. They and CAFile are read anew for each connection.
 	TLSCert, TLSKey string
 	Ports           []bridge.PortConfig
+	// ImageKeys are files with minisign public keys, of which ImageKeysThreshold (0 means
+	// all) have to have signed an image before it reaches a host MCU. KeyLists are files with
+	// key lists in their place, from the oldest on, each with its signatures beside it
+	// (FILE.minisig); of the first, RootKeysThreshold (0 means all) of RootKeys have to have
+	// signed it. Without either nothing is verified.
+	ImageKeys          []string
+	ImageKeysThreshold int
+	KeyLists, RootKeys []string
+	RootKeysThreshold  int
+	// AllowUnsigned lets images pass all the same that have no signature at all.
+	AllowUnsigned bool
 	// Data is the bridge's data folder; it is made if it is not there.
 	Data string
 	// OfferInterval is how long after an unanswered offer the host MCU is
@@ -98,6 +109,24 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
+	for _, s := range []struct {
+		flag string
+		to   *[]string
+		file []string
+	}{{"image-keys", &o.ImageKeys, f.ImageKeys}, {"key-list", &o.KeyLists, f.KeyLists}, {"root-keys", &o.RootKeys, f.RootKeys}} {
+		if !o.given(s.flag) {
+			*s.to = s.file
+		}
+	}
+	if !o.given("image-keys-threshold") {
+		o.ImageKeysThreshold = f.ImageKeysThreshold
+	}
+	if !o.given("root-keys-threshold") {
+		o.RootKeysThreshold = f.RootKeysThreshold
+	}
+	if !o.given("require-signature") && f.RequireSignature != nil {
+		o.AllowUnsigned = !*f.RequireSignature
+	}
 	switch {
 	case len(o.Ports) > 0 && len(f.Ports) > 0:
 		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
@@ -137,6 +166,9 @@ func (o *BridgeOptions) Validate() error {
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+	}
+	if err := o.validateKeys(); err != nil {
+		return err
 	}
 	if o.Defer != 0 || o.given("defer") {
 		if err := bridge.CheckDefer(o.Defer); err != nil {

@@ -23,9 +23,13 @@ func (b *Bridge) Reload(ctx context.Context) {
 	if err == nil {
 		err = o.Validate()
 	}
+	var trusted bridge.Trust
+	if err == nil {
+		trusted, err = o.trusted()
+	}
 	var changes bridge.Changes
 	if err == nil {
-		changes, err = b.bridge.Reconfigure(ctx, bridge.Settings{Ports: o.Ports, OfferInterval: o.OfferInterval, RecordDir: o.Record})
+		changes, err = b.bridge.Reconfigure(ctx, bridge.Settings{Ports: o.Ports, OfferInterval: o.OfferInterval, RecordDir: o.Record, Trust: trusted})
 	}
 	if err != nil {
 		b.complain(err)

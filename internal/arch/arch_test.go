@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"internal/ca":       {"schemas", "internal/durable"},
 	"internal/sim":      {"schemas"},
 	"broker":            {"schemas", "internal/durable", "internal/logonce"},
-	"bridge":            {"schemas", "internal/durable", "internal/logonce"},
+	"bridge":            {"schemas", "trust", "internal/durable", "internal/logonce"},
 	"bridge/dialect":    {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},

@@ -74,15 +74,18 @@ func (m *machine) startLoad() {
 // fillChunk appends the chunk that is due.
 func (m *machine) fillChunk(b []byte) ([]byte, kind) {
 	u := m.u
-	u.send = false
 	if u.at < u.bufAt || u.at >= u.bufAt+uint64(u.bufLen) || u.short() {
 		n := min(uint64(len(u.buf)), u.size-u.at)
+		if u.Awaits(u.at, n) {
+			return b, kindVoid
+		}
 		if r, err := u.Load(u.buf[:n], u.at); err != nil {
 			m.end(r)
 			return b, kindVoid
 		}
 		u.bufAt, u.bufLen = u.at, int(n)
 	}
+	u.send = false
 	i := int(u.at - u.bufAt)
 	data := u.buf[i:min(i+u.chunk, u.bufLen)]
 	b, err := afpro.AppendTransfer(b, uint32(u.at), data)

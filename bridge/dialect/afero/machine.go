@@ -97,12 +97,18 @@ func (m *machine) Begin(now time.Time) {
 // Step implements session.Machine.
 func (m *machine) Step(now time.Time) session.Next {
 	m.now = now
+	if m.u != nil {
+		m.u.Arrived()
+	}
 	m.tick()
 	m.fill()
 	next := session.Next{Write: m.t.write(now)}
 	next.Wake = session.Earliest(m.asks.PollAt(), m.t.wake(), m.start.wake(), m.askDue, m.claimAt(), m.wakeAt())
 	if m.u != nil && m.u.phase == phaseAccepted {
 		next.Image = m.u.Ready
+	}
+	if m.u != nil && m.u.phase == phaseLoad {
+		next.Image = m.u.Arrival()
 	}
 	return next
 }

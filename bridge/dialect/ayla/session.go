@@ -59,6 +59,9 @@ func (s *machine) Begin(now time.Time) {
 // Step implements session.Machine.
 func (s *machine) Step(now time.Time) session.Next {
 	s.now = now
+	if s.u != nil {
+		s.u.Arrived()
+	}
 	s.tick()
 	s.fill()
 	next := session.Next{Write: s.link.write(now)}
@@ -66,6 +69,9 @@ func (s *machine) Step(now time.Time) session.Next {
 	next.Wake = session.Earliest(s.asks.PollAt(), s.link.due(), s.wakeAt())
 	if s.u != nil && s.u.phase == phaseAccepted {
 		next.Image = s.u.Ready
+	}
+	if s.u != nil && s.u.phase == phaseLoad {
+		next.Image = s.u.Arrival()
 	}
 	return next
 }

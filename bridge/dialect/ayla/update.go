@@ -205,6 +205,9 @@ func (s *machine) fillLoad() {
 	piece := uint64(s.link.noise.choose(u.loads.size, &s.link.timer))
 	if end := u.bufAt + uint64(u.bufLen); u.sent < u.bufAt || u.sent >= end || u.sent+piece > end && end < u.Size {
 		n := min(uint64(pieces)*piece, u.Size-u.sent)
+		if u.Awaits(u.sent, n) {
+			return
+		}
 		if r, err := u.Load(u.buf[:n], u.sent); err != nil {
 			s.end(r)
 			return

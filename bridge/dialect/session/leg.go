@@ -59,8 +59,9 @@ type Leg struct {
 	Wanted, HostVersion string
 
 	restarts int
-	told     bool   // the MCU has been told to boot in this update
-	before   string // version at the time it was first told to, "" if unknown
+	arrival  <-chan struct{} // closed when more of the image may be there; nil if none is awaited
+	told     bool            // the MCU has been told to boot in this update
+	before   string          // version at the time it was first told to, "" if unknown
 }
 
 // NewLeg takes up an update. If an earlier session told the MCU to boot, the leg
@@ -137,6 +138,29 @@ func (l *Leg) Restarts() int { return l.restarts }
 // the last time.
 func (l *Leg) TooOften(why string) dialect.Result {
 	return Failed(schemas.CauseSerial, "The update was begun %d times and did not get through; the last time %s.", l.restarts, why)
+}
+
+// Awaits says whether the bytes that are to be loaded next are arriving yet; the load goes
+// on when Arrival is closed.
+func (l *Leg) Awaits(offset, length uint64) bool {
+	l.arrival = nil
+	if l.Arrives != nil {
+		l.arrival = l.Arrives(offset, length)
+	}
+	return l.arrival != nil
+}
+
+// Arrival wakes a load that awaits bytes of the image. Call it after what is to be
+// sent has been looked for, and Arrived before that.
+func (l *Leg) Arrival() <-chan struct{} { return l.arrival }
+
+// Arrived forgets an Arrival that has come.
+func (l *Leg) Arrived() {
+	select {
+	case <-l.arrival:
+		l.arrival = nil
+	default:
+	}
 }
 
 // Load reads the image at offset into b. An error is the end of the update.

@@ -16,6 +16,7 @@ import (
 	"davit/internal/app/address"
 	"davit/internal/app/yamlfile"
 	"davit/schemas"
+	"davit/trust"
 )
 
 // known is a field that a file or a port can have. set takes its value as text;
@@ -47,6 +48,15 @@ func settings() []known[File] {
 				return fmt.Errorf("%s is %q; "+yamlfile.TimeForm, name, v)
 			}
 			to(f, d)
+			return nil
+		}}
+	}
+	threshold := func(name string, to func(*File) *int) known[File] {
+		return known[File]{name, yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
+			n := to(f)
+			if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
+				return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
+			}
 			return nil
 		}}
 	}
@@ -85,12 +95,24 @@ func settings() []known[File] {
 			}
 			return nil
 		}},
+		threshold("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
+		threshold("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
+		{"require-signature", yamlfile.Switch, func(_ *reader, f *File, v string) error {
+			on := v == "on"
+			f.RequireSignature = &on
+			return nil
+		}},
 		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }
 
-// portsField is the one field of a file that is a list.
-const portsField = "ports"
+// The fields of a file that are lists.
+const (
+	portsField = "ports"
+	keysField  = "image-keys"
+	listsField = "key-list"
+	rootsField = "root-keys"
+)
 
 // portFields are the fields of a port. The first two have to be there.
 func portFields() []known[bridge.PortConfig] {
@@ -119,6 +141,7 @@ func portFields() []known[bridge.PortConfig] {
 		option("baud", yamlfile.Number),
 		option("parity", yamlfile.Text),
 		option("rtscts", yamlfile.Switch),
+		option("device-type", yamlfile.Text),
 		option("version-property", yamlfile.Text),
 		option("attribute-size", yamlfile.Number),
 		option("load-size", yamlfile.Number),
@@ -139,7 +162,30 @@ func (r *reader) file(root ast.Node, f *File) {
 	if !ok {
 		return
 	}
-	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){portsField: func(n ast.Node) { r.ports(n, f) }})
+	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){
+		portsField: func(n ast.Node) { r.ports(n, f) },
+		keysField:  func(n ast.Node) { r.files(n, keysField, trust.MaxKeys, &f.ImageKeys) },
+		listsField: func(n ast.Node) { r.files(n, listsField, trust.MaxChain, &f.KeyLists) },
+		rootsField: func(n ast.Node) { r.files(n, rootsField, trust.MaxKeys, &f.RootKeys) },
+	})
+}
+
+// files reads a list of names of files.
+func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
+	list, ok := n.(*ast.SequenceNode)
+	switch {
+	case !ok:
+		r.Wrong(yamlfile.Start(n), field, "is %s; write a list of files, each as - FILE", yamlfile.KindOf(n))
+		return
+	case len(list.Values) == 0 || len(list.Values) > most:
+		r.Wrong(n.GetToken(), field, "has %d entries, allowed are 1 to %d; leave it out for none", len(list.Values), most)
+		return
+	}
+	for i, entry := range list.Values {
+		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", field, i), yamlfile.Text); ok {
+			*to = append(*to, r.path(name))
+		}
+	}
 }
 
 // ports reads the list of ports.

@@ -29,6 +29,11 @@ type File struct {
 	Window                                                                     int
 	DrainTimeout                                                               *time.Duration // nil for none said
 	Ports                                                                      []bridge.PortConfig
+	// ImageKeys, KeyLists and RootKeys are names of files, as PasswordFile; RequireSignature is
+	// nil for none said.
+	ImageKeys, KeyLists, RootKeys         []string
+	ImageKeysThreshold, RootKeysThreshold int
+	RequireSignature                      *bool
 }
 
 // Load reads the file called name. dialects are those that ports can be

@@ -28,13 +28,15 @@ func TestReferenceFile(t *testing.T) {
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem", TLSCert: "../../../docs/rack-1.pem", TLSKey: "../../../docs/rack-1.key",
 		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
-			{Device: "pump-1", Path: "usb:0403:6001:A50285BI"},
+			{Device: "pump-1", Path: "usb:0403:6001:A50285BI", DeviceType: "pump-v2"},
 			{
 				Device: "lamp-7", Path: "by-path:pci-0000:00:14.0-usb-0:1.4:1.0-port0", Dialect: "ayla", Baud: 115200, Parity: "odd", RTSCTS: &on,
-				VersionProperty: "oem_host_version", LoadSize: 128,
+				DeviceType: "lamp-v1", VersionProperty: "oem_host_version", LoadSize: 128,
 			},
-			{Device: "lamp-8", Path: "/dev/ttyUSB3", Dialect: "afero", AttributeSize: 510},
+			{Device: "lamp-8", Path: "/dev/ttyUSB3", DeviceType: "lamp-v2", Dialect: "afero", AttributeSize: 510},
 		},
+		ImageKeys: []string{"../../../docs/oem-1.pub", "../../../docs/oem-2.pub"}, ImageKeysThreshold: 1, RequireSignature: &on,
+		KeyLists: []string{"../../../docs/keys-1.json", "../../../docs/keys-2.json"}, RootKeys: []string{"../../../docs/root-1.pub", "../../../docs/root-2.pub"}, RootKeysThreshold: 2,
 	}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("read %+v\nwant %+v", f, want)
@@ -43,7 +45,7 @@ func TestReferenceFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{portsField}
+	names := []string{portsField, keysField, listsField, rootsField}
 	for _, k := range settings() {
 		names = append(names, k.name)
 	}
@@ -125,8 +127,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, tls-cert, tls-key, username, window"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, tls-cert, tls-key, username, window`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -152,6 +154,9 @@ func TestMistakes(t *testing.T) {
 		{"a defer that is no time", "defer: later\n", []string{`:1:8: defer is "later"; write a time such as 90s or 2m`}},
 		{"a drain-timeout with half a number", "drain-timeout: 1.5\n", []string{`:1:16: drain-timeout is a number without a unit; write a time such as 90s or 2m`}},
 
+		{"image keys as text", "image-keys: a.pub\n", []string{":1:13: image-keys is text; write a list of files, each as - FILE"}},
+		{"no image keys", "image-keys: []\n", []string{":1:13: image-keys has 0 entries, allowed are 1 to 64; leave it out for none"}},
+		{"no image has to be signed", "image-keys-threshold: 0\n", []string{`:1:23: image-keys-threshold is "0"; write how many of the keys have to sign, 1 to 64`}},
 		{"ports as text", "ports: pump=/dev/x\n", []string{":1:8: ports is text; write a list, where each port begins with - device:"}},
 		{"ports as a group", "ports:\n  device: a\n  port: b\n", []string{":2:3: ports is a group of settings; write a list, where each port begins with - device:"}},
 		{"ports without a value", "ports:\n", []string{":1:1: ports has no value; give it one, or take the line out"}},
@@ -162,8 +167,8 @@ func TestMistakes(t *testing.T) {
 		{"no port", "ports:\n  - device: a\n    baud: 9600\n", []string{":2:5: ports[0] has no port; add a line port: PATH under it"}},
 		{"a key of a port", onePort("boud: 9600", "path: /dev/y", "flow: on"), []string{
 			":4:5: ports[0].boud is not known; did you mean baud?",
-			":5:5: ports[0].path is not known; there are attribute-size, baud, device, dialect, load-size, parity, port, rtscts, version-property",
-			":6:5: ports[0].flow is not known; there are attribute-size, baud, device, dialect, load-size, parity, port, rtscts, version-property",
+			":5:5: ports[0].path is not known; there are attribute-size, baud, device, device-type, dialect, load-size, parity, port, rtscts, version-property",
+			":6:5: ports[0].flow is not known; there are attribute-size, baud, device, device-type, dialect, load-size, parity, port, rtscts, version-property",
 		}},
 		{"a key of a port twice", onePort("baud: 9600", "baud: 9600"), []string{":5:5: ports[0].baud stands twice, first in line 4; take one of them out"}},
 		{"a device id", "ports:\n  - device: a b\n    port: /dev/x\n", []string{`:2:13: ports[0].device: malformed id: ' ' at position 2 of "a b"; allowed are A-Z a-z 0-9 . _ -`}},
@@ -200,7 +205,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, metrics, offer-interval, password-file, ports, record, tls-cert, tls-key, username, window"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

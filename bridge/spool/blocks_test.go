@@ -1,0 +1,172 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"davit/schemas"
+)
+
+// plain are the blocks of an image that is known.
+type plain struct {
+	image []byte
+	size  int
+}
+
+func (p plain) Blocks() int { return (len(p.image) + p.size - 1) / p.size }
+
+func (p plain) Range(i int) schemas.Range {
+	at := i * p.size
+	return schemas.Range{Offset: uint64(at), Length: uint64(min(p.size, len(p.image)-at))}
+}
+
+func (p plain) Touching(r schemas.Range) (first, end int) {
+	if r.Length == 0 || r.Offset >= uint64(len(p.image)) {
+		return 0, 0
+	}
+	last := min(r.End(), uint64(len(p.image))) - 1
+	return int(r.Offset) / p.size, int(last)/p.size + 1
+}
+
+func (p plain) Check(i int, b []byte) error {
+	r := p.Range(i)
+	if !bytes.Equal(b, p.image[r.Offset:r.End()]) {
+		return errors.New("not what was signed")
+	}
+	return nil
+}
+
+// However pieces come, doubled, overlapping, spoilt, and over restarts: what can be
+// read is the image, the last block is held back until the whole is verified, and what
+// is right in the end is never asked for again.
+func TestGuardedImage(t *testing.T) {
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		image, sum := image(seed, 1+r.IntN(9000))
+		blocks := plain{image, 64 << r.IntN(5)}
+		dir := t.TempDir()
+		opts := Options{SyncBytes: int64(1000 + r.IntN(4000))}
+		open := func() *Image {
+			img := acquire(t, openSpool(t, dir, opts), sum, len(image))
+			if _, err := img.Guard(blocks); err != nil {
+				t.Fatal(err)
+			}
+			return img
+		}
+		img := open()
+		for range 200 {
+			if img.Held() == img.Size() {
+				break
+			}
+			at := r.IntN(len(image))
+			piece := bytes.Clone(image[at:min(len(image), at+1+r.IntN(700))])
+			spoilt := r.IntN(4) == 0
+			if spoilt {
+				piece[r.IntN(len(piece))] ^= 1
+			}
+			if _, err := img.Take(piece, uint64(at)); err != nil {
+				t.Fatal(err)
+			}
+			wantReadable(t, img, blocks)
+			if r.IntN(30) == 0 {
+				if err := img.Release(); err != nil {
+					t.Fatal(err)
+				}
+				if name := dir + "/" + sum + extPart; r.IntN(2) == 0 {
+					spoil(t, name, r.IntN(len(image)))
+				}
+				img = open()
+				wantReadable(t, img, blocks)
+			}
+		}
+		if img.Held() != img.Size() {
+			for _, hole := range img.Missing(1000) {
+				if bad, err := img.Take(image[hole.Offset:hole.End()], hole.Offset); err != nil {
+					t.Fatal(bad, err)
+				}
+			}
+			for _, hole := range img.Missing(1000) { // blocks of which spoilt parts were there
+				if bad, err := img.Take(image[hole.Offset:hole.End()], hole.Offset); err != nil || len(bad) > 0 {
+					t.Fatal(bad, err)
+				}
+			}
+		}
+		news := img.Await(schemas.Range{Length: img.Size()})
+		if news == nil {
+			t.Fatalf("seed %d: the last block was given out before the whole was verified", seed)
+		}
+		if err := img.Verify(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		<-news
+		if img.Await(schemas.Range{Length: img.Size()}) != nil {
+			t.Errorf("seed %d: a verified image cannot be read", seed)
+		}
+		if err := img.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func wantReadable(t *testing.T, img *Image, blocks plain) {
+	t.Helper()
+	for i := range blocks.Blocks() {
+		r := blocks.Range(i)
+		b := make([]byte, r.Length)
+		if img.Await(r) != nil {
+			if _, err := img.ReadAt(b, int64(r.Offset)); err == nil {
+				t.Fatalf("block %d can be read and is not verified", i)
+			}
+			continue
+		}
+		if _, err := img.ReadAt(b, int64(r.Offset)); err != nil || blocks.Check(i, b) != nil {
+			t.Fatalf("block %d can be read and is wrong, %v", i, err)
+		}
+	}
+}
+
+// spoil changes a byte of a file, if it has it.
+func spoil(t *testing.T, name string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) <= at {
+		return
+	}
+	b[at] ^= 0x20
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Take says which blocks were spoilt, keeps nothing of them, and keeps the others of the
+// same piece.
+func TestTakeNamesSpoiltBlocks(t *testing.T) {
+	image, sum := image(1, 1000)
+	img := acquire(t, openSpool(t, t.TempDir(), Options{}), sum, 1000)
+	defer img.Release()
+	if _, err := img.Guard(plain{image, 64}); err != nil {
+		t.Fatal(err)
+	}
+	wrong := bytes.Clone(image)
+	for _, at := range []int{0, 200, 999} {
+		wrong[at] ^= 1
+	}
+	bad, err := img.Take(wrong, 0)
+	if err != nil || !slices.Equal(bad, []int{0, 3, 15}) {
+		t.Errorf("spoilt blocks %v, %v", bad, err)
+	}
+	want := []schemas.Range{{Offset: 0, Length: 64}, {Offset: 192, Length: 64}, {Offset: 960, Length: 40}}
+	if got := img.Missing(10); !slices.Equal(got, want) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+	if bad, err := img.Take(wrong[190:260], 190); err != nil || !slices.Equal(bad, []int{3}) || img.Has(want[1]) {
+		t.Errorf("spoilt blocks %v, %v", bad, err)
+	}
+	if bad, err := img.Take(image, 0); err != nil || len(bad) > 0 || img.Held() != 1000 {
+		t.Errorf("spoilt blocks %v, %v, %d bytes", bad, err, img.Held())
+	}
+}
