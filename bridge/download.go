@@ -34,6 +34,7 @@ type download struct {
 	held   atomic.Uint64
 	chunks chan arrival
 	wake   chan struct{}
+	rejoin chan struct{}   // a connection stands on which there is no subscription yet
 	ctx    context.Context // ends with the download
 	cancel context.CancelFunc
 

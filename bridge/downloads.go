@@ -92,13 +92,13 @@ func (ds *downloads) join(sum string, size uint64, m *member) (*download, error)
 	ctx, cancel := context.WithCancel(ds.ctx)
 	dl := &download{
 		ds: ds, img: img, tag: tag, members: []*member{m}, up: ds.connected, cancel: cancel,
-		chunks: make(chan arrival, 2*schemas.MaxWindow), wake: make(chan struct{}, 1), fetcher: fetcher.New(img, uint16(time.Now().UnixNano())),
+		chunks: make(chan arrival, 2*schemas.MaxWindow), wake: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), fetcher: fetcher.New(img, uint16(time.Now().UnixNano())),
 	}
 	dl.ctx = ctx
 	dl.held.Store(img.Held())
 	ds.running[sum] = dl
+	ds.listen(dl, m) // before it asks for anything
 	ds.all.Go(func() { ds.run(ctx, sum, dl) })
-	ds.listen(dl, m)
 	return dl, nil
 }
 
@@ -157,6 +157,13 @@ func (ds *downloads) setConnected(up bool) {
 		dl.mu.Lock()
 		dl.up = up
 		dl.following = false // subscriptions end with their connection
+		if up && dl.listening {
+			dl.joining = true
+			select {
+			case dl.rejoin <- struct{}{}:
+			default:
+			}
+		}
 		dl.mu.Unlock()
 		dl.nudge()
 	}

@@ -33,6 +33,7 @@ func (dl *download) listen(ctx context.Context) {
 		case <-ctx.Done():
 			dl.unfollow()
 			return
+		case <-dl.rejoin:
 		case <-tick.C:
 		}
 	}
