@@ -125,8 +125,8 @@ func (f *fuzz) send(r *http.Request) *httptest.ResponseRecorder {
 
 // furnish makes sure that there are records to be named.
 func (f *fuzz) furnish() {
-	post := func(path, body string) map[string]any {
-		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	send := func(method, path, body string) map[string]any {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
 		w := f.send(r)
 		if w.Code >= 500 {
@@ -138,8 +138,11 @@ func (f *fuzz) furnish() {
 		}
 		return v
 	}
+	post := func(path, body string) map[string]any { return send(http.MethodPost, path, body) }
 	post("/v1/image-types", `{"id":"app"}`)
 	post("/v1/device-types", `{"id":"pump","dialect":"ayla","image_types":[{"id":"app","size_limit":4096}]}`)
+	// A request before may have said that, and then no job of an unsigned image is made.
+	send(http.MethodPatch, "/v1/device-types/pump", `{"require_signature":false}`)
 	post("/v1/devices", `{"id":"pump-1","type":"pump"}`)
 	post("/v1/devices", `{"id":"pump-2","type":"pump","labels":{"site":"north"}}`)
 	post("/v1/groups", `{"id":"g","devices":["pump-1"]}`)
