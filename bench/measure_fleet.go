@@ -162,7 +162,7 @@ func (s *suite) gatherAtMosquitto(ctx context.Context, c fleet.Config) (g gather
 
 // gather runs a fleet and looks at the server when all are connected.
 func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gathering, err error) {
-	if err := p.settle(); err != nil {
+	if err := p.settleIn(repeating); err != nil {
 		return g, err
 	}
 	before, err := p.cpu()
