@@ -145,17 +145,25 @@ func (d *davit) startJob(ctx context.Context, image []byte, query string, rollou
 	return err
 }
 
-// allOffered waits until the job has offered its image to all devices.
+// allOffered waits until the job has offered its image to all devices, a few of which may
+// have answered by then.
 func (d *davit) allOffered(ctx context.Context) error {
 	for deadline := time.Now().Add(2 * patience); ; time.Sleep(50 * time.Millisecond) {
 		job, _, err := d.client.Job(ctx, jobName)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case job.Counts[schemas.StateOffered] == len(d.devices):
+		}
+		offered := 0
+		for state, n := range job.Counts {
+			if state != schemas.StateQueued {
+				offered += n
+			}
+		}
+		switch {
+		case offered == len(d.devices):
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("of %d devices %d are offered the image after %s", len(d.devices), job.Counts[schemas.StateOffered], 2*patience)
+			return fmt.Errorf("of %d devices %d are offered the image after %s", len(d.devices), offered, 2*patience)
 		}
 	}
 }
