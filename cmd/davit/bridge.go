@@ -25,35 +25,7 @@ type bridgeReady struct {
 	Metrics string   `json:"metrics,omitempty"`
 }
 
-func (p *program) bridgeCommand() *cobra.Command {
-	var opts app.BridgeOptions
-	var level string
-	var ports []string
-	var requireSignature bool
-	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
-		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
-		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
-			if err != nil {
-				return usageError{err}
-			}
-			opts.Log = log
-			for _, s := range ports {
-				port, err := bridge.ParsePort(s)
-				if err != nil {
-					return usageError{err}
-				}
-				opts.Ports = append(opts.Ports, port)
-			}
-			opts.Given, opts.AllowUnsigned = cmd.Flags().Changed, !requireSignature
-			if opts.Config == "" {
-				if err := opts.Validate(); err != nil {
-					return usagef("bridge: %w", err)
-				}
-			}
-			return p.bridge(cmd, opts)
-		})
-	cmd.Long = `Run a bridge: one MQTT connection that plays the module for the host MCU on each
+const bridgeLong = `Run a bridge: one MQTT connection that plays the module for the host MCU on each
 serial port. Downloads and the state of each update are kept in the data folder, so
 that a restart goes on where it was.
 
@@ -83,6 +55,36 @@ is doing.
 With --record, what passes on the ports is recorded, a file for each opening, firmware
 included; davit sniff shows it. A disk that is full or too slow costs the recording
 and never the update. Nothing removes old recordings.`
+
+func (p *program) bridgeCommand() *cobra.Command {
+	var opts app.BridgeOptions
+	var level string
+	var ports []string
+	var requireSignature bool
+	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
+		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
+		func(cmd *cobra.Command, _ []string) error {
+			log, err := app.NewLogger(p.err, level)
+			if err != nil {
+				return usageError{err}
+			}
+			opts.Log = log
+			for _, s := range ports {
+				port, err := bridge.ParsePort(s)
+				if err != nil {
+					return usageError{err}
+				}
+				opts.Ports = append(opts.Ports, port)
+			}
+			opts.Given, opts.AllowUnsigned = cmd.Flags().Changed, !requireSignature
+			if opts.Config == "" {
+				if err := opts.Validate(); err != nil {
+					return usagef("bridge: %w", err)
+				}
+			}
+			return p.bridge(cmd, opts)
+		})
+	cmd.Long = bridgeLong
 	f := cmd.Flags()
 	f.StringVar(&opts.Config, "config", "", "configuration file, in YAML, by the names of these flags; SIGHUP reloads it (default none)")
 	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here or in the file)")

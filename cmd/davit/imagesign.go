@@ -134,11 +134,13 @@ func (p *program) signImage(cmd *cobra.Command, file, out, format string, terms 
 // measure makes the manifest of a file, and its text.
 func (p *program) measure(file, format string, terms trust.Terms) (m *trust.Manifest, text []byte, err error) {
 	err = p.flatImage(file, format, func(r io.Reader) error {
-		m, err = trust.Build(r, terms)
-		return err
+		if m, err = trust.Build(r, terms); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", file, err)
+		return nil, nil, err // names the file
 	}
 	text, err = m.Encode()
 	return m, text, err
