@@ -47,8 +47,9 @@ type scratch struct {
 	found   executionRecord
 	alone   []Tracked
 	records map[string]*executionRecord
-	// made are records that were not given away yet.
-	made []executionRecord
+	// made are records for what a step changes, of which so many are lent.
+	made []*executionRecord
+	lent int
 }
 
 // execution is find for an execution, until the next one is looked for.
@@ -65,14 +66,14 @@ func (s *scratch) execution(r Reader, id string) (*executionRecord, error) {
 	return &s.found, nil
 }
 
-// newRecord returns an empty record, which is the caller's. They are made in tens,
-// as each report needs one.
-func (s *scratch) newRecord() *executionRecord {
-	if len(s.made) == 0 {
-		s.made = make([]executionRecord, 16)
+// lend returns an empty record, which is the caller's until the step is kept.
+func (s *scratch) lend() *executionRecord {
+	if s.lent == len(s.made) {
+		s.made = append(s.made, new(executionRecord))
 	}
-	rec := &s.made[0]
-	s.made = s.made[1:]
+	rec := s.made[s.lent]
+	s.lent++
+	*rec = executionRecord{}
 	return rec
 }
 

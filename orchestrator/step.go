@@ -222,7 +222,7 @@ type Acknowledge struct{ Ack schemas.Ack }
 // empty if it is new and equal to the state after if only its progress changed.
 type Changed struct {
 	From schemas.State
-	To   Tracked
+	To   *Tracked
 }
 
 func (Offer) effect()       {}
@@ -257,19 +257,20 @@ func Step(s State, ev Event, now time.Time) (State, []Effect) {
 type stepRoom struct {
 	executions []Tracked
 	effects    []Effect
+	told       []Tracked // what Changed points to
 }
 
 // stepIn is Step with room from the caller.
 func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
 	s.Executions = append(r.executions[:0], s.Executions...)
 	s.Versions = maps.Clone(s.Versions)
-	m := machine{State: s, now: now.UTC(), effects: r.effects[:0]}
+	m := machine{State: s, now: now.UTC(), effects: r.effects[:0], told: r.told[:0]}
 	before := m.currentID()
 	m.happen(ev)
 	m.takeBack()
 	m.settle()
 	m.announce(before)
-	r.executions, r.effects = m.Executions, m.effects
+	r.executions, r.effects, r.told = m.Executions, m.effects, m.told
 	return m.State, m.effects
 }
 
@@ -278,6 +279,7 @@ type machine struct {
 	State
 	now      time.Time
 	effects  []Effect
+	told     []Tracked
 	sayAgain bool // publish the offer, or withdraw, even if it did not change
 }
 
@@ -348,7 +350,8 @@ func (m *machine) announce(before attemptID) {
 // phase.
 func (m *machine) changed(from schemas.State, t *Tracked) {
 	m.setDeadline(from, t)
-	m.effects = append(m.effects, Changed{From: from, To: *t})
+	m.told = append(m.told, *t) // what was told before stays where it is when this grows
+	m.effects = append(m.effects, Changed{From: from, To: &m.told[len(m.told)-1]})
 }
 
 // before says which of two executions of a device has its turn first.

@@ -232,7 +232,7 @@ func TestStatesOnlyMoveForward(t *testing.T) {
 			told := map[string]orchestrator.Tracked{}
 			for _, f := range effects {
 				if c, ok := f.(orchestrator.Changed); ok {
-					told[c.To.ID] = c.To
+					told[c.To.ID] = *c.To
 				}
 			}
 			for _, x := range next.Executions {

@@ -8,10 +8,25 @@ import (
 	"davit/schemas"
 )
 
-// stateChange says that an execution came from one state, "" if it is new, to another.
+// stateChange says that an execution came from one state, "" if it is new, to another,
+// with what is told of it: the record itself is used again.
 type stateChange struct {
-	from schemas.State
-	to   *Tracked // not to be changed
+	from, to               schemas.State
+	job, device, execution string
+	cause                  schemas.Cause
+	detail                 string
+	// ended is the attempt that it came to the queue from, if it did, and delayed
+	// whether the next one has to wait.
+	ended   *Attempt
+	delayed bool
+}
+
+func changeOf(from schemas.State, to *Tracked) stateChange {
+	c := stateChange{from: from, to: to.State, job: to.Job, device: to.Device, execution: to.ID, cause: to.Cause, detail: to.Detail}
+	if n := len(to.History); n > 0 && from != "" && from != schemas.StateQueued && to.State == schemas.StateQueued {
+		c.ended, c.delayed = &to.History[n-1], !to.NotBefore.IsZero()
+	}
+	return c
 }
 
 // tellStops logs and counts what was done to jobs by themselves.
@@ -26,20 +41,20 @@ func (s *Service) tellStops(stops []stopped) {
 // line in the log.
 func (s *Service) tell(changes []stateChange) {
 	logs := s.log.Enabled(context.Background(), slog.LevelInfo)
-	for i, c := range changes {
-		to := c.to
-		s.metrics.transition(to.State, to.Cause)
-		if n := len(to.History); n > 0 && c.from != "" && c.from != schemas.StateQueued && to.State == schemas.StateQueued {
-			s.metrics.again(&to.History[n-1], !to.NotBefore.IsZero())
+	for i := range changes {
+		c := &changes[i]
+		s.metrics.transition(c.to, c.cause)
+		if c.ended != nil {
+			s.metrics.again(c.ended, c.delayed)
 		}
-		if !logs || c.from == "" && i+1 < len(changes) && changes[i+1].to.ID == to.ID {
+		if !logs || c.from == "" && i+1 < len(changes) && changes[i+1].execution == c.execution {
 			continue
 		}
 		from := c.from
-		if i > 0 && changes[i-1].from == "" && changes[i-1].to.ID == to.ID {
+		if i > 0 && changes[i-1].from == "" && changes[i-1].execution == c.execution {
 			from = ""
 		}
-		s.logChange(from, to)
+		s.logChange(from, c)
 	}
 }
 
@@ -47,12 +62,12 @@ func (s *Service) tell(changes []stateChange) {
 // every job, so it does without what the logger finds out about its caller, and has
 // no more attributes than a record holds without memory of its own, unless there is a
 // cause.
-func (s *Service) logChange(from schemas.State, to *Tracked) {
+func (s *Service) logChange(from schemas.State, c *stateChange) {
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, "execution changed", 0)
-	r.AddAttrs(slog.String("job", to.Job), slog.String("device", to.Device), slog.String("execution", to.ID),
-		slog.String("from", string(from)), slog.String("state", string(to.State)))
-	if to.Cause != schemas.CauseNone || to.Detail != "" {
-		r.AddAttrs(slog.String("cause", string(to.Cause)), slog.String("detail", to.Detail))
+	r.AddAttrs(slog.String("job", c.job), slog.String("device", c.device), slog.String("execution", c.execution),
+		slog.String("from", string(from)), slog.String("state", string(c.to)))
+	if c.cause != schemas.CauseNone || c.detail != "" {
+		r.AddAttrs(slog.String("cause", string(c.cause)), slog.String("detail", c.detail))
 	}
 	_ = s.log.Handler().Handle(context.Background(), r) // a log that fails has nowhere to say so
 }

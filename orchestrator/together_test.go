@@ -263,7 +263,7 @@ func TestReportsGather(t *testing.T) {
 		{"few", 7, 20, 22, 0},
 		{"many, and then none", 8, 0, 2, 4 * time.Millisecond},
 		{"many, and some more", 8, 14, 2, 8 * time.Millisecond},
-		{"many without end", 8, 80, 29, 16 * time.Millisecond},
+		{"many without end", 8, 107, 29, 24 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

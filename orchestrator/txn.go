@@ -351,6 +351,7 @@ type rewritten struct{ stored, now *executionRecord }
 // keep writes the changed executions and notes the other effects. One that changes
 // twice in one step, as a new one does that is offered at once, is written once.
 func (t *txn) keep(device string, records map[string]*executionRecord, effects []Effect) error {
+	t.scratch.lent = 0 // the records of the step before are written
 	var few [2]rewritten
 	changed := few[:0]
 	for _, e := range effects {
@@ -397,13 +398,13 @@ func (t *txn) change(old *executionRecord, c *Changed) (*executionRecord, error)
 	if err := t.bump(p); err != nil {
 		return nil, err
 	}
-	rec := t.scratch.newRecord()
-	rec.Tracked, rec.Rev = c.To, p.Rev
+	rec := t.scratch.lend()
+	rec.Tracked, rec.Rev = *c.To, p.Rev
 	if c.From != c.To.State {
 		if err := t.moved(p, old, c); err != nil {
 			return nil, err
 		}
-		t.out.changes = append(t.out.changes, stateChange{c.From, &rec.Tracked}) // which is all that is told
+		t.out.changes = append(t.out.changes, changeOf(c.From, &rec.Tracked))
 	}
 	if old == nil || !old.DueAt.Equal(rec.DueAt) {
 		t.out.wakeAt(rec.DueAt)
@@ -420,12 +421,12 @@ func (t *txn) moved(p *progressRecord, old *executionRecord, c *Changed) error {
 	if err := t.count(p, c.From, c.To.State); err != nil {
 		return err
 	}
-	if err := t.tellEnd(p, old, &c.To); err != nil {
+	if err := t.tellEnd(p, old, c.To); err != nil {
 		return err
 	}
 	if w := c.To.Wave; w > 0 {
 		p.Waves[w-1].count(c.From, c.To.State)
-		p.Waves[w-1].Met += met(&c.To)
+		p.Waves[w-1].Met += met(c.To)
 		if old != nil {
 			p.Waves[w-1].Met -= met(&old.Tracked)
 		}
@@ -433,12 +434,12 @@ func (t *txn) moved(p *progressRecord, old *executionRecord, c *Changed) error {
 	if old != nil {
 		p.Retries += c.To.Retries - old.Retries
 	}
-	p.paced(pl, &c.To, c.From, t.now)
+	p.paced(pl, c.To, c.From, t.now)
 	t.progress[p.Name].moved = true
 	if standing(c.From) != standing(c.To.State) || old != nil && old.Retries != c.To.Retries {
 		clear(t.views) // what the service's own limit leaves concerns all
 	}
-	return t.judgeEnds(p, pl, old, &c.To)
+	return t.judgeEnds(p, pl, old, c.To)
 }
 
 // standing is what a job's room depends on: whether an execution waits, is under way
