@@ -17,8 +17,11 @@ var (
 )
 
 // packet is one PUBLISH on its way: what stands before the data, and the data
-// where it is, in the memory of the image.
-type packet struct{ head, data []byte }
+// where it is, in the memory of the image and at an offset of its file.
+type packet struct {
+	head, data []byte
+	at         int64
+}
 
 func (p *packet) size() int { return len(p.head) + len(p.data) }
 
@@ -27,16 +30,36 @@ type batch struct {
 	packets []packet
 	heads   []byte // of all packets, one after the other
 	size    int    // bytes in all packets
+	data    int    // bytes of them that are the image's
+	file    int    // descriptor of the image's file, -1 if there is none
 }
 
-func newBatch() any { return &batch{packets: make([]packet, 0, maxBatch)} }
+// fileFrom is from what size of a packet's data on a system call for the head of each
+// packet and one for its data, which the kernel then does not copy, cost less than
+// copying all packets in one call.
+const fileFrom = 32 << 10
 
-// fill makes packets of as many chunks as there is room for. The error is that
-// of the first chunk which cannot be sent, if there is one before the room ends.
-func (b *batch) fill(to *address, mapped []byte, chunks []schemas.Chunk) error {
+// fromFile says whether the packets' data is better taken from the file.
+func (b *batch) fromFile() bool { return b.file >= 0 && b.data >= fileFrom*len(b.packets) }
+
+func newBatch() any { return &batch{packets: make([]packet, 0, maxBatch), file: -1} }
+
+// descriptorOf returns the descriptor of the image's file, -1 if it has none.
+func descriptorOf(image schemas.ImageBytes) int {
+	if f, ok := image.(schemas.ImageFile); ok {
+		if fd, ok := f.Descriptor(); ok {
+			return int(fd)
+		}
+	}
+	return -1
+}
+
+// fill makes packets of as many of the image's chunks as there is room for. The error is
+// that of the first chunk which cannot be sent, if there is one before the room ends.
+func (b *batch) fill(to *address, image schemas.ImageBytes, mapped []byte, chunks []schemas.Chunk) error {
 	chunks = chunks[:min(len(chunks), maxBatch)]
 	b.heads = slices.Grow(b.heads[:0], len(chunks)*to.maxHead()) // never moves below
-	b.packets, b.size = b.packets[:0], 0
+	b.packets, b.size, b.data, b.file = b.packets[:0], 0, 0, descriptorOf(image)
 	for i := range chunks {
 		c := &chunks[i]
 		if err := to.check(c); err != nil {
@@ -48,9 +71,10 @@ func (b *batch) fill(to *address, mapped []byte, chunks []schemas.Chunk) error {
 		}
 		at := len(b.heads)
 		b.heads = to.appendHeader(b.heads, c)
-		p := packet{head: b.heads[at:len(b.heads):len(b.heads)], data: mapped[c.Offset:end:end]}
+		p := packet{head: b.heads[at:len(b.heads):len(b.heads)], data: mapped[c.Offset:end:end], at: int64(c.Offset)}
 		b.packets = append(b.packets, p)
 		b.size += p.size()
+		b.data += len(p.data)
 	}
 	return nil
 }
@@ -67,7 +91,7 @@ func (b *batch) sizeOf(n int) int {
 // forget lets go of the image's memory.
 func (b *batch) forget() {
 	clear(b.packets)
-	b.packets = b.packets[:0]
+	b.packets, b.file = b.packets[:0], -1
 }
 
 // cut returns which packet follows when a socket has taken n bytes, fewer than
@@ -76,9 +100,9 @@ func (b *batch) cut(n int) (index int, rest packet) {
 	for i, p := range b.packets {
 		if n < p.size() {
 			if n < len(p.head) {
-				return i, packet{p.head[n:], p.data}
+				return i, packet{head: p.head[n:], data: p.data}
 			}
-			return i, packet{nil, p.data[n-len(p.head):]}
+			return i, packet{data: p.data[n-len(p.head):]}
 		}
 		n -= p.size()
 	}
@@ -95,7 +119,7 @@ type remainder struct {
 // remain copies what is not the image's.
 func (p packet) remain(image schemas.ImageBytes) *remainder {
 	image.Retain()
-	return &remainder{packet{slices.Clone(p.head), p.data}, image}
+	return &remainder{packet{head: slices.Clone(p.head), data: p.data}, image}
 }
 
 // release lets go of the image, once.

@@ -84,7 +84,7 @@ func (m *multicast) encodeVectored(to address) {
 		return
 	}
 	m.vectoredTo = to
-	_ = m.vectored.fill(&to, m.mapped, m.chunks) // what is not in the batch is missed
+	_ = m.vectored.fill(&to, m.image, m.mapped, m.chunks) // what is not in the batch is missed
 }
 
 // encodeCopied is the same in one buffer.

@@ -89,7 +89,7 @@ func encodedBatches(b *testing.B, image *testImage, to address, n int, round fun
 	batches := make([]*batch, n)
 	for i := range batches {
 		batches[i] = newBatch().(*batch)
-		check(b, batches[i].fill(&to, image.mapped, round(i)))
+		check(b, batches[i].fill(&to, image, image.mapped, round(i)))
 	}
 	return batches
 }

@@ -15,7 +15,7 @@ const copyLimit = 64 << 10
 func (c *conn) sendVectored(to *address, image schemas.ImageBytes, mapped []byte, chunks []schemas.Chunk, ready func()) (taken int, waits bool, err error) {
 	b := c.broker.batches.Get().(*batch)
 	defer c.broker.putBatch(b)
-	err = b.fill(to, mapped, chunks)
+	err = b.fill(to, image, mapped, chunks)
 	if len(b.packets) == 0 {
 		return 0, false, err
 	}

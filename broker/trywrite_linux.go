@@ -40,6 +40,9 @@ func (w rawWriter) tryWrite(p []byte) (int, error) {
 func (w rawWriter) tryWritev(b *batch) (int, error) {
 	v := w.vectors.Get().(*vector)
 	defer w.vectors.Put(v)
+	if b.fromFile() {
+		return v.flushFile(w.raw, b)
+	}
 	for i := range b.packets {
 		v.add(b.packets[i].head)
 		v.add(b.packets[i].data)
@@ -55,11 +58,14 @@ type vector struct {
 	write func(fd uintptr) bool // v.writev
 	n     int
 	errno syscall.Errno
+	// Of flushFile.
+	batch    *batch
+	sendFile func(fd uintptr) bool // v.sendPackets
 }
 
 func newVector() any {
 	v := &vector{parts: make([]unix.Iovec, 0, 2*maxBatch)}
-	v.write = v.writev
+	v.write, v.sendFile = v.writev, v.sendPackets
 	return v
 }
 
@@ -87,6 +93,11 @@ func (v *vector) flush(raw syscall.RawConn) (int, error) {
 	err := raw.Write(v.write)
 	clear(v.parts) // so that the pool keeps no memory alive
 	v.parts = v.parts[:0]
+	return v.outcome(err)
+}
+
+// outcome is what a call has come to, err being RawConn's.
+func (v *vector) outcome(err error) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err

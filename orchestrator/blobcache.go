@@ -27,11 +27,13 @@ type sharedBlob struct {
 	cache  *blobCache
 	sum    string
 	mapped []byte
+	file   uintptr // a descriptor, if isFile
+	isFile bool
 	refs   int    // guarded by cache.mu, as is used
 	used   uint64 // when, by cache.clock
 }
 
-var _ schemas.ImageBytes = (*sharedBlob)(nil)
+var _ schemas.ImageFile = (*sharedBlob)(nil)
 
 func newBlobCache(b Blobs) *blobCache { return &blobCache{blobs: b, held: map[string]*sharedBlob{}} }
 
@@ -52,6 +54,7 @@ func (c *blobCache) open(ctx context.Context, sum string) (*sharedBlob, error) {
 	b := &sharedBlob{Blob: blob, cache: c, sum: sum, refs: 1, used: c.clock}
 	if m, ok := blob.(MappedBlob); ok {
 		b.mapped = m.Mapped()
+		b.file, b.isFile = m.Descriptor()
 	}
 	c.held[sum] = b
 	c.evict()
@@ -60,6 +63,9 @@ func (c *blobCache) open(ctx context.Context, sum string) (*sharedBlob, error) {
 
 // Mapped implements schemas.ImageBytes.
 func (b *sharedBlob) Mapped() []byte { return b.mapped }
+
+// Descriptor implements schemas.ImageFile.
+func (b *sharedBlob) Descriptor() (uintptr, bool) { return b.file, b.isFile }
 
 // Retain implements schemas.ImageBytes. Who calls it has the blob retained.
 func (b *sharedBlob) Retain() {

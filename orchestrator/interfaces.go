@@ -69,6 +69,8 @@ type MappedBlob interface {
 	Blob
 	// Mapped is what schemas.ImageBytes says of it, valid until Close.
 	Mapped() []byte
+	// Descriptor is what schemas.ImageFile says of it, valid until Close.
+	Descriptor() (fd uintptr, ok bool)
 }
 
 // BlobWriter receives a blob's bytes.

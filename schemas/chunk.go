@@ -84,6 +84,17 @@ type ImageBytes interface {
 	Release()
 }
 
+// ImageFile is what ImageBytes may be besides: an open file, from which the kernel can
+// take large chunks without copying them.
+type ImageFile interface {
+	ImageBytes
+	// Descriptor is that of a regular file with the image and nothing else, to be
+	// read at given offsets only; false where there is none. It is valid while the bytes
+	// are retained. Nobody writes to the file: what was handed to a socket is not copied
+	// before the receiver reads it.
+	Descriptor() (fd uintptr, ok bool)
+}
+
 // ParseChunk splits a chunk message into its header and its data, which is
 // not copied. It refuses other versions, unknown flags, empty data and data
 // longer than MaxChunkSize.

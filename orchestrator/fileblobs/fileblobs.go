@@ -192,6 +192,9 @@ func (b *blob) Mapped() []byte {
 	return b.mapped
 }
 
+// Descriptor implements orchestrator.MappedBlob.
+func (b *blob) Descriptor() (uintptr, bool) { return b.Fd(), true }
+
 // Close implements io.Closer.
 func (b *blob) Close() error {
 	b.once.Do(func() {}) // what was not mapped yet is not any more
