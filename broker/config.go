@@ -171,7 +171,7 @@ func (c *Config) complete() error {
 // listen opens a listener whose connections notice within a minute that the
 // other end has vanished, whatever its keep alive.
 func listen(network, addr string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	lc := net.ListenConfig{Control: unpaced, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	return lc.Listen(context.Background(), network, addr)
 }
 
