@@ -19,9 +19,9 @@ import (
 //
 // A device of whose bytes none has arrived for forgetAfter has lapsed: what was under
 // way to it counts no more, and it starts over with firstAllowance. Until provenBytes
-// have arrived, at the beginning and after a lapse, a device is on trial, and all of
-// those together may have 1/trialShare of the total: however many ask and never read,
-// the others go on.
+// have arrived, at the beginning of a connection and after a lapse, a device is on trial,
+// and all of those together may have 1/trialShare of the total: however many ask and never
+// read, and come back over new connections, the others go on.
 const (
 	forgetAfter    = 5 * time.Second
 	firstAllowance = 64 << 10
@@ -147,15 +147,21 @@ func (f *flow) allow(n, most int64) {
 
 // lapse counts what is under way to a device no more.
 func (s *streamer) lapse(f *flow) {
+	s.tryAnew(f, min(s.moduleCredit, firstAllowance))
+	s.metrics.lapsed()
+	s.schedule(f)
+}
+
+// tryAnew puts a device on trial. What was under way to it is lost, or never leaves the
+// sockets: in no case has it arrived.
+func (s *streamer) tryAnew(f *flow, allowance int64) {
 	s.underWay(f, -f.sent)
 	f.stalled = false
-	f.trial, f.arrived, f.allowance = true, 0, min(s.moduleCredit, firstAllowance)
+	f.trial, f.arrived, f.allowance = true, 0, allowance
 	f.second, f.before = 0, 0
-	s.metrics.lapsed()
-	if f.listed != nil { // among the proven
+	if f.listed != nil { // maybe among the proven
 		f.remove()
 	}
-	s.schedule(f)
 }
 
 // next is the queue whose turn it is among those with something that may be sent;

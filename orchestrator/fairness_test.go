@@ -305,6 +305,43 @@ func TestThousandsThatNeverRead(t *testing.T) {
 	}
 }
 
+// TestThousandsThatComeBackAndNeverRead: a new connection is no word that what was under way
+// on the one before has arrived, so those that come back over and over stay on trial.
+func TestThousandsThatComeBackAndNeverRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const crowd, visits, total = 1000, 8, 32 << 20
+		f := newFairness(t, 16, crowd, func(o *orchestrator.Options) { o.TotalCredit = total })
+		defer f.end()
+		for _, r := range f.readers {
+			r.ask()
+		}
+		time.Sleep(2 * time.Second) // nobody is on trial any more
+		for range visits {
+			for _, s := range f.others {
+				s.close()
+			}
+			f.others = f.others[:0]
+			for i := range crowd {
+				s := newSession(nil, fairBuffer, 0)
+				f.others = append(f.others, s)
+				if f.MayFetch(deviceName(16 + i)) {
+					f.take(deviceName(16+i), s, f.image, 32<<10, 0, 0, 2<<20)
+				}
+			}
+			synctest.Wait()
+			if n := f.value(orchestrator.MetricOutstanding, ""); n > total/2+16*512<<10 { // the readers' windows
+				t.Fatalf("%v bytes are under way", n)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		for _, r := range f.readers {
+			if got := float64(r.progress()) / (2 * (1 + visits) * fairRate); got < 0.95 {
+				t.Errorf("%s got %.3f of its line", r.device, got)
+			}
+		}
+	})
+}
+
 // TestImageDeletedWhileServed: what was asked for before is sent, and the blob is
 // closed when nobody needs it any more.
 func TestImageDeletedWhileServed(t *testing.T) {

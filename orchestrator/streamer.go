@@ -144,8 +144,8 @@ func (s *streamer) queue(f *flow, t transfer) {
 func (s *streamer) apply(f *flow, t transfer) {
 	if f.session != t.session {
 		f.session, f.blocked = t.session, false
-		if _, told := t.session.(Backlog); told && f.arrived == 0 {
-			f.allowance = min(f.allowance, firstAllowance)
+		if _, told := t.session.(Backlog); told {
+			s.tryAnew(f, min(f.allowance, firstAllowance))
 		}
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
