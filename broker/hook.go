@@ -58,9 +58,10 @@ func connOf(cl *mqtt.Client) *conn {
 // no is the answer to a CONNECT that is refused.
 type no struct {
 	code   packets.Code
-	reason string // metric label
-	guess  bool   // the password was wrong, or nobody has the name
-	detail string // for the log
+	reason string        // metric label
+	guess  bool          // the password was wrong, or nobody has the name
+	detail string        // for the log
+	retry  time.Duration // after which it may try again, or 0
 }
 
 // OnConnect implements mqtt.Hook: it decides on the CONNECT.
@@ -81,6 +82,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 				return errRefused
 			}
 		}
+		if refused.retry > 0 {
+			c.sendAway(&pk, refused.code, refused.retry)
+			return errRefused
+		}
 		// An error would only say that the client is gone.
 		_ = h.b.server.SendConnack(cl, connackCode(c.version, refused.code), false, nil)
 		return errRefused
@@ -97,9 +102,18 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 	if len(pk.Connect.ClientIdentifier) > maxClientID {
 		return nil, &no{code: packets.ErrClientIdentifierNotValid, reason: "client_id"}
 	}
+	if len(pk.Properties.User) > maxUserProperties || len(pk.Connect.WillProperties.User) > maxUserProperties {
+		h.b.metrics.limited(string(refusedUser))
+		return nil, &no{code: packets.ErrQuotaExceeded, reason: string(refusedUser)}
+	}
 	p, refused := h.identify(c, string(pk.Connect.Username), pk.Connect.Password)
 	if refused != nil {
 		return nil, refused
+	}
+	if !p.service {
+		if refused := h.tooSoon(p); refused != nil {
+			return nil, refused
+		}
 	}
 	if w := cl.Properties.Will; w.Flag == 1 {
 		r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload))
@@ -111,7 +125,10 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 			cl.Properties.Will = mqtt.Will{}
 		case r != allowed || w.Qos > 1:
 			h.b.metrics.aclRefused("will", r)
-			return nil, &no{code: packets.ErrNotAuthorized, reason: "will"}
+			if r.limit() {
+				h.b.metrics.limited(string(r))
+			}
+			return nil, &no{code: r.publishCode(), reason: "will"}
 		}
 	}
 	if p.service {
@@ -279,7 +296,7 @@ func connackCode(version byte, code packets.Code) packets.Code {
 		return code
 	}
 	switch code {
-	case packets.ErrServerBusy, packets.ErrServerUnavailable:
+	case packets.ErrServerBusy, packets.ErrServerUnavailable, packets.ErrConnectionRateExceeded:
 		return packets.Err3ServerUnavailable
 	case packets.ErrClientIdentifierNotValid:
 		return packets.Err3ClientIdentifierNotValid

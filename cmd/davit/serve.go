@@ -73,6 +73,8 @@ An interrupt or SIGTERM ends the service in order.`
 	f.IntVar(&opts.Reoffers, "reoffers", 500, "how many offers that stand already are repeated a second at most, to devices that come back")
 	f.Int64Var(&opts.ModuleCredit, "module-credit", orchestrator.DefaultModuleCredit, "bytes of image data that may be under way to one device")
 	f.Int64Var(&opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
+	f.IntVar(&opts.MessageRate, "message-rate", 100, "how many messages a second a device may send, fetches aside, and a bridge for each of its devices; who sends faster is slowed down, then disconnected")
+	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
 	keys.addTo(cmd)
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")

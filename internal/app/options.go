@@ -55,6 +55,10 @@ type ServerOptions struct {
 	// ModuleCredit and TotalCredit are how many bytes of images may be under way to
 	// one device, and to all together; 0 means the orchestrator's defaults.
 	ModuleCredit, TotalCredit int64
+	// MessageRate is how many messages a second a device may send, and a bridge for each of
+	// its devices; ConnectRate how many times a minute one may connect; 0 means the broker's
+	// defaults.
+	MessageRate, ConnectRate int
 	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
 	// a key list with them; with neither nothing is verified.
 	ImageKeys trust.KeySet
@@ -143,6 +147,9 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
+	}
+	if o.MessageRate < 0 || o.ConnectRate < 0 {
+		return fmt.Errorf("serve: --message-rate is %d and --connect-rate %d; neither can be negative", o.MessageRate, o.ConnectRate)
 	}
 	return o.validateCredit()
 }
