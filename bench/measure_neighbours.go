@@ -36,6 +36,8 @@ type neighbourhood struct {
 	asked   atomic.Int64 // fetches
 	opened  atomic.Int64 // connections
 	refused atomic.Int64 // that were ended by the service
+	failed  atomic.Int64 // that could not be opened
+	open    atomic.Int64 // connections of a storm
 }
 
 const (
@@ -231,8 +233,10 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 	case <-time.After(wait):
 	case <-ctx.Done():
 	}
+	opened, from := n.opened.Load(), time.Now()
 	got, err := load()
-	s.log("    %s: %d connections, %d fetches, %d ended by the service\n", who.name, n.opened.Load(), n.asked.Load(), n.refused.Load())
+	s.log("    %s: %d connections (%.0f a second, %d could not be opened), %d fetches, %d ended by the service\n", who.name,
+		n.opened.Load(), float64(n.opened.Load()-opened)/time.Since(from).Seconds(), n.failed.Load(), n.asked.Load(), n.refused.Load())
 	return got, err
 }
 
@@ -264,6 +268,9 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 				neighbours{many + " that ask and never read", n, sink, deaf},
 				neighbours{many + " half-open connections", n, sink, halfOpen})
 		}
+	}
+	for _, sink := range []bool{true, false} {
+		all = append(all, neighbours{grouped(stormRate) + " connections a second with bad credentials", stormers, sink, storm})
 	}
 	var contestants []contestant
 	for _, who := range all {
