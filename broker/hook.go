@@ -68,6 +68,7 @@ type no struct {
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := connOf(cl)
 	c.client, c.version = cl, cl.Properties.ProtocolVersion
+	since := time.Now()
 	p, refused := h.decide(c, cl, pk)
 	if refused != nil {
 		c.talk.answered = true
@@ -78,7 +79,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		}
 		if refused.guess {
 			h.b.endTurn(c, true)
-			if !h.b.failures.delay(c.closed) {
+			if !h.b.failures.delay(c.origin(), since, c.closed) {
 				return errRefused
 			}
 		}
