@@ -17,10 +17,10 @@ const (
 // failures spaces out the answers to wrong passwords: who guesses, or a fleet
 // with wrong ones, comes back no faster than it is answered, and leaves the
 // processor to the others. A second's worth is answered without delay. Who does not
-// wait for answers but opens more and more sockets is not heard any more: while as
-// many answers to an address are put off as are given in longestDelay, only rate sockets a second of it
-// are read, and the rest are closed as they come. So modules behind the same
-// address still get in, and one socket too many costs no more than to accept it.
+// wait for answers but opens more and more sockets is not heard any more: while
+// as many answers to an address are put off as are given in longestDelay, only rate
+// sockets a second of it are read, and the rest go to the tarpit. So modules behind the same
+// address still get in, and one socket too many costs little more than to accept it.
 type failures struct {
 	rate int // answers a second
 	most int // that may be put off at a time
@@ -95,9 +95,8 @@ func (f *failures) leave(from netip.Prefix) {
 	}
 }
 
-// crowded says whether a new socket of an address is to be closed unheard: as many of
-// its answers wait as are given in longestDelay, and it has had its sockets of
-// this second.
+// crowded says whether a new socket of an address is not to be heard: as many of its
+// answers wait as are given in longestDelay, and it has had its sockets of this second.
 func (f *failures) crowded(from netip.Prefix) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -91,20 +91,20 @@ func (b *Broker) counted(c net.Conn) *socket {
 	return &socket{Conn: c, tryReader: newTryReader(c), b: b, origin: origin(c.RemoteAddr())}
 }
 
-// shed closes a socket of an address from which wrong passwords come faster than they
-// are answered; it says whether it did.
+// shed puts a socket of an address from which wrong passwords come faster than they are
+// answered into the tarpit; it says whether it did.
 func (b *Broker) shed(s *socket) bool {
 	if !b.failures.crowded(s.origin) {
 		return false
 	}
 	b.metrics.refused("crowded")
 	if b.strangers.Allow("/crowded") {
-		b.log.Warn("MQTT connections are closed unheard: too many with wrong passwords come from their address", "remote", s.RemoteAddr().String())
+		b.log.Warn("MQTT connections are not heard and closed: too many with wrong passwords come from their address", "remote", s.RemoteAddr().String())
 	}
 	if tcp, ok := s.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // nothing is to be said, so nothing has to be kept until it has arrived
 	}
-	_ = s.Close()
+	b.tarpit.hold(s)
 	return true
 }
 

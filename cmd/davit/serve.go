@@ -75,6 +75,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.Int64Var(&opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
 	f.IntVar(&opts.MessageRate, "message-rate", 100, "how many messages a second a device may send, fetches aside, and a bridge for each of its devices; who sends faster is slowed down, then disconnected")
 	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
+	f.IntVar(&opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
 	keys.addTo(cmd)
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"davit/gateway"
 	"davit/internal/app/address"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -15,6 +16,10 @@ import (
 // DefaultMaxImage is the largest image in bytes that a Server takes unless
 // told otherwise.
 const DefaultMaxImage = 256 << 20
+
+// DefaultRequestRate is how many HTTP requests a second one user or token may make unless
+// told otherwise.
+const DefaultRequestRate = gateway.DefaultRequestRate
 
 // ServerOptions configure a Server.
 type ServerOptions struct {
@@ -59,6 +64,9 @@ type ServerOptions struct {
 	// its devices; ConnectRate how many times a minute one may connect; 0 means the broker's
 	// defaults.
 	MessageRate, ConnectRate int
+	// RequestRate is how many HTTP requests a second one user or token may make; 0 means
+	// DefaultRequestRate.
+	RequestRate int
 	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
 	// a key list with them; with neither nothing is verified.
 	ImageKeys trust.KeySet
@@ -148,8 +156,8 @@ func (o *ServerOptions) Validate() error {
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
 	}
-	if o.MessageRate < 0 || o.ConnectRate < 0 {
-		return fmt.Errorf("serve: --message-rate is %d and --connect-rate %d; neither can be negative", o.MessageRate, o.ConnectRate)
+	if o.MessageRate < 0 || o.ConnectRate < 0 || o.RequestRate < 0 {
+		return fmt.Errorf("serve: --message-rate is %d, --connect-rate %d and --api-rate %d; none can be negative", o.MessageRate, o.ConnectRate, o.RequestRate)
 	}
 	return o.validateCredit()
 }
