@@ -95,19 +95,20 @@ func (f *failures) leave(from netip.Prefix) {
 	}
 }
 
-// crowded says whether a new socket of an address is not to be heard: as many of its
-// answers wait as are given in longestDelay, and it has had its sockets of this second.
-func (f *failures) crowded(from netip.Prefix) bool {
+// crowded says whether a connection of an address is not to be heard: as many of its
+// answers wait as are given in longestDelay, and it has had its connections of this
+// second. taken says that it is one of those.
+func (f *failures) crowded(from netip.Prefix) (yes, taken bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.from[from]
 	if c == nil || c.waiting < f.rate*int(longestDelay/time.Second) || !from.IsValid() {
-		return false
+		return false, false
 	}
 	heard, cost := c.heard, time.Second/time.Duration(f.rate)
 	if heard.take(time.Since(c.epoch), cost, cost) > 0 {
-		return true
+		return true, false
 	}
 	c.heard = heard
-	return false
+	return false, true
 }

@@ -23,7 +23,7 @@ func TestCrowdIsNotHeard(t *testing.T) {
 		crowded, calm := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")
 		var all sync.WaitGroup
 		for i := range rate + most { // the first are answered at once
-			if f.crowded(crowded) {
+			if yes, _ := f.crowded(crowded); yes {
 				t.Fatalf("not heard with %d before it", i)
 			}
 			all.Go(func() { f.delay(crowded, time.Now().Add(-time.Second), nil) })
@@ -32,10 +32,14 @@ func TestCrowdIsNotHeard(t *testing.T) {
 		all.Go(func() { f.delay(netip.Prefix{}, time.Now(), nil) })
 		heard := 0
 		for range 100 {
-			if f.crowded(calm) || f.crowded(netip.Prefix{}) {
-				t.Fatal("another address is not heard")
+			for _, other := range []netip.Prefix{calm, {}} {
+				if yes, taken := f.crowded(other); yes || taken {
+					t.Fatal("another address is not heard")
+				}
 			}
-			if !f.crowded(crowded) {
+			if yes, taken := f.crowded(crowded); yes == taken {
+				t.Fatal("heard, and not counted")
+			} else if taken {
 				heard++
 				all.Go(func() { f.delay(crowded, time.Now(), nil) })
 				synctest.Wait()
@@ -95,10 +99,10 @@ func TestStormOfBadCredentialsIsShed(t *testing.T) {
 		}
 	}
 	took := time.Since(began).Seconds()
-	shed := func() float64 { return testutil.ToFloat64(m.refusals.WithLabelValues("crowded")) }
+	refused := func(reason string) float64 { return testutil.ToFloat64(m.refusals.WithLabelValues(reason)) }
 	// A second's worth is answered, two wait; then rate a second are heard.
 	heard := rate + rate*longestDelay.Seconds() + rate*took
-	eventually(t, "the storm is shed", func() bool { return shed() >= storm-2*heard })
+	eventually(t, "the storm is shed", func() bool { return refused("crowded")+refused("busy") >= storm-2*heard })
 	if n := float64(hashes.Load()); n > heard+16 { // 16 may be under way when the address becomes crowded
 		t.Errorf("%v hashes in %.1f s for %d connections, at most %v are allowed", n, took, storm, heard)
 	}

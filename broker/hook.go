@@ -154,6 +154,8 @@ func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no)
 		p, v, err = h.b.byCertificate(c.certificate, name)
 	case c.listener != nil && c.listener.NoPasswords && !c.service:
 		v = verdictOff
+	case h.crowdedOut(c, name, password):
+		return nil, &no{code: packets.ErrServerBusy, reason: "crowded", detail: "too many with wrong passwords come from this address"}
 	default:
 		p, v = h.authenticate(name, password)
 	}
@@ -175,6 +177,17 @@ func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no)
 		return nil, &no{code: notAuthorized, reason: string(v), detail: "the certificate is that of " + c.certificate.id.ID + ", which the service does not know"}
 	}
 	return nil, &no{code: packets.ErrBadUsernameOrPassword, reason: "authentication", guess: true, detail: string(v)}
+}
+
+// crowdedOut says whether nothing is to be reckoned for a connection, because its address
+// has become crowded since it was accepted. Who is known to have the right password is
+// heard all the same, and so is the service.
+func (h *hook) crowdedOut(c *conn, name string, password []byte) bool {
+	if s, ok := c.socket.(*socket); !ok || s.heard || c.service || h.b.cfg.Credentials.remembers(name, password) {
+		return false
+	}
+	crowded, _ := h.b.failures.crowded(c.origin())
+	return crowded
 }
 
 func (h *hook) authenticate(name string, password []byte) (*principal, verdict) {

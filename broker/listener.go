@@ -73,6 +73,8 @@ type socket struct {
 	closed atomic.Bool
 	// ours says that we are to act on what the client has said, and have not come to it.
 	ours atomic.Bool
+	// heard says that it is one of those that are heard of a crowded address.
+	heard bool
 
 	// Of pending, behind its mutex.
 	place *list.Element
@@ -94,7 +96,8 @@ func (b *Broker) counted(c net.Conn) *socket {
 // shed puts a socket of an address from which wrong passwords come faster than they are
 // answered into the tarpit; it says whether it did.
 func (b *Broker) shed(s *socket) bool {
-	if !b.failures.crowded(s.origin) {
+	crowded, taken := b.failures.crowded(s.origin)
+	if s.heard = taken; !crowded {
 		return false
 	}
 	b.metrics.refused("crowded")

@@ -137,6 +137,19 @@ func verdictOf(right bool) verdict {
 	return verdictPassword
 }
 
+// remembers says whether the password is known to be right without reckoning anything.
+func (c *Credentials) remembers(name string, password []byte) bool {
+	if c == nil || len(password) > maxPassword {
+		return false
+	}
+	e := c.lookup(name)
+	if e == nil {
+		return false
+	}
+	right, _ := c.verifier.known(e.Name, c.verifier.digest(e, password))
+	return right
+}
+
 // authenticate finds the principal of a user name and password.
 func (c *Credentials) authenticate(name string, password []byte) (*principal, verdict) {
 	if len(password) == 0 || len(password) > maxPassword {
