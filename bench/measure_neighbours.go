@@ -307,5 +307,6 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 }
 
 const neighboursText = `The good modules fetch as in the first table, chunks of 16 KiB, as fast as they can. Floods: 10,000 fetches a second in all, each of sixteen single chunks of 4 KiB all over the image, by modules that take 20 KiB/s each. Those that never read ask for 256 KiB every second. Half-open connections send the
-beginning of a CONNECT, and come back when they are ended. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
+beginning of a CONNECT, and come back when they are ended. Connections with bad credentials come from eight addresses, half of them under names that nobody has and half under those of the good modules, never the same twice; each waits a quarter of a second for its answer, and those that could not be opened
+in time on a machine that is busy are told on standard error. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
 to a listener that only reads, which tells what their own side costs.`
