@@ -36,6 +36,8 @@ type neighbourhood struct {
 	asked   atomic.Int64 // fetches
 	opened  atomic.Int64 // connections
 	refused atomic.Int64 // that were ended by the service
+	failed  atomic.Int64 // that could not be opened
+	open    atomic.Int64 // connections of a storm
 }
 
 const (
@@ -231,8 +233,10 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 	case <-time.After(wait):
 	case <-ctx.Done():
 	}
+	opened, from := n.opened.Load(), time.Now()
 	got, err := load()
-	s.log("    %s: %d connections, %d fetches, %d ended by the service\n", who.name, n.opened.Load(), n.asked.Load(), n.refused.Load())
+	s.log("    %s: %d connections (%.0f a second, %d could not be opened), %d fetches, %d ended by the service\n", who.name,
+		n.opened.Load(), float64(n.opened.Load()-opened)/time.Since(from).Seconds(), n.failed.Load(), n.asked.Load(), n.refused.Load())
 	return got, err
 }
 
@@ -264,6 +268,9 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 				neighbours{many + " that ask and never read", n, sink, deaf},
 				neighbours{many + " half-open connections", n, sink, halfOpen})
 		}
+	}
+	for _, sink := range []bool{true, false} {
+		all = append(all, neighbours{grouped(stormRate) + " connections a second with bad credentials", stormers, sink, storm})
 	}
 	var contestants []contestant
 	for _, who := range all {
@@ -300,5 +307,6 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 }
 
 const neighboursText = `The good modules fetch as in the first table, chunks of 16 KiB, as fast as they can. Floods: 10,000 fetches a second in all, each of sixteen single chunks of 4 KiB all over the image, by modules that take 20 KiB/s each. Those that never read ask for 256 KiB every second. Half-open connections send the
-beginning of a CONNECT, and come back when they are ended. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
+beginning of a CONNECT, and come back when they are ended. Connections with bad credentials come from eight addresses, half of them under names that nobody has and half under those of the good modules, never the same twice; each waits a quarter of a second for its answer, and those that could not be opened
+in time on a machine that is busy are told on standard error. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
 to a listener that only reads, which tells what their own side costs.`

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"davit/schemas"
 )
@@ -17,10 +20,12 @@ type principal struct {
 	devices []string // sorted
 	mine    map[string]struct{}
 	revoked atomic.Bool
+	meter   meter
 }
 
 func newPrincipal(name string, devices []string) *principal {
 	p := &principal{name: name, devices: slices.Clone(devices), mine: make(map[string]struct{}, len(devices))}
+	p.meter.epoch = time.Now()
 	slices.Sort(p.devices)
 	for _, d := range devices {
 		p.mine[d] = struct{}{}
@@ -50,7 +55,64 @@ const (
 	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
 	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device
 	refusedStreams  refusal = "streams"   // more streams than a connection may follow
+	refusedLength   refusal = "topic_length"
+	refusedUser     refusal = "user_properties" // more than maxUserProperties
+	refusedFilters  refusal = "filters"         // more filters in one SUBSCRIBE than could be of use
 )
+
+// Bounds on what clients name. The contract's longest topic has 82 bytes and four
+// levels, and it has no user properties; there is room for those of client libraries.
+const (
+	maxTopicLength    = 256
+	maxTopicLevels    = 8
+	maxUserProperties = 16
+)
+
+// limit says that something was refused for its size or number, not for what it is.
+func (r refusal) limit() bool {
+	switch r {
+	case refusedSize, refusedStreams, refusedLength, refusedUser, refusedFilters:
+		return true
+	}
+	return false
+}
+
+// tooLong says whether a topic or filter is longer, or deeper, than any of the
+// contract's could be.
+func tooLong(topic string) bool {
+	return len(topic) > maxTopicLength || strings.Count(topic, "/") >= maxTopicLevels
+}
+
+// outside is why a topic that is not one of the contract's is refused.
+func outside(topic string) refusal {
+	if tooLong(topic) {
+		return refusedLength
+	}
+	return refusedTopic
+}
+
+// publishCode is the reason of a message that is refused (MQTT 5, 3.4.2.1), or of
+// the CONNECT whose will it is (3.2.2.2).
+func (r refusal) publishCode() packets.Code {
+	switch r {
+	case refusedSize, refusedUser:
+		return packets.ErrQuotaExceeded
+	case refusedLength:
+		return packets.ErrTopicNameInvalid
+	}
+	return packets.ErrNotAuthorized
+}
+
+// subscribeCode is the reason of a subscription that is refused (MQTT 5, 3.9.3).
+func (r refusal) subscribeCode() packets.Code {
+	switch r {
+	case refusedStreams, refusedFilters:
+		return packets.ErrQuotaExceeded
+	case refusedLength:
+		return packets.ErrTopicFilterInvalid
+	}
+	return packets.ErrNotAuthorized
+}
 
 // mayPublish decides on one message to topic. Its QoS is not looked at: a
 // device that sends a status with QoS 0 repeats it until it is acknowledged
@@ -68,7 +130,7 @@ func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
-		return refusedTopic
+		return outside(topic)
 	case !p.owns(t.Device):
 		return refusedDevice
 	case !t.Kind.FromDevice():
@@ -96,7 +158,7 @@ func (p *principal) mayRead(topic string) refusal {
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
-		return refusedTopic
+		return outside(topic)
 	case !p.owns(t.Device):
 		return refusedDevice
 	case t.Kind.FromDevice():
@@ -113,11 +175,18 @@ func (p *principal) maySubscribe(filter string) refusal {
 		}
 		return allowed
 	}
+	if tooLong(filter) {
+		return refusedLength
+	}
 	if strings.ContainsAny(filter, "+#") || isShared(filter) {
 		return refusedWildcard
 	}
 	return p.mayRead(filter)
 }
+
+// mayName is how many filters one SUBSCRIBE may have: a principal has use for six of
+// each of its devices.
+func (p *principal) mayName() int { return 64 + 8*len(p.devices) }
 
 // extraStreams is how many streams of images a connection may follow beside one
 // for each of its devices: names of streams cost nothing to make up.

@@ -303,13 +303,14 @@ func TestOrigin(t *testing.T) {
 // the rate or within the longest delay, and those who hang up are forgotten.
 func TestFailuresAreSpacedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		here := netip.MustParsePrefix("127.0.0.1/32")
 		f := &failures{rate: 100, most: 1000}
 		began := time.Now()
 		var all sync.WaitGroup
 		var at [3]atomic.Int64 // answered at once, after up to a second, later
 		for range 250 {
 			all.Go(func() {
-				if !f.delay(nil) {
+				if !f.delay(here, began.Add(-time.Second), nil) {
 					t.Error("no answer")
 				}
 				at[min(2, int((time.Since(began)+time.Second-1)/time.Second))].Add(1)
@@ -322,13 +323,13 @@ func TestFailuresAreSpacedOut(t *testing.T) {
 		for range 5000 { // by those who never wait for an answer
 			cut := make(chan struct{})
 			close(cut)
-			f.delay(cut)
+			f.delay(here, began.Add(-time.Second), cut)
 		}
-		if f.waiting != 0 || time.Until(f.next) > longestDelay {
+		if f.waiting != 0 || len(f.from) != 0 || time.Until(f.next) > longestDelay {
 			t.Errorf("%d wait, the next answer is due in %s", f.waiting, time.Until(f.next))
 		}
 		f.most = 0
-		if f.delay(nil) {
+		if f.delay(here, began, nil) {
 			t.Error("one more than may wait was kept")
 		}
 	})

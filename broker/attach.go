@@ -79,11 +79,15 @@ func (b *Broker) read(c *conn) (err error) {
 	defer b.caught(c, &err)
 	cl := c.client
 	for !cl.Closed() {
-		silence := time.Duration(cl.State.Keepalive) * time.Second
-		_ = c.SetDeadline(time.Now().Add(silence + silence/2)) // MQTT 5, 3.1.2.10; reading says if it is closed
+		b.expect(c)
 		var fh packets.FixedHeader
 		if err := cl.ReadFixedHeader(&fh); err != nil {
-			return err
+			return b.tooLarge(c, err)
+		}
+		if !c.principal.service {
+			if err := b.pace(c, fh.Remaining); err != nil {
+				return err
+			}
 		}
 		if fh.Type == packets.Pingreq && fh.Remaining == 0 {
 			if _, err := c.Write([]byte{packets.Pingresp << 4, 0}); err != nil {
@@ -96,6 +100,13 @@ func (b *Broker) read(c *conn) (err error) {
 		}
 	}
 	return nil
+}
+
+// expect gives the client until the end of its keep alive for what is to be read next
+// (MQTT 5, 3.1.2.10). That it is closed is said by reading.
+func (b *Broker) expect(c *conn) {
+	silence := time.Duration(c.client.State.Keepalive) * time.Second
+	_ = c.SetDeadline(time.Now().Add(silence + silence/2))
 }
 
 // packet reads the rest of a packet and has mochi process it.

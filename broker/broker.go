@@ -39,6 +39,7 @@ type Broker struct {
 	pending    *pending
 	admission  *admission
 	failures   *failures
+	tarpit     tarpit
 	handshakes *handshakes
 	logged     logonce.Limit
 	// strangers limits the lines about those who are not let in. Their names
@@ -88,6 +89,7 @@ func New(cfg Config) (*Broker, error) {
 		index: newIndex(),
 	}
 	b.pending = newPending(cfg.Limits.MaxPending)
+	b.tarpit.most = cfg.Limits.MaxPending / 2
 	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
 	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
 	b.handshakes = newHandshakes(b.stopping, b.metrics.handshakesWaiting)
@@ -260,6 +262,7 @@ func (b *Broker) Stop() {
 	patience := time.NewTimer(stopWait)
 	defer patience.Stop()
 	b.abortPending()
+	b.tarpit.close()
 	select {
 	case <-ended:
 	case <-patience.C:

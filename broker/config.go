@@ -53,6 +53,23 @@ type Limits struct {
 	// FailureRate is how many wrong passwords are answered in a second; the
 	// answers to others are put off by up to two seconds. Default 100.
 	FailureRate int
+	// MessageRate is how many messages a second a device may send, fetches aside, which
+	// go by what has arrived, and how many filters it may subscribe to or leave; a bridge
+	// may send as many for each of its devices. Ten seconds' worth may come at once.
+	// Who sends faster is read more slowly, and is disconnected after TooFast of that.
+	// Default 100.
+	MessageRate int
+	// PacketRate is the same for packets of any kind, fetches and pings among them.
+	// Default 2,000.
+	PacketRate int
+	// ByteRate is the same for bytes. Default 1 MiB.
+	ByteRate int
+	// ConnectRate is how many times a minute a device or a bridge may connect, all of
+	// which may be at once. Default 60.
+	ConnectRate int
+	// TooFast is how long a device or bridge may send more than it may before it is
+	// disconnected. Default 1 minute.
+	TooFast time.Duration
 	// MaxPerPrincipal is how many connections one device or bridge may have
 	// at a time; one more ends its oldest. Default 8.
 	MaxPerPrincipal int
@@ -185,6 +202,10 @@ func (l *Limits) complete() error {
 		{"MaxPending", &l.MaxPending, 4096},
 		{"MaxWaiting", &l.MaxWaiting, 8192},
 		{"FailureRate", &l.FailureRate, 100},
+		{"MessageRate", &l.MessageRate, 100},
+		{"PacketRate", &l.PacketRate, 2000},
+		{"ByteRate", &l.ByteRate, 1 << 20},
+		{"ConnectRate", &l.ConnectRate, 60},
 		{"MaxPerPrincipal", &l.MaxPerPrincipal, 8},
 		{"WriteBuffer", &l.WriteBuffer, 1 << 20},
 		{"ServiceWriteBuffer", &l.ServiceWriteBuffer, 16 << 20},
@@ -204,6 +225,7 @@ func (l *Limits) complete() error {
 		def  time.Duration
 	}{
 		{"ConnectTimeout", &l.ConnectTimeout, 5 * time.Second},
+		{"TooFast", &l.TooFast, time.Minute},
 		{"MaxKeepalive", &l.MaxKeepalive, 10 * time.Minute},
 	} {
 		if *f.p == 0 {

@@ -54,7 +54,11 @@
 //
 //   - Thousands that connect at once wait for their turn, or are told when to
 //     come back (admission.go); sockets that say nothing are bounded (pending.go),
-//     and so is the rate at which wrong passwords are answered (failures.go).
+//     and so is the rate at which wrong passwords are answered (failures.go); who
+//     opens more sockets instead of waiting is not heard (tarpit.go).
+//
+//   - What each principal sends is metered, over all of its connections: who is too
+//     fast is read more slowly, then disconnected (meter.go).
 //
 //   - Where a listener goes by a ClientTrust, the client certificate is the login
 //     (certificate.go). Its files are looked at by each handshake and once a second

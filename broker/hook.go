@@ -58,15 +58,17 @@ func connOf(cl *mqtt.Client) *conn {
 // no is the answer to a CONNECT that is refused.
 type no struct {
 	code   packets.Code
-	reason string // metric label
-	guess  bool   // the password was wrong, or nobody has the name
-	detail string // for the log
+	reason string        // metric label
+	guess  bool          // the password was wrong, or nobody has the name
+	detail string        // for the log
+	retry  time.Duration // after which it may try again, or 0
 }
 
 // OnConnect implements mqtt.Hook: it decides on the CONNECT.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := connOf(cl)
 	c.client, c.version = cl, cl.Properties.ProtocolVersion
+	since := time.Now()
 	p, refused := h.decide(c, cl, pk)
 	if refused != nil {
 		c.talk.answered = true
@@ -77,9 +79,13 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		}
 		if refused.guess {
 			h.b.endTurn(c, true)
-			if !h.b.failures.delay(c.closed) {
+			if !h.b.failures.delay(c.origin(), since, c.closed) {
 				return errRefused
 			}
+		}
+		if refused.retry > 0 {
+			c.sendAway(&pk, refused.code, refused.retry)
+			return errRefused
 		}
 		// An error would only say that the client is gone.
 		_ = h.b.server.SendConnack(cl, connackCode(c.version, refused.code), false, nil)
@@ -97,9 +103,18 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 	if len(pk.Connect.ClientIdentifier) > maxClientID {
 		return nil, &no{code: packets.ErrClientIdentifierNotValid, reason: "client_id"}
 	}
+	if len(pk.Properties.User) > maxUserProperties || len(pk.Connect.WillProperties.User) > maxUserProperties {
+		h.b.metrics.limited(string(refusedUser))
+		return nil, &no{code: packets.ErrQuotaExceeded, reason: string(refusedUser)}
+	}
 	p, refused := h.identify(c, string(pk.Connect.Username), pk.Connect.Password)
 	if refused != nil {
 		return nil, refused
+	}
+	if !p.service {
+		if refused := h.tooSoon(p); refused != nil {
+			return nil, refused
+		}
 	}
 	if w := cl.Properties.Will; w.Flag == 1 {
 		r := p.mayPublish(w.TopicName, w.Retain, len(w.Payload))
@@ -111,7 +126,10 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 			cl.Properties.Will = mqtt.Will{}
 		case r != allowed || w.Qos > 1:
 			h.b.metrics.aclRefused("will", r)
-			return nil, &no{code: packets.ErrNotAuthorized, reason: "will"}
+			if r.limit() {
+				h.b.metrics.limited(string(r))
+			}
+			return nil, &no{code: r.publishCode(), reason: "will"}
 		}
 	}
 	if p.service {
@@ -136,6 +154,8 @@ func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no)
 		p, v, err = h.b.byCertificate(c.certificate, name)
 	case c.listener != nil && c.listener.NoPasswords && !c.service:
 		v = verdictOff
+	case h.crowdedOut(c, name, password):
+		return nil, &no{code: packets.ErrServerBusy, reason: "crowded", detail: "too many with wrong passwords come from this address"}
 	default:
 		p, v = h.authenticate(name, password)
 	}
@@ -157,6 +177,17 @@ func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no)
 		return nil, &no{code: notAuthorized, reason: string(v), detail: "the certificate is that of " + c.certificate.id.ID + ", which the service does not know"}
 	}
 	return nil, &no{code: packets.ErrBadUsernameOrPassword, reason: "authentication", guess: true, detail: string(v)}
+}
+
+// crowdedOut says whether nothing is to be reckoned for a connection, because its address
+// has become crowded since it was accepted. Who is known to have the right password is
+// heard all the same, and so is the service.
+func (h *hook) crowdedOut(c *conn, name string, password []byte) bool {
+	if s, ok := c.socket.(*socket); !ok || s.heard || c.service || h.b.cfg.Credentials.remembers(name, password) {
+		return false
+	}
+	crowded, _ := h.b.failures.crowded(c.origin())
+	return crowded
 }
 
 func (h *hook) authenticate(name string, password []byte) (*principal, verdict) {
@@ -279,7 +310,7 @@ func connackCode(version byte, code packets.Code) packets.Code {
 		return code
 	}
 	switch code {
-	case packets.ErrServerBusy, packets.ErrServerUnavailable:
+	case packets.ErrServerBusy, packets.ErrServerUnavailable, packets.ErrConnectionRateExceeded:
 		return packets.Err3ServerUnavailable
 	case packets.ErrClientIdentifierNotValid:
 		return packets.Err3ClientIdentifierNotValid

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strings"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -57,21 +58,23 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			topic = c.talk.refused
 		} else {
 			r = c.principal.mayPublish(topic, pk.FixedHeader.Retain, len(pk.Payload))
+			if r == allowed && !c.principal.service && len(pk.Properties.User) > maxUserProperties {
+				r = refusedUser
+			}
 		}
 		if r != allowed {
+			h.b.count(c, 1)
 			h.b.refuse(c, "publish", topic, r)
 			if c.version < 5 || pk.FixedHeader.Qos == 0 {
 				return pk, packets.CodeSuccessIgnore
 			}
-			if r == refusedSize {
-				return pk, packets.ErrQuotaExceeded
-			}
-			return pk, packets.ErrNotAuthorized
+			return pk, r.publishCode()
 		}
 	}
 	if c != nil && h.b.takeFetch(c, &pk) {
 		return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
 	}
+	h.b.count(c, 1)
 	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
 	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
 	if pk.FixedHeader.Retain {
@@ -80,9 +83,20 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, nil
 }
 
+// count counts messages and filters of a device or bridge; a fetch that is answered
+// here is none of them, because what it asks for is bounded by credit.
+func (b *Broker) count(c *conn, n int) {
+	if c != nil && !c.principal.service {
+		c.principal.message(time.Now(), n, &b.cfg.Limits)
+	}
+}
+
 // refuse counts a refusal, and logs it once per principal and minute.
 func (b *Broker) refuse(c *conn, action, topic string, r refusal) {
 	b.metrics.aclRefused(action, r)
+	if r.limit() {
+		b.metrics.limited(string(r))
+	}
 	if b.logged.Allow("acl/" + c.principal.name) {
 		b.log.Warn("MQTT "+action+" refused", "principal", c.principal.name, "topic", printable([]byte(topic)),
 			"reason", string(r), "remote", c.RemoteAddr().String())
@@ -113,9 +127,13 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := connOf(cl)
 	c.subscribing.Store(true)
 	c.sub.codes = c.sub.codes[:0]
+	h.b.count(c, len(pk.Filters))
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
 		q, r := min(f.Qos, 1), c.principal.maySubscribe(f.Filter)
+		if !c.principal.service && i >= c.principal.mayName() {
+			r = refusedFilters
+		}
 		switch {
 		case r != allowed:
 		case isStream(f.Filter):
@@ -126,7 +144,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		}
 		if r != allowed {
 			h.b.refuse(c, "subscribe", f.Filter, r)
-			c.sub.codes = append(c.sub.codes, packets.ErrNotAuthorized.Code)
+			c.sub.codes = append(c.sub.codes, r.subscribeCode().Code)
 			f.Filter = ""
 			continue
 		}
@@ -179,6 +197,7 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c := connOf(cl); c != nil {
 		c.sub.codes = c.sub.codes[:0]
+		h.b.count(c, len(pk.Filters))
 		for _, f := range pk.Filters {
 			c.sub.drop(f.Filter)
 			code := packets.CodeNoSubscriptionExisted.Code

@@ -37,7 +37,7 @@ func (a acceptor) Accept() (net.Conn, error) {
 		case err == nil:
 			pause = minPause
 			s := a.b.counted(c)
-			if s == nil {
+			if s == nil || a.b.shed(s) {
 				continue
 			}
 			if !a.b.pending.enter(s, a.b.stopping, a.b.evict) {
@@ -73,6 +73,8 @@ type socket struct {
 	closed atomic.Bool
 	// ours says that we are to act on what the client has said, and have not come to it.
 	ours atomic.Bool
+	// heard says that it is one of those that are heard of a crowded address.
+	heard bool
 
 	// Of pending, behind its mutex.
 	place *list.Element
@@ -89,6 +91,24 @@ func (b *Broker) counted(c net.Conn) *socket {
 		return nil
 	}
 	return &socket{Conn: c, tryReader: newTryReader(c), b: b, origin: origin(c.RemoteAddr())}
+}
+
+// shed puts a socket of an address from which wrong passwords come faster than they are
+// answered into the tarpit; it says whether it did.
+func (b *Broker) shed(s *socket) bool {
+	crowded, taken := b.failures.crowded(s.origin)
+	if s.heard = taken; !crowded {
+		return false
+	}
+	b.metrics.refused("crowded")
+	if b.strangers.Allow("/crowded") {
+		b.log.Warn("MQTT connections are not heard and closed: too many with wrong passwords come from their address", "remote", s.RemoteAddr().String())
+	}
+	if tcp, ok := s.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // nothing is to be said, so nothing has to be kept until it has arrived
+	}
+	b.tarpit.hold(s)
+	return true
 }
 
 // unread says whether it is our turn and not the client's.
@@ -241,13 +261,19 @@ func (b *Broker) caught(c *conn, err *error) {
 
 // heard says that a socket has said CONNECT, and whom it is counted to.
 func (b *Broker) heard(c *conn) netip.Prefix {
-	s, ok := c.socket.(*socket)
-	if !ok {
-		return netip.Prefix{}
+	if s, ok := c.socket.(*socket); ok {
+		b.pending.leave(s)
+		b.metrics.socketsPending(b.pending.len())
 	}
-	b.pending.leave(s)
-	b.metrics.socketsPending(b.pending.len())
-	return s.origin
+	return c.origin()
+}
+
+// origin is whom the connection is counted to.
+func (c *conn) origin() netip.Prefix {
+	if s, ok := c.socket.(*socket); ok {
+		return s.origin
+	}
+	return netip.Prefix{}
 }
 
 // await waits for the turn of a CONNECT. The service does not wait: everybody

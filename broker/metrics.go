@@ -21,6 +21,7 @@ type Metrics struct {
 	chunks       chunkMetrics
 	dropped      prometheus.Counter
 	slow         prometheus.Counter
+	limits       *prometheus.CounterVec
 	takeOvers    prometheus.Counter
 	acceptErrs   prometheus.Counter
 	panics       prometheus.Counter
@@ -56,6 +57,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		chunks:       newChunkMetrics(f),
 		dropped:      counter("dropped_messages_total", "Messages dropped for a connected client."),
 		slow:         counter("slow_readers_dropped_total", "Connections ended because the client read too slowly."),
+		limits:       vec("limited_total", "Packets, connections and subscriptions of devices and bridges over a limit, by limit: slowed down, refused or ended.", "limit"),
 		takeOvers:    counter("takeovers_total", "Connections ended because their client connected again."),
 		acceptErrs:   counter("accept_errors_total", "Errors of accept on the listeners; each was tried again."),
 		panics:       counter("packet_panics_total", "Connections ended because a packet made the MQTT library panic."),
@@ -178,6 +180,12 @@ func (m *Metrics) messageDropped() {
 func (m *Metrics) slowReader() {
 	if m != nil {
 		m.slow.Inc()
+	}
+}
+
+func (m *Metrics) limited(limit string) {
+	if m != nil {
+		m.limits.WithLabelValues(limit).Inc()
 	}
 }
 

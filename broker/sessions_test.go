@@ -93,7 +93,10 @@ func TestConnackWaitsForTheCallback(t *testing.T) {
 // last says what is true.
 func TestCallbacksAlternateInAStorm(t *testing.T) {
 	rec := &recorder{}
-	b := start(t, func(c *Config) { c.OnConnect, c.OnDisconnect = rec.up, rec.down })
+	b := start(t, func(c *Config) {
+		c.OnConnect, c.OnDisconnect = rec.up, rec.down
+		c.Limits.ConnectRate = 1000
+	})
 	pump := addDevice(t, b, "pump")
 	var wg sync.WaitGroup
 	for w := range 4 {

@@ -45,6 +45,8 @@ type digest [sha256.Size]byte
 type verifier struct {
 	key   [32]byte
 	turns chan struct{}
+	// compare is argon2id.ComparePasswordAndHash; tests count its calls.
+	compare func(password, hash string) (bool, error)
 
 	mu       sync.Mutex
 	verified map[string]digest
@@ -54,6 +56,7 @@ type verifier struct {
 func newVerifier() *verifier {
 	v := &verifier{
 		turns:    make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		compare:  argon2id.ComparePasswordAndHash,
 		verified: make(map[string]digest),
 		failed:   make(map[digest]struct{}),
 	}
@@ -121,7 +124,7 @@ func (v *verifier) check(e *entry, password []byte) verdict {
 		return verdictOf(right)
 	}
 	// The only errors are about the hash's form, which was checked on loading.
-	right, err := argon2id.ComparePasswordAndHash(string(password), e.Hash)
+	right, err := v.compare(string(password), e.Hash)
 	right = right && err == nil
 	v.remember(e.Name, d, right)
 	return verdictOf(right)
@@ -132,6 +135,19 @@ func verdictOf(right bool) verdict {
 		return verdictOK
 	}
 	return verdictPassword
+}
+
+// remembers says whether the password is known to be right without reckoning anything.
+func (c *Credentials) remembers(name string, password []byte) bool {
+	if c == nil || len(password) > maxPassword {
+		return false
+	}
+	e := c.lookup(name)
+	if e == nil {
+		return false
+	}
+	right, _ := c.verifier.known(e.Name, c.verifier.digest(e, password))
+	return right
 }
 
 // authenticate finds the principal of a user name and password.

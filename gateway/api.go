@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"davit/gateway/people"
+	"davit/internal/logonce"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -50,6 +51,10 @@ type APIOptions struct {
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means
 	// DefaultMaxUpload. The image itself has limits of its own.
 	MaxUpload int64
+	// RequestRate is how many requests a second one token or user may make, after five
+	// seconds' worth at once, and a quarter of that an address that has not signed in; 0 means
+	// DefaultRequestRate.
+	RequestRate int
 	// Uploads are the slots for uploads; nil makes new ones. Whoever else receives
 	// uploads has to share them.
 	Uploads *Slots
@@ -86,6 +91,8 @@ type API struct {
 	spec      *huma.OpenAPI
 	polls     *Slots // of long polls under way
 	streams   *Slots // of streams of events
+	traffic   *traffic
+	logged    logonce.Limit
 	provision *Provisioner
 	unlisted  []string // operations that the matrix does not have
 
@@ -99,6 +106,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, errors.New("the API needs People and Log")
 	}
 	setDefault(&o.MaxUpload, DefaultMaxUpload)
+	setDefault(&o.RequestRate, DefaultRequestRate)
 	if o.Uploads == nil {
 		o.Uploads = NewUploadSlots()
 	}
@@ -107,6 +115,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		options: o,
 		polls:   newSlots(maxLongPolls),
 		streams: newSlots(maxStreams),
+		traffic: newTraffic(o.RequestRate),
 
 		provision: o.Provision,
 	}
@@ -137,7 +146,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err := a.plainRoutes(mux); err != nil {
 		return nil, err
 	}
-	a.handler = a.observe(a.secure(a.authenticate(mux)))
+	a.handler = a.observe(a.secure(a.wellFormed(a.authenticate(mux))))
 	return a, nil
 }
 
@@ -150,7 +159,7 @@ func (a *API) OpenAPI() ([]byte, error) { return a.spec.YAML() }
 func (a *API) humaConfig() huma.Config {
 	c := huma.DefaultConfig("davit", "1")
 	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, groups, jobs and executions, people, events and the audit log.\n\n" +
-		"Errors are problems of RFC 9457. Listings return {\"items\", \"next\"}; pass next as after to go on, until it is absent."
+		"Errors are problems of RFC 9457. Who asks more than they may is answered 429 with Retry-After and the limit; compressed bodies are answered 415. Listings return {\"items\", \"next\"}; pass next as after to go on, until it is absent."
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	// No documentation page from elsewhere, no $schema links: the paths below are ours (plainRoutes).
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""

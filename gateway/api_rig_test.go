@@ -188,7 +188,7 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := gateway.APIOptions{Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log}
+	o := gateway.APIOptions{Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log, RequestRate: 1 << 20}
 	if change != nil {
 		change(&o)
 	}

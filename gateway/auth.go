@@ -24,6 +24,9 @@ func (a *API) secure(next http.Handler) http.Handler {
 		// Not "no-referrer": that makes browsers send "Origin: null" with forms, and
 		// the origin is what tells our forms from those of other sites.
 		h.Set("Referrer-Policy", "same-origin")
+		// For whatever is no page of the console, which has a policy of its own.
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("X-Frame-Options", "DENY") // what browsers from before frame-ancestors know
 		if strings.HasPrefix(r.URL.Path, "/v1/") {
 			h.Set("Cache-Control", "no-store")
 		}
@@ -38,11 +41,18 @@ func (a *API) secure(next http.Handler) http.Handler {
 func (a *API) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		api := strings.HasPrefix(r.URL.Path, "/v1/")
+		from := a.proxies.origin(r)
 		if !api && ownPath(r.URL.Path) {
+			if strings.HasPrefix(r.URL.Path, "/openapi") { // the others are for probes, and cheap
+				leave := a.admit(w, nil, from.address)
+				if leave == nil {
+					return
+				}
+				defer leave()
+			}
 			next.ServeHTTP(w, r)
 			return
 		}
-		from := a.proxies.origin(r)
 		ctx := context.WithValue(r.Context(), originKey{}, from)
 		known := r.WithContext(ctx)
 		// What routes the request says by which pattern, which the metrics need.
@@ -52,6 +62,11 @@ func (a *API) authenticate(next http.Handler) http.Handler {
 			a.unknown(w, known, err)
 			return
 		}
+		leave := a.admit(w, who.principal, from.address)
+		if leave == nil {
+			return
+		}
+		defer leave()
 		if p := a.foreign(known, who); p != nil {
 			a.options.Metrics.signInFailed()
 			writeProblem(w, p)

@@ -5,7 +5,6 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"davit/gateway/people"
 )
@@ -38,7 +37,7 @@ func (a *API) oidcRoutes(mux *http.ServeMux) {
 
 // oidcStart sends the browser to the provider.
 func (a *API) oidcStart(w http.ResponseWriter, r *http.Request) {
-	address, kept, err := a.options.OIDC.Begin(r.Context(), localPath(r.URL.Query().Get("next")))
+	address, kept, err := a.options.OIDC.Begin(r.Context(), LocalPath(r.URL.Query().Get("next"), "/"))
 	if err != nil {
 		a.oidcFailed(w, r, err)
 		return
@@ -61,18 +60,13 @@ func (a *API) oidcCallback(w http.ResponseWriter, r *http.Request) {
 		a.oidcFailed(w, r, err)
 		return
 	}
+	if err := EndSession(r, a.options.People); err != nil {
+		a.oidcFailed(w, r, err)
+		return
+	}
 	SetSessionCookie(w, r, session)
 	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, localPath(next), http.StatusSeeOther)
-}
-
-// localPath is a path of the console to go on at; anything else, such as an address of
-// another site, becomes the first page.
-func localPath(next string) string {
-	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
-		return "/"
-	}
-	return next
+	http.Redirect(w, r, LocalPath(next, "/"), http.StatusSeeOther)
 }
 
 // oidcFailed shows why the sign-in did not work, and the way back.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -154,4 +155,33 @@ func (a *API) guardOrigins() error {
 		return fmt.Errorf("public URL %q: %w", a.options.PublicURL, err)
 	}
 	return nil
+}
+
+// EndSession ends the session that a browser had before somebody signs in with it: a
+// new session never goes by an old name, and none is left over that somebody else may
+// know.
+func EndSession(r *http.Request, d *people.Directory) error {
+	token := SessionToken(r)
+	if token == "" {
+		return nil
+	}
+	if err := d.SignOut(r.Context(), token); err != nil && !errors.Is(err, people.ErrNoSession) {
+		return err
+	}
+	return nil
+}
+
+// LocalPath is next if that is a path of the console to go on at, and otherwise, such as
+// for the address of another site, the fallback. Browsers take a backslash for a slash,
+// and leave out tabs and line ends wherever they stand (WHATWG URL, section 4.4), so
+// neither may be in it.
+func LocalPath(next, fallback string) string {
+	odd := func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsFunc(next, odd) {
+		return fallback
+	}
+	if u, err := url.Parse(next); err != nil || u.IsAbs() || u.Host != "" {
+		return fallback
+	}
+	return next
 }

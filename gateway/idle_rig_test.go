@@ -53,7 +53,8 @@ func idleAPIOn(t testing.TB, other gateway.Service) *idle {
 		other = r.service
 	}
 	r.api, err = gateway.NewAPI(gateway.APIOptions{
-		Service: other, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		RequestRate: 1 << 20, // they come as fast as they are answered
+		Service:     other, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)

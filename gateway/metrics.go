@@ -25,6 +25,7 @@ type Metrics struct {
 	noScope    prometheus.Counter
 	signIns    *prometheus.CounterVec // by method and result
 	uploaded   prometheus.Counter
+	limits     *prometheus.CounterVec // by limit
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -55,6 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_http_uploaded_bytes_total", Help: "Bytes of image files received."}),
 	}
+	m.limits = counter("davit_http_limited_total", "HTTP requests refused because of a limit, by limit.", "limit")
 	for _, kind := range schemas.Kinds() {
 		if !kind.FromDevice() {
 			m.published.WithLabelValues(string(kind))
@@ -72,7 +74,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.signIns.WithLabelValues(people.MethodPassword, string(r))
 		m.signIns.WithLabelValues(people.MethodOIDC, string(r))
 	}
-	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
+	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded, m.limits)
 	return m
 }
 
@@ -130,6 +132,12 @@ func (m *Metrics) answered(method, route string, status int, took time.Duration)
 func (m *Metrics) signInFailed() {
 	if m != nil {
 		m.authFailed.Inc()
+	}
+}
+
+func (m *Metrics) limited(limit string) {
+	if m != nil {
+		m.limits.WithLabelValues(limit).Inc()
 	}
 }
 

@@ -68,7 +68,7 @@ func (l *limiter) allow(address string, now time.Time) error {
 }
 
 func (l *limiter) address(address string, now time.Time) *rate.Limiter {
-	key := network(address)
+	key := Network(address)
 	s := l.by[key]
 	if s == nil {
 		if len(l.by) >= maxAddresses {
@@ -98,8 +98,9 @@ func (l *limiter) tidy(now time.Time) {
 	}
 }
 
-// network is what an address is limited by.
-func network(address string) string {
+// Network is what an address is limited by: itself if it is one of IPv4, its network of
+// 64 bits if it is one of IPv6.
+func Network(address string) string {
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		address = ap.Addr().String()
 	}

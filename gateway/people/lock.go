@@ -24,7 +24,7 @@ func lockFor(failures int) time.Duration {
 	return min(firstLock<<min(failures-lockAfter, 10), longestLock)
 }
 
-// home is a network (see network) from which a user has signed in. Wrong passwords
+// home is a network (see Network) from which a user has signed in. Wrong passwords
 // from there are counted apart, and only they lock there: otherwise anybody who
 // knows a name could keep its user out for ever, by a wrong password now and then.
 type home struct {
@@ -38,7 +38,7 @@ type home struct {
 // lock.
 func (u *userRecord) lock(address string) (failures *int, until *time.Time) {
 	for i := range u.Homes {
-		if h := &u.Homes[i]; h.Network == network(address) {
+		if h := &u.Homes[i]; h.Network == Network(address) {
 			return &h.Failures, &h.LockedUntil
 		}
 	}
@@ -68,7 +68,7 @@ func (u *userRecord) unlock() {
 // cameHome notes that the user has signed in from an address with the right
 // password. A lock against other networks stays until it is over.
 func (u *userRecord) cameHome(address string, now time.Time) {
-	at := network(address)
+	at := Network(address)
 	u.Homes = slices.DeleteFunc(slices.Clone(u.Homes), func(h home) bool { return h.Network == at })
 	u.Homes = append(u.Homes, home{Network: at, SignedInAt: now})
 	if len(u.Homes) > maxHomes {

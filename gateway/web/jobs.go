@@ -378,5 +378,5 @@ func (v *visit) retryJob() error {
 	if len(devices) == 1 {
 		done = "The device " + devices[0] + " is tried again."
 	}
-	return v.outcome(err, safeNext(f.Get("next"), jobURL(name)), done)
+	return v.outcome(err, gateway.LocalPath(f.Get("next"), jobURL(name)), done)
 }

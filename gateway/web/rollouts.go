@@ -37,7 +37,7 @@ func (c *Console) devicesAction(verb, operation, done string, act devicesVerb) {
 			whom = strings.Join(devices, ", ")
 			done = strings.Replace(done, "are told", "is told", 1)
 		}
-		return v.outcome(err, safeNext(f.Get("next"), jobURL(name)), whom+" "+done+".")
+		return v.outcome(err, gateway.LocalPath(f.Get("next"), jobURL(name)), whom+" "+done+".")
 	})
 }
 

@@ -152,16 +152,6 @@ func (v *visit) outcome(err error, to, done string) error {
 	return nil
 }
 
-// next is where a form that came from elsewhere leads back to: a path of this
-// server, or the fallback.
-func safeNext(next, fallback string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n") {
-		return fallback
-	}
-	return next
-}
-
 var errNotFound = errors.New("there is no such page")
 
 // forbiddenError says that the visitor may not carry out an operation.

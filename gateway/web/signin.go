@@ -24,7 +24,7 @@ type signInView struct {
 
 func (v *visit) signInPage() error {
 	if v.signed {
-		v.goTo(safeNext(v.query("next"), "/"))
+		v.goTo(gateway.LocalPath(v.query("next"), "/"))
 		return nil
 	}
 	if empty, err := v.people.Empty(v.ctx()); err != nil {
@@ -43,7 +43,7 @@ func (v *visit) signInPage() error {
 }
 
 func (v *visit) showSignIn(f *form, next string) error {
-	return v.render("sign-in", page{Title: "Sign in", Bare: true, Form: f, Data: signInView{v.options.OIDC, safeNext(next, "/")}})
+	return v.render("sign-in", page{Title: "Sign in", Bare: true, Form: f, Data: signInView{v.options.OIDC, gateway.LocalPath(next, "/")}})
 }
 
 func (v *visit) signIn() error {
@@ -81,8 +81,11 @@ func (f *form) takeSignIn(err error, now time.Time) bool {
 // begin signs the browser in and goes on: on a system without image types to the
 // wizard that makes the first ones.
 func (v *visit) begin(s people.Session, next string) error {
+	if err := gateway.EndSession(v.r, v.people); err != nil {
+		return err
+	}
 	gateway.SetSessionCookie(v.w, v.r, s)
-	to := safeNext(next, "/")
+	to := gateway.LocalPath(next, "/")
 	if s.Principal.Allowed("create-image-type") {
 		types, _, err := v.service.ImageTypes(v.ctx(), orchestrator.Page{Limit: 1})
 		if err != nil {
@@ -97,10 +100,8 @@ func (v *visit) begin(s people.Session, next string) error {
 }
 
 func (v *visit) signOut() error {
-	if token := gateway.SessionToken(v.r); token != "" {
-		if err := v.people.SignOut(v.ctx(), token); err != nil && !errors.Is(err, people.ErrNoSession) {
-			return err
-		}
+	if err := gateway.EndSession(v.r, v.people); err != nil {
+		return err
 	}
 	gateway.ClearSessionCookie(v.w, v.r)
 	return v.redirect("/sign-in", "You are signed out.")

@@ -47,6 +47,7 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 		OnConnect:   s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
 		// No device is admitted before the sessions are there.
 		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
+		Limits:  broker.Limits{MessageRate: o.MessageRate, ConnectRate: o.ConnectRate},
 		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
 	if cfg.Listeners, err = listeners(o); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"davit/gateway"
 	"davit/internal/app/address"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -15,6 +16,10 @@ import (
 // DefaultMaxImage is the largest image in bytes that a Server takes unless
 // told otherwise.
 const DefaultMaxImage = 256 << 20
+
+// DefaultRequestRate is how many HTTP requests a second one user or token may make unless
+// told otherwise.
+const DefaultRequestRate = gateway.DefaultRequestRate
 
 // ServerOptions configure a Server.
 type ServerOptions struct {
@@ -55,6 +60,13 @@ type ServerOptions struct {
 	// ModuleCredit and TotalCredit are how many bytes of images may be under way to
 	// one device, and to all together; 0 means the orchestrator's defaults.
 	ModuleCredit, TotalCredit int64
+	// MessageRate is how many messages a second a device may send, and a bridge for each of
+	// its devices; ConnectRate how many times a minute one may connect; 0 means the broker's
+	// defaults.
+	MessageRate, ConnectRate int
+	// RequestRate is how many HTTP requests a second one user or token may make; 0 means
+	// DefaultRequestRate.
+	RequestRate int
 	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
 	// a key list with them; with neither nothing is verified.
 	ImageKeys trust.KeySet
@@ -143,6 +155,9 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
+	}
+	if o.MessageRate < 0 || o.ConnectRate < 0 || o.RequestRate < 0 {
+		return fmt.Errorf("serve: --message-rate is %d, --connect-rate %d and --api-rate %d; none can be negative", o.MessageRate, o.ConnectRate, o.RequestRate)
 	}
 	return o.validateCredit()
 }

@@ -97,7 +97,7 @@ var fences = map[string][]string{
 	"github.com/coreos/go-oidc":      {"gateway/people"},
 	"aead.dev/minisign":              {"trust"},
 	"golang.org/x/oauth2":            {"gateway/people"},
-	"golang.org/x/time":              {"gateway/people", "orchestrator"},
+	"golang.org/x/time":              {"gateway", "gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
 }
 
