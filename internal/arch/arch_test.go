@@ -69,6 +69,8 @@ var allowed = map[string][]string{
 	"internal/fleet/mqtt":   {},
 	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
 	"internal/rack":         {},
+	// What makes and checks a release sees the product from outside.
+	"release": {},
 	// It sees servers from outside; the API of the service makes devices, images and jobs for it.
 	"bench": {"schemas", "orchestrator", "internal/client", "internal/fleet"},
 	// Sizes, rates and parts are written as for job simulate.
@@ -99,6 +101,7 @@ var fences = map[string][]string{
 	"golang.org/x/oauth2":            {"gateway/people"},
 	"golang.org/x/time":              {"gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
+	"github.com/google/licensecheck": {"release/licenses"},
 }
 
 // source is one Go file of the module.
