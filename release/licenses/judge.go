@@ -35,11 +35,13 @@ func choices() map[string]choice {
 // pkg.go.dev goes by the same figure. The rest are names and years.
 const recognised = 75
 
-// judge says what is wrong with the works' licences; all of it.
+// judge finds the works' licences, and says what is wrong with them; all of it.
 func judge(works []work) error {
 	var errs []error
-	for _, w := range works {
+	for i := range works {
+		w := &works[i]
 		found, err := w.licenses()
+		w.under = found
 		if err == nil && len(found) == 0 {
 			err = errors.New("has no licence")
 		}

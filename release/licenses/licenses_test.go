@@ -68,7 +68,7 @@ func TestLicensesThatAreRefused(t *testing.T) {
 		{"github.com/eclipse/paho.golang", "BSD-3-Clause in edl-v10 any more", []file{{"edl-v10", apache}}},
 		{"github.com/eclipse/paho.golang", "any more", []file{{"LICENSE", apache}}},
 	} {
-		err := judge([]work{{c.name, "v1", c.files}})
+		err := judge([]work{{name: c.name, version: "v1", files: c.files}})
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}

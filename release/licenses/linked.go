@@ -19,6 +19,7 @@ type work struct {
 	name    string
 	version string // empty for the standard library, whose version is the compiler's
 	files   []file
+	under   []string // the licences that it is under, once it was judged
 }
 
 // file is a text that its authors put beside it.
