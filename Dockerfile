@@ -1,10 +1,15 @@
 # Builds the static binary and nothing else; the image holds no shell.
-FROM golang:1.26 AS build
+#
+#   docker build --build-arg DAVIT_VERSION=$(git describe --tags --always) --build-arg DAVIT_REVISION=$(git rev-parse HEAD) .
+#
+# holds the same binary as a release of that commit (release/binary).
+FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/davit ./cmd/davit && mkdir -p /out/data
+ARG DAVIT_VERSION=devel DAVIT_REVISION=
+RUN DAVIT_VERSION="$DAVIT_VERSION" DAVIT_REVISION="$DAVIT_REVISION" release/binary /out/davit && mkdir -p /out/data
 
 FROM scratch
 COPY --from=build /out/davit /davit

@@ -19,6 +19,7 @@ import (
 	"davit/bridge/dialect/ayla"
 	"davit/bridge/mqtt"
 	"davit/broker" // the real broker, in tests only: the bridge itself must not know it
+	"davit/internal/secrettest"
 	"davit/internal/sim"
 	"davit/schemas"
 )
@@ -34,7 +35,11 @@ type stage struct {
 	running  *Bridge // the one that was started last
 	// serviceUp receives when the service has subscribed on a new connection.
 	serviceUp <-chan struct{}
+	watch     *secrettest.Watch // of what broker and bridge log
 }
+
+// servicePassword is what the fake service logs in with.
+const servicePassword = secrettest.Mark + "service"
 
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -59,7 +64,7 @@ func newStage(t testing.TB) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{TB: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}}
+	s := &stage{TB: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}, watch: secrettest.New(t)}
 	s.service.delay = 0
 	s.startBroker()
 	s.startService()
@@ -70,7 +75,7 @@ func (s *stage) startBroker() {
 	s.Helper()
 	b, err := broker.New(broker.Config{
 		Listeners: []broker.Listener{{Transport: broker.TCP, Addr: s.addr}}, Credentials: s.accounts,
-		ServiceName: "service", ServicePassword: "secret", Logger: slog.New(slog.DiscardHandler),
+		ServiceName: "service", ServicePassword: servicePassword, Logger: s.watch.Logger(nil),
 	})
 	if err != nil {
 		s.Fatal(err)
@@ -90,7 +95,7 @@ func (s *stage) startService() {
 	up := make(chan struct{}, 10)
 	cfg := autopaho.ClientConfig{
 		ServerUrls: []*url.URL{{Scheme: "mqtt", Host: s.addr}}, KeepAlive: 20, CleanStartOnInitialConnection: true,
-		ConnectUsername: "service", ConnectPassword: []byte("secret"), ReconnectBackoff: func(int) time.Duration { return 50 * time.Millisecond },
+		ConnectUsername: "service", ConnectPassword: []byte(servicePassword), ReconnectBackoff: func(int) time.Duration { return 50 * time.Millisecond },
 		OnConnectionUp: func(c *autopaho.ConnectionManager, _ *paho.Connack) {
 			sub := &paho.Subscribe{}
 			for _, k := range schemas.Kinds() {
@@ -150,10 +155,11 @@ func (s *stage) bridge(password string, m *Metrics, ports ...PortConfig) (stop f
 // trusting is bridge with keys of images.
 func (s *stage) trusting(t Trust, password string, m *Metrics, ports ...PortConfig) (stop func()) {
 	s.Helper()
+	s.watch.Plant(password)
 	b, err := New(Config{
 		DataDir: s.TempDir(), Ports: ports, Dialects: map[string]dialect.Dialect{ayla.Name: ayla.Dialect{}}, Metrics: m, Trust: t,
 		MQTT:   mqtt.Config{URL: "mqtt://" + s.addr, Username: "rack-1", Password: password},
-		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
+		Logger: s.watch.Logger(slog.NewTextHandler(s.log, nil)),
 	})
 	if err != nil {
 		s.Fatal(err)

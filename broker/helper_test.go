@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/internal/secrettest"
 )
 
 const (
 	serviceName = "$davit"
-	servicePass = "service-secret"
+	servicePass = secrettest.Mark + "service"
 	patience    = 10 * time.Second
 	// offline is what a presence topic says of a device that is gone.
 	offline = `{"v":1,"online":false}`
@@ -62,7 +64,7 @@ func (s *syncBuffer) String() string {
 }
 
 // start runs a broker on free ports until the test ends. By default it has a
-// TCP listener, the service and an empty credentials file.
+// TCP listener, the service and an empty credentials file. What it logs is searched for secrets.
 func start(t testing.TB, change func(*Config)) *Broker {
 	t.Helper()
 	cfg := Config{
@@ -76,6 +78,7 @@ func start(t testing.TB, change func(*Config)) *Broker {
 	if cfg.Credentials == nil {
 		cfg.Credentials = credentials(t)
 	}
+	cfg.Logger = secrettest.New(t).Logger(cfg.Logger.Handler())
 	b, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +106,7 @@ func addDevice(t testing.TB, b *Broker, id string) login {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return login{id, pw}
+	return login{id, secrettest.Plant(b.cfg.Logger, pw)}
 }
 
 type login struct{ user, password string }

@@ -5,45 +5,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/mosquittotest"
 	"davit/schemas"
 )
-
-// mosquittoBroker starts mosquitto, a foreign broker, and returns its address.
-func mosquittoBroker(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("/usr/sbin/mosquitto")
-	if err != nil {
-		path = program(t, "mosquitto")
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	addr := ln.Addr().(*net.TCPAddr)
-	check(t, ln.Close()) // mosquitto 2 has no port of its choice
-	conf := filepath.Join(t.TempDir(), "conf")
-	check(t, os.WriteFile(conf, fmt.Appendf(nil, "listener %d 127.0.0.1\nallow_anonymous true\npersistence false\n", addr.Port), 0o600))
-	var said syncBuffer
-	cmd := exec.CommandContext(t.Context(), path, "-c", conf)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	check(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() }) // the context has killed it
-	eventually(t, "mosquitto listens", func() bool {
-		c, err := net.Dial("tcp", addr.String())
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-	return addr.String()
-}
 
 // reader is a kind of client: version of MQTT, QoS that it subscribes with,
 // Subscription Identifier.
@@ -85,7 +54,7 @@ func publishes(t *testing.T, addr string, who login, topic string, payloads [][]
 // image's memory or copied, through mochi, and over mosquitto, to a device's
 // topic and to an image's stream.
 func TestAllWaysGiveTheSameBytes(t *testing.T) {
-	foreign := mosquittoBroker(t)
+	foreign := mosquittotest.Run(t).Addr()
 	image := newImage(400_003)
 	var chunks []schemas.Chunk
 	for at, i := 0, 0; at < int(image.Size()); i++ { // lengths of one to three bytes

@@ -10,22 +10,25 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/secrettest"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
 	"davit/orchestrator/memstore"
 	"davit/schemas"
 )
 
-const adminToken = "admin-token-of-the-test"
+const adminToken = secrettest.Mark + "admin-token"
 
 // nowhere is a Publisher that publishes to nobody.
 type nowhere struct{}
@@ -75,7 +78,7 @@ func (f *fakeCredentials) put(p gateway.Principal) (password string, err error) 
 	err = f.change(func() {
 		f.issued++
 		f.principals[p.Name] = p
-		password = fmt.Sprintf("password-%d", f.issued)
+		password = fmt.Sprintf(secrettest.Mark+"password-%d", f.issued)
 	})
 	return password, err
 }
@@ -90,7 +93,7 @@ func (f *fakeCredentials) PutDevices(_ context.Context, devices []string) (passw
 		for _, d := range devices {
 			f.issued++
 			f.principals[d] = gateway.Principal{Name: d}
-			passwords[d] = fmt.Sprintf("password-%d", f.issued)
+			passwords[d] = fmt.Sprintf(secrettest.Mark+"password-%d", f.issued)
 		}
 	})
 	return passwords, err
@@ -147,7 +150,8 @@ func (f *fakeCredentials) fail(before, after bool) {
 	f.failBefore, f.failAfter = before, after
 }
 
-// apiRig is the API on a real orchestrator and a real HTTP server.
+// apiRig is the API on a real orchestrator and a real HTTP server. Whatever it logs, refuses, audits and
+// measures is searched for secrets.
 type apiRig struct {
 	t           testing.TB
 	url         string
@@ -156,6 +160,7 @@ type apiRig struct {
 	credentials *fakeCredentials
 	registry    *prometheus.Registry
 	logs        *logRecorder
+	watch       *secrettest.Watch
 	http        *http.Client
 	stop        func() // stops the server and waits for it
 }
@@ -163,12 +168,12 @@ type apiRig struct {
 // newAPI starts the rig; change may alter the options.
 func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	t.Helper()
-	r := &apiRig{t: t, credentials: &fakeCredentials{principals: map[string]gateway.Principal{}}, registry: prometheus.NewRegistry(), logs: &logRecorder{}}
+	r := &apiRig{t: t, credentials: &fakeCredentials{principals: map[string]gateway.Principal{}}, registry: prometheus.NewRegistry(), logs: &logRecorder{}, watch: secrettest.New(t)}
 	blobs, err := fileblobs.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(r.logs, nil))
+	log := r.watch.Logger(slog.NewTextHandler(r.logs, nil))
 	store, metrics := memstore.New(), gateway.NewMetrics(r.registry)
 	r.service, err = orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: log})
 	if err != nil {
@@ -204,8 +209,22 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	r.url = "http://" + ln.Addr().String()
 	r.http = &http.Client{Transport: &http.Transport{}}
 	r.stop = sync.OnceFunc(func() { cancel(); tasks.Wait() })
-	t.Cleanup(func() { r.http.CloseIdleConnections(); r.stop() })
+	t.Cleanup(func() { r.http.CloseIdleConnections(); r.stop(); r.sweep() })
 	return r
+}
+
+// sweep searches what the service keeps for people to read.
+func (r *apiRig) sweep() {
+	entries, _, err := r.service.AuditEntries(context.Background(), orchestrator.AuditFilter{}, orchestrator.Page{Limit: 1000})
+	if err != nil {
+		return // the store failed, as the test wanted
+	}
+	for _, e := range entries {
+		r.watch.Search("audit log", fmt.Sprintf("%s %s %s %s %s", e.Action, e.Kind, e.ID, e.Before, e.After))
+	}
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	r.watch.Search("/metrics", page.Body.String())
 }
 
 // answer is what a request got.
@@ -258,6 +277,9 @@ func (r *apiRig) send(req *http.Request) answer {
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		r.watch.Search(fmt.Sprintf("%s %s answers %d", req.Method, req.URL.Path, resp.StatusCode), string(b)+fmt.Sprint(resp.Header))
 	}
 	return answer{resp.StatusCode, resp.Header, string(b)}
 }

@@ -11,6 +11,7 @@ import (
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/secrettest"
 	"davit/internal/signtest"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -50,7 +51,7 @@ func (r *apiRig) rollout(job, rollout string) func() {
 	}
 }
 
-const newPassword = "an entirely new password"
+const newPassword = secrettest.Mark + "new"
 
 // change is an operation that changes something, and what the audit log says of it. ID
 // stands for the id of what was created last.

@@ -1,17 +1,13 @@
 package gateway_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"davit/broker"
+	"davit/internal/mosquittotest"
 )
 
 const (
@@ -106,36 +102,13 @@ func (b *embedded) Login(t testing.TB, name string, devices ...string) string {
 	return password
 }
 
-// mosquitto is a foreign broker, which keeps nothing over a restart.
-type mosquitto struct {
-	port   int
-	dir    string
-	cmd    *exec.Cmd
-	output bytes.Buffer
-}
+// mosquitto is a foreign broker.
+type mosquitto struct{ *mosquittotest.Broker }
 
 // newMosquitto starts mosquitto, or skips the test if the program is missing.
 func newMosquitto(t testing.TB) testBroker {
 	t.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/mosquitto")
-	}
-	if err != nil {
-		if os.Getenv("DAVIT_TEST_FULL") == "1" {
-			t.Fatal("mosquitto is not installed, and DAVIT_TEST_FULL=1 wants it: apt-get install mosquitto")
-		}
-		t.Skip("mosquitto is not installed: apt-get install mosquitto")
-	}
-	m := &mosquitto{port: freePort(t), dir: t.TempDir()}
-	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\n", m.port)
-	if err := os.WriteFile(filepath.Join(m.dir, "conf"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m.cmd = &exec.Cmd{Path: path}
-	m.Start(t)
-	t.Cleanup(func() { m.Stop(t) })
-	return m
+	return mosquitto{mosquittotest.Run(t)}
 }
 
 func freePort(t testing.TB) int {
@@ -148,37 +121,8 @@ func freePort(t testing.TB) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-func (m *mosquitto) URL() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", m.port) }
-
 // Login has nothing to do: this broker lets everybody in.
-func (m *mosquitto) Login(testing.TB, string, ...string) string { return "" }
+func (mosquitto) Login(testing.TB, string, ...string) string { return "" }
 
-func (m *mosquitto) Start(t testing.TB) {
-	t.Helper()
-	m.cmd = exec.Command(m.cmd.Path, "-c", filepath.Join(m.dir, "conf"))
-	m.cmd.Stdout, m.cmd.Stderr = &m.output, &m.output
-	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m.port))
-		if err == nil {
-			_ = c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("mosquitto does not listen: %v\n%s", err, m.output.String())
-		}
-	}
-}
-
-func (m *mosquitto) Stop(t testing.TB) {
-	t.Helper()
-	if m.cmd.Process == nil || m.cmd.ProcessState != nil {
-		return
-	}
-	if err := m.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = m.cmd.Wait() // it says "killed"
-}
+// Stop ends it at once.
+func (m mosquitto) Stop(testing.TB) { m.Kill() }

@@ -81,7 +81,7 @@ func TestOrphanedCredentialIsReplaced(t *testing.T) {
 		t.Fatalf("removing with a failure: %d", a.status)
 	}
 	r.credentials.fail(false, false)
-	if c := credentialsIn(t, r.must("POST /v1/devices", `{"id":"pump-1","type":"pump"}`)); c.Password != "password-3" {
+	if c := credentialsIn(t, r.must("POST /v1/devices", `{"id":"pump-1","type":"pump"}`)); c.Password != "planted-secret-password-3" {
 		t.Errorf("got %+v, want the third password issued", c)
 	}
 }
@@ -90,7 +90,7 @@ func TestBridges(t *testing.T) {
 	r := newAPI(t, nil)
 	r.catalog()
 	a := r.must("POST /v1/bridges", `{"id":"rack-1","devices":["pump-1","pump-2"]}`)
-	if a.status != 201 || !strings.Contains(a.body, `"password":"password-3"`) || a.header.Get("Location") != "/v1/bridges/rack-1" {
+	if a.status != 201 || !strings.Contains(a.body, `"password":"planted-secret-password-3"`) || a.header.Get("Location") != "/v1/bridges/rack-1" {
 		t.Errorf("created: %d %s %v", a.status, a.body, a.header)
 	}
 	r.must("POST /v1/bridges", `{"id":"rack-2","devices":["pump-1"]}`)
@@ -107,7 +107,7 @@ func TestBridges(t *testing.T) {
 	if a := r.must("GET /v1/bridges?after=rack-2", ""); a.body != `{"items":[{"id":"rack-3","devices":["pump-2"]}]}`+"\n" {
 		t.Errorf("last page: %s", a.body)
 	}
-	if a := r.must("POST /v1/bridges/rack-1/credentials", ""); !strings.Contains(a.body, `"password":"password-6"`) {
+	if a := r.must("POST /v1/bridges/rack-1/credentials", ""); !strings.Contains(a.body, `"password":"planted-secret-password-6"`) {
 		t.Errorf("rotated: %s", a.body)
 	}
 	if a := r.do("DELETE /v1/devices/rack-1", ""); a.status != 404 {

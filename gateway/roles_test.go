@@ -14,6 +14,7 @@ import (
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/secrettest"
 	"davit/orchestrator/memstore"
 )
 
@@ -73,7 +74,7 @@ func peopleRig(t *testing.T) (*apiRig, *people.Directory, *atomic.Int64) {
 	return r, directory, past
 }
 
-const userPassword = "a password for tests"
+const userPassword = secrettest.Mark + "user"
 
 // callers makes a user of each role, and the others of the matrix.
 func callers(t *testing.T, d *people.Directory, past *atomic.Int64) []caller {

@@ -43,12 +43,17 @@ type deviceTypes interface {
 
 type images interface {
 	uploads
+	manifests
 	UploadImage(context.Context, orchestrator.NewImage, io.Reader) (orchestrator.Image, error)
 	OpenImage(ctx context.Context, id string) (orchestrator.Image, orchestrator.Blob, error)
 	UpdateImage(ctx context.Context, id string, p orchestrator.ImagePatch) (orchestrator.Image, error)
-	AttachManifest(ctx context.Context, id string, n orchestrator.NewManifest) (orchestrator.Image, error)
 	DeleteImage(ctx context.Context, id string) error
 	imageViews
+}
+
+type manifests interface {
+	CheckManifest(ctx context.Context, upload string, in orchestrator.NewImage, n orchestrator.NewManifest) error
+	AttachManifest(ctx context.Context, id string, n orchestrator.NewManifest) (orchestrator.Image, error)
 }
 
 type uploads interface {

@@ -61,7 +61,7 @@ func (s *Service) preview(ctx context.Context, r Reader, n NewJob) (*preview, er
 	if err != nil {
 		return nil, err
 	}
-	p := &preview{n: n, image: image, ways: map[string]*way{}, facts: facts{imageType: image.ImageType, versions: map[string]string{}}}
+	p := &preview{n: n, image: image, ways: map[string]*way{}, facts: newFacts(image.ImageType)}
 	p.out = JobPreview{ByType: map[string]int{}, Unfit: []string{}, Excluded: map[ExclusionKind]int{}, Exclusions: []Exclusion{}, Assumes: []string{}}
 	list, err := s.gather(ctx, r, n, p.facts.see)
 	if err != nil {
@@ -113,6 +113,12 @@ type facts struct {
 	imageType string
 	list      []fact
 	versions  map[string]string // each once, so that the list shares its bytes
+	// quarantined says of the devices in quarantine, of which there are few, since when and why.
+	quarantined map[string]string
+}
+
+func newFacts(imageType string) facts {
+	return facts{imageType: imageType, versions: map[string]string{}, quarantined: map[string]string{}}
 }
 
 func (f *facts) see(d *Device) {
@@ -120,6 +126,9 @@ func (f *facts) see(d *Device) {
 	if !ok {
 		version = strings.Clone(d.Versions[f.imageType])
 		f.versions[version] = version
+	}
+	if d.quarantined() {
+		f.quarantined[strings.Clone(d.ID)] = d.quarantineWords()
 	}
 	f.list = append(f.list, fact{id: strings.Clone(d.ID), version: version, unconfirmed: slices.Contains(d.Unconfirmed, f.imageType), online: d.Online})
 }
@@ -186,7 +195,8 @@ func (p *preview) look(r Reader, list []target) error {
 	for i, x := range list {
 		p.out.ByType[x.deviceType]++
 		f := &p.facts.list[i]
-		if !f.online {
+		_, quarantined := p.facts.quarantined[x.id]
+		if !f.online && !quarantined {
 			p.out.Offline++
 		}
 		if f.version == p.image.Version {
@@ -196,7 +206,7 @@ func (p *preview) look(r Reader, list []target) error {
 		if err != nil {
 			return err
 		}
-		if execution != "" {
+		if execution != "" && !quarantined {
 			p.out.Busy++
 		}
 		w := p.wayOf(x, f)
@@ -236,6 +246,9 @@ func (w *way) bytes() uint64 {
 func (p *preview) wayOf(x target, f *fact) *way {
 	if !slices.Contains(p.image.DeviceTypes, x.deviceType) {
 		return &way{kind: ExcludedUnfit, reason: fmt.Sprintf("its type, %s, is not one of the image's: %s", x.deviceType, strings.Join(p.image.DeviceTypes, ", "))}
+	}
+	if reason, ok := p.facts.quarantined[f.id]; ok { // the rules let it wait, whatever it runs
+		return &way{kind: ExcludedQuarantined, reason: reason}
 	}
 	version := f.version
 	if f.unconfirmed && version != p.image.Version {

@@ -53,6 +53,27 @@ func (s *Service) AttachManifest(ctx context.Context, id string, n NewManifest) 
 	return rec, nil
 }
 
+// CheckManifest says whether AttachManifest would take a manifest for an image that is not
+// there yet, but would be made of an upload in this way. Nothing is written.
+func (s *Service) CheckManifest(ctx context.Context, upload string, in NewImage, n NewManifest) error {
+	if err := in.validate(); err != nil {
+		return err
+	}
+	var image Image
+	err := s.store.View(ctx, func(r Reader) error {
+		u, err := needUpload(r, upload, s.now())
+		if err == nil {
+			image = u.image(in)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.checkManifest(ctx, &image, trust.Signed{Text: []byte(n.Manifest), Signatures: []byte(n.Signatures)})
+	return err
+}
+
 // attach writes the manifest to the image's record, which has to be as it was when the
 // manifest was held against it, and returns the blob that it replaces, if any.
 func (t *txn) attach(checked *Image, facts *ImageManifest) (rec Image, replaced []string, err error) {
@@ -170,7 +191,7 @@ func (s *Service) checkBlocks(ctx context.Context, image *Image, m *trust.Manife
 		return err
 	}
 	if !bytes.Equal(again, text) {
-		return invalidField("manifest", "the blocks that it lists are not those of image %q, although size and SHA-256 are; sign the image anew", image.ID)
+		return invalidField("manifest", "the blocks that it lists are not those of the image, although size and SHA-256 are; sign the image anew")
 	}
 	return nil
 }

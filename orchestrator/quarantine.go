@@ -79,3 +79,12 @@ func (s *Service) quarantineCount() (n int, err error) {
 }
 
 func (d *Device) quarantined() bool { return !d.QuarantinedAt.IsZero() }
+
+// quarantineWords says since when and why the device is in quarantine.
+func (d *Device) quarantineWords() string {
+	words := "quarantined since " + d.QuarantinedAt.UTC().Format("2006-01-02 15:04 MST")
+	if d.QuarantineReason != "" {
+		words += ": " + d.QuarantineReason
+	}
+	return words + "; a job waits for its release"
+}

@@ -259,7 +259,7 @@ type PreviewWave struct {
 // Exclusion is a device that would not be brought to the image, and why.
 type Exclusion struct {
 	Device string        `json:"device" doc:"The device"`
-	Kind   ExclusionKind `json:"kind" doc:"running (runs the version already), unfit (the image is not for its type), unreachable (no path leads from its version) or unknown (it has not reported a version yet)"`
+	Kind   ExclusionKind `json:"kind" doc:"running (runs the version already), unfit (the image is not for its type), quarantined (it is in quarantine, since when and why says the reason), unreachable (no path leads from its version) or unknown (it has not reported a version yet)"`
 	Reason string        `json:"reason" doc:"In a sentence"`
 }
 
@@ -270,6 +270,7 @@ type ExclusionKind string
 const (
 	ExcludedRunning     ExclusionKind = "running"
 	ExcludedUnfit       ExclusionKind = "unfit"
+	ExcludedQuarantined ExclusionKind = "quarantined"
 	ExcludedUnreachable ExclusionKind = "unreachable"
 	ExcludedUnknown     ExclusionKind = "unknown"
 )

@@ -223,6 +223,37 @@ func TestPreviewExclusions(t *testing.T) {
 	}
 }
 
+// A device in quarantine is told as such, whatever it runs and whether or not validation is ignored, and
+// neither as offline nor as busy: it is not its connection or its work that it waits for.
+func TestPreviewNamesQuarantine(t *testing.T) {
+	e := newEnv(t)
+	defer e.checkClean()
+	ids := e.fleet(4)
+	e.job("under-way", e.image("1", content(1000, 1)).ID, ids...)
+	m := e.image("2", content(1000, 2))
+	before := must[orchestrator.JobPreview](t)(e.PreviewJob(ctx, orchestrator.NewJob{Image: m.ID, Devices: ids}))
+	d := must[orchestrator.Device](t)(e.QuarantineDevice(ctx, ids[1], "stolen"))
+	must[orchestrator.Device](t)(e.QuarantineDevice(ctx, ids[2], ""))
+	since := d.QuarantinedAt.UTC().Format("2006-01-02 15:04 MST")
+	for _, ignore := range []bool{false, true} {
+		p := must[orchestrator.JobPreview](t)(e.PreviewJob(ctx, orchestrator.NewJob{Image: m.ID, Devices: ids, IgnoreValidation: ignore}))
+		want := []orchestrator.Exclusion{
+			{Device: ids[1], Kind: orchestrator.ExcludedQuarantined, Reason: "quarantined since " + since + ": stolen; a job waits for its release"},
+			{Device: ids[2], Kind: orchestrator.ExcludedQuarantined, Reason: "quarantined since " + since + "; a job waits for its release"},
+		}
+		if !slices.Equal(p.Exclusions, want) || p.Excluded[orchestrator.ExcludedQuarantined] != 2 {
+			t.Errorf("excluded %v: %+v, want %+v", p.Excluded, p.Exclusions, want)
+		}
+		if p.Busy != before.Busy-2 || p.Offline+p.Running > 2 || p.Bytes != 2*m.Size {
+			t.Errorf("busy %d (before %d), offline %d, %d bytes", p.Busy, before.Busy, p.Offline, p.Bytes)
+		}
+	}
+	must[orchestrator.Device](t)(e.ReleaseDevice(ctx, ids[1]))
+	if p := must[orchestrator.JobPreview](t)(e.PreviewJob(ctx, orchestrator.NewJob{Image: m.ID, Devices: ids})); p.Excluded[orchestrator.ExcludedQuarantined] != 1 {
+		t.Errorf("after the release %v", p.Excluded)
+	}
+}
+
 // What earlier updates took is what the next one is reckoned to take, if their
 // images were about as large.
 func TestPreviewLearnsFromEarlierUpdates(t *testing.T) {

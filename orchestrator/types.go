@@ -259,8 +259,8 @@ type JobPreview struct {
 	Running    int                   `json:"running" doc:"How many of them report the image's version already"`
 	Unfit      []string              `json:"unfit" doc:"Devices whose type is not among the image's, the first 10; a job with such devices is refused"`
 	UnfitAll   int                   `json:"unfit_all" doc:"How many such devices there are"`
-	Busy       int                   `json:"busy" doc:"How many have another execution under way, after which this one would have its turn"`
-	Offline    int                   `json:"offline" doc:"How many are not connected now"`
+	Busy       int                   `json:"busy" doc:"How many have another execution under way, after which this one would have its turn; those in quarantine are not counted"`
+	Offline    int                   `json:"offline" doc:"How many are not connected now; those in quarantine are not counted"`
 	Waves      []PreviewWave         `json:"waves,omitempty" doc:"The waves, if the job has some"`
 	Excluded   map[ExclusionKind]int `json:"excluded" doc:"How many devices would not be brought to the image, by why"`
 	Exclusions []Exclusion           `json:"exclusions" doc:"The first 100 of them"`

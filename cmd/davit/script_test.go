@@ -18,11 +18,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"davit/internal/secrettest"
 	"davit/internal/sim"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"davit": main})
+	testscript.Main(m, map[string]func(){"davit": mainWatched})
 }
 
 // TestScripts runs the files in testdata/script: they are the specification of
@@ -48,6 +49,9 @@ func TestMain(m *testing.M) {
 //	poll FIELD PATTERN command...  run the command until its output has a FIELD that matches, ten seconds at most
 //
 // A FIELD is a path such as executions.0.state.
+//
+// At the end of each script everything that davit has printed, and the arguments that its processes had, is
+// searched for the secrets that the script has come by.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -58,7 +62,15 @@ func TestScripts(t *testing.T) {
 			// The race detector lets every process sleep a second at its end, unless it is told not to.
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			e.Values[processesKey{}] = &processes{byName: map[string]*process{}}
-			return nil
+			printed, err := os.MkdirTemp("", "davit-printed-")
+			e.Setenv(printedTo, printed)
+			e.Defer(func() {
+				searchRuns(secrettest.New(t), e.WorkDir, printed)
+				if err := os.RemoveAll(printed); err != nil {
+					t.Error(err)
+				}
+			})
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "signal": signalCmd, "ends": endsCmd, "crash": crashCmd,
@@ -180,7 +192,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("WORK"), "TMPDIR="+ts.Getenv("WORK"), "GORACE="+ts.Getenv("GORACE"),
-		"DAVIT_SERVER="+ts.Getenv("DAVIT_SERVER"), "DAVIT_TOKEN="+ts.Getenv("DAVIT_TOKEN"))
+		printedTo+"="+ts.Getenv(printedTo), "DAVIT_SERVER="+ts.Getenv("DAVIT_SERVER"), "DAVIT_TOKEN="+ts.Getenv("DAVIT_TOKEN"))
 	return cmd
 }
 

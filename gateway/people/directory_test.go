@@ -12,14 +12,15 @@ import (
 	"github.com/alexedwards/argon2id"
 
 	"davit/gateway/people"
+	"davit/internal/secrettest"
 	"davit/orchestrator"
 	"davit/orchestrator/memstore"
 )
 
 const (
-	adminToken = "the-admin-token-of-the-test"
-	password   = "correct horse battery"
-	wrong      = "wrong horse battery"
+	adminToken = secrettest.Mark + "admin-token"
+	password   = secrettest.Mark + "password"
+	wrong      = secrettest.Mark + "wrong"
 	here       = "192.0.2.7:4711"
 )
 
@@ -67,7 +68,7 @@ func (r *rig) reopen(limits people.Limits) {
 	r.t.Helper()
 	var err error
 	r.Directory, err = people.New(people.Options{
-		Store: r.store, AdminToken: adminToken, Log: slog.New(slog.NewTextHandler(r.logs, nil)), Now: r.clock.Now, Hashing: cheap(), Limits: &limits,
+		Store: r.store, AdminToken: adminToken, Log: secrettest.New(r.t).Logger(slog.NewTextHandler(r.logs, nil)), Now: r.clock.Now, Hashing: cheap(), Limits: &limits,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -78,8 +78,8 @@ func (r *rig) pushedByForm(version, number, says string) string {
 	}
 	w := r.get(people.RoleDeveloper, uploadPath+"?"+query.Encode())
 	if w.Code == http.StatusOK {
-		wants(r.t, w, http.StatusOK, `name="version_id" value="`+number+`"`)
-		w = r.post(people.RoleDeveloper, uploadPath+"/create", append(values, "device_type", "lamp")...)
+		wants(r.t, w, http.StatusOK, "version_id="+number)
+		w = sendCreate(r, people.RoleDeveloper, nil, append(values, "device_type", "lamp")...)
 	}
 	if says != "" {
 		if w.Code != http.StatusUnprocessableEntity && w.Code != http.StatusConflict {

@@ -15,7 +15,7 @@ func TestBridgeDevices(t *testing.T) {
 	r.start()
 	r.seed()
 	operator := people.RoleOperator
-	wants(t, r.post(operator, "/bridges", "id", "rack", "devices", "lab-00\nlab-01"), http.StatusOK, "password-")
+	wants(t, r.post(operator, "/bridges", "id", "rack", "devices", "lab-00\nlab-01"), http.StatusOK, "planted-secret-password-")
 	wants(t, r.get(operator, "/bridges/rack"), http.StatusOK, "Acts for 2 devices", `name="remove" value="lab-00"`, `action="/bridges/rack/devices"`)
 	if w := r.get(people.RoleViewer, "/bridges/rack"); strings.Contains(w.Body.String(), "<textarea") || strings.Contains(w.Body.String(), `name="remove"`) {
 		t.Error("a viewer is shown the form")

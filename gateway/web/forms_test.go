@@ -51,7 +51,7 @@ func TestFirstRun(t *testing.T) {
 	if w := r.get("", "/devices"); w.Header().Get("Location") != "/welcome" {
 		t.Errorf("a system without users leads to %q", w.Header().Get("Location"))
 	}
-	form := []string{"admin_token", "guessed", "name", "ada", "display_name", "Ada L", "password", "correct horse", "again", "correct horse"}
+	form := []string{"admin_token", "planted-secret-guess", "name", "ada", "display_name", "Ada L", "password", "planted-secret-horse", "again", "planted-secret-horse"}
 	wants(t, r.post("", "/welcome", form...), http.StatusUnprocessableEntity, "admin.token", `value="ada"`)
 	form[1] = adminToken
 	w := r.post("", "/welcome", form...)
@@ -73,19 +73,19 @@ func TestFirstRun(t *testing.T) {
 
 func TestSignIn(t *testing.T) {
 	r := newRig(t)
-	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleViewer, Password: "correct horse"}))
+	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleViewer, Password: "planted-secret-horse"}))
 	must[orchestrator.ImageType](t)(r.CreateImageType(background, orchestrator.NewImageType{ID: "app"}))
 	if w := r.get("", "/jobs?state=running"); w.Header().Get("Location") != "/sign-in?next=%2Fjobs%3Fstate%3Drunning" {
 		t.Errorf("leads to %q", w.Header().Get("Location"))
 	}
-	wants(t, r.post("", "/sign-in", "name", "ada", "password", "wrong horse", "next", "/jobs"), http.StatusUnauthorized, "The name or the password is wrong", `value="ada"`, `value="/jobs"`)
-	leads(t, r.post("", "/sign-in", "name", "ada", "password", "correct horse", "next", "/jobs"), "/jobs", "")
+	wants(t, r.post("", "/sign-in", "name", "ada", "password", "planted-secret-wrong", "next", "/jobs"), http.StatusUnauthorized, "The name or the password is wrong", `value="ada"`, `value="/jobs"`)
+	leads(t, r.post("", "/sign-in", "name", "ada", "password", "planted-secret-horse", "next", "/jobs"), "/jobs", "")
 	for _, elsewhere := range []string{"https://evil.example", "//evil.example", "/\\evil.example", "evil"} {
-		leads(t, r.post("", "/sign-in", "name", "ada", "password", "correct horse", "next", elsewhere), "/", "")
+		leads(t, r.post("", "/sign-in", "name", "ada", "password", "planted-secret-horse", "next", elsewhere), "/", "")
 	}
 	locked := false
 	for range 12 {
-		w := r.post("", "/sign-in", "name", "ada", "password", "wrong horse")
+		w := r.post("", "/sign-in", "name", "ada", "password", "planted-secret-wrong")
 		locked = locked || w.Code == http.StatusTooManyRequests && strings.Contains(w.Body.String(), "locked for another")
 	}
 	if !locked {
@@ -97,7 +97,7 @@ func TestSignIn(t *testing.T) {
 // TestStrangersSendShortForms: whoever has not signed in cannot fill the memory.
 func TestStrangersSendShortForms(t *testing.T) {
 	r := newRig(t)
-	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleViewer, Password: "correct horse"}))
+	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleViewer, Password: "planted-secret-horse"}))
 	for _, path := range []string{"/sign-in", "/welcome"} {
 		body := strings.NewReader("name=ada&password=" + strings.Repeat("x", 8<<20))
 		whole := body.Len()
@@ -114,7 +114,7 @@ func TestStrangersSendShortForms(t *testing.T) {
 // its owner may do.
 func TestTheConsoleIsForSessions(t *testing.T) {
 	r := newRig(t)
-	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleAdmin, Password: "correct horse"}))
+	must[people.User](t)(r.people.CreateUser(background, people.NewUser{Name: "ada", Role: people.RoleAdmin, Password: "planted-secret-horse"}))
 	for _, p := range []people.Principal{
 		{User: "ada", Role: people.RoleAdmin, Token: "tok-1", Restricted: true, Scopes: []people.Scope{people.ScopeDevices}},
 		{User: people.AdminTokenUser, Role: people.RoleAdmin, Token: people.AdminTokenUser},
@@ -137,7 +137,7 @@ func TestDeviceForms(t *testing.T) {
 	wants(t, r.post(people.RoleOperator, "/new/device", "id", "bad id", "type", "thermostat"), http.StatusUnprocessableEntity, `aria-invalid="true"`, `id="f-id-error"`, `value="bad id"`)
 	wants(t, r.post(people.RoleOperator, "/new/device", "id", "x", "type", "thermostat", "labels", "=berlin"), http.StatusUnprocessableEntity, "no name before the =", "f-labels-error")
 	w := r.post(people.RoleOperator, "/new/device", "id", "new-1", "type", "thermostat", "labels", "site=oslo\n\nrack = 3")
-	wants(t, w, http.StatusOK, "shown only now", "password-")
+	wants(t, w, http.StatusOK, "shown only now", "planted-secret-password-")
 	if w.Header().Get("Cache-Control") != "no-store" {
 		t.Error("a password may be cached")
 	}
@@ -169,7 +169,7 @@ func TestImport(t *testing.T) {
 	if _, err := r.Device(background, "imp-1"); err == nil {
 		t.Error("a check has imported")
 	}
-	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", good, "do", "import", "credentials", "on"), http.StatusOK, "imp-1,password-", "imp-2,password-")
+	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", good, "do", "import", "credentials", "on"), http.StatusOK, "imp-1,planted-secret-password-", "imp-2,planted-secret-password-")
 	wants(t, r.post(people.RoleOperator, "/import/devices", "csv", "", "do", "check"), http.StatusUnprocessableEntity, "empty")
 }
 
@@ -196,15 +196,15 @@ func TestPeopleForms(t *testing.T) {
 	r.start()
 	r.seed()
 	wants(t, r.post(people.RoleAdmin, "/people", "name", "eve", "role", "operator", "password", "short"), http.StatusUnprocessableEntity, "f-password-error", `value="eve"`)
-	leads(t, r.post(people.RoleAdmin, "/people", "name", "eve", "role", "operator", "password", "long enough to be good"), "/people", "eve")
+	leads(t, r.post(people.RoleAdmin, "/people", "name", "eve", "role", "operator", "password", "planted-secret-eve"), "/people", "eve")
 	leads(t, r.post(people.RoleAdmin, "/people/eve", "display_name", "Eve", "role", "developer", "revision", "1"), "/people/eve", "saved")
 	wants(t, r.post(people.RoleAdmin, "/people/eve", "display_name", "Ev", "role", "viewer", "revision", "1"), http.StatusPreconditionFailed, "Somebody else", `value="Ev"`)
 	leads(t, r.post(people.RoleAdmin, "/people/eve/disabled", "disabled", "yes"), "/people/eve", "may not sign in")
 	wants(t, r.get(people.RoleAdmin, "/people"), http.StatusOK, "disabled")
 	leads(t, r.post(people.RoleAdmin, "/people/the-admin/disabled", "disabled", "yes"), "/people/the-admin", "admin")
 	leads(t, r.post(people.RoleAdmin, "/people/eve/delete"), "/people", "deleted")
-	wants(t, r.post(people.RoleViewer, "/account/password", "old", "nonsense", "new", "another good one", "again", "another good one"), http.StatusUnprocessableEntity, "not your present password")
-	leads(t, r.post(people.RoleViewer, "/account/password", "old", "correct horse viewer", "new", "another good one", "again", "another good one"), "/account", "changed")
+	wants(t, r.post(people.RoleViewer, "/account/password", "old", "nonsense", "new", "planted-secret-another", "again", "planted-secret-another"), http.StatusUnprocessableEntity, "not your present password")
+	leads(t, r.post(people.RoleViewer, "/account/password", "old", "planted-secret-of-viewer", "new", "planted-secret-another", "again", "planted-secret-another"), "/account", "changed")
 	w := r.post(people.RoleViewer, "/account/tokens", "name", "laptop", "expires", "24h", "scope", "read")
 	wants(t, w, http.StatusOK, "shown only now", "laptop")
 	wants(t, r.post(people.RoleViewer, "/account/tokens", "name", "too much", "expires", "24h", "scope", "jobs:run"), http.StatusUnprocessableEntity, "field-error")

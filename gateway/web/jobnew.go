@@ -353,7 +353,7 @@ func excluded(p *orchestrator.JobPreview) string {
 		words string
 	}{
 		{orchestrator.ExcludedRunning, "run it already"}, {orchestrator.ExcludedUnreachable, "cannot get there"},
-		{orchestrator.ExcludedUnknown, "have not reported a version"}, {orchestrator.ExcludedUnfit, "do not fit it"},
+		{orchestrator.ExcludedUnknown, "have not reported a version"}, {orchestrator.ExcludedQuarantined, "are in quarantine"}, {orchestrator.ExcludedUnfit, "do not fit it"},
 	} {
 		if n := p.Excluded[kind.ExclusionKind]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %s", grouped(int64(n)), kind.words))

@@ -32,12 +32,31 @@ func (v *visit) attachManifest() error {
 	return v.showImage(f)
 }
 
-// manifestForm reads the files.
+// manifestForm reads the form of an image's page, where both files have to be chosen.
 func (v *visit) manifestForm() (*form, orchestrator.NewManifest, error) {
+	f, n, err := v.formWithManifest()
+	if err == nil && !f.Bad() {
+		f.bothFiles(n)
+	}
+	return f, n, err
+}
+
+// bothFiles rejects what is missing.
+func (f *form) bothFiles(n orchestrator.NewManifest) {
+	if n.Manifest == "" {
+		f.Reject("manifest", "choose the file")
+	}
+	if n.Signatures == "" {
+		f.Reject("signatures", "choose the file")
+	}
+}
+
+// formWithManifest reads a form with fields and, if they were chosen, the files.
+func (v *visit) formWithManifest() (*form, orchestrator.NewManifest, error) {
 	var n orchestrator.NewManifest
-	f := newForm()
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxManifestForm)
 	err := v.r.ParseMultipartForm(maxManifestForm)
+	f := &form{Values: v.r.Form, Errors: map[string]string{}}
 	if v.r.MultipartForm != nil {
 		defer func() { _ = v.r.MultipartForm.RemoveAll() }() // temporary files only
 	}
@@ -53,11 +72,7 @@ func (v *visit) manifestForm() (*form, orchestrator.NewManifest, error) {
 		name string
 		text *string
 	}{{"manifest", &n.Manifest}, {"signatures", &n.Signatures}} {
-		files := v.r.MultipartForm.File[part.name]
-		if len(files) == 0 {
-			f.Reject(part.name, "choose the file")
-		}
-		for _, file := range files {
+		for _, file := range v.r.MultipartForm.File[part.name] {
 			text, err := readPart(file)
 			if err != nil {
 				return nil, n, err
@@ -76,4 +91,23 @@ func readPart(h *multipart.FileHeader) (string, error) {
 	}
 	b, err := io.ReadAll(file)
 	return string(b), errors.Join(err, file.Close())
+}
+
+// createSigned makes an image of an upload and gives it a manifest. One that does not
+// belong to it is refused before there is an image.
+func (v *visit) createSigned(upload string, in orchestrator.NewImage, n orchestrator.NewManifest) (m orchestrator.Image, done string, err error) {
+	if err := v.service.CheckManifest(v.ctx(), upload, in, n); err != nil {
+		return m, "", err
+	}
+	if m, err = v.service.CreateImage(v.ctx(), upload, in); err != nil {
+		return m, "", err
+	}
+	done = "Image " + imageTitle(m) + " is here with its manifest. Deploy it to a device of the lab first."
+	if _, err := v.service.AttachManifest(v.ctx(), m.ID, n); err != nil {
+		if !explainable(err) {
+			return m, "", err
+		}
+		done = "Image " + imageTitle(m) + " is here, but not its manifest: " + sentence(err)
+	}
+	return m, done, nil
 }

@@ -18,11 +18,11 @@ func TestRecordsOfAnyName(t *testing.T) {
 	admin := people.RoleAdmin
 	leads(t, r.post(admin, "/new/device-type", "id", "new", "dialect", "ayla", "enable", "application"), "/device-types", "")
 	for _, id := range []string{"new", "import"} {
-		wants(t, r.post(admin, "/new/device", "id", id, "type", "thermostat"), http.StatusOK, "password-")
+		wants(t, r.post(admin, "/new/device", "id", id, "type", "thermostat"), http.StatusOK, "planted-secret-password-")
 	}
 	leads(t, r.post(admin, "/new/group", "kind", "static", "id", "new", "devices", "new import"), "/groups/new", "created")
 	leads(t, r.post(admin, "/new/job", "image", s.image, "name", "new", "target", "devices", "device", "new"), "/jobs/new", "created")
-	wants(t, r.post(admin, "/bridges", "id", "rack", "devices", "import"), http.StatusOK, "password-")
+	wants(t, r.post(admin, "/bridges", "id", "rack", "devices", "import"), http.StatusOK, "planted-secret-password-")
 	for path, words := range map[string][]string{
 		"/device-types/new": {"<h1>new</h1>", `action="/device-types/new/delete"`},
 		"/devices/new":      {"<h1>new</h1>", `action="/devices/new/delete"`},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +19,7 @@ import (
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/secrettest"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
 	"davit/orchestrator/memstore"
@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const adminToken = "admin-token-of-the-test"
+const adminToken = secrettest.Mark + "admin-token"
 
 // nowhere is a Publisher that publishes to nobody.
 type nowhere struct{}
@@ -52,7 +52,7 @@ func (k *keyring) put(p gateway.Principal) string {
 	defer k.mu.Unlock()
 	k.issued++
 	k.principals[p.Name] = p
-	return fmt.Sprintf("password-%d", k.issued)
+	return fmt.Sprintf(secrettest.Mark+"password-%d", k.issued)
 }
 
 func (k *keyring) Principal(_ context.Context, name string) (gateway.Principal, bool, error) {
@@ -116,6 +116,7 @@ type rig struct {
 	console *Console
 	people  *people.Directory
 	logged  *bytes.Buffer
+	watch   *secrettest.Watch
 	store   *counted
 	// staged is the service as the console sees it.
 	staged *stage
@@ -128,18 +129,20 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, logged: &bytes.Buffer{}, store: &counted{Store: memstore.New()}}
-	store, log := r.store, slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelError}))
-	r.Service, err = orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	watch := secrettest.New(t)
+	store, log := r.store, watch.Logger(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelError}))
+	r.Service, err = orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: nowhere{}, Logger: watch.Logger(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.people, err = people.New(people.Options{
-		Store: store, AdminToken: adminToken, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: store, AdminToken: adminToken, Log: watch.Logger(nil),
 		Hashing: &argon2id.Params{Memory: 8, Iterations: 1, Parallelism: 1, SaltLength: 8, KeyLength: 16},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.watch = watch
 	r.staged = &stage{Service: r.Service}
 	r.console, err = New(Options{
 		Service: r.staged, People: r.people, Provision: gateway.NewProvisioner(r.Service, &keyring{principals: map[string]gateway.Principal{}}), Version: "test", Log: log,
@@ -180,6 +183,9 @@ func (r *rig) do(role people.Role, req *http.Request) *httptest.ResponseRecorder
 	r.t.Helper()
 	w := httptest.NewRecorder()
 	r.console.ServeHTTP(w, req.WithContext(as(req.Context(), role)))
+	if w.Code >= http.StatusBadRequest { // a form that is shown again must not have the password that was typed
+		r.watch.Search(fmt.Sprintf("%s %s answers %d", req.Method, req.URL.Path, w.Code), w.Body.String())
+	}
 	if r.logged.Len() > 0 {
 		r.t.Errorf("%s %s: %s", req.Method, req.URL, r.logged)
 		r.logged.Reset()
@@ -229,7 +235,7 @@ func (r *rig) seed() seeded {
 	r.t.Helper()
 	ctx := as(background, people.RoleAdmin)
 	for _, role := range people.Roles() {
-		must[people.User](r.t)(r.people.CreateUser(ctx, people.NewUser{Name: "the-" + string(role), DisplayName: "The " + string(role), Role: role, Password: "correct horse " + string(role)}))
+		must[people.User](r.t)(r.people.CreateUser(ctx, people.NewUser{Name: "the-" + string(role), DisplayName: "The " + string(role), Role: role, Password: "planted-secret-of-" + string(role)}))
 	}
 	must[people.NewSecret](r.t)(r.people.CreateToken(ctx, "the-admin", people.NewToken{Name: "build server", Scopes: []people.Scope{people.ScopeRead, people.ScopeImages}}))
 	for _, id := range []string{"application", "bootloader"} {

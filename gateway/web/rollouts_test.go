@@ -200,14 +200,14 @@ func TestPreviewOfARollout(t *testing.T) {
 	r.staged.preview = func(n orchestrator.NewJob) (orchestrator.JobPreview, error) {
 		return orchestrator.JobPreview{
 			Devices: 120, Waves: []orchestrator.PreviewWave{{Name: "canary", Devices: 7, First: []string{"b-1", "b-2"}, Duration: orchestrator.Duration(90 * time.Minute)}},
-			Excluded:   map[orchestrator.ExclusionKind]int{orchestrator.ExcludedUnreachable: 3, orchestrator.ExcludedRunning: 1200},
-			Exclusions: []orchestrator.Exclusion{{Device: "b-9", Reason: "no image leads from 0.1 to 2.0"}},
+			Excluded:   map[orchestrator.ExclusionKind]int{orchestrator.ExcludedUnreachable: 3, orchestrator.ExcludedRunning: 1200, orchestrator.ExcludedQuarantined: 2},
+			Exclusions: []orchestrator.Exclusion{{Device: "b-9", Reason: "no image leads from 0.1 to 2.0"}, {Device: "b-8", Reason: "quarantined since 2026-05-04 10:00 UTC: stolen"}},
 			Paths:      map[string]int{"1.0 > 1.5 > 2.0": 40}, Bytes: 5 << 20, Duration: orchestrator.Duration(26 * time.Hour), DeviceTime: orchestrator.Duration(4 * time.Minute), Offline: 11,
 			Assumes: []string{"A serial line takes 11,520 bytes a second."},
 		}, nil
 	}
 	w := r.post(admin, "/new/job/preview", filled(m.ID)...)
-	wants(t, w, http.StatusOK, "<strong>canary</strong> 7 devices", "1 h 30 min", "b-1, b-2", "1\u202f200 run it already, 3 cannot get there", "no image leads from 0.1 to 2.0",
+	wants(t, w, http.StatusOK, "<strong>canary</strong> 7 devices", "1 h 30 min", "b-1, b-2", "1\u202f200 run it already, 3 cannot get there, 2 are in quarantine", "quarantined since 2026-05-04 10:00 UTC: stolen", "no image leads from 0.1 to 2.0",
 		"1.0 &gt; 1.5 &gt; 2.0: 40 devices", "5 MiB", "26 h", "4 min for one", "11,520 bytes", ">11 <")
 	checkHTML(t, "preview", w.Body.String())
 }

@@ -35,7 +35,7 @@ const (
 func (c *Console) uploadRoutes() {
 	c.handle("GET /new/image", "create-upload", (*visit).uploadWizard, "get-upload", "create-image")
 	c.handle("POST /new/image", "create-upload", (*visit).receiveUpload)
-	c.handle("POST /new/image/create", "create-image-from-upload", (*visit).createImage)
+	c.handle("POST /new/image/create", "create-image-from-upload", (*visit).createImage, "attach-manifest")
 	c.handle("POST /new/image/discard", "delete-upload", (*visit).discardUpload)
 }
 
@@ -277,9 +277,12 @@ func (v *visit) uploadTypes(u orchestrator.Upload, f *form) error {
 		types[i].Over = limit > 0 && u.Size > limit
 		types[i].Chosen = types[i].Chosen || len(types) == 1 && !types[i].Over
 	}
-	back := url.Values{}
+	back, create := url.Values{}, url.Values{}
 	for name, values := range f.Values {
-		if name != "step" {
+		if slices.Contains(carried(), name) {
+			create[name] = values
+		}
+		if name != "step" && name != "manifest" && name != "signatures" {
 			back[name] = values
 		}
 	}
@@ -290,13 +293,26 @@ func (v *visit) uploadTypes(u orchestrator.Upload, f *form) error {
 			ImageType orchestrator.ImageType
 			Types     []typeChoice
 			Back      string
-			Carried   []string
+			Create    string
+			Strict    []string
 			Differs   string
-		}{u, it, types, uploadPath + "?" + back.Encode(), carried(), differs(u, f.Get("version"))},
+		}{u, it, types, uploadPath + "?" + back.Encode(), uploadPath + "/create?" + create.Encode(), strict(types), differs(u, f.Get("version"))},
 	})
 }
 
-// carried are the fields of step 2 that step 3 sends along.
+// strict are the names of the device types that require signatures.
+func strict(types []typeChoice) []string {
+	var names []string
+	for _, t := range types {
+		if t.RequireSignature {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// carried are the fields of step 2 that step 3 sends along, in the query of its form: so they are there, too,
+// when a file that is too long keeps the rest of the form from being read.
 func carried() []string {
 	return []string{"upload", "image_type", "name", "version", "version_id", "min_version", "description", "tags"}
 }
@@ -309,10 +325,16 @@ func differs(u orchestrator.Upload, version string) string {
 	return fmt.Sprintf("The file says that it is version %s, and you typed %s. A job succeeds when the host MCU reports what you typed.", u.Detected.Version, version)
 }
 
+// createImage is what step 3 leads to: its form has the device types and, if the image is
+// signed, two files. What the steps before have found stands in the query.
 func (v *visit) createImage() error {
-	f, err := v.form()
+	f, n, err := v.formWithManifest()
 	if err != nil {
 		return err
+	}
+	signed := n != orchestrator.NewManifest{}
+	if signed && !v.can("attach-manifest") {
+		return &forbiddenError{"attach-manifest"}
 	}
 	u, err := v.service.Upload(v.ctx(), f.Get("upload"))
 	if err != nil {
@@ -321,18 +343,24 @@ func (v *visit) createImage() error {
 	types := f.All("device_type")
 	if len(types) == 0 {
 		f.Reject("device_type", "choose at least one device type")
+	}
+	if signed {
+		f.bothFiles(n)
+	}
+	if f.Bad() {
 		return v.uploadTypes(u, f)
 	}
 	id := f.versionID()
 	if f.Bad() {
 		return v.uploadDetails(u, f)
 	}
-	m, err := v.service.CreateImage(v.ctx(), u.ID, orchestrator.NewImage{
+	in := orchestrator.NewImage{
 		ImageType: f.Get("image_type"), DeviceTypes: types, Name: f.Get("name"), Version: f.Get("version"), VersionID: id, MinVersion: f.Get("min_version"),
 		Description: f.Get("description"), Tags: f.Words("tags"), FileName: u.FileName,
-	})
+	}
+	m, done, err := v.create(u.ID, in, n)
 	if err == nil {
-		return v.redirect(imagesPath+"/"+m.ID, "Image "+imageTitle(m)+" is here. Deploy it to a device of the lab first.")
+		return v.redirect(imagesPath+"/"+m.ID, done)
 	}
 	if !f.Take(err) {
 		return err
@@ -343,6 +371,15 @@ func (v *visit) createImage() error {
 		}
 	}
 	return v.uploadTypes(u, f)
+}
+
+// create makes the image, with its manifest if there is one, and says so.
+func (v *visit) create(upload string, in orchestrator.NewImage, n orchestrator.NewManifest) (orchestrator.Image, string, error) {
+	if (n != orchestrator.NewManifest{}) {
+		return v.createSigned(upload, in, n)
+	}
+	m, err := v.service.CreateImage(v.ctx(), upload, in)
+	return m, "Image " + imageTitle(m) + " is here. Deploy it to a device of the lab first.", err
 }
 
 func (v *visit) discardUpload() error {

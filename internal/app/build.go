@@ -7,6 +7,10 @@ import (
 	"davit/schemas"
 )
 
+// Set by the linker when a release is built (release/binary), because such a build records nothing of the
+// checkout that it is made in. Empty in every other build, and never changed.
+var version, revision string
+
 // Build says what this program was built from.
 type Build struct {
 	// Version is the module's version, or "devel" for a build from a checkout
@@ -22,6 +26,10 @@ type Build struct {
 // ReadBuild reads what the linker recorded.
 func ReadBuild() Build {
 	b := Build{Version: "devel", Go: runtime.Version(), Contract: schemas.Version}
+	if version != "" {
+		b.Version, b.Revision = version, revision
+		return b
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

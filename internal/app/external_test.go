@@ -2,15 +2,12 @@ package app
 
 import (
 	"bytes"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"davit/internal/mosquittotest"
 	"davit/internal/sim"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -31,75 +28,24 @@ func needProgram(t *testing.T, name, pkg string) string {
 	return ""
 }
 
-// mosquitto runs a foreign broker on addr until the returned function or the
-// test's end kills it.
-func mosquitto(t *testing.T, addr string) (kill func()) {
-	t.Helper()
-	program := needProgram(t, "mosquitto", "mosquitto")
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %s %s\nallow_anonymous true\npersistence false\nlog_type error\n", port, host)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-c", config)
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	kill = func() {
-		if !ended {
-			ended = true
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	}
-	t.Cleanup(kill)
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = conn.Close()
-			return kill
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("mosquitto does not listen: %v", err)
-		}
-	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // TestForeignBrokerIsLostInTheMiddleOfAnUpdate runs the service over another
 // broker, which is killed and comes back without anything that it retained.
 func TestForeignBrokerIsLostInTheMiddleOfAnUpdate(t *testing.T) {
-	addr := freeAddr(t)
-	kill := mosquitto(t, addr)
+	foreign := mosquittotest.Run(t)
 	b := newBench(t)
-	stop := b.serve(ExternalBroker{URL: "mqtt://" + addr, Username: "service"})
+	stop := b.serve(ExternalBroker{URL: foreign.URL(), Username: "service"})
 	password := b.records()
 	b.plug()
-	b.bridge("mqtt://"+addr, "rack", password)
+	b.bridge(foreign.URL(), "rack", password)
 	image := sim.BuildDemoImage("2.0.0", imageSize, 1)
 	b.roll(image, "2.0.0")
 	b.awaitLoaded(imageSize / 4)
-	kill()
+	foreign.Kill()
 	b.awaitLoaded(imageSize / 2) // the serial leg goes on alone
 	if err := Health(t.Context(), "http://"+b.http); err == nil || !strings.Contains(err.Error(), "not ready") {
 		t.Errorf("health without the broker: %v", err)
 	}
-	mosquitto(t, addr)
+	foreign.Start(t)
 	b.awaitUpdated(image, stop)
 }
 
@@ -107,13 +53,12 @@ func TestForeignBrokerIsLostInTheMiddleOfAnUpdate(t *testing.T) {
 // device goes on being connected, but its offer is withdrawn in the middle of the update,
 // it gets nothing, and when it is released the update is begun anew.
 func TestQuarantineOverForeignBroker(t *testing.T) {
-	addr := freeAddr(t)
-	mosquitto(t, addr)
+	foreign := mosquittotest.Run(t)
 	b := newBench(t)
-	b.serve(ExternalBroker{URL: "mqtt://" + addr, Username: "service"})
+	b.serve(ExternalBroker{URL: foreign.URL(), Username: "service"})
 	password := b.records()
 	b.plug()
-	b.bridge("mqtt://"+addr, "rack", password)
+	b.bridge(foreign.URL(), "rack", password)
 	image := sim.BuildDemoImage("2.0.0", imageSize, 1)
 	b.roll(image, "2.0.0")
 	b.awaitLoaded(imageSize / 4)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"davit/internal/mosquittotest"
 	"davit/schemas"
 )
 
@@ -69,9 +70,8 @@ func TestBothWaysSendTheSame(t *testing.T) {
 		{Chunk: schemas.MinChunkSize, Ranges: holes},
 		{Chunk: 1000, Ranges: []schemas.Range{{Offset: 5, Length: 2500}, {Offset: 699_000, Length: 1001}}},
 	}
-	addr := freeAddr(t)
-	mosquitto(t, addr)
-	long := streamed(t, ExternalBroker{URL: "mqtt://" + addr, Username: "service"}, addr, image, fetches)
+	foreign := mosquittotest.Run(t)
+	long := streamed(t, ExternalBroker{URL: foreign.URL(), Username: "service"}, foreign.Addr(), image, fetches)
 	short := streamed(t, ExternalBroker{}, "", image, fetches)
 	if len(long) != len(short) {
 		t.Fatalf("%d chunks the long way, %d the short way", len(long), len(short))

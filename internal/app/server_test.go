@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"davit/internal/durable"
+	"davit/internal/secrettest"
 )
 
 func testOptions(t testing.TB, dir string) ServerOptions {
 	return ServerOptions{
 		Data: dir, MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0",
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log: secrettest.New(t).Logger(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
 
@@ -33,6 +34,13 @@ func startServer(t testing.TB, o ServerOptions) (s *Server, stop func()) {
 	stop = runTask(t, s)
 	select {
 	case <-s.Ready():
+		if o.Data != "" {
+			token, err := adminToken(o.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secrettest.Plant(o.Log, token)
+		}
 	case <-s.Done():
 		t.Fatal("the server ended before it was ready")
 	case <-time.After(patience):

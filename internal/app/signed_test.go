@@ -7,6 +7,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"davit/internal/mosquittotest"
 	"davit/internal/signtest"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -65,13 +66,12 @@ func fetchedManifest(t *testing.T, external ExternalBroker, addr string) (got, w
 // TestManifestsReachModules: a module that fetches what its offer names has exactly what
 // was signed, over the embedded broker and over another one.
 func TestManifestsReachModules(t *testing.T) {
-	addr := freeAddr(t)
-	for name, external := range map[string]ExternalBroker{"embedded": {}, "external": {URL: "mqtt://" + addr, Username: "service"}} {
+	for _, name := range []string{"embedded", "external"} {
 		t.Run(name, func(t *testing.T) {
-			at := ""
-			if external.URL != "" {
-				at = addr
-				mosquitto(t, addr)
+			external, at := ExternalBroker{}, ""
+			if name == "external" {
+				foreign := mosquittotest.Run(t)
+				external, at = ExternalBroker{URL: foreign.URL(), Username: "service"}, foreign.Addr()
 			}
 			if got, want := fetchedManifest(t, external, at); !bytes.Equal(got, want) {
 				t.Errorf("%d bytes that are not the %d of the bundle", len(got), len(want))

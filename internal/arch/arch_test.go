@@ -26,16 +26,18 @@ const module = "davit/"
 var allowed = map[string][]string{
 	"schemas": {},
 	// It decides by what it is given: no file, no clock, no network.
-	"trust":             {"schemas"},
-	"internal/durable":  {},
-	"internal/signtest": {"trust"},
-	"internal/logonce":  {},
-	"internal/arch":     {},
-	"internal/ca":       {"schemas", "internal/durable"},
-	"internal/sim":      {"schemas"},
-	"broker":            {"schemas", "internal/durable", "internal/logonce"},
-	"bridge":            {"schemas", "trust", "internal/durable", "internal/logonce"},
-	"bridge/dialect":    {"schemas"},
+	"trust":                  {"schemas"},
+	"internal/durable":       {},
+	"internal/signtest":      {"trust"},
+	"internal/secrettest":    {},
+	"internal/mosquittotest": {},
+	"internal/logonce":       {},
+	"internal/arch":          {},
+	"internal/ca":            {"schemas", "internal/durable"},
+	"internal/sim":           {"schemas"},
+	"broker":                 {"schemas", "internal/durable", "internal/logonce"},
+	"bridge":                 {"schemas", "trust", "internal/durable", "internal/logonce"},
+	"bridge/dialect":         {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
@@ -69,6 +71,8 @@ var allowed = map[string][]string{
 	"internal/fleet/mqtt":   {},
 	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
 	"internal/rack":         {},
+	// What makes and checks a release sees the product from outside.
+	"release": {},
 	// It sees servers from outside; the API of the service makes devices, images and jobs for it.
 	"bench": {"schemas", "orchestrator", "internal/client", "internal/fleet"},
 	// Sizes, rates and parts are written as for job simulate.
@@ -99,6 +103,7 @@ var fences = map[string][]string{
 	"golang.org/x/oauth2":            {"gateway/people"},
 	"golang.org/x/time":              {"gateway", "gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
+	"github.com/google/licensecheck": {"release/licenses"},
 }
 
 // source is one Go file of the module.

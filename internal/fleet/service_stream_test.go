@@ -10,6 +10,7 @@ import (
 
 	"davit/internal/app"
 	"davit/internal/fleet"
+	"davit/internal/mosquittotest"
 )
 
 // metric reads the value of a series of the service.
@@ -75,7 +76,7 @@ func TestSharedStreamOfTheService(t *testing.T) {
 	})
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()
-		addr := mosquitto(t)
+		addr := mosquittotest.Run(t).Addr()
 		s := startServiceWith(t, app.ServerOptions{Data: t.TempDir(), External: app.ExternalBroker{URL: "mqtt://" + addr, Username: "service"}})
 		s.broker = addr
 		if shared := follow(t, s); shared < size/2 || shared > 4*size {

@@ -5,62 +5,15 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"davit/internal/fleet"
 	"davit/internal/fleet/mqtt"
+	"davit/internal/mosquittotest"
 	"davit/schemas"
 )
-
-// mosquitto starts a broker that lets anybody in, and returns its address.
-func mosquitto(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/mosquitto")
-	}
-	if err != nil && os.Getenv("DAVIT_TEST_FULL") != "1" {
-		t.Skip("mosquitto is not installed")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil { // its port is mosquitto's now
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "mosquitto.conf")
-	_, port, _ := strings.Cut(addr, ":")
-	if err := os.WriteFile(file, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-c", file)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it has not ended by itself
-		_ = cmd.Wait()
-	})
-	for end := time.Now().Add(20 * time.Second); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
-			return addr
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // sender plays a service that knows nothing but how to stream: it answers fetches that
 // follow on the shared stream, and leaves out every fourth chunk there.
@@ -154,7 +107,7 @@ func (s *sender) send(device string, f *schemas.Fetch) {
 // TestSharedStream has a fleet follow a stream with holes, over a broker that is not ours.
 func TestSharedStream(t *testing.T) {
 	t.Parallel()
-	addr := mosquitto(t)
+	addr := mosquittotest.Run(t).Addr()
 	data := make([]byte, 64_000)
 	for i := range data {
 		data[i] = byte(rand.Uint32())

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"davit/internal/signtest"
 	"davit/internal/sim"
 	"davit/orchestrator"
 )
@@ -151,6 +153,19 @@ func (b *tab) dropFile(selector, name string, content []byte) {
 	})()`, base64.StdEncoding.EncodeToString(content), name, selector))
 }
 
+// attach chooses a file in a field.
+func (b *tab) attach(selector, name string, content []byte) {
+	b.t.Helper()
+	if !eval[bool](b, fmt.Sprintf(`(() => {
+		const data = new DataTransfer();
+		data.items.add(new File([Uint8Array.from(atob(%q), (c) => c.charCodeAt(0))], %q));
+		document.querySelector(%q).files = data.files;
+		return true;
+	})()`, base64.StdEncoding.EncodeToString(content), name, selector)) {
+		b.t.Fatal("not chosen")
+	}
+}
+
 // testUpload makes an image out of a dropped file in three steps.
 func (f *fleet) testUpload(t *testing.T) {
 	b := f.signedIn(t, "dora")
@@ -182,10 +197,20 @@ func (f *fleet) testUpload(t *testing.T) {
 	b.press("Create the image")
 	b.sees("Choose at least one device type")
 	b.click(`input[name=device_type][value="thermostat-t2"]`)
+	// A manifest without its signatures is asked for them, and what was typed is kept.
+	signed := signtest.Sign(t, sim.BuildDemoImage("2.2.0", 200<<10, 77), signtest.Terms("application", "thermostat-t2", "2.2.0", time.Now()), signtest.Key(t))
+	b.attach("input[name=manifest]", "fw.manifest", signed.Text)
+	b.expectError()
+	b.press("Create the image")
+	b.sees("Choose the file")
+	b.accessible("upload, step 3, without signatures")
+	b.attach("input[name=manifest]", "fw.manifest", signed.Text)
+	b.attach("input[name=signatures]", "fw.manifest.minisig", signed.Signatures)
 	b.press("Create the image")
 	b.until("the image's page", `location.pathname.startsWith("/images/img-")`)
 	b.sees("application 2.2.0")
 	b.sees("night-build")
+	b.sees("a device never goes back to a lower one")
 	if b.has(`a[href^="/new/job"]`) {
 		t.Error("a developer is offered to deploy")
 	}

@@ -1,68 +1,11 @@
 package mqtt
 
 import (
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
 
 const patience = 20 * time.Second
-
-// mosquittoPath is the broker's program; the test is skipped where there is none.
-func mosquittoPath(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("DAVIT_TEST_FULL") == "1" {
-		t.Fatal("mosquitto is not installed, and DAVIT_TEST_FULL=1 wants it")
-	}
-	t.Skip("mosquitto is not installed")
-	return ""
-}
-
-// startMosquitto starts a broker that lets anybody in, and returns its address.
-func startMosquitto(t *testing.T) string {
-	t.Helper()
-	path := mosquittoPath(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil { // its port is mosquitto's now
-		t.Fatal(err)
-	}
-	_, port, _ := strings.Cut(addr, ":")
-	file := filepath.Join(t.TempDir(), "mosquitto.conf")
-	if err := os.WriteFile(file, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), path, "-c", file)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended with the test's context
-		_ = cmd.Wait()
-	})
-	for end := time.Now().Add(patience); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
-			return addr
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // client is a connection under test and what it was told.
 type client struct {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"davit/internal/mosquittotest"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ func bothVersions(t *testing.T, f func(t *testing.T, v Version)) {
 }
 
 func TestMessagesThroughMosquitto(t *testing.T) {
-	addr := startMosquitto(t)
+	addr := mosquittotest.Run(t, "max_queued_messages 0").Addr()
 	bothVersions(t, func(t *testing.T, v Version) {
 		a := dial(t, Options{Addr: addr, Version: v, ClientID: "a" + v.String(), KeepAlive: time.Minute})
 		b := dial(t, Options{Addr: addr, Version: v, ClientID: "b" + v.String(), KeepAlive: time.Minute})
@@ -44,7 +45,7 @@ func TestMessagesThroughMosquitto(t *testing.T) {
 }
 
 func TestRetainedAndWill(t *testing.T) {
-	addr := startMosquitto(t)
+	addr := mosquittotest.Run(t, "max_queued_messages 0").Addr()
 	bothVersions(t, func(t *testing.T, v Version) {
 		topic := []byte("presence/" + v.String())
 		will := &Message{Topic: topic, Payload: []byte("offline"), QoS: 1, Retain: true}
@@ -81,7 +82,7 @@ func TestRetainedAndWill(t *testing.T) {
 
 // TestFlood has one connection write far more than the socket takes at once, both ways.
 func TestFlood(t *testing.T) {
-	addr := startMosquitto(t)
+	addr := mosquittotest.Run(t, "max_queued_messages 0").Addr()
 	bothVersions(t, func(t *testing.T, v Version) {
 		a := dial(t, Options{Addr: addr, Version: v, ClientID: "a" + v.String()})
 		b := dial(t, Options{Addr: addr, Version: v, ClientID: "b" + v.String()})
@@ -110,7 +111,7 @@ func TestFlood(t *testing.T) {
 }
 
 func TestKeepAlive(t *testing.T) {
-	addr := startMosquitto(t)
+	addr := mosquittotest.Run(t, "max_queued_messages 0").Addr()
 	bothVersions(t, func(t *testing.T, v Version) {
 		a := dial(t, Options{Addr: addr, Version: v, ClientID: "a", KeepAlive: time.Minute})
 		now := time.Now()
