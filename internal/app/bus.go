@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"net"
 
@@ -49,7 +48,7 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 		OnFetch: func(device string, payload []byte, from *broker.Session) { s.sessions.TakeFetch(device, payload, from) },
 		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
-	if cfg.Listeners, err = listeners(o); err != nil {
+	if cfg.Listeners, err = listeners(o, s.certificate); err != nil {
 		return err
 	}
 	s.tellPasswords(o, cfg.Listeners)
@@ -89,14 +88,6 @@ func loopbackURL(addr net.Addr) (string, error) {
 		}
 	}
 	return "mqtt://" + net.JoinHostPort(host, port), nil
-}
-
-func listenTLS(addr, cert, key string) (net.Listener, error) {
-	cfg, err := broker.LoadTLS(cert, key)
-	if err != nil {
-		return nil, err
-	}
-	return tls.Listen("tcp", addr, cfg)
 }
 
 func (b *bus) useExternal(e ExternalBroker) error {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"davit/broker"
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/durable"
@@ -46,6 +48,9 @@ type Server struct {
 	web      []net.Listener // HTTP, then HTTPS if there is one
 	profiles net.Listener   // nil without --pprof
 	addrs    Addresses
+	files    *follower
+	// certificate is the one for listeners over TLS, nil for none.
+	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
 	ready     chan struct{}
@@ -74,6 +79,14 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	registry := newRegistry()
+	s.files = newFollower(s.log.With("part", "files"), registry)
+	keys, ring, err := s.openKeys(o.Keys, o.Data)
+	if err != nil {
+		return err
+	}
+	if err := s.openCertificate(o); err != nil {
+		return err
+	}
 	records := orchestrator.NewMetrics(registry)
 	store, blobs, err := openData(o.Data, records)
 	if err != nil {
@@ -93,7 +106,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
-		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: o.ImageKeys, KeyRing: o.KeyRing,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring,
 	})
 	if err != nil {
 		return err
@@ -201,7 +214,7 @@ func (s *Server) listenWeb(o ServerOptions) error {
 	if o.HTTPS == "" {
 		return nil
 	}
-	secure, err := listenTLS(o.HTTPS, o.TLSCert, o.TLSKey)
+	secure, err := tls.Listen("tcp", o.HTTPS, s.certificate.TLS())
 	if err != nil {
 		return fmt.Errorf("listen for HTTPS: %w", err)
 	}
@@ -250,6 +263,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.service.Run(ctx) })
+	g.Go(func() error { return s.files.run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
 	}

@@ -30,12 +30,15 @@ var allowed = map[string][]string{
 	"internal/durable":  {},
 	"internal/signtest": {"trust"},
 	"internal/logonce":  {},
-	"internal/arch":     {},
-	"internal/ca":       {"schemas", "internal/durable"},
-	"internal/sim":      {"schemas"},
-	"broker":            {"schemas", "internal/durable", "internal/logonce"},
-	"bridge":            {"schemas", "trust", "internal/durable", "internal/logonce"},
-	"bridge/dialect":    {"schemas"},
+	// The service and the bridge remember key lists in one way.
+	"internal/keystate":  {"trust", "internal/durable"},
+	"internal/arch":      {},
+	"internal/filestamp": {},
+	"internal/ca":        {"schemas", "internal/durable"},
+	"internal/sim":       {"schemas"},
+	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce"},
+	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce"},
+	"bridge/dialect":     {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
 	"bridge/serialport":          {"bridge/dialect"},
@@ -63,7 +66,7 @@ var allowed = map[string][]string{
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/client", "internal/sim"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
