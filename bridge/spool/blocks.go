@@ -18,6 +18,7 @@ type Blocks interface {
 	Range(index int) schemas.Range
 	Touching(r schemas.Range) (first, end int)
 	Check(index int, data []byte) error
+	Hash(index int) [sha256.Size]byte
 }
 
 // guard is what an image knows of its blocks.
