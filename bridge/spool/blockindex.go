@@ -61,7 +61,7 @@ func (img *Image) Reuse(ctx context.Context) (Reused, error) {
 	}
 	wanted := img.wantedBlocks()
 	for _, sum := range donors {
-		if len(wanted) == 0 {
+		if len(wanted.first) == 0 {
 			break
 		}
 		if err := ctx.Err(); err != nil {
@@ -77,22 +77,56 @@ func (img *Image) Reuse(ctx context.Context) (Reused, error) {
 	return all, nil
 }
 
-// wantedBlocks are the blocks of which no byte is there yet, by their hash; an image may have
-// the same block several times.
-func (img *Image) wantedBlocks() map[[sha256.Size]byte][]int {
-	img.mu.Lock()
-	defer img.mu.Unlock()
-	if img.guard == nil || img.verified {
+// wantedBlocks are blocks that are not there, by their hash.
+type wantedBlocks struct {
+	first map[[sha256.Size]byte]int // the last of those with this hash
+	next  []int                     // by block, another one with its hash, or -1
+	// maybe has a bit for each beginning of a hash that is wanted: nearly all blocks of an image
+	// that has nothing in common are done with after a look at it.
+	maybe [1 << 16 / 64]uint64
+}
+
+// bit is where maybe has the bit of a hash.
+func bit(hash *[sha256.Size]byte) (word int, mask uint64) {
+	n := int(hash[0])<<8 | int(hash[1])
+	return n / 64, 1 << (n % 64)
+}
+
+// find returns the places of a block, nil if it is not wanted.
+func (w *wantedBlocks) find(hash *[sha256.Size]byte) (places []int) {
+	if word, mask := bit(hash); w.maybe[word]&mask == 0 {
 		return nil
 	}
-	wanted := map[[sha256.Size]byte][]int{}
-	for i, checked := range img.guard.checked {
-		if !checked {
-			sum := img.guard.Hash(i)
-			wanted[sum] = append(wanted[sum], i)
-		}
+	i, ok := w.first[*hash]
+	for ; ok && i >= 0; i = w.next[i] {
+		places = append(places, i)
 	}
-	return wanted
+	return places
+}
+
+// wantedBlocks are those that the image misses.
+func (img *Image) wantedBlocks() *wantedBlocks {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	w := &wantedBlocks{}
+	if img.guard == nil || img.verified {
+		return w
+	}
+	w.first, w.next = make(map[[sha256.Size]byte]int, len(img.guard.checked)), make([]int, len(img.guard.checked))
+	for i, checked := range img.guard.checked {
+		if checked {
+			continue
+		}
+		hash := img.guard.Hash(i)
+		w.next[i] = -1
+		if other, twice := w.first[hash]; twice {
+			w.next[i] = other
+		}
+		w.first[hash] = i
+		word, mask := bit(&hash)
+		w.maybe[word] |= mask
+	}
+	return w
 }
 
 // indexed are the other images that have an index, those used last first.
@@ -148,7 +182,7 @@ func (d *donor) close() {
 }
 
 // reuseFrom takes from one image what is wanted and there, and takes it out of wanted.
-func (img *Image) reuseFrom(ctx context.Context, sum string, wanted map[[sha256.Size]byte][]int) (all Reused, err error) {
+func (img *Image) reuseFrom(ctx context.Context, sum string, wanted *wantedBlocks) (all Reused, err error) {
 	d := img.spool.openDonor(sum)
 	if d == nil {
 		return all, nil
@@ -162,20 +196,20 @@ func (img *Image) reuseFrom(ctx context.Context, sum string, wanted map[[sha256.
 	}
 	const hashes = 256 // of the index in memory at a time
 	part, block := make([]byte, hashes*sha256.Size), make([]byte, d.block)
-	for offset := uint64(0); offset < d.size && len(wanted) > 0; {
+	for offset := uint64(0); offset < d.size && len(wanted.first) > 0; {
 		n, err := io.ReadFull(d.index, part)
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return all, nil // the index is not whole
 		}
 		for at := 0; at+sha256.Size <= n && offset < d.size; at += sha256.Size {
-			hash := [sha256.Size]byte(part[at:])
+			hash := (*[sha256.Size]byte)(part[at:])
 			b := block[:min(uint64(d.block), d.size-offset)]
-			if places := wanted[hash]; places != nil {
+			if places := wanted.find(hash); places != nil {
 				if err := ctx.Err(); err != nil {
 					return all, err
 				}
-				if _, err := d.image.ReadAt(b, int64(offset)); err == nil && sha256.Sum256(b) == hash {
-					delete(wanted, hash)
+				if _, err := d.image.ReadAt(b, int64(offset)); err == nil && sha256.Sum256(b) == *hash {
+					delete(wanted.first, *hash)
 					taken, err := img.place(places, b)
 					all.Blocks += taken
 					all.Bytes += uint64(taken) * uint64(len(b))

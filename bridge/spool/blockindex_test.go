@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"pgregory.net/rapid"
 )
 
 func (p plain) Hash(i int) [sha256.Size]byte {
@@ -62,27 +60,21 @@ func keepWhole(t testing.TB, s *Spool, image []byte, size int) {
 func TestReuse(t *testing.T) {
 	const size, other = 64, 128
 	blocks := map[int][][]byte{size: pool(12, size), other: pool(6, other)}
-	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp("", "spool")
-		if err != nil {
-			r.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		s, err := Open(dir, Options{})
-		if err != nil {
-			r.Fatal(err)
-		}
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		dir := t.TempDir()
+		s := openSpool(t, dir, Options{})
 		draw := func(of int) []byte {
 			var b []byte
-			for range rapid.IntRange(2, 12).Draw(r, "blocks") {
-				b = append(b, rapid.SampledFrom(blocks[of]).Draw(r, "block")...)
+			for range 2 + r.IntN(11) {
+				b = append(b, blocks[of][r.IntN(len(blocks[of]))]...)
 			}
-			return append(b, blocks[of][0][:rapid.IntRange(0, of-1).Draw(r, "tail")]...)
+			return append(b, blocks[of][0][:r.IntN(of)]...)
 		}
 		there := map[string]bool{} // blocks that can be taken
 		kept := map[string]bool{}
-		for range rapid.IntRange(0, 2).Draw(r, "others") {
-			of := rapid.SampledFrom([]int{size, size, other}).Draw(r, "size")
+		for range r.IntN(3) {
+			of := []int{size, size, other}[r.IntN(3)]
 			donor := draw(of)
 			if kept[sumOf(donor)] {
 				continue
@@ -91,21 +83,22 @@ func TestReuse(t *testing.T) {
 			keepWhole(t, s, donor, of)
 			file := filepath.Join(dir, sumOf(donor)+extDone)
 			damaged := -1
-			switch rapid.IntRange(0, 4).Draw(r, "damage") {
+			var err error
+			switch r.IntN(5) {
 			case 1:
-				damaged = rapid.IntRange(0, len(donor)-1).Draw(r, "at")
+				damaged = r.IntN(len(donor))
 				b := bytes.Clone(donor)
 				b[damaged] ^= 1
 				err = os.WriteFile(file, b, 0o600)
 			case 2: // the index is cut off, in its head or behind a block: what is left of it counts
-				err = os.Truncate(filepath.Join(dir, sumOf(donor)+extIndex), int64(rapid.IntRange(0, indexHeader).Draw(r, "cut")))
+				err = os.Truncate(filepath.Join(dir, sumOf(donor)+extIndex), int64(r.IntN(indexHeader+1)))
 				of = 0
 			case 3:
 				err = os.Remove(file)
 				of = 0
 			}
 			if err != nil {
-				r.Fatal(err)
+				t.Fatal(seed, err)
 			}
 			for at := 0; of == size && at < len(donor); at += of {
 				end := min(at+of, len(donor))
@@ -116,31 +109,31 @@ func TestReuse(t *testing.T) {
 		}
 		wanted := draw(size)
 		if kept[sumOf(wanted)] {
-			return
+			continue
 		}
 		img, err := s.Acquire(sumOf(wanted), uint64(len(wanted)))
 		if err != nil {
-			r.Fatal(err)
+			t.Fatal(seed, err)
 		}
 		p := plain{wanted, size}
-		if n := rapid.IntRange(0, len(wanted)-1).Draw(r, "there already"); n > 0 {
+		if n := r.IntN(len(wanted)); n > 0 {
 			if err := img.WriteAt(wanted[:n], 0); err != nil {
-				r.Fatal(err)
+				t.Fatal(seed, err)
 			}
 		}
 		if _, err := img.Guard(p); err != nil {
-			r.Fatal(err)
+			t.Fatal(seed, err)
 		}
 		before := img.Held()
 		got, err := img.Reuse(context.Background())
 		if err != nil {
-			r.Fatal(err)
+			t.Fatal(seed, err)
 		}
 		blocksGot, held := 0, before
 		for i := range p.Blocks() {
 			b := p.Range(i)
 			if there[string(wanted[b.Offset:b.End()])] != img.guard.checked[i] && b.Offset >= before {
-				r.Fatalf("block %d is there: %v", i, img.guard.checked[i])
+				t.Fatalf("seed %d: block %d is there: %v", seed, i, img.guard.checked[i])
 			}
 			if img.guard.checked[i] && b.End() > before {
 				blocksGot++
@@ -148,23 +141,23 @@ func TestReuse(t *testing.T) {
 			}
 		}
 		if got.Blocks != blocksGot || img.Held() != held {
-			r.Fatalf("%+v and %d bytes held, want %d blocks and %d bytes", got, img.Held(), blocksGot, held)
+			t.Fatalf("seed %d: %+v and %d bytes held, want %d blocks and %d bytes", seed, got, img.Held(), blocksGot, held)
 		}
 		for _, m := range img.Missing(100) {
 			if bad, err := img.Take(wanted[m.Offset:m.End()], m.Offset); err != nil || len(bad) > 0 {
-				r.Fatalf("%v, %v", bad, err)
+				t.Fatalf("seed %d: %v, %v", seed, bad, err)
 			}
 		}
 		if err := img.Verify(); err != nil {
-			r.Fatal(err)
+			t.Fatal(seed, err)
 		}
 		if b, err := os.ReadFile(filepath.Join(dir, sumOf(wanted)+extDone)); err != nil || !bytes.Equal(b, wanted) {
-			r.Fatalf("the image is another: %v", err)
+			t.Fatalf("seed %d: the image is another: %v", seed, err)
 		}
 		if err := img.Release(); err != nil {
-			r.Fatal(err)
+			t.Fatal(seed, err)
 		}
-	})
+	}
 }
 
 // An index goes with its image, when that makes room and when it is gone at the next start.

@@ -7,8 +7,8 @@
 // synced, in batches, so that an SD card is not worn out by it. Whatever a
 // crash leaves behind is therefore either known to be there or fetched again.
 //
-// The package owns its folder and imports schemas and internal/durable only. It
-// starts no goroutine; a Spool and its Images may be used from several at once.
+// The package owns its folder and imports schemas and internal/durable only. No
+// goroutine that it starts outlives the call; a Spool and its Images may be used from several at once.
 package spool
 
 import (
