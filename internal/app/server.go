@@ -79,12 +79,8 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	registry := newRegistry()
-	s.files = newFollower(s.log.With("part", "files"), registry)
-	keys, ring, err := s.openKeys(o.Keys, o.Data)
+	keys, ring, err := s.openFiles(o, registry)
 	if err != nil {
-		return err
-	}
-	if err := s.openCertificate(o); err != nil {
 		return err
 	}
 	records := orchestrator.NewMetrics(registry)
@@ -111,11 +107,9 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
-	shut, err := s.service.Quarantined(context.Background())
-	if err != nil {
-		return fmt.Errorf("read which devices are in quarantine: %w", err)
+	if err := s.shutOut(); err != nil {
+		return err
 	}
-	s.bus.credentials.SetQuarantined(shut)
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)
@@ -134,6 +128,16 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	return s.listenWeb(o)
+}
+
+// shutOut tells the broker which devices are in quarantine.
+func (s *Server) shutOut() error {
+	shut, err := s.service.Quarantined(context.Background())
+	if err != nil {
+		return fmt.Errorf("read which devices are in quarantine: %w", err)
+	}
+	s.bus.credentials.SetQuarantined(shut)
+	return nil
 }
 
 // takeFolder makes the folder if need be, locks it and sweeps what a crash

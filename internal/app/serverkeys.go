@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"davit/broker"
 	"davit/internal/app/keyfile"
 	"davit/internal/filestamp"
@@ -25,6 +27,16 @@ func readKeys(from *keyfile.Source, dir string) (trust.KeySet, *trust.KeyRing, e
 	keys, ring, err := from.Read()
 	if err == nil {
 		err = keyState(dir).Accept(ring)
+	}
+	return keys, ring, err
+}
+
+// openFiles reads what is followed while the server runs: keys and certificate.
+func (s *Server) openFiles(o ServerOptions, registry prometheus.Registerer) (trust.KeySet, *trust.KeyRing, error) {
+	s.files = newFollower(s.log.With("part", "files"), registry)
+	keys, ring, err := s.openKeys(o.Keys, o.Data)
+	if err == nil {
+		err = s.openCertificate(o)
 	}
 	return keys, ring, err
 }
