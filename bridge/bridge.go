@@ -33,6 +33,7 @@ import (
 	"davit/bridge/recording"
 	"davit/bridge/spool"
 	"davit/internal/durable"
+	"davit/internal/keystate"
 	"davit/internal/logonce"
 	"davit/schemas"
 )
@@ -109,6 +110,7 @@ type Bridge struct {
 	spool     *spool.Spool
 	records   records
 	counters  counters
+	lists     keystate.File
 	downloads *downloads
 	claims    claims
 	refusals  logonce.Limit
@@ -247,6 +249,10 @@ func (b *Bridge) open() error {
 		return err
 	}
 	if b.spool, err = spool.Open(filepath.Join(b.cfg.DataDir, "spool"), b.cfg.Spool); err != nil {
+		return err
+	}
+	b.lists = keystate.File(filepath.Join(b.cfg.DataDir, "keylist.json"))
+	if err := b.acceptList(b.cfg.Trust); err != nil {
 		return err
 	}
 	if b.opening, err = b.openingOf(Settings{OfferInterval: b.cfg.OfferInterval, RecordDir: b.cfg.RecordDir}); err != nil {

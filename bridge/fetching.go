@@ -41,7 +41,9 @@ func (d *device) fetch() {
 			}
 		})
 	}
-	whole := ex.image.Held() == ex.image.Size()
+	held := ex.image.Held()
+	whole := held == ex.image.Size()
+	d.log.Debug("fetching the image", "execution", ex.offer.Execution, "held", held, "bytes", ex.offer.Size, "signed", ex.signed != nil)
 	if ex.dl, err = d.b.downloads.join(ex.offer.SHA256, ex.offer.Size, ex.member); err != nil {
 		d.finish(failure(err))
 		return

@@ -55,6 +55,21 @@ func (dl *download) guard() error {
 		}
 	}
 	dl.held.Store(dl.img.Held())
+	if err != nil {
+		return err
+	}
+	return dl.reuse()
+}
+
+// reuse takes blocks from other images of the spool that have them, before anything is
+// asked for: they are not fetched.
+func (dl *download) reuse() error {
+	found, err := dl.img.Reuse(dl.ctx)
+	dl.held.Store(dl.img.Held())
+	dl.ds.metrics.reused(found)
+	if found.Blocks > 0 {
+		dl.ds.log.Info("blocks of other images are the same; they are not fetched", "image", dl.img.SHA256(), "blocks", found.Blocks, "bytes", found.Bytes, "of", dl.img.Size())
+	}
 	return err
 }
 

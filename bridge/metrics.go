@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"davit/bridge/dialect"
+	"davit/bridge/spool"
 	"davit/schemas"
 )
 
@@ -23,6 +24,8 @@ type Metrics struct {
 	spool     prometheus.Gauge
 	manifests *prometheus.CounterVec
 	badBlocks prometheus.Counter
+	blocks    prometheus.Counter // reused, as are the bytes
+	bytes     prometheus.Counter
 	alarms    *prometheus.CounterVec
 }
 
@@ -68,11 +71,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		badBlocks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_bridge_bad_blocks_total", Help: "Blocks of signed images that were not what was signed, and were thrown away.",
 		}),
+		blocks: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "davit_bridge_blocks_reused_total", Help: "Blocks of signed images that were taken from other images in the spool instead of being fetched.",
+		}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "davit_bridge_block_bytes_reused_total", Help: "Bytes of those blocks.",
+		}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_retrieval_alarms_total", Help: "Downloads that look like an attack, by kind: slow (far below any usable rate), endless (more data that nobody asked for than the image has).",
 		}, []string{"kind"}),
 	}
-	reg.MustRegister(m.frames, m.resets, m.loaded, m.goodput, m.portUp, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.alarms)
+	reg.MustRegister(m.frames, m.resets, m.loaded, m.goodput, m.portUp, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.blocks, m.bytes, m.alarms)
 	return m
 }
 
@@ -168,6 +177,13 @@ func (m *Metrics) manifest(result string) {
 func (m *Metrics) badBlock() {
 	if m != nil {
 		m.badBlocks.Inc()
+	}
+}
+
+func (m *Metrics) reused(r spool.Reused) {
+	if m != nil {
+		m.blocks.Add(float64(r.Blocks))
+		m.bytes.Add(float64(r.Bytes))
 	}
 }
 

@@ -95,6 +95,9 @@ func (b *Bridge) Reconfigure(ctx context.Context, s Settings) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
+	if err := b.acceptList(s.Trust); err != nil {
+		return Changes{}, err
+	}
 	old, err := b.install(s, opening)
 	if err != nil {
 		return Changes{}, err

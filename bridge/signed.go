@@ -10,6 +10,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
+	"davit/internal/durable"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -58,6 +59,16 @@ func (t Trust) follows(old Trust) error {
 		return fmt.Errorf("the key list has version %d, and version %d is in force; only a newer one takes its place", t.Ring.Version(), old.Ring.Version())
 	}
 	return nil
+}
+
+// acceptList remembers on disk that the key list is in force, before it is, or refuses it
+// because a newer one was: also over restarts.
+func (b *Bridge) acceptList(t Trust) error {
+	err := b.lists.Accept(t.Ring)
+	if durable.IsNoSpace(err) && b.spool.Spare() {
+		err = b.lists.Accept(t.Ring)
+	}
+	return err
 }
 
 // errKeysGone is Reconfigure's answer to a configuration that would end all verification.

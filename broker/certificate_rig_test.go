@@ -144,7 +144,7 @@ func newMutual(t testing.TB, change func(*Config, *TrustOptions)) *mutual {
 	replace(t, m.crlFile, m.ca.crl(nil))
 	certFile, keyFile, pool := serverCertificate(t)
 	m.server = pool
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	check(t, err)
 	o := TrustOptions{CAFile: m.caFile, CRLFiles: []string{m.crlFile}, Required: true}
 	m.Broker = start(t, func(c *Config) {

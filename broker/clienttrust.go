@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"davit/internal/filestamp"
 )
 
 // TrustOptions say which client certificates a listener believes.
@@ -39,32 +41,12 @@ type ClientTrust struct {
 
 // trustState is what the files said at one time. It does not change.
 type trustState struct {
-	stamps  []stamp
+	stamps  []filestamp.Stamp
 	roots   *x509.CertPool
 	anchors map[[sha256.Size]byte]struct{} // the certificates of roots
 	crls    crls
 	// unusable says why no certificate is believed; nil if the files can be used.
 	unusable *untrusted
-}
-
-// stamp is how a file looked when it was read; zero if it was not there.
-type stamp struct {
-	info os.FileInfo
-}
-
-func stampOf(file string) stamp {
-	info, err := os.Stat(file)
-	if err != nil {
-		return stamp{}
-	}
-	return stamp{info}
-}
-
-func (s stamp) same(o stamp) bool {
-	if s.info == nil || o.info == nil {
-		return s.info == nil && o.info == nil
-	}
-	return os.SameFile(s.info, o.info) && s.info.ModTime().Equal(o.info.ModTime()) && s.info.Size() == o.info.Size()
 }
 
 // NewClientTrust reads the files. That the authorities cannot be read is an error; a
@@ -90,7 +72,7 @@ func (t *ClientTrust) refresh() (*trustState, bool) {
 	defer t.mu.Unlock()
 	s := t.state.Load()
 	for i, file := range t.files() {
-		if !s.stamps[i].same(stampOf(file)) {
+		if !s.stamps[i].Same(filestamp.Of(file)) {
 			s = t.read()
 			t.state.Store(s)
 			return s, true
@@ -100,10 +82,7 @@ func (t *ClientTrust) refresh() (*trustState, bool) {
 }
 
 func (t *ClientTrust) read() *trustState {
-	s := &trustState{}
-	for _, file := range t.files() { // before they are read, so that what is written meanwhile is read again
-		s.stamps = append(s.stamps, stampOf(file))
-	}
+	s := &trustState{stamps: filestamp.All(t.files())}
 	if err := s.readCAs(t.o.CAFile); err != nil {
 		s.unusable = &untrusted{untrustedCA, err}
 		return s

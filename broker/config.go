@@ -246,12 +246,3 @@ func (l *Limits) complete() error {
 	}
 	return nil
 }
-
-// LoadTLS makes the TLS configuration of a Listener from PEM files.
-func LoadTLS(certFile, keyFile string) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("load TLS certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
-}

@@ -208,7 +208,7 @@ func (s stallAfterFirst) Write(p []byte) (int, error) {
 func tlsConfig(t *testing.T) *tls.Config {
 	t.Helper()
 	cert, key, _ := serverCertificate(t)
-	conf, err := LoadTLS(cert, key)
+	conf, err := loadTLS(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}

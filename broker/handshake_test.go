@@ -193,7 +193,7 @@ func stormed(b *testing.B, way string) (dial func() (net.Conn, error), who login
 		return func() (net.Conn, error) { return tls.Dial("tcp", m.addr(), conf) }, login{}
 	}
 	certFile, keyFile, pool := serverCertificate(b)
-	secure, err := LoadTLS(certFile, keyFile)
+	secure, err := loadTLS(certFile, keyFile)
 	check(b, err)
 	s := start(b, func(c *Config) {
 		limits(c, nil)

@@ -142,7 +142,7 @@ func TestMosquittoPersistentSession(t *testing.T) {
 
 func TestMosquittoOverTLS(t *testing.T) {
 	certFile, keyFile, _ := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}

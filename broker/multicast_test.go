@@ -21,7 +21,7 @@ func streamOf(n int) string { return schemas.StreamTopic(fmt.Sprintf("%064x", n)
 // over every transport, and no one else.
 func TestMulticast(t *testing.T) {
 	certFile, keyFile, pool := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	check(t, err)
 	b, fetches := fetchingBroker(t, func(c *Config) {
 		c.Listeners = []Listener{{Transport: TCP, Addr: "127.0.0.1:0"}, {Transport: TCP, Addr: "127.0.0.1:0", TLS: conf}, {Transport: WebSocket, Addr: "127.0.0.1:0"}}

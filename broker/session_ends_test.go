@@ -45,7 +45,7 @@ func (m module) waits() bool {
 // nobody goes on needing the image.
 func TestSessionOfAStalledClientEnds(t *testing.T) {
 	certFile, keyFile, pool := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	check(t, err)
 	for transport, dial := range map[string]func(b *Broker) net.Conn{
 		"tcp": func(b *Broker) net.Conn { return dialTCP(t, b.Addrs()[0].String()) },

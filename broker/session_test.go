@@ -191,7 +191,7 @@ func TestMaximumPacketSizeOfTheClient(t *testing.T) {
 // Over every transport a whole image arrives, and what mochi says in between.
 func TestShortWayOverEveryTransport(t *testing.T) {
 	certFile, keyFile, pool := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	check(t, err)
 	b, fetches := fetchingBroker(t, func(c *Config) {
 		c.Listeners = []Listener{

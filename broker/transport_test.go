@@ -63,10 +63,18 @@ func serverCertificate(t testing.TB) (certFile, keyFile string, pool *x509.CertP
 	return certFile, keyFile, pool
 }
 
-func TestLoadTLSSaysWhatIsMissing(t *testing.T) {
+func loadTLS(certFile, keyFile string) (*tls.Config, error) {
+	c, err := LoadCertificate(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return c.TLS(), nil
+}
+
+func TestCertificateSaysWhatIsMissing(t *testing.T) {
 	cert, _, _ := serverCertificate(t)
-	if _, err := LoadTLS(cert, "/does/not/exist"); err == nil || !strings.Contains(err.Error(), "/does/not/exist") {
-		t.Errorf("LoadTLS: %v", err)
+	if _, err := loadTLS(cert, "/does/not/exist"); err == nil || !strings.Contains(err.Error(), "/does/not/exist") {
+		t.Errorf("LoadCertificate: %v", err)
 	}
 }
 
@@ -169,7 +177,7 @@ func exchange(t *testing.T, b *Broker, dial func() net.Conn, id string) {
 
 func TestTransports(t *testing.T) {
 	certFile, keyFile, pool := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +215,7 @@ func TestTransports(t *testing.T) {
 func TestTransportMisuse(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, _ := serverCertificate(t)
-	conf, err := LoadTLS(certFile, keyFile)
+	conf, err := loadTLS(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}

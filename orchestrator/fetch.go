@@ -46,6 +46,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	t := transfer{
 		sum: g.sum, image: g.tag, tag: f.Tag, size: g.size, chunk: uint64(f.Chunk), ranges: f.Ranges,
 		awaited: uint64(f.Awaited), session: from, follow: f.Follow && stream != StreamNever, always: stream == StreamAlways,
+		aside: g.manifest,
 	}
 	for _, r := range f.Ranges {
 		t.bytes += r.Length

@@ -79,6 +79,7 @@ type transfer struct {
 
 	follow bool // the device listens on the shared stream
 	always bool // and its job has the image shared also with few
+	aside  bool // a manifest, fetched beside an image that may be under way as well
 	handed bool // a part of earlier fetches that is not shared: no word of the device
 }
 
@@ -111,7 +112,7 @@ func (f *flow) enqueue(t transfer) (dropped uint64) {
 		}
 	}
 	f.sweepEmpty()
-	if t.awaited > 0 {
+	if t.awaited > 0 && !t.aside { // which says nothing of the image
 		dropped += f.trim(t.awaited, maxQueuedRanges, maxQueuedTransfers)
 	}
 	dropped += f.trim(maxQueuedBytes-min(t.bytes, maxQueuedBytes), maxQueuedRanges-len(t.ranges), maxQueuedTransfers-1)

@@ -28,11 +28,13 @@ type granted struct {
 	sum  string
 	tag  schemas.ImageTag
 	size uint64
+	// manifest says that it is a manifest, and no image.
+	manifest bool
 }
 
 func grantedBytes(id, sum string, size uint64) granted {
 	tag, _ := schemas.TagOf(sum)
-	return granted{id, sum, tag, size}
+	return granted{id: id, sum: sum, tag: tag, size: size}
 }
 
 // of returns what the device may fetch by an id, and how it is streamed; nil if
@@ -165,6 +167,7 @@ func (s *Service) grantOf(r Reader, device string) (g grant, err error) {
 	m, err := s.manifestOf(r, x.Image)
 	if err == nil && m != nil {
 		g.manifest = grantedBytes(m.SHA256, m.SHA256, m.Size)
+		g.manifest.manifest = true
 	}
 	return g, err
 }

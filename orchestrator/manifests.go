@@ -154,10 +154,11 @@ func manifestField(err error) error {
 // verify returns the ids of the service's keys that signed a manifest for each of the
 // device types; none if the service has no keys.
 func (s *Service) verify(image *Image, deviceTypes []string, signed trust.Signed) ([]string, error) {
-	if !s.verifies() {
+	v := s.verifier.Load()
+	if !v.on() {
 		return nil, nil
 	}
-	policy := trust.Policy{Pinned: s.imageKeys, Ring: s.keyRing, Offered: image.offered(), Now: s.now()}
+	policy := trust.Policy{Pinned: v.keys, Ring: v.ring, Offered: image.offered(), Now: s.now()}
 	var by []string
 	for _, policy.DeviceType = range deviceTypes {
 		verified, err := policy.Check(signed)
@@ -171,9 +172,6 @@ func (s *Service) verify(image *Image, deviceTypes []string, signed trust.Signed
 	slices.Sort(by)
 	return slices.Compact(by), nil
 }
-
-// verifies says whether the service has keys.
-func (s *Service) verifies() bool { return s.keyRing != nil || len(s.imageKeys.Keys) > 0 }
 
 // checkBlocks makes the image's manifest anew, with the terms of the one that was
 // signed: they have one text, so they are the same exactly if all blocks are.
@@ -287,7 +285,7 @@ func (s *Service) unsigned(ctx context.Context, image *Image, deviceTypes []stri
 	switch {
 	case image.Manifest == nil:
 		return errors.New("it has no signed manifest; attach one with davit image attach")
-	case !s.verifies():
+	case !s.verifier.Load().on():
 		return errors.New("the service has no keys to verify signatures with; start it with --image-keys, or with --key-list and --root-keys")
 	case len(image.Manifest.VerifiedBy) == 0:
 		return errors.New("the service had no keys when its manifest was attached; attach it again to have its signatures verified")
@@ -311,7 +309,7 @@ func (t *txn) signatures(st *State, dev *Device, ev Event) error {
 	if err != nil || !dt.RequireSignature {
 		return err
 	}
-	st.RequireSignature, st.SignedUntil = true, map[string]time.Time{}
+	st.RequireSignature, st.SignedUntil, st.Revoked = true, map[string]time.Time{}, nil
 	images := []string{queue.Execution.Image}
 	for i := range st.Executions {
 		images = append(images, st.Executions[i].Image)
@@ -330,6 +328,12 @@ func (t *txn) signatures(st *State, dev *Device, ev Event) error {
 			return err
 		}
 		st.SignedUntil[id] = m.signedUntil()
+		if why := t.verifier.upholds(m, dev.Type); why != nil {
+			if st.Revoked == nil {
+				st.Revoked = map[string]string{}
+			}
+			st.Revoked[id] = why.Error()
+		}
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -102,21 +101,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.TotalCredit = DefaultTotalCredit
 	}
 	o.TotalCredit = max(o.TotalCredit, o.ModuleCredit)
-	return o, o.checkKeys()
-}
-
-// checkKeys refuses keys that could decide nothing.
-func (o *Options) checkKeys() error {
-	switch {
-	case len(o.ImageKeys.Keys) == 0 && o.ImageKeys.Threshold == 0:
-		return nil
-	case o.KeyRing != nil:
-		return errors.New("orchestrator: ImageKeys and KeyRing are both set; decide for one of them")
-	}
-	if err := o.ImageKeys.Validate(); err != nil {
-		return fmt.Errorf("image keys: %w", err)
-	}
-	return nil
+	return o, nil
 }
 
 // Service is the orchestrator. All methods may be called from any goroutine,
@@ -156,8 +141,7 @@ type Service struct {
 	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int
-	imageKeys     trust.KeySet
-	keyRing       *trust.KeyRing
+	verifier      atomic.Pointer[verifier]
 	running       atomic.Bool
 	ready         chan struct{}
 }
@@ -168,14 +152,18 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	v, err := newVerifier(o.ImageKeys, o.KeyRing)
+	if err != nil {
+		return nil, err
+	}
 	s := &Service{
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
-		imageKeys: o.ImageKeys, keyRing: o.KeyRing,
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
+	s.verifier.Store(v)
 	s.together = &together{commit: s.commit, most: maxTogether}
 	s.streamer = newStreamer(streamerConfig{
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,

@@ -355,3 +355,72 @@ func TestSharedStreamEnds(t *testing.T) {
 		}
 	})
 }
+
+// gatedAudience sends nothing to several before gate is closed.
+type gatedAudience struct {
+	*audience
+	gate chan struct{}
+}
+
+// Multicast implements orchestrator.Multicaster.
+func (c *gatedAudience) Multicast(ctx context.Context, sum string, image schemas.ImageBytes, chunks []schemas.Chunk, to []orchestrator.Session) int {
+	<-c.gate
+	return c.audience.Multicast(ctx, sum, image, chunks, to)
+}
+
+// TestManifestBesideTheStream: who follows an image's stream and fetches a manifest meanwhile
+// goes on following: the image comes by what it has asked for before, shared, and nothing is given up.
+func TestManifestBesideTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const devices = 5
+		c := &gatedAudience{&audience{fairness: &fairness{t: t, body: content(300_000, 3)}}, make(chan struct{})}
+		e := newSigner(t, func(o *orchestrator.Options) { o.Multicaster = c })
+		c.env = e.env
+		ids := e.fleet(devices)
+		m, signed := e.signedImage("2", c.body)
+		e.job("j", m.ID, ids...)
+		e.start()
+		defer func() { e.stop() }()
+		var mu sync.Mutex
+		var image, papers [devices]int
+		sessions := make([]*session, devices)
+		fetch := func(i int, id string, size, awaited int) {
+			f := schemas.Fetch{V: 1, Image: id, Tag: 3, Chunk: 8192, Follow: true, Awaited: awaited, Ranges: []schemas.Range{{Length: uint64(size)}}}
+			e.ok(e.Fetch(ctx, ids[i], f, sessions[i]))
+		}
+		tag, _ := schemas.TagOf(m.SHA256)
+		for i := range sessions {
+			sessions[i] = newSession(nil, fairBuffer, -1)
+			defer sessions[i].close()
+			sessions[i].received = func(x schemas.Chunk) {
+				mu.Lock()
+				defer mu.Unlock()
+				if x.Image == tag {
+					image[i] += x.Length
+				} else {
+					papers[i] += x.Length
+				}
+			}
+			fetch(i, m.ID, len(c.body), 0)
+		}
+		synctest.Wait()
+		bundle := signed.Bundle()
+		fetch(0, m.Manifest.SHA256, len(bundle)/2, 0)
+		fetch(0, m.Manifest.SHA256, len(bundle), len(bundle)/2)
+		synctest.Wait()
+		if papers[0] < len(bundle) {
+			t.Errorf("%d of %d bytes of the manifest came while the stream stood still", papers[0], len(bundle))
+		}
+		close(c.gate)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for i, n := range image {
+			if n != len(c.body) {
+				t.Errorf("device %d was sent %d of %d bytes of the image", i, n, len(c.body))
+			}
+		}
+		if c.calls == 0 {
+			t.Error("nothing was shared, so nothing is proved")
+		}
+	})
+}

@@ -14,6 +14,10 @@ import (
 // not under way to it alone.
 func (s *streamer) follow(f *flow, t *transfer, now time.Time) bool {
 	w := s.following[f.device]
+	if t.aside && w != nil && w.session == t.session {
+		w.asked = now // it goes on following, and is sent the manifest beside that
+		return false
+	}
 	if w != nil && (w.stream.sum != t.sum || w.session != t.session) {
 		s.metrics.withdrew(withdrawnEnded, w.demand.size())
 		s.leave(w)

@@ -75,6 +75,9 @@ type State struct {
 	// service has verified; one without has the zero time.
 	RequireSignature bool
 	SignedUntil      map[string]time.Time
+	// Revoked says, by image, why an image that was verified may not be offered to the device
+	// any more: who signed it has been revoked since. Others are not in it.
+	Revoked map[string]string
 	// Executions are in the order in which they have their turn. Those that have
 	// not ended must all be there; ended ones may be.
 	Executions []Tracked
@@ -239,7 +242,8 @@ func (Changed) effect()     {}
 // running already needs no transfer, and one whose min version is not running is
 // not offered, unless the job ignores validation. A device whose type requires
 // signatures is never offered an image without a verified manifest, or with one that
-// has expired. A job offers nothing while it is
+// has expired, or whose signers have been revoked; an offer of the latter that nobody
+// has accepted is withdrawn. A job offers nothing while it is
 // paused, to waves that are not released, beyond its pace and outside its windows;
 // what no device has accepted when it is paused or its window closes is taken
 // back, and so is the offer of a job when one of a higher priority may be made.

@@ -127,6 +127,8 @@ func (m *machine) unsigned(t *Tracked, next *link) string {
 	}
 	until := m.SignedUntil[image]
 	switch {
+	case m.RequireSignature && m.Revoked[image] != "":
+		return "the device's type requires signed images: " + m.Revoked[image]
 	case !m.RequireSignature || m.now.Before(until):
 		return ""
 	case until.IsZero():
@@ -171,7 +173,7 @@ func (m *machine) action(t *Tracked) ActionKind {
 }
 
 // takeBack withdraws an offer that no device has accepted: of a job that was
-// paused, whose end has passed or whose window has closed, or to make way for one
+// paused, whose end has passed, whose signer was revoked or whose window has closed, or to make way for one
 // of a higher priority. From a device in quarantine it takes back whatever is under way.
 func (m *machine) takeBack() {
 	m.Waiting = nil
@@ -183,6 +185,10 @@ func (m *machine) takeBack() {
 	v := m.view(t.Job)
 	if v.Past && t.State == schemas.StateOffered {
 		m.end(t, ending{state: schemas.StateCanceled, cause: schemas.CauseCanceled, detail: tooLate})
+		return
+	}
+	if t.State == schemas.StateOffered && m.RequireSignature && m.Revoked[t.Image] != "" {
+		m.end(t, ending{state: schemas.StateRejected, cause: schemas.CauseSignature, hostVersion: m.Versions[t.ImageType], detail: m.unsigned(t, nil)})
 		return
 	}
 	if m.Quarantined {

@@ -55,6 +55,7 @@ type txn struct {
 	ids      executionIDs    // executionid.go
 	random   func() uint64
 	plans    *plans
+	verifier *verifier           // the service's keys when it began
 	limit    int                 // Options.MaxInProgress
 	fair     bool                // places of that limit are being shared out
 	views    map[string]*JobView // of jobs, until they change
@@ -65,7 +66,7 @@ type txn struct {
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
 	return &txn{
 		Writer: w, now: now.UTC(), progress: map[string]*progressPair{}, actor: ActorOf(ctx),
-		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), random: random,
+		counts: map[string]int{}, touched: map[string]bool{}, views: map[string]*JobView{}, plans: newPlans(), random: random, verifier: &verifier{},
 	}
 }
 
@@ -86,6 +87,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
 		t.batch, t.random, t.plans, t.limit = s.jobBatch, s.random, s.plans, s.maxInProgress
+		t.verifier = s.verifier.Load()
 		if err := fn(t); err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
+	"sync"
 
 	"davit/internal/durable"
 	"davit/schemas"
@@ -18,6 +20,7 @@ type Blocks interface {
 	Range(index int) schemas.Range
 	Touching(r schemas.Range) (first, end int)
 	Check(index int, data []byte) error
+	Hash(index int) [sha256.Size]byte
 }
 
 // guard is what an image knows of its blocks.
@@ -89,19 +92,11 @@ func (img *Image) settle(index int) (ok bool, err error) {
 func (img *Image) pass(index int, b []byte) error {
 	g := img.guard
 	g.checked[index] = true
-	for g.front < len(g.checked) && g.checked[g.front] {
-		if g.front != index {
-			r := g.Range(g.front)
-			b = g.buf[:r.Length]
-			if _, err := img.file.ReadAt(b, int64(r.Offset)); err != nil {
-				return err
-			}
-		}
+	if g.front == index {
 		g.whole.Write(b)
 		g.front++
 	}
-	img.tell()
-	return nil
+	return img.catchUp()
 }
 
 // Take is WriteAt for bytes that the network said. With a guard it checks the blocks that
@@ -117,6 +112,9 @@ func (img *Image) Take(b []byte, offset uint64) (bad []int, err error) {
 	}
 	g := img.guard
 	first, last := g.Touching(schemas.Range{Offset: offset, Length: uint64(len(b))})
+	if done, err := img.takeInOrder(b, offset, first, last); done || err != nil {
+		return nil, err
+	}
 	from := offset // of what is to be written in one piece
 	flush := func(to uint64) error {
 		if from >= to {
@@ -150,7 +148,7 @@ func (img *Image) Take(b []byte, offset uint64) (bad []int, err error) {
 	for _, i := range whole {
 		r := g.Range(i)
 		if err := img.pass(i, b[r.Offset-offset:r.End()-offset]); err != nil {
-			return bad, fmt.Errorf("image spool: %w", err)
+			return bad, err
 		}
 	}
 	for _, i := range parts {
@@ -163,6 +161,62 @@ func (img *Image) Take(b []byte, offset uint64) (bad []int, err error) {
 		}
 	}
 	return bad, nil
+}
+
+// worthASecondCore is from how many bytes on the hash of the whole image is reckoned beside
+// those of the blocks: what it takes to hash them is many times what it takes to hand them over.
+const worthASecondCore = 16 << 10
+
+// takeInOrder is Take for the usual case, in which whole blocks come that continue those
+// that are checked: the image's own hash is reckoned on another core while the blocks are
+// checked and written. It does nothing if it is another case, or if a block is not what was signed. mu is held.
+func (img *Image) takeInOrder(b []byte, offset uint64, first, last int) (done bool, err error) {
+	g := img.guard
+	if len(b) < worthASecondCore || first != g.front || first >= last || g.Range(first).Offset != offset || g.Range(last-1).End() != offset+uint64(len(b)) {
+		return false, nil
+	}
+	if slices.Contains(g.checked[first:last], true) {
+		return false, nil
+	}
+	whole, err := g.whole.(hash.Cloner).Clone()
+	if err != nil {
+		return false, fmt.Errorf("image spool: %w", err)
+	}
+	var beside sync.WaitGroup
+	beside.Go(func() { whole.Write(b) })
+	defer beside.Wait() // b is the caller's again
+	for i := first; i < last; i++ {
+		r := g.Range(i)
+		if g.Check(i, b[r.Offset-offset:r.End()-offset]) != nil {
+			return false, nil
+		}
+	}
+	if err := img.write(b, offset); err != nil {
+		return false, err
+	}
+	beside.Wait()
+	g.whole = whole
+	for i := first; i < last; i++ {
+		g.checked[i] = true
+	}
+	g.front = last
+	return true, img.catchUp()
+}
+
+// catchUp takes along what is checked already behind the front; mu is held.
+func (img *Image) catchUp() error {
+	g := img.guard
+	for g.front < len(g.checked) && g.checked[g.front] {
+		r := g.Range(g.front)
+		b := g.buf[:r.Length]
+		if _, err := img.file.ReadAt(b, int64(r.Offset)); err != nil {
+			return fmt.Errorf("image spool: %w", err)
+		}
+		g.whole.Write(b)
+		g.front++
+	}
+	img.tell()
+	return nil
 }
 
 // write puts bytes in place that are within the image, unless they are there; mu is held.

@@ -170,3 +170,52 @@ func TestTakeNamesSpoiltBlocks(t *testing.T) {
 		t.Errorf("spoilt blocks %v, %v, %d bytes", bad, err, img.Held())
 	}
 }
+
+// Large pieces of whole blocks, of which the hash of the image is reckoned beside, in whatever
+// order, doubled and spoilt: bad blocks are named, nothing of a spoilt piece counts, and in the end the
+// image is verified without being read again.
+func TestTakeInOrder(t *testing.T) {
+	const size, piece = 1 << 10, worthASecondCore
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		image, sum := image(seed, 10*piece+r.IntN(3*size))
+		img := acquire(t, openSpool(t, t.TempDir(), Options{SyncBytes: 1 << 30}), sum, len(image))
+		if _, err := img.Guard(plain{image, size}); err != nil {
+			t.Fatal(err)
+		}
+		pieces := r.Perm(11)
+		if seed%2 == 0 {
+			slices.Sort(pieces)
+		}
+		for _, n := range append(pieces, pieces...) {
+			from := n * piece
+			to := min(from+piece, len(image))
+			b := bytes.Clone(image[from:to])
+			spoilt := -1
+			if len(b) > 0 && r.IntN(4) == 0 {
+				spoilt = r.IntN(len(b))
+				b[spoilt] ^= 1
+			}
+			there := spoilt >= 0 && img.guard.checked[(from+spoilt)/size]
+			bad, err := img.Take(b, uint64(from))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := spoilt >= 0 && !there; want != (len(bad) == 1) || want && bad[0] != (from+spoilt)/size {
+				t.Fatalf("seed %d: piece %d spoilt at %d: bad %v", seed, n, spoilt, bad)
+			}
+			clear(b) // it is the caller's again
+		}
+		for _, m := range img.Missing(100) {
+			if bad, err := img.Take(image[m.Offset:m.End()], m.Offset); err != nil || len(bad) > 0 {
+				t.Fatal(bad, err)
+			}
+		}
+		if img.guard.front != len(img.guard.checked) {
+			t.Errorf("seed %d: %d of %d blocks are in the hash", seed, img.guard.front, len(img.guard.checked))
+		}
+		if err := img.Verify(); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}

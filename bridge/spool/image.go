@@ -184,6 +184,9 @@ func (img *Image) Verify() error {
 	}
 	img.verified = true
 	img.tell()
+	if err := img.writeIndex(); err != nil && !durable.IsNoSpace(err) { // without it others fetch what they could find here
+		return fmt.Errorf("image spool: %w", err)
+	}
 	return nil
 }
 
@@ -222,6 +225,7 @@ func (img *Image) discard() error {
 		g.restart()
 	}
 	if img.journal == nil {
+		_ = os.Remove(img.path(extIndex)) // which is a hint only
 		if err := errors.Join(img.file.Close(), os.Remove(img.path(extDone)), os.Remove(img.path(extMap))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -3,12 +3,12 @@
 //
 // An image is keyed by its SHA-256. While it is fetched it is SHA.part with a
 // journal SHA.map of the ranges that are on disk; once its hash has been
-// verified it is SHA.img. A range enters the journal only after the bytes were
+// verified it is SHA.img, with SHA.idx beside it if it was verified block by block. A range enters the journal only after the bytes were
 // synced, in batches, so that an SD card is not worn out by it. Whatever a
 // crash leaves behind is therefore either known to be there or fetched again.
 //
-// The package owns its folder and imports schemas and internal/durable only. It
-// starts no goroutine; a Spool and its Images may be used from several at once.
+// The package owns its folder and imports schemas and internal/durable only. No
+// goroutine that it starts outlives the call; a Spool and its Images may be used from several at once.
 package spool
 
 import (
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,6 +115,9 @@ func Open(dir string, opts Options) (*Spool, error) {
 			return nil, fmt.Errorf("image spool: %w", err)
 		}
 		s.keep(sum, stored{bytes: info.Size(), used: info.ModTime()})
+	}
+	if err := s.sweepIndexes(); err != nil {
+		return nil, fmt.Errorf("image spool: %w", err)
 	}
 	return s, nil
 }
@@ -233,7 +237,7 @@ func (s *Spool) evict(keep string) bool {
 		return false
 	}
 	// The journal goes first: it must not outlive the bytes that it vouches for.
-	for _, ext := range []string{extMap, extDone, extPart} {
+	for _, ext := range []string{extMap, extIndex, extDone, extPart} {
 		_ = os.Remove(filepath.Join(s.dir, victim+ext)) // what stays is found again by the next Open
 	}
 	s.forget(victim)
@@ -246,6 +250,11 @@ func (s *Spool) cheaper(a, b string) bool {
 		return !wanted
 	}
 	return s.stored[a].used.Before(s.stored[b].used)
+}
+
+// byUse sorts images by when they were used, the last first; mu is held.
+func (s *Spool) byUse(sums []string) {
+	slices.SortFunc(sums, func(a, b string) int { return s.stored[b].used.Compare(s.stored[a].used) })
 }
 
 // Spare removes an image that nobody uses, because the disk is full. It returns

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/internal/client"
 	"davit/orchestrator"
 	"davit/trust"
@@ -54,7 +55,7 @@ func (m *manifestFlags) read(in *orchestrator.NewImage) (*orchestrator.NewManife
 
 // open reads the manifest and its signatures.
 func (m *manifestFlags) open() (*orchestrator.NewManifest, *trust.Manifest, error) {
-	signed, err := readSigned(m.manifest, trust.MaxManifestSize, m.signatures...)
+	signed, err := keyfile.Signed(m.manifest, trust.MaxManifestSize, m.signatures...)
 	if err != nil {
 		return nil, nil, err
 	}

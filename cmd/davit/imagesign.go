@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/internal/rehearsal"
 	"davit/trust"
 )
@@ -80,7 +81,7 @@ the manifest as well (minisign -S -m FILE.manifest).`
 	f.StringVar(&terms.ImageType, "image-type", "", "image type (required)")
 	f.StringArrayVar(&terms.DeviceTypes, "device-type", nil, "device type that may run the image (required); repeatable")
 	f.StringVar(&terms.Version, "version", "", "version that the host MCU reports when it runs the image (required)")
-	f.Uint64Var(&terms.Counter, "counter", 0, "security counter (required)")
+	wholeNumber(cmd, &terms.Counter, "counter", 0, trust.MaxCounter, "security counter (required)")
 	f.StringVar(&expires, "expires", "", "when the manifest ends (required): "+endForms)
 	into(cmd, "block-size", "SIZE", fmt.Sprintf("size of the blocks, a power of two (%s)", size(trust.DefaultBlockSize)), rehearsal.ParseSize, func(v float64) { terms.BlockSize = int(v) })
 	f.StringVarP(&out, "output", "o", "", "manifest to write (FILE.manifest)")
@@ -103,7 +104,7 @@ func signNeeds(cmd *cobra.Command) error {
 }
 
 func (p *program) signImage(cmd *cobra.Command, file, out, format string, terms trust.Terms, from signers) error {
-	if err := absent("remove it, name another file with -o, or add a signature to it with image cosign", out, out+signatureSuffix); err != nil {
+	if err := absent("remove it, name another file with -o, or add a signature to it with image cosign", out, out+keyfile.SignatureSuffix); err != nil {
 		return err
 	}
 	m, text, err := p.measure(file, format, terms)
@@ -168,7 +169,7 @@ is printed; look at it before you pass the signature on.`
 }
 
 func (p *program) cosignImage(cmd *cobra.Command, file, manifest, format string, from signers) error {
-	s, err := readSigned(manifest, trust.MaxManifestSize)
+	s, err := keyfile.Signed(manifest, trust.MaxManifestSize)
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (p *program) cosignImage(cmd *cobra.Command, file, manifest, format string,
 	}
 	all, err := addSignatures(s, m.TrustedComment(), keys)
 	if err != nil {
-		return fmt.Errorf("%s: %w", manifest+signatureSuffix, err)
+		return fmt.Errorf("%s: %w", manifest+keyfile.SignatureSuffix, err)
 	}
 	if err := writeSignatures(manifest, all); err != nil {
 		return err

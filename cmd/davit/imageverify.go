@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/trust"
 )
 
@@ -39,14 +40,14 @@ and end of its manifest, and then the image itself, block by block and as a whol
 	f.StringVar(&v.manifest, "manifest", "", "manifest (FILE.manifest)")
 	f.StringArrayVar(&v.signatures, "signature", nil, "signature file (MANIFEST.minisig); repeatable")
 	f.StringArrayVar(&v.keys, "public-key", nil, "trusted key: its file, or the key itself; repeatable")
-	f.IntVar(&v.threshold, "threshold", 0, "how many of the keys have to sign (default all)")
+	wholeNumber(cmd, &v.threshold, "threshold", 0, trust.MaxKeys, "how many of the keys have to sign (default all)")
 	f.StringArrayVar(&v.lists, "key-list", nil, "key list that says which keys are trusted; repeatable, from the oldest on")
 	f.StringArrayVar(&v.rootKeys, "root-key", nil, "pinned root key of the first key list: its file, or the key itself; repeatable")
-	f.IntVar(&v.rootNeed, "root-threshold", 0, "how many of the root keys have to sign (default all)")
+	wholeNumber(cmd, &v.rootNeed, "root-threshold", 0, trust.MaxKeys, "how many of the root keys have to sign (default all)")
 	f.StringArrayVar(&v.deviceTypes, "device-type", nil, "device type that the image is for (default: each that the manifest names); repeatable")
 	f.StringVar(&v.imageType, "image-type", "", "image type that the image has to be of (default: the manifest's)")
 	f.StringVar(&v.version, "version", "", "version that the image has to be (default: the manifest's)")
-	f.Uint64Var(&v.counter, "counter", 0, "security counter of what the device has run")
+	wholeNumber(cmd, &v.counter, "counter", 0, trust.MaxCounter, "security counter of what the device has run")
 	f.StringVar(&v.format, "format", "auto", "format of the image: auto, binary or ihex")
 	completeWith(cmd, "format", "auto", "binary", "ihex")
 	cmd.MarkFlagsMutuallyExclusive("public-key", "key-list")
@@ -55,7 +56,7 @@ and end of its manifest, and then the image itself, block by block and as a whol
 }
 
 func (p *program) verifyImage(file string, v verification) error {
-	s, err := readSigned(v.manifest, trust.MaxManifestSize, v.signatures...)
+	s, err := keyfile.Signed(v.manifest, trust.MaxManifestSize, v.signatures...)
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (p *program) verifyImage(file string, v verification) error {
 	if len(v.lists) > 0 {
 		policy.Ring, err = followLists(v.lists, v.rootKeys, v.rootNeed)
 	} else {
-		policy.Pinned, err = keySet(v.keys, v.threshold)
+		policy.Pinned, err = keyfile.Set(v.keys, v.threshold)
 	}
 	if err != nil {
 		return err

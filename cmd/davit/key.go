@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/trust"
 )
 
@@ -84,7 +85,7 @@ func (p *program) generateKey(name string, plain bool, from passwordFlag) error 
 
 func (p *program) keyShow() *cobra.Command {
 	return p.command("show KEY", "Show a public key: its file, or the key itself", oneArg("the key or its file"), func(_ *cobra.Command, args []string) error {
-		key, err := publicKey(args[0])
+		key, err := keyfile.PublicKey(args[0])
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/trust"
 )
 
@@ -64,26 +65,10 @@ func (s shownList) fields(w io.Writer) {
 
 // followLists reads key lists and follows them from pinned root keys.
 func followLists(paths, rootKeys []string, threshold int) (*trust.KeyRing, error) {
-	root, err := keySet(rootKeys, threshold)
-	if err != nil {
-		return nil, err
-	}
-	if len(root.Keys) == 0 {
+	if len(rootKeys) == 0 {
 		return nil, usagef("name the pinned root keys with --root-key: a key list alone proves nothing")
 	}
-	var ring *trust.KeyRing
-	for _, path := range paths {
-		s, err := readSigned(path, trust.MaxKeyListSize)
-		if err == nil && ring == nil {
-			ring, err = trust.Follow(root, s)
-		} else if err == nil {
-			ring, err = ring.Next(s)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return ring, nil
+	return keyfile.Follow(paths, rootKeys, threshold)
 }
 
 func (p *program) keyListSign() *cobra.Command {
@@ -105,7 +90,7 @@ func (p *program) keyListSign() *cobra.Command {
 
 // readKeyList reads a list for its form only.
 func readKeyList(path string) (trust.Signed, *trust.KeyList, error) {
-	s, err := readSigned(path, trust.MaxKeyListSize)
+	s, err := keyfile.Signed(path, trust.MaxKeyListSize)
 	if err != nil {
 		return s, nil, err
 	}
@@ -119,7 +104,7 @@ func readKeyList(path string) (trust.Signed, *trust.KeyList, error) {
 func (p *program) signKeyList(path string, s trust.Signed, l *trust.KeyList, keys []trust.PrivateKey, done string) error {
 	all, err := addSignatures(s, l.TrustedComment(), keys)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path+signatureSuffix, err)
+		return fmt.Errorf("%s: %w", path+keyfile.SignatureSuffix, err)
 	}
 	if err := writeSignatures(path, all); err != nil {
 		return err
@@ -140,7 +125,7 @@ func (p *program) keyListShow() *cobra.Command {
 		var all []trust.Signature
 		if len(s.Signatures) > 0 {
 			if all, err = trust.ParseSignatures(s.Signatures); err != nil {
-				return fmt.Errorf("%s: %w", args[0]+signatureSuffix, err)
+				return fmt.Errorf("%s: %w", args[0]+keyfile.SignatureSuffix, err)
 			}
 		}
 		result := newShownList(args[0], l, all, false)
@@ -168,7 +153,7 @@ func (p *program) keyListCheck() *cobra.Command {
 			return err
 		}
 		l, last := ring.List(), args[len(args)-1]
-		s, err := readSigned(last, trust.MaxKeyListSize)
+		s, err := keyfile.Signed(last, trust.MaxKeyListSize)
 		if err != nil {
 			return err
 		}
@@ -184,6 +169,6 @@ func (p *program) keyListCheck() *cobra.Command {
 	})
 	f := cmd.Flags()
 	f.StringArrayVar(&roots, "root-key", nil, "pinned root key: its file, or the key itself (required); repeatable")
-	f.IntVar(&threshold, "root-threshold", 0, "how many of the pinned root keys have to sign (default all)")
+	wholeNumber(cmd, &threshold, "root-threshold", 0, trust.MaxKeys, "how many of the pinned root keys have to sign (default all)")
 	return cmd
 }

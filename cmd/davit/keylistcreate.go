@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/trust"
 )
 
@@ -28,7 +29,7 @@ func (p *program) keyListCreate() *cobra.Command {
 			if n.out == "" || n.expires == "" {
 				return usagef("keylist create: name the list with -o LIST, and say until when it is good with --expires")
 			}
-			if err := absent("name another file with -o; devices need the older lists to follow to the new one", n.out, n.out+signatureSuffix); err != nil {
+			if err := absent("name another file with -o; devices need the older lists to follow to the new one", n.out, n.out+keyfile.SignatureSuffix); err != nil {
 				return err
 			}
 			l, err := n.list(time.Now())
@@ -59,13 +60,13 @@ with keylist sign. Keep every list: a new device follows them from the first one
 	f.StringVarP(&n.out, "output", "o", "", "key list to write (required)")
 	f.StringVar(&n.from, "from", "", "key list that the new one follows")
 	f.StringVar(&n.expires, "expires", "", "when the list ends (required): "+endForms)
-	f.Uint64Var(&n.version, "version", 0, "version of the list (default: 1, or the next one)")
+	wholeNumber(cmd, &n.version, "version", 1, trust.MaxListVersion, "version of the list (default: 1, or the next one)")
 	f.StringArrayVar(&n.roots, "root", nil, "root key to add: its file, or the key itself; repeatable")
 	f.StringArrayVar(&n.images, "images", nil, "key to add that signs images, KEY or KEY=DEVICE_TYPE,... if it is for these only; repeatable")
 	f.StringArrayVar(&n.remove, "remove", nil, "key to take out of the list: its id, its file, or the key itself; repeatable")
 	f.StringArrayVar(&n.revoke, "revoke", nil, "key to revoke for ever: its id in the list, its file, or the key itself; repeatable")
-	f.IntVar(&n.rootNeed, "root-threshold", 0, "how many root keys have to sign the next list (default: as before, or more than half)")
-	f.IntVar(&n.imagesNeed, "images-threshold", 0, "how many images keys have to sign an image (default: as before, or 1)")
+	wholeNumber(cmd, &n.rootNeed, "root-threshold", 1, trust.MaxKeys, "how many root keys have to sign the next list (default: as before, or more than half)")
+	wholeNumber(cmd, &n.imagesNeed, "images-threshold", 1, trust.MaxKeys, "how many images keys have to sign an image (default: as before, or 1)")
 	keys.addTo(cmd)
 	return cmd
 }
@@ -100,7 +101,7 @@ func (n newList) list(now time.Time) (*trust.KeyList, error) {
 }
 
 func (n newList) addKeys(l *trust.KeyList) error {
-	roots, err := publicKeys(n.roots)
+	roots, err := keyfile.PublicKeys(n.roots)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (n newList) addKeys(l *trust.KeyList) error {
 	}
 	for _, word := range n.images {
 		name, types := imagesKey(word)
-		key, err := publicKey(name)
+		key, err := keyfile.PublicKey(name)
 		if err != nil {
 			return err
 		}
@@ -152,7 +153,7 @@ func drop(l *trust.KeyList, flag, word string, listed bool) (trust.PublicKey, er
 		key = l.Keys[i].Key
 	} else if _, err := trust.ParseKeyID(word); err == nil {
 		return key, fmt.Errorf("%s: the list has no key %s; name a key that is not in it by its file", flag, word)
-	} else if key, err = publicKey(word); err != nil {
+	} else if key, err = keyfile.PublicKey(word); err != nil {
 		return key, fmt.Errorf("%s: %w", flag, err)
 	}
 	before := len(l.Keys)

@@ -24,7 +24,6 @@ type serveReady struct {
 
 func (p *program) serveCommand() *cobra.Command {
 	var opts app.ServerOptions
-	var keys imageKeys
 	var level string
 	cmd := p.command("serve --data DIR [--mqtt ADDR] [--http ADDR]", "Run the service: broker, gateway and orchestrator", noArgs,
 		func(cmd *cobra.Command, _ []string) error {
@@ -36,9 +35,6 @@ func (p *program) serveCommand() *cobra.Command {
 			if err := opts.Validate(); err != nil {
 				return usageError{err}
 			}
-			if err := keys.read(&opts); err != nil {
-				return fmt.Errorf("serve: %w", err)
-			}
 			return p.serve(cmd, opts)
 		})
 	cmd.Long = `Run the service: the embedded MQTT broker, the gateway and the orchestrator, with
@@ -49,6 +45,7 @@ When everything listens, one line of JSON on standard output says where:
 The first start writes an admin token for the HTTP API to DIR/admin.token.
 With --image-keys, or --key-list and --root-keys, signatures of images are verified when
 they are uploaded; device types can require them (davit device-type change --require-signature).
+Those files and the ones of --tls-cert and --tls-key are read again when they change.
 With --oidc-issuer people can sign in through OpenID Connect; the provider has to send
 them back to PUBLIC-URL/sign-in/oidc/callback.
 An interrupt or SIGTERM ends the service in order.`
@@ -77,7 +74,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
 	f.IntVar(&opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
-	keys.addTo(cmd)
+	addKeyFlags(cmd, &opts.Keys)
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
 	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
 	f.StringVar(&opts.OIDC.Issuer, "oidc-issuer", "", "URL of an OpenID Connect provider through which people can sign in")

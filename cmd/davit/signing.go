@@ -14,96 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/keyfile"
 	"davit/internal/durable"
 	"davit/orchestrator/firmware"
 	"davit/trust"
 )
-
-// signatureSuffix is what minisign adds to the name of a signed file.
-const signatureSuffix = ".minisig"
-
-// keyFileSize bounds the key files that are read.
-const keyFileSize = 4 << 10
-
-// readBounded reads a file that has to be small.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes, so it is not what it is taken for", path, limit)
-	}
-	return b, nil
-}
-
-// readSigned reads a signed text and its signatures, which are in the files that
-// are named, or else beside it. Where there are none the signatures are empty.
-func readSigned(path string, limit int64, signatures ...string) (trust.Signed, error) {
-	text, err := readBounded(path, limit)
-	if err != nil {
-		return trust.Signed{}, err
-	}
-	s := trust.Signed{Text: text}
-	beside := len(signatures) == 0
-	if beside {
-		signatures = []string{path + signatureSuffix}
-	}
-	for _, name := range signatures {
-		more, err := readBounded(name, trust.MaxSignaturesSize)
-		if beside && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return trust.Signed{}, err
-		}
-		s.Signatures = append(s.Signatures, more...)
-	}
-	return s, nil
-}
-
-// publicKeys reads public keys: each is a file, or the key itself.
-func publicKeys(words []string) ([]trust.PublicKey, error) {
-	var keys []trust.PublicKey
-	for _, word := range words {
-		key, err := publicKey(word)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
-}
-
-func publicKey(word string) (trust.PublicKey, error) {
-	if key, err := trust.ParsePublicKey(word); err == nil {
-		return key, nil
-	}
-	text, err := readBounded(word, keyFileSize)
-	if err != nil {
-		return trust.PublicKey{}, fmt.Errorf("%s is neither a minisign public key nor a file with one: %w", word, err)
-	}
-	key, err := trust.ParsePublicKey(string(text))
-	if err != nil {
-		return trust.PublicKey{}, fmt.Errorf("%s: %w", word, err)
-	}
-	return key, nil
-}
-
-// keySet is keys and how many of them have to sign: all, unless threshold says
-// another number.
-func keySet(words []string, threshold int) (trust.KeySet, error) {
-	keys, err := publicKeys(words)
-	if threshold == 0 {
-		threshold = len(keys)
-	}
-	return trust.KeySet{Keys: keys, Threshold: threshold}, err
-}
 
 // signers are the secret keys that a command signs with.
 type signers struct {
@@ -123,7 +38,7 @@ func (s *signers) read(p *program, cmd *cobra.Command) ([]trust.PrivateKey, erro
 	}
 	var keys []trust.PrivateKey
 	for _, path := range s.files {
-		file, err := readBounded(path, keyFileSize)
+		file, err := keyfile.ReadBounded(path, keyfile.MaxKeyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +86,7 @@ func addSignatures(s trust.Signed, comment string, keys []trust.PrivateKey) ([]t
 
 // writeSignatures puts them beside the text, for everybody to read.
 func writeSignatures(path string, all []trust.Signature) error {
-	return writePublic(path+signatureSuffix, trust.EncodeSignatures(all))
+	return writePublic(path+keyfile.SignatureSuffix, trust.EncodeSignatures(all))
 }
 
 // writePublic writes a file that is no secret.

@@ -12,6 +12,7 @@ import (
 	"davit/bridge"
 	"davit/internal/app/address"
 	"davit/internal/app/bridgefile"
+	"davit/internal/app/keyfile"
 )
 
 // BridgeOptions configure a Bridge.
@@ -33,15 +34,9 @@ type BridgeOptions struct {
 	// which stand in for the password; empty for none. They and CAFile are read anew for each connection.
 	TLSCert, TLSKey string
 	Ports           []bridge.PortConfig
-	// ImageKeys are files with minisign public keys, of which ImageKeysThreshold (0 means
-	// all) have to have signed an image before it reaches a host MCU. KeyLists are files with
-	// key lists in their place, from the oldest on, each with its signatures beside it
-	// (FILE.minisig); of the first, RootKeysThreshold (0 means all) of RootKeys have to have
-	// signed it. Without either nothing is verified.
-	ImageKeys          []string
-	ImageKeysThreshold int
-	KeyLists, RootKeys []string
-	RootKeysThreshold  int
+	// Keys say where the keys are that images have to be signed with before they reach a host
+	// MCU; with none nothing is verified. They are read again by Reload.
+	Keys keyfile.Source
 	// AllowUnsigned lets images pass all the same that have no signature at all.
 	AllowUnsigned bool
 	// Data is the bridge's data folder; it is made if it is not there.
@@ -113,16 +108,16 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 		flag string
 		to   *[]string
 		file []string
-	}{{"image-keys", &o.ImageKeys, f.ImageKeys}, {"key-list", &o.KeyLists, f.KeyLists}, {"root-keys", &o.RootKeys, f.RootKeys}} {
+	}{{"image-keys", &o.Keys.Keys, f.ImageKeys}, {"key-list", &o.Keys.Lists, f.KeyLists}, {"root-keys", &o.Keys.Roots, f.RootKeys}} {
 		if !o.given(s.flag) {
 			*s.to = s.file
 		}
 	}
 	if !o.given("image-keys-threshold") {
-		o.ImageKeysThreshold = f.ImageKeysThreshold
+		o.Keys.Threshold = f.ImageKeysThreshold
 	}
 	if !o.given("root-keys-threshold") {
-		o.RootKeysThreshold = f.RootKeysThreshold
+		o.Keys.RootThreshold = f.RootKeysThreshold
 	}
 	if !o.given("require-signature") && f.RequireSignature != nil {
 		o.AllowUnsigned = !*f.RequireSignature

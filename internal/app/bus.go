@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"net"
 
@@ -50,7 +49,7 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 		Limits:  broker.Limits{MessageRate: o.MessageRate, ConnectRate: o.ConnectRate},
 		Logger:  s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),
 	}
-	if cfg.Listeners, err = listeners(o); err != nil {
+	if cfg.Listeners, err = listeners(o, s.certificate); err != nil {
 		return err
 	}
 	s.tellPasswords(o, cfg.Listeners)
@@ -90,14 +89,6 @@ func loopbackURL(addr net.Addr) (string, error) {
 		}
 	}
 	return "mqtt://" + net.JoinHostPort(host, port), nil
-}
-
-func listenTLS(addr, cert, key string) (net.Listener, error) {
-	cfg, err := broker.LoadTLS(cert, key)
-	if err != nil {
-		return nil, err
-	}
-	return tls.Listen("tcp", addr, cfg)
 }
 
 func (b *bus) useExternal(e ExternalBroker) error {

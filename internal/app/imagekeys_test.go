@@ -29,7 +29,7 @@ func signedOptions(t *testing.T, keys ...string) BridgeOptions {
 	}
 	write("password", "secret-secret\n")
 	for i, text := range keys {
-		o.ImageKeys = append(o.ImageKeys, write(strings.Repeat("k", i+1)+".pub", text))
+		o.Keys.Keys = append(o.Keys.Keys, write(strings.Repeat("k", i+1)+".pub", text))
 	}
 	return o
 }
@@ -50,15 +50,15 @@ func TestImageKeysOfABridge(t *testing.T) {
 		want   string // part of the error
 	}{
 		"one":               {keys: []string{one}},
-		"two of two":        {keys: []string{one, two}, change: func(o *BridgeOptions) { o.ImageKeysThreshold = 2 }},
-		"three of two":      {keys: []string{one, two}, change: func(o *BridgeOptions) { o.ImageKeysThreshold = 3 }, want: "threshold is 3 with 2 keys"},
+		"two of two":        {keys: []string{one, two}, change: func(o *BridgeOptions) { o.Keys.Threshold = 2 }},
+		"three of two":      {keys: []string{one, two}, change: func(o *BridgeOptions) { o.Keys.Threshold = 3 }, want: "threshold is 3 with 2 keys"},
 		"twice the same":    {keys: []string{one, one}, want: "name each once"},
 		"no key":            {keys: []string{"hello"}, want: "k.pub: this is no minisign public key"},
-		"a long file":       {keys: []string{strings.Repeat("A", 1<<20)}, want: "k.pub: a public key has"},
-		"no file":           {keys: []string{one}, change: func(o *BridgeOptions) { o.ImageKeys[0] += "x" }, want: "read a key: open"},
+		"a long file":       {keys: []string{strings.Repeat("A", 1<<20)}, want: "k.pub has more than 4096 bytes"},
+		"no file":           {keys: []string{one}, change: func(o *BridgeOptions) { o.Keys.Keys[0] += "x" }, want: "neither a minisign public key nor a file with one"},
 		"no device type":    {keys: []string{one}, change: func(o *BridgeOptions) { o.Ports[0].DeviceType = "" }, want: "add device-type=TYPE to the port"},
 		"required, no keys": {change: func(o *BridgeOptions) { o.Given = func(f string) bool { return f == "require-signature" } }, want: "name them with --image-keys"},
-		"threshold, no key": {change: func(o *BridgeOptions) { o.ImageKeysThreshold = 1 }, want: "name them with --image-keys"},
+		"threshold, no key": {change: func(o *BridgeOptions) { o.Keys.Threshold = 1 }, want: "stands with --image-keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := signedOptions(t, c.keys...)
@@ -102,14 +102,14 @@ func TestKeyListsOfABridge(t *testing.T) {
 	}
 	options := func() BridgeOptions {
 		o := signedOptions(t, string(root.Public().File()), string(other.Public().File()))
-		o.RootKeys, o.ImageKeys = o.ImageKeys[:1], nil
+		o.Keys.Roots, o.Keys.Keys = o.Keys.Keys[:1], nil
 		list := filepath.Join(filepath.Dir(o.Data), "keys.json")
 		for name, b := range map[string][]byte{list: text, list + ".minisig": trust.EncodeSignatures([]trust.Signature{signature})} {
 			if err := os.WriteFile(name, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		o.KeyLists = []string{list}
+		o.Keys.Lists = []string{list}
 		return o
 	}
 	for name, c := range map[string]struct {
@@ -117,12 +117,12 @@ func TestKeyListsOfABridge(t *testing.T) {
 		want   string // part of the error
 	}{
 		"good":          {change: func(*BridgeOptions) {}},
-		"another root":  {change: func(o *BridgeOptions) { o.RootKeys[0] = filepath.Join(filepath.Dir(o.Data), "kk.pub") }, want: "not trusted here"},
-		"no signatures": {change: func(o *BridgeOptions) { _ = os.Remove(o.KeyLists[0] + ".minisig") }, want: "read the signatures of a key list"},
-		"no root keys":  {change: func(o *BridgeOptions) { o.RootKeys = nil }, want: "a key list alone proves nothing"},
-		"both":          {change: func(o *BridgeOptions) { o.ImageKeys = o.RootKeys }, want: "not both"},
-		"twice":         {change: func(o *BridgeOptions) { o.KeyLists = append(o.KeyLists, o.KeyLists[0]) }, want: "only a newer one replaces it"},
-		"roots alone":   {change: func(o *BridgeOptions) { o.KeyLists = nil }, want: "root keys stand with --key-list"},
+		"another root":  {change: func(o *BridgeOptions) { o.Keys.Roots[0] = filepath.Join(filepath.Dir(o.Data), "kk.pub") }, want: "not trusted here"},
+		"no signatures": {change: func(o *BridgeOptions) { _ = os.Remove(o.Keys.Lists[0] + ".minisig") }, want: "it has no signatures; they have to be in"},
+		"no root keys":  {change: func(o *BridgeOptions) { o.Keys.Roots = nil }, want: "a key list alone proves nothing"},
+		"both":          {change: func(o *BridgeOptions) { o.Keys.Keys = o.Keys.Roots }, want: "not both"},
+		"twice":         {change: func(o *BridgeOptions) { o.Keys.Lists = append(o.Keys.Lists, o.Keys.Lists[0]) }, want: "only a newer one replaces it"},
+		"roots alone":   {change: func(o *BridgeOptions) { o.Keys.Lists = nil }, want: "stand with --key-list"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()

@@ -10,14 +10,12 @@ import (
 )
 
 // listeners are the embedded broker's; the plain MQTT one comes first.
-func listeners(o ServerOptions) ([]broker.Listener, error) {
+func listeners(o ServerOptions, certificate *broker.Certificate) ([]broker.Listener, error) {
 	var secure *tls.Config
 	var trust *broker.ClientTrust
 	var err error
-	if o.TLSCert != "" {
-		if secure, err = broker.LoadTLS(o.TLSCert, o.TLSKey); err != nil {
-			return nil, err
-		}
+	if certificate != nil {
+		secure = certificate.TLS()
 	}
 	if o.ClientCA != "" {
 		if trust, err = broker.NewClientTrust(broker.TrustOptions{CAFile: o.ClientCA, CRLFiles: o.ClientCRLs, Required: o.ClientAuth != AuthAllow}); err != nil {

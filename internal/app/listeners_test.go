@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/broker"
 	"davit/internal/ca"
 )
 
@@ -39,7 +40,11 @@ func TestPasswordsByListener(t *testing.T) {
 		if err := o.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		all, err := listeners(o)
+		certificate, err := broker.LoadCertificate(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := listeners(o, certificate)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,9 +8,9 @@ import (
 
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/internal/app/keyfile"
 	"davit/orchestrator"
 	"davit/schemas"
-	"davit/trust"
 )
 
 // DefaultMaxImage is the largest image in bytes that a Server takes unless
@@ -67,10 +67,9 @@ type ServerOptions struct {
 	// RequestRate is how many HTTP requests a second one user or token may make; 0 means
 	// DefaultRequestRate.
 	RequestRate int
-	// ImageKeys are the keys that signatures of images are verified with, or KeyRing is
-	// a key list with them; with neither nothing is verified.
-	ImageKeys trust.KeySet
-	KeyRing   *trust.KeyRing
+	// Keys say where the keys are that signatures of images are verified with; with none
+	// nothing is verified. A running Server follows the files.
+	Keys keyfile.Source
 	// OIDC lets people sign in through OpenID Connect beside passwords.
 	OIDC OIDC
 	// PublicURL is where browsers find the console, for example
@@ -149,6 +148,9 @@ func (o *ServerOptions) Validate() error {
 	}
 	if err := o.validatePeople(); err != nil {
 		return err
+	}
+	if err := o.Keys.Validate(); err != nil {
+		return fmt.Errorf("serve: %w", err)
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"davit/broker"
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/durable"
@@ -46,6 +48,9 @@ type Server struct {
 	web      []net.Listener // HTTP, then HTTPS if there is one
 	profiles net.Listener   // nil without --pprof
 	addrs    Addresses
+	files    *follower
+	// certificate is the one for listeners over TLS, nil for none.
+	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
 	ready     chan struct{}
@@ -74,6 +79,10 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	registry := newRegistry()
+	keys, ring, err := s.openFiles(o, registry)
+	if err != nil {
+		return err
+	}
 	records := orchestrator.NewMetrics(registry)
 	store, blobs, err := openData(o.Data, records)
 	if err != nil {
@@ -93,16 +102,14 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
-		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: o.ImageKeys, KeyRing: o.KeyRing,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring,
 	})
 	if err != nil {
 		return err
 	}
-	shut, err := s.service.Quarantined(context.Background())
-	if err != nil {
-		return fmt.Errorf("read which devices are in quarantine: %w", err)
+	if err := s.shutOut(); err != nil {
+		return err
 	}
-	s.bus.credentials.SetQuarantined(shut)
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)
@@ -121,6 +128,16 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	return s.listenWeb(o)
+}
+
+// shutOut tells the broker which devices are in quarantine.
+func (s *Server) shutOut() error {
+	shut, err := s.service.Quarantined(context.Background())
+	if err != nil {
+		return fmt.Errorf("read which devices are in quarantine: %w", err)
+	}
+	s.bus.credentials.SetQuarantined(shut)
+	return nil
 }
 
 // takeFolder makes the folder if need be, locks it and sweeps what a crash
@@ -201,7 +218,7 @@ func (s *Server) listenWeb(o ServerOptions) error {
 	if o.HTTPS == "" {
 		return nil
 	}
-	secure, err := listenTLS(o.HTTPS, o.TLSCert, o.TLSKey)
+	secure, err := tls.Listen("tcp", o.HTTPS, s.certificate.TLS())
 	if err != nil {
 		return fmt.Errorf("listen for HTTPS: %w", err)
 	}
@@ -250,6 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.service.Run(ctx) })
+	g.Go(func() error { return s.files.run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
 	}

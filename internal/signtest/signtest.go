@@ -58,3 +58,42 @@ func Sign(t testing.TB, image []byte, terms trust.Terms, keys ...trust.PrivateKe
 	}
 	return trust.Signed{Text: text, Signatures: trust.EncodeSignatures(all)}
 }
+
+// List is a key list that lasts for a day, of one root key and keys that sign images for all
+// device types.
+func List(version uint64, root trust.PrivateKey, images ...trust.PrivateKey) trust.KeyList {
+	now := trust.Moment(time.Now())
+	l := trust.KeyList{
+		Version: version, Created: now, Expires: now.Add(24 * time.Hour), RootThreshold: 1, ImagesThreshold: 1,
+		Keys: []trust.ListedKey{{Key: root.Public(), Role: trust.RoleRoot}},
+	}
+	for _, key := range images {
+		l.Keys = append(l.Keys, trust.ListedKey{Key: key.Public(), Role: trust.RoleImages})
+	}
+	l.Sort()
+	return l
+}
+
+// SignList signs a key list with a root key.
+func SignList(t testing.TB, l trust.KeyList, root trust.PrivateKey) trust.Signed {
+	t.Helper()
+	text, err := l.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := root.Sign(text, l.TrustedComment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust.Signed{Text: text, Signatures: trust.EncodeSignatures([]trust.Signature{signature})}
+}
+
+// Ring is a key list in force, followed from its root key.
+func Ring(t testing.TB, l trust.KeyList, root trust.PrivateKey) *trust.KeyRing {
+	t.Helper()
+	ring, err := trust.Follow(Keys(1, root), SignList(t, l, root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}

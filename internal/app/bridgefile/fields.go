@@ -170,7 +170,7 @@ func (r *reader) file(root ast.Node, f *File) {
 	})
 }
 
-// files reads a list of names of files.
+// files reads a list of names of files, or of keys themselves.
 func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
 	list, ok := n.(*ast.SequenceNode)
 	switch {
@@ -183,7 +183,10 @@ func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
 	}
 	for i, entry := range list.Values {
 		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", field, i), yamlfile.Text); ok {
-			*to = append(*to, r.path(name))
+			if _, err := trust.ParsePublicKey(name); err != nil { // a key that is written out is no file
+				name = r.path(name)
+			}
+			*to = append(*to, name)
 		}
 	}
 }

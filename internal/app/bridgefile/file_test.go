@@ -12,6 +12,7 @@ import (
 
 	"davit/bridge"
 	"davit/internal/app/yamlfile"
+	"davit/internal/signtest"
 )
 
 var twoDialects = []string{"ayla", "afero"}
@@ -369,4 +370,16 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A key that is written out is no name of a file, and stays as it is.
+func TestKeysWrittenOut(t *testing.T) {
+	key := signtest.Key(t).Public().String()
+	f, err := Parse("conf/bridge.yaml", []byte("image-keys:\n  - "+key+"\n  - a.pub\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.ImageKeys) != 2 || f.ImageKeys[0] != key || f.ImageKeys[1] != "conf/a.pub" {
+		t.Errorf("keys %q", f.ImageKeys)
+	}
 }

@@ -1,0 +1,43 @@
+package broker
+
+import (
+	"crypto/tls"
+	"fmt"
+	"sync/atomic"
+)
+
+// Certificate is a server's certificate with its key, from PEM files that can be read again
+// while listeners use it.
+type Certificate struct {
+	certFile, keyFile string
+	now               atomic.Pointer[tls.Certificate]
+}
+
+// LoadCertificate reads the files.
+func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile}
+	if err := c.Reload(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Reload reads the files again. Connections that begin from now on are shown what they
+// say; on an error, such as a key that is another certificate's, what was before.
+func (c *Certificate) Reload() error {
+	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("load TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err)
+	}
+	c.now.Store(&cert)
+	return nil
+}
+
+// TLS makes the configuration of a Listener, or of any other server, that shows the
+// certificate.
+func (c *Certificate) TLS() *tls.Config {
+	return &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.now.Load(), nil },
+		MinVersion:     tls.VersionTLS12,
+	}
+}
