@@ -17,6 +17,8 @@ type principal struct {
 	devices []string // sorted
 	mine    map[string]struct{}
 	revoked atomic.Bool
+	// claimant is not nil for a connection with a claim's token; it has no devices.
+	claimant *claimant
 }
 
 func newPrincipal(name string, devices []string) *principal {
@@ -50,6 +52,9 @@ const (
 	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
 	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device
 	refusedStreams  refusal = "streams"   // more streams than a connection may follow
+	refusedKind     refusal = "kind"      // a message for principals of another kind
+	refusedUnheard  refusal = "unheard"   // a request whose answer the sender does not subscribe to
+	refusedRate     refusal = "rate"      // a request too many
 )
 
 // mayPublish decides on one message to topic. Its QoS is not looked at: a
@@ -65,14 +70,21 @@ func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
 		}
 		return allowed
 	}
+	if p.claimant != nil {
+		if r := p.claimant.may(topic, schemas.KindClaim); r != allowed {
+			return r
+		}
+	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
 		return refusedTopic
-	case !p.owns(t.Device):
+	case p.claimant == nil && !p.owns(t.Device):
 		return refusedDevice
 	case !t.Kind.FromDevice():
 		return refusedSide
+	case p.claimant == nil && t.Kind == schemas.KindClaim:
+		return refusedKind
 	case retain && !t.Kind.Retained():
 		return refusedRetain
 	case size > t.Kind.MaxPayload():
@@ -90,6 +102,9 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
+	if p.claimant != nil {
+		return p.claimant.may(topic, schemas.KindClaimed)
+	}
 	if isStream(topic) {
 		return allowed // who knows the image's SHA-256 was offered the image
 	}
@@ -101,6 +116,8 @@ func (p *principal) mayRead(topic string) refusal {
 		return refusedDevice
 	case t.Kind.FromDevice():
 		return refusedSide
+	case t.Kind == schemas.KindClaimed:
+		return refusedKind
 	}
 	return allowed
 }

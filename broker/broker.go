@@ -64,6 +64,10 @@ type Broker struct {
 	tasks    sync.WaitGroup // accept loops, connections, flushes
 	sockets  atomic.Int64
 
+	life      context.Context // ends with stopping
+	endLife   context.CancelFunc
+	claimants atomic.Int64 // connections with the token of a claim
+
 	mu        sync.Mutex
 	started   bool
 	stopped   bool
@@ -87,6 +91,7 @@ func New(cfg Config) (*Broker, error) {
 		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
 		index: newIndex(),
 	}
+	b.life, b.endLife = context.WithCancel(context.Background())
 	b.pending = newPending(cfg.Limits.MaxPending)
 	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
 	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
@@ -256,6 +261,7 @@ func (b *Broker) Stop() {
 		b.tasks.Wait()
 		close(ended)
 	}()
+	b.endLife()
 	close(b.stopping) // accept loops that wait, and CONNECTs on hold
 	patience := time.NewTimer(stopWait)
 	defer patience.Stop()

@@ -58,6 +58,9 @@ type record struct {
 	Principal
 	// Hash of the password: an argon2id PHC string.
 	Hash string `json:"hash"`
+	// Unused: the password was made for a claim, and nobody has logged in with it. While
+	// that is so, its answer may have been lost, and another may take its place.
+	Unused bool `json:"unused,omitempty"`
 }
 
 type fileFormat struct {
@@ -148,7 +151,7 @@ func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]
 			return nil, err
 		}
 		passwords[id] = password
-		records = append(records, record{p, hash})
+		records = append(records, record{Principal: p, Hash: hash})
 	}
 	err := c.update(func(m map[string]*entry) error {
 		for _, r := range records {
@@ -214,7 +217,7 @@ func (c *Credentials) add(p Principal) (string, error) {
 		if old := m[p.Name]; old != nil {
 			return fmt.Errorf("%w: %s %q; rotate its password or remove it first", ErrNameTaken, old.Kind, p.Name)
 		}
-		m[p.Name] = newEntry(record{p, hash})
+		m[p.Name] = newEntry(record{Principal: p, Hash: hash})
 		return nil
 	})
 	if err != nil {
@@ -234,7 +237,7 @@ func (c *Credentials) Rotate(name string) (password string, err error) {
 		if old == nil {
 			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
 		}
-		m[name] = newEntry(record{old.Principal, hash})
+		m[name] = newEntry(record{Principal: old.Principal, Hash: hash})
 		return nil
 	})
 	if err != nil {
@@ -326,7 +329,7 @@ func (c *Credentials) Reload() error {
 }
 
 func sameRecord(a, b record) bool {
-	return a.Kind == b.Kind && a.Hash == b.Hash && slices.Equal(a.Devices, b.Devices)
+	return a.Kind == b.Kind && a.Hash == b.Hash && a.Unused == b.Unused && slices.Equal(a.Devices, b.Devices)
 }
 
 // update makes one change: edit works on a copy, which replaces the entries
@@ -345,12 +348,13 @@ func (c *Credentials) update(edit func(map[string]*entry) error) error {
 	return nil
 }
 
-// install makes fresh the truth and revokes what it replaces; c.change is held.
+// install makes fresh the truth and revokes what it replaces, but for entries that keep
+// the principal of the one before; c.change is held.
 func (c *Credentials) install(fresh map[string]*entry) {
 	c.mu.Lock()
 	old := c.entries
 	for name, e := range fresh {
-		if old[name] != e {
+		if !e.keeps(old[name]) {
 			e.who = c.free(e.record)
 		}
 	}
@@ -358,12 +362,12 @@ func (c *Credentials) install(fresh map[string]*entry) {
 	onRevoke := c.onRevoke
 	c.mu.Unlock()
 	for name, e := range fresh {
-		if old[name] != e {
+		if !e.keeps(old[name]) {
 			c.dropBare(name)
 		}
 	}
 	for name, e := range old {
-		if fresh[name] == e {
+		if e.keeps(fresh[name]) {
 			continue
 		}
 		e.who.revoked.Store(true)
@@ -391,6 +395,12 @@ func (c *Credentials) lookup(name string) *entry {
 func newEntry(r record) *entry {
 	return &entry{record: r, who: newPrincipal(r.Name, r.Devices)}
 }
+
+// changed is an entry with another record of the same principal, whose connections go on.
+func (e *entry) changed(r record) *entry { return &entry{record: r, who: e.who} }
+
+// keeps says whether the connections that one of two entries stands for are the other's.
+func (e *entry) keeps(other *entry) bool { return other != nil && e.who == other.who }
 
 func newPassword() (password, hash string, err error) {
 	password = rand.Text()

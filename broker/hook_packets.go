@@ -59,18 +59,18 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			r = c.principal.mayPublish(topic, pk.FixedHeader.Retain, len(pk.Payload))
 		}
 		if r != allowed {
-			h.b.refuse(c, "publish", topic, r)
-			if c.version < 5 || pk.FixedHeader.Qos == 0 {
-				return pk, packets.CodeSuccessIgnore
-			}
-			if r == refusedSize {
-				return pk, packets.ErrQuotaExceeded
-			}
-			return pk, packets.ErrNotAuthorized
+			return pk, h.notPublished(c, &pk, topic, r)
 		}
 	}
 	if c != nil && h.b.takeFetch(c, &pk) {
 		return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
+	}
+	if c != nil {
+		if taken, r := h.b.takeRequest(c, &pk); r != allowed {
+			return pk, h.notPublished(c, &pk, pk.TopicName, r)
+		} else if taken {
+			return pk, packets.CodeSuccessIgnore
+		}
 	}
 	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
 	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
@@ -78,6 +78,18 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		h.b.lockStore(c)
 	}
 	return pk, nil
+}
+
+// notPublished refuses a message and returns what mochi is to make of it.
+func (h *hook) notPublished(c *conn, pk *packets.Packet, topic string, r refusal) packets.Code {
+	h.b.refuse(c, "publish", topic, r)
+	switch {
+	case c.version < 5 || pk.FixedHeader.Qos == 0:
+		return packets.CodeSuccessIgnore
+	case r == refusedSize || r == refusedRate:
+		return packets.ErrQuotaExceeded
+	}
+	return packets.ErrNotAuthorized
 }
 
 // refuse counts a refusal, and logs it once per principal and minute.

@@ -32,6 +32,7 @@ const (
 	verdictOff      verdict = "passwords_off"
 	verdictIdentity verdict = "identity" // a certificate that stands for nobody, or for somebody else
 	verdictShut     verdict = "quarantined"
+	verdictClaim    verdict = "claim" // the token of a claim that will not do
 )
 
 // digest identifies a name, a password and the stored hash that they were
@@ -148,6 +149,11 @@ func (c *Credentials) authenticate(name string, password []byte) (*principal, ve
 	}
 	if c.shut(e) {
 		return nil, verdictShut
+	}
+	if e.Unused {
+		if e = c.used(e); e == nil {
+			return nil, verdictBusy
+		}
 	}
 	return e.who, verdictOK
 }
