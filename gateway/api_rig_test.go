@@ -46,6 +46,7 @@ type fakeCredentials struct {
 	failBefore  bool
 	failAfter   bool
 	quarantined map[string]bool
+	used        map[string]bool // devices that have logged in
 }
 
 var errPower = errors.New("power failure")
@@ -81,6 +82,17 @@ func (f *fakeCredentials) put(p gateway.Principal) (password string, err error) 
 }
 
 func (f *fakeCredentials) PutDevice(_ context.Context, device string) (string, error) {
+	return f.put(gateway.Principal{Name: device})
+}
+
+func (f *fakeCredentials) PutClaimed(_ context.Context, device string, fresh bool) (string, error) {
+	f.mu.Lock()
+	_, known := f.principals[device]
+	taken := known && !fresh && f.used[device]
+	f.mu.Unlock()
+	if taken {
+		return "", orchestrator.ErrExists
+	}
 	return f.put(gateway.Principal{Name: device})
 }
 

@@ -25,6 +25,7 @@ type Metrics struct {
 	noScope    prometheus.Counter
 	signIns    *prometheus.CounterVec // by method and result
 	uploaded   prometheus.Counter
+	claims     *prometheus.CounterVec // by result
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -54,6 +55,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		signIns: counter("davit_sign_ins_total", "Tries to sign in, by method and result.", "method", "result"),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_http_uploaded_bytes_total", Help: "Bytes of image files received."}),
+		claims: counter("davit_claims_total", "Logins of modules with the token of a claim that were refused, and answers to their claims, by result.", "result"),
 	}
 	for _, kind := range schemas.Kinds() {
 		if !kind.FromDevice() {
@@ -72,7 +74,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.signIns.WithLabelValues(people.MethodPassword, string(r))
 		m.signIns.WithLabelValues(people.MethodOIDC, string(r))
 	}
-	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
+	for _, r := range schemas.RequestErrors() {
+		m.claims.WithLabelValues(string(r))
+	}
+	for _, r := range []string{claimMade, claimRepeated, claimToken} {
+		m.claims.WithLabelValues(r)
+	}
+	reg.MustRegister(m.claims, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
 	return m
 }
 
@@ -143,6 +151,12 @@ func (m *Metrics) forbidden() {
 func (m *Metrics) SignIn(method string, result people.SignInResult) {
 	if m != nil {
 		m.signIns.WithLabelValues(method, string(result)).Inc()
+	}
+}
+
+func (m *Metrics) claim(result string) {
+	if m != nil {
+		m.claims.WithLabelValues(result).Inc()
 	}
 }
 

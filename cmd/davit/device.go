@@ -17,7 +17,7 @@ import (
 func (p *program) deviceCommand() *cobra.Command {
 	return p.parent("device", "Devices: a module and its host MCU",
 		p.deviceAdd(), p.deviceImport(), p.deviceList(), p.deviceShow(), p.deviceExecutions(), p.deviceChange(),
-		p.deviceRotate(), p.deviceQuarantine(), p.deviceRelease(),
+		p.deviceRotate(), p.deviceClaim(), p.deviceQuarantine(), p.deviceRelease(),
 		p.removeCommand("a device and its credentials", (*client.Client).DeleteDevice),
 	)
 }
@@ -155,7 +155,7 @@ func (p *program) deviceShow() *cobra.Command {
 			return p.show(d, func(w io.Writer) {
 				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "quarantine", quarantined(d.Device), "silent", yes(d.Silent, "no hello for longer than its type allows"),
 					"versions", pairs(versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
-					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt),
+					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt), "claim", d.Claim,
 					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))
 			})
 		})

@@ -77,6 +77,11 @@ func fleetOperations() []Operation {
 		{"delete-bridge", ScopeDevices, "/bridges/{id}", "davit bridge remove"},
 		{"rotate-bridge-credentials", ScopeDevices, "/bridges/{id}", "davit bridge rotate"},
 
+		{"list-claims", ScopeRead, "/claims", "davit claim list"},
+		{"get-claim", ScopeRead, "/claims", "davit claim show"},
+		{"create-claim", ScopeDevices, "/claims", "davit claim create"},
+		{"revoke-claim", ScopeDevices, "/claims", "davit claim revoke"},
+
 		{"list-groups", ScopeRead, "/groups", "davit group list"},
 		{"get-group", ScopeRead, "/groups/{id}", "davit group show"},
 		{"list-group-devices", ScopeRead, "/groups/{id}", "davit group devices"},

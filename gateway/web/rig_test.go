@@ -66,6 +66,10 @@ func (k *keyring) PutDevice(_ context.Context, device string) (string, error) {
 	return k.put(gateway.Principal{Name: device}), nil
 }
 
+func (k *keyring) PutClaimed(ctx context.Context, device string, _ bool) (string, error) {
+	return k.PutDevice(ctx, device)
+}
+
 func (k *keyring) PutDevices(_ context.Context, devices []string) (map[string]string, error) {
 	passwords := map[string]string{}
 	for _, d := range devices {

@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"davit/broker"
 	"davit/gateway"
+	"davit/orchestrator"
 )
 
 // credentials is the broker's credentials file as the gateway wants it.
@@ -39,6 +41,15 @@ func (c credentials) PutDevice(_ context.Context, device string) (string, error)
 // PutDevices implements gateway.Credentials.
 func (c credentials) PutDevices(ctx context.Context, ids []string) (map[string]string, error) {
 	return c.file.PutDevices(ctx, ids)
+}
+
+// PutClaimed implements gateway.Credentials.
+func (c credentials) PutClaimed(_ context.Context, device string, fresh bool) (string, error) {
+	password, err := c.file.PutClaimed(device, fresh)
+	if errors.Is(err, broker.ErrNameTaken) {
+		err = fmt.Errorf("%w: %w", orchestrator.ErrExists, err)
+	}
+	return password, err
 }
 
 // Forget implements gateway.Credentials.

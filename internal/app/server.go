@@ -39,6 +39,7 @@ type Server struct {
 	cleanup  closers
 	bus      bus
 	service  *orchestrator.Service
+	claims   *gateway.Claims
 	sessions *gateway.Sessions
 	api      *gateway.API
 	people   *people.Directory
@@ -104,6 +105,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.bus.credentials.SetQuarantined(shut)
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
+	s.claims = gateway.NewClaims(provision, counters, s.log.With("part", "claims"))
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)
 	if err != nil {

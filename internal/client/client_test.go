@@ -73,6 +73,10 @@ func (p principals) PutDevices(ctx context.Context, devices []string) (map[strin
 	return made, nil
 }
 
+func (p principals) PutClaimed(ctx context.Context, d string, _ bool) (string, error) {
+	return p.PutDevice(ctx, d)
+}
+
 func (p principals) SetQuarantine(context.Context, string, bool) error { return nil }
 
 func (p principals) Forget(ctx context.Context, device string) error { return p.Remove(ctx, device) }

@@ -99,6 +99,7 @@ func TestEveryOperation(t *testing.T) {
 	callRecords(t, c)
 	image := callImages(t, c)
 	callJobs(t, c, service, image)
+	callClaims(t, c)
 	callPeople(t, c, all.url)
 	callLog(t, c)
 	for what, remove := range map[string]func() error{
@@ -118,6 +119,25 @@ func TestEveryOperation(t *testing.T) {
 		if !done[op.ID] {
 			t.Errorf("no call of the client has carried out %s", op.ID)
 		}
+	}
+}
+
+func callClaims(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	made := ok[client.Claim](t)(c.CreateClaim(ctx, orchestrator.NewClaim{ID: "line-1", DeviceType: "x", Uses: 2}))
+	if made.Token == "" || made.Username != "claim:line-1" || made.State != orchestrator.ClaimActive {
+		t.Errorf("%+v", made)
+	}
+	if got := ok[client.Claim](t)(c.Claim(ctx, "line-1")); got.Token != "" || got.Uses != 2 {
+		t.Errorf("%+v", got)
+	}
+	items, _, err := c.Claims(ctx, orchestrator.Page{})
+	if err != nil || len(items) != 1 {
+		t.Errorf("%+v, %v", items, err)
+	}
+	if got := ok[client.Claim](t)(c.RevokeClaim(ctx, "line-1")); got.State != orchestrator.ClaimRevoked {
+		t.Errorf("%+v", got)
 	}
 }
 
