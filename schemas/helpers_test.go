@@ -37,6 +37,10 @@ func newPayload(k Kind) Payload {
 		return &Claim{}
 	case KindClaimed:
 		return &Claimed{}
+	case KindRotate:
+		return &Rotate{}
+	case KindRotated:
+		return &Rotated{}
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ var shapes = map[Kind]*shape{
 	KindProfile:  shapeOf(reflect.TypeFor[Profile]()),
 	KindClaim:    shapeOf(reflect.TypeFor[Claim]()),
 	KindClaimed:  shapeOf(reflect.TypeFor[Claimed]()),
+	KindRotate:   shapeOf(reflect.TypeFor[Rotate]()),
+	KindRotated:  shapeOf(reflect.TypeFor[Rotated]()),
 }
 
 func shapeOf(t reflect.Type) *shape {

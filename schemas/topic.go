@@ -56,18 +56,23 @@ const (
 const (
 	KindClaim   Kind = "claim"
 	KindClaimed Kind = "claimed"
+	KindRotate  Kind = "rotate"
+	KindRotated Kind = "rotated"
 )
 
 // CredentialKinds lists the messages about credentials. They are asked and answered on
 // one connection: the broker hands the request to the service with who sent it, and the
 // answer to the connection that asked. So they are with the broker that is built in only,
 // and nobody else can subscribe to them.
-func CredentialKinds() []Kind { return []Kind{KindClaim, KindClaimed} }
+func CredentialKinds() []Kind { return []Kind{KindClaim, KindClaimed, KindRotate, KindRotated} }
 
 // Answer is the message that answers a request for credentials, and "" for others.
 func (k Kind) Answer() Kind {
-	if k == KindClaim {
+	switch k {
+	case KindClaim:
 		return KindClaimed
+	case KindRotate:
+		return KindRotated
 	}
 	return ""
 }
@@ -82,7 +87,7 @@ func Kinds() []Kind {
 // true, the service if false.
 func (k Kind) FromDevice() bool {
 	switch k {
-	case KindHello, KindPresence, KindFetch, KindStatus, KindClaim:
+	case KindHello, KindPresence, KindFetch, KindStatus, KindClaim, KindRotate:
 		return true
 	}
 	return false
@@ -107,7 +112,7 @@ func (k Kind) MaxPayload() int {
 	switch k {
 	case KindChunk:
 		return ChunkHeaderSize + MaxChunkSize
-	case KindPresence, KindAck, KindClaimed:
+	case KindPresence, KindAck, KindClaimed, KindRotate, KindRotated:
 		return 1 << 10
 	}
 	return 8 << 10
@@ -147,7 +152,7 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{}, fmt.Errorf("%w: %w", ErrTopic, err)
 	}
 	switch k := Kind(kind); k {
-	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile, KindClaim, KindClaimed:
+	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile, KindClaim, KindClaimed, KindRotate, KindRotated:
 		return Topic{Device: device, Kind: k}, nil
 	}
 	return Topic{}, fmt.Errorf("%w: unknown message %q", ErrTopic, kind)
