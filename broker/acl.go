@@ -70,21 +70,14 @@ func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
 		}
 		return allowed
 	}
-	if p.claimant != nil {
-		if r := p.claimant.may(topic, schemas.KindClaim); r != allowed {
-			return r
-		}
-	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
 		return refusedTopic
-	case p.claimant == nil && !p.owns(t.Device):
-		return refusedDevice
 	case !t.Kind.FromDevice():
 		return refusedSide
-	case p.claimant == nil && t.Kind == schemas.KindClaim:
-		return refusedKind
+	case p.party(t) != allowed:
+		return p.party(t)
 	case retain && !t.Kind.Retained():
 		return refusedRetain
 	case size > t.Kind.MaxPayload():
@@ -102,22 +95,34 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
-	if p.claimant != nil {
-		return p.claimant.may(topic, schemas.KindClaimed)
-	}
-	if isStream(topic) {
+	if p.claimant == nil && isStream(topic) {
 		return allowed // who knows the image's SHA-256 was offered the image
 	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
 		return refusedTopic
-	case !p.owns(t.Device):
-		return refusedDevice
 	case t.Kind.FromDevice():
 		return refusedSide
-	case t.Kind == schemas.KindClaimed:
+	}
+	return p.party(t)
+}
+
+// party decides whether the principal is one that the topic is for. About its password a
+// principal talks under its own name, a bridge as well; about claims only those do who have
+// nothing but a claim's token, and they about nothing else.
+func (p *principal) party(t schemas.Topic) refusal {
+	mine := p.owns(t.Device)
+	switch about := t.Kind; {
+	case p.claimant != nil && (about == schemas.KindClaim || about == schemas.KindClaimed):
+		mine = t.Device == p.claimant.device
+	case p.claimant != nil || about == schemas.KindClaim || about == schemas.KindClaimed:
 		return refusedKind
+	case about == schemas.KindRotate || about == schemas.KindRotated:
+		mine = t.Device == p.name
+	}
+	if !mine {
+		return refusedDevice
 	}
 	return allowed
 }

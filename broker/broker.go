@@ -107,7 +107,7 @@ func New(cfg Config) (*Broker, error) {
 		b.Admit()
 	}
 	if cfg.Credentials != nil {
-		cfg.Credentials.watch(b.revoked)
+		cfg.Credentials.watch(b.revoked, b.ordered)
 	}
 	return b, nil
 }
@@ -245,7 +245,7 @@ func (b *Broker) Stop() {
 		return
 	}
 	if b.cfg.Credentials != nil {
-		b.cfg.Credentials.watch(nil)
+		b.cfg.Credentials.watch(nil, nil)
 	}
 	for _, ln := range listeners {
 		_ = ln.Close()

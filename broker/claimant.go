@@ -47,20 +47,6 @@ func newClaimant(claim, device string) *principal {
 	return p
 }
 
-// may decides on one message of the claimant's, or to it.
-func (c *claimant) may(topic string, kind schemas.Kind) refusal {
-	t, err := schemas.ParseTopic(topic)
-	switch {
-	case err != nil:
-		return refusedTopic
-	case t.Device != c.device:
-		return refusedDevice
-	case t.Kind != kind:
-		return refusedKind
-	}
-	return allowed
-}
-
 // byClaim finds the principal of a CONNECT whose user name names a claim.
 func (h *hook) byClaim(c *conn, user, device string, token []byte) (*principal, verdict, error) {
 	cfg := &h.b.cfg
@@ -116,11 +102,13 @@ func (b *Broker) release(c *conn) {
 type Request struct {
 	// Kind is one with an answer: schemas.Kind.Answer.
 	Kind schemas.Kind
-	// Claim is the claim whose token the sender has.
+	// Claim is the claim whose token the sender has, of a KindClaim.
 	Claim string
-	// Device is the topic's.
-	Device  string
-	Payload []byte
+	// Device is the topic's: of a KindRotate the sender's own name.
+	Device string
+	// Certificate: the sender has logged in with one, and without a password.
+	Certificate bool
+	Payload     []byte
 	// Remote is the sender's address.
 	Remote string
 }
@@ -140,7 +128,10 @@ func (b *Broker) takeRequest(c *conn, pk *packets.Packet) (bool, refusal) {
 	if _, ok := c.sub.find(answer); !ok {
 		return true, refusedUnheard
 	}
-	r := Request{Kind: t.Kind, Device: t.Device, Payload: pk.Payload, Remote: c.RemoteAddr().String()}
+	if b.cfg.OnRequest == nil {
+		return true, refusedKind
+	}
+	r := Request{Kind: t.Kind, Device: t.Device, Payload: pk.Payload, Remote: c.RemoteAddr().String(), Certificate: c.certificate != nil}
 	if who := c.principal.claimant; who != nil {
 		r.Claim = who.claim
 		if who.asked.Add(1) > maxAsked {

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // PutClaimed gives a device that a module claims a new password. With fresh the device was
@@ -22,7 +23,7 @@ func (c *Credentials) PutClaimed(device string, fresh bool) (password string, er
 		if old := m[device]; old != nil && (old.Kind != PrincipalDevice || !fresh && !old.Unused) {
 			return fmt.Errorf("%w: %s %q", ErrNameTaken, old.Kind, device)
 		}
-		m[device] = newEntry(record{Principal: p, Hash: hash, Unused: true})
+		m[device] = newEntry(record{Principal: p, Hash: hash, Unused: true, Since: time.Now().UTC()})
 		return nil
 	})
 	if err != nil {

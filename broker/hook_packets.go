@@ -179,6 +179,10 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 	if c := connOf(cl); c != nil && c.talk.scanning {
 		for _, topic := range c.talk.wanted {
+			if topic == rotatedTopic(c.principal.name) {
+				h.b.tellDue(c)
+				continue
+			}
 			h.b.deliverRetained(topic, c)
 		}
 		c.talk.wanted = nil

@@ -144,13 +144,22 @@ func (c *Credentials) authenticate(name string, password []byte) (*principal, ve
 	if e == nil {
 		return nil, verdictUnknown
 	}
-	if v := c.verifier.check(e, password); v != verdictOK {
+	v := c.verifier.check(e, password)
+	var renewed *pendingPassword
+	if p := e.good(time.Now()); v == verdictPassword && p != nil {
+		renewed = p
+		v = c.verifier.check(&entry{record: record{Principal: e.Principal, Hash: p.Hash}}, password)
+	}
+	switch {
+	case v != verdictOK:
 		return nil, v
-	}
-	if c.shut(e) {
+	case c.shut(e):
 		return nil, verdictShut
-	}
-	if e.Unused {
+	case renewed != nil:
+		if e = c.take(e, renewed); e == nil {
+			return nil, verdictBusy
+		}
+	case e.Unused:
 		if e = c.used(e); e == nil {
 			return nil, verdictBusy
 		}
