@@ -79,6 +79,7 @@ func (r *apiRig) changes() []change {
 		{"create-device", "POST /v1/devices", `{"id":"d","type":"pump"}`, "create device d", nil},
 		{"change-device", "PATCH /v1/devices/d", `{"labels":{"a":"b"}}`, "update device d", nil},
 		{"rotate-device-credentials", "POST /v1/devices/d/credentials", "", "rotate device d", nil},
+		{"order-rotation", "POST /v1/rotations", `{"devices":["d"]}`, "order-rotation device d", nil},
 		{"quarantine-device", "POST /v1/devices/d/quarantine", `{"reason":"stolen"}`, "quarantine device d", nil},
 		{"release-device", "POST /v1/devices/d/release", "", "release device d", nil},
 		{"import-devices", "POST /v1/devices/import", `[{"id":"e","type":"pump"}]`, "import device ", nil},

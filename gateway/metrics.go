@@ -26,6 +26,7 @@ type Metrics struct {
 	signIns    *prometheus.CounterVec // by method and result
 	uploaded   prometheus.Counter
 	claims     *prometheus.CounterVec // by result
+	rotations  *prometheus.CounterVec // by result
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -55,7 +56,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		signIns: counter("davit_sign_ins_total", "Tries to sign in, by method and result.", "method", "result"),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_http_uploaded_bytes_total", Help: "Bytes of image files received."}),
-		claims: counter("davit_claims_total", "Logins of modules with the token of a claim that were refused, and answers to their claims, by result.", "result"),
+		claims:    counter("davit_claims_total", "Logins of modules with the token of a claim that were refused, and answers to their claims, by result.", "result"),
+		rotations: counter("davit_password_rotations_total", "Answers to devices and bridges that asked for another password, by result.", "result"),
 	}
 	for _, kind := range schemas.Kinds() {
 		if !kind.FromDevice() {
@@ -80,7 +82,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range []string{claimMade, claimRepeated, claimToken} {
 		m.claims.WithLabelValues(r)
 	}
-	reg.MustRegister(m.claims, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
+	for _, r := range []string{rotationGiven, string(schemas.ErrorMalformed), string(schemas.ErrorNotAllowed), string(schemas.ErrorBusy), string(schemas.ErrorInternal)} {
+		m.rotations.WithLabelValues(r)
+	}
+	reg.MustRegister(m.claims, m.rotations, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded)
 	return m
 }
 
@@ -157,6 +162,12 @@ func (m *Metrics) SignIn(method string, result people.SignInResult) {
 func (m *Metrics) claim(result string) {
 	if m != nil {
 		m.claims.WithLabelValues(result).Inc()
+	}
+}
+
+func (m *Metrics) rotation(result string) {
+	if m != nil {
+		m.rotations.WithLabelValues(result).Inc()
 	}
 }
 

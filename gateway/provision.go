@@ -23,6 +23,7 @@ type Principal struct {
 // over devices and bridges.
 type Credentials interface {
 	passwords
+	rotations
 	// Principal returns the principal of that name, and false if there is none.
 	Principal(ctx context.Context, name string) (Principal, bool, error)
 	// Bridges returns all bridges in the order of their names.

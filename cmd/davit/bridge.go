@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -194,7 +195,8 @@ func (p *program) bridgeList() *cobra.Command {
 	type T = client.Bridge
 	return listCommand(p, "list", "List the bridges and the devices that they act for", noArgs, plain((*client.Client).Bridges),
 		column[T]{"ID", func(b T) string { return b.ID }},
-		column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }})
+		column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }},
+		column[T]{"PASSWORD", func(b T) string { return passwordOf(b.Login, time.Now()) }})
 }
 
 func (p *program) bridgeShow() *cobra.Command {
@@ -203,7 +205,9 @@ func (p *program) bridgeShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.show(b, func(w io.Writer) { fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " ")) })
+		return p.show(b, func(w io.Writer) {
+			fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " "), "password", passwordOf(b.Login, time.Now()))
+		})
 	})
 }
 
@@ -234,15 +238,4 @@ func (p *program) bridgeChange() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("device", "add-device")
 	cmd.MarkFlagsMutuallyExclusive("device", "remove-device")
 	return cmd
-}
-
-func (p *program) bridgeRotate() *cobra.Command {
-	var file string
-	return intoFile(p.apiCommand("rotate ID [--out FILE]", "Give a bridge a new password; the old one ends at once", oneArg("its id"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			return p.keep(file, "", func() (issued, error) {
-				b, err := c.RotateBridge(cmd.Context(), args[0])
-				return bridgeCredentials{b}, err
-			})
-		}), &file, "; davit bridge takes it as --password-file")
 }

@@ -67,6 +67,7 @@ func fleetOperations() []Operation {
 		{"change-device", ScopeDevices, "/devices/{id}", "davit device change"},
 		{"delete-device", ScopeDevices, "/devices/{id}", "davit device remove"},
 		{"rotate-device-credentials", ScopeDevices, "/devices/{id}", "davit device rotate"},
+		{"order-rotation", ScopeDevices, "/devices/{id}", "davit device rotate"},
 		{"quarantine-device", ScopeQuarantine, "/devices/{id}", "davit device quarantine"},
 		{"release-device", ScopeQuarantine, "/devices/{id}", "davit device release"},
 

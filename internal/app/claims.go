@@ -29,10 +29,19 @@ func (s *Server) admitClaim(ctx context.Context, claim, token, device string) er
 	return err
 }
 
-// answerRequest handles what modules ask the broker for.
+// answerRequest handles what modules ask the broker for: nobody is let in before there is
+// a service.
 func (s *Server) answerRequest(ctx context.Context, r broker.Request) []byte {
-	answer := s.claims.Answer(ctx, r.Claim, r.Device, r.Remote, r.Payload)
-	b, err := schemas.Encode(&answer)
+	var answer schemas.Payload
+	switch r.Kind {
+	case schemas.KindClaim:
+		claimed := s.claims.Answer(ctx, r.Claim, r.Device, r.Remote, r.Payload)
+		answer = &claimed
+	default:
+		rotated := s.rotations.Answer(ctx, r.Device, r.Certificate, r.Remote, r.Payload)
+		answer = &rotated
+	}
+	b, err := schemas.Encode(answer)
 	if err != nil {
 		s.log.Error("an answer is outside the contract", "kind", answer.Kind(), "error", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	claims "davit/bridge/module"
 	"davit/bridge/mqtt"
+	"davit/internal/client"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -190,5 +191,60 @@ func TestClaimWaitsForTheService(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("no answer")
+	}
+}
+
+// rotate asks for another password and returns the answer.
+func (m *module) rotate(name, nonce string) schemas.Rotated {
+	m.t.Helper()
+	m.say(name, &schemas.Rotate{V: 1, Nonce: nonce})
+	var a schemas.Rotated
+	if err := schemas.Decode(m.hear().Payload, &a); err != nil {
+		m.t.Fatal(err)
+	}
+	return a
+}
+
+// A device that is told to changes its password over MQTT; an answer that was lost is
+// given again, and the old password stays good until the new one is used.
+func TestRotationOverMQTT(t *testing.T) {
+	f := newFactory(t, 1)
+	old, err := f.claim(f.config("pump-7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := f.s.Addresses().MQTT
+	m := dialModule(t, addr, "pump-7", old, "")
+	m.subscribe(topicOf("pump-7", schemas.KindRotated))
+	c := clientFor(t, f.options.Data, f.s.Addresses().HTTP)
+	if n, err := c.OrderRotation(t.Context(), client.NewRotation{AllDevices: true, OlderThan: orchestrator.Duration(time.Hour)}); err != nil || n.Ordered != 0 {
+		t.Errorf("passwords that are younger: %+v, %v", n, err)
+	}
+	if n, err := c.OrderRotation(t.Context(), client.NewRotation{Devices: []string{"pump-7"}}); err != nil || n.Ordered != 1 {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if p := m.hear(); string(p.Payload) != `{"v":1,"due":true}` {
+		t.Errorf("%s", p.Payload)
+	}
+	first := m.rotate("pump-7", "QJ7S4M2KX5T6W3RA")
+	second := m.rotate("pump-7", "QJ7S4M2KX5T6W3RA")
+	if second.Password == "" || second.Password == first.Password {
+		t.Errorf("%+v", second)
+	}
+	if a := m.rotate("pump-7", "another-nonce-of-it"); a.Error != schemas.ErrorBusy {
+		t.Errorf("another change at once: %+v", a)
+	}
+	if d, err := c.DeviceDetail(t.Context(), "pump-7"); err != nil || d.Login == nil || d.Login.RotateOrdered.IsZero() || d.Login.PendingUntil.IsZero() {
+		t.Errorf("%+v, %v", d.Login, err)
+	}
+	dialModule(t, addr, "pump-7", old, "").kill()
+	dialModule(t, addr, "pump-7", second.Password, "")
+	<-m.mqtt.Done()
+	if d, err := c.DeviceDetail(t.Context(), "pump-7"); err != nil || !d.Login.RotateOrdered.IsZero() || !d.Login.PendingUntil.IsZero() {
+		t.Errorf("%+v, %v", d.Login, err)
+	}
+	entries, _, err := f.s.service.AuditEntries(t.Context(), orchestrator.AuditFilter{Kind: orchestrator.KindDevice, ID: "pump-7", Action: "renew"}, orchestrator.Page{})
+	if err != nil || len(entries) != 2 || entries[0].Actor.Name != "pump-7" || entries[0].Actor.Kind != orchestrator.ActorModule {
+		t.Errorf("%+v, %v", entries, err)
 	}
 }

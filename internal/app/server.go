@@ -35,18 +35,19 @@ type Addresses struct {
 
 // Server is the service: broker, gateway and orchestrator on one data folder.
 type Server struct {
-	log      *slog.Logger
-	cleanup  closers
-	bus      bus
-	service  *orchestrator.Service
-	claims   *gateway.Claims
-	sessions *gateway.Sessions
-	api      *gateway.API
-	people   *people.Directory
-	oidc     *people.OIDC   // nil without OpenID Connect
-	web      []net.Listener // HTTP, then HTTPS if there is one
-	profiles net.Listener   // nil without --pprof
-	addrs    Addresses
+	log       *slog.Logger
+	cleanup   closers
+	bus       bus
+	service   *orchestrator.Service
+	claims    *gateway.Claims
+	rotations *gateway.Rotations
+	sessions  *gateway.Sessions
+	api       *gateway.API
+	people    *people.Directory
+	oidc      *people.OIDC   // nil without OpenID Connect
+	web       []net.Listener // HTTP, then HTTPS if there is one
+	profiles  net.Listener   // nil without --pprof
+	addrs     Addresses
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
 	ready     chan struct{}
@@ -105,6 +106,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.bus.credentials.SetQuarantined(shut)
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
+	s.rotations = gateway.NewRotations(provision, counters, s.log.With("part", "rotations"))
 	s.claims = gateway.NewClaims(provision, counters, s.log.With("part", "claims"))
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)
