@@ -91,6 +91,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here or in the file)")
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required, here or in the file)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required, here or in the file, unless it has a certificate)")
+	into(cmd, "rotate-password", "AGE", "how old the password of --password-file gets before the bridge asks the service for another one, for example 30d (default: only when it is told to)", func(s string) (time.Duration, error) { return parseDays("rotate-password", s) }, func(d time.Duration) { opts.RotatePassword = d })
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the bridge's own certificate for the broker, which stands in for the password; read anew for each connection (default none)")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
