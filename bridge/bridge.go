@@ -73,6 +73,11 @@ type Config struct {
 	// shared by the images that are fetched at a time. How many are, and in chunks of what
 	// size, follows the path to the service (package fetcher).
 	Window int
+	// Passwords keep the bridge's password when it is changed over MQTT: when the service
+	// says so, and whenever it is older than RotateEvery, if that is not 0. Nil leaves it as
+	// it is.
+	Passwords   Passwords
+	RotateEvery time.Duration
 	// Trust says whose images are let through.
 	Trust Trust
 	// Spool says how much disk images may take.
@@ -119,6 +124,7 @@ type Bridge struct {
 	halted    context.Context // ends when Run is to end without draining
 	halt      context.CancelFunc
 	life      life
+	rotation  *rotation     // nil if the password stays as it is
 	running   chan struct{} // closed once Run has started what New prepared
 	reloading sync.Mutex    // held by Reconfigure: one at a time
 
@@ -150,6 +156,9 @@ func New(cfg Config) (*Bridge, error) {
 		if b.transport, err = mqtt.New(cfg.MQTT, b.log); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Passwords != nil {
+		b.rotation = newRotation(cfg.MQTT.Username, cfg.Passwords, cfg.RotateEvery, b.transport.Publish, b.log)
 	}
 	if err := b.open(); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -311,6 +320,9 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	b.life.began(time.Now())
 
 	b.assemble(lines, devices, sending, network)
+	if b.rotation != nil {
+		b.crew.others.Go(func() { b.rotation.run(sending) })
+	}
 	var link errgroup.Group
 	link.Go(func() error {
 		defer b.Stop() // a transport that ends by itself ends the bridge
@@ -373,6 +385,9 @@ func (b *Bridge) up() {
 	b.log.Info("connected to the broker")
 	b.metrics.broker(true)
 	b.setConnected(true)
+	if b.rotation != nil {
+		b.rotation.up()
+	}
 	b.readyOnce.Do(func() { close(b.ready) })
 }
 
@@ -402,6 +417,12 @@ func (b *Bridge) received(topic string, payload []byte) {
 	t, err := schemas.ParseTopic(topic)
 	if err != nil {
 		return // we subscribed to topics of the contract only
+	}
+	if t.Kind == schemas.KindRotated {
+		if b.rotation != nil && t.Device == b.rotation.name {
+			b.rotation.take(payload)
+		}
+		return
 	}
 	l := b.line(t.Device)
 	if l == nil {

@@ -235,5 +235,8 @@ func (b *Bridge) subscriptions() []Subscription {
 	for _, l := range b.lines() {
 		all = append(all, subscriptionsOf(l.dev.id)...)
 	}
+	if b.rotation != nil {
+		all = append(all, b.rotation.subscription())
+	}
 	return all
 }

@@ -21,6 +21,8 @@ type principal struct {
 	mine    map[string]struct{}
 	revoked atomic.Bool
 	meter   meter
+	// claimant is not nil for a connection with a claim's token; it has no devices.
+	claimant *claimant
 }
 
 func newPrincipal(name string, devices []string) *principal {
@@ -58,6 +60,9 @@ const (
 	refusedLength   refusal = "topic_length"
 	refusedUser     refusal = "user_properties" // more than maxUserProperties
 	refusedFilters  refusal = "filters"         // more filters in one SUBSCRIBE than could be of use
+	refusedKind     refusal = "kind"            // a message for principals of another kind
+	refusedUnheard  refusal = "unheard"         // a request whose answer the sender does not subscribe to
+	refusedRate     refusal = "rate"            // a request too many
 )
 
 // Bounds on what clients name. The contract's longest topic has 82 bytes and four
@@ -71,7 +76,7 @@ const (
 // limit says that something was refused for its size or number, not for what it is.
 func (r refusal) limit() bool {
 	switch r {
-	case refusedSize, refusedStreams, refusedLength, refusedUser, refusedFilters:
+	case refusedSize, refusedStreams, refusedLength, refusedUser, refusedFilters, refusedRate:
 		return true
 	}
 	return false
@@ -95,7 +100,7 @@ func outside(topic string) refusal {
 // the CONNECT whose will it is (3.2.2.2).
 func (r refusal) publishCode() packets.Code {
 	switch r {
-	case refusedSize, refusedUser:
+	case refusedSize, refusedUser, refusedRate:
 		return packets.ErrQuotaExceeded
 	case refusedLength:
 		return packets.ErrTopicNameInvalid
@@ -131,10 +136,10 @@ func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
 	switch {
 	case err != nil:
 		return outside(topic)
-	case !p.owns(t.Device):
-		return refusedDevice
 	case !t.Kind.FromDevice():
 		return refusedSide
+	case p.party(t) != allowed:
+		return p.party(t)
 	case retain && !t.Kind.Retained():
 		return refusedRetain
 	case size > t.Kind.MaxPayload():
@@ -152,17 +157,34 @@ func (p *principal) mayRead(topic string) refusal {
 	if p.service {
 		return allowed
 	}
-	if isStream(topic) {
+	if p.claimant == nil && isStream(topic) {
 		return allowed // who knows the image's SHA-256 was offered the image
 	}
 	t, err := schemas.ParseTopic(topic)
 	switch {
 	case err != nil:
 		return outside(topic)
-	case !p.owns(t.Device):
-		return refusedDevice
 	case t.Kind.FromDevice():
 		return refusedSide
+	}
+	return p.party(t)
+}
+
+// party decides whether the principal is one that the topic is for. About its password a
+// principal talks under its own name, a bridge as well; about claims only those do who have
+// nothing but a claim's token, and they about nothing else.
+func (p *principal) party(t schemas.Topic) refusal {
+	mine := p.owns(t.Device)
+	switch about := t.Kind; {
+	case p.claimant != nil && (about == schemas.KindClaim || about == schemas.KindClaimed):
+		mine = t.Device == p.claimant.device
+	case p.claimant != nil || about == schemas.KindClaim || about == schemas.KindClaimed:
+		return refusedKind
+	case about == schemas.KindRotate || about == schemas.KindRotated:
+		mine = t.Device == p.name
+	}
+	if !mine {
+		return refusedDevice
 	}
 	return allowed
 }

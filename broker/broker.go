@@ -65,6 +65,10 @@ type Broker struct {
 	tasks    sync.WaitGroup // accept loops, connections, flushes
 	sockets  atomic.Int64
 
+	life      context.Context // ends with stopping
+	endLife   context.CancelFunc
+	claimants atomic.Int64 // connections with the token of a claim
+
 	mu        sync.Mutex
 	started   bool
 	stopped   bool
@@ -88,6 +92,7 @@ func New(cfg Config) (*Broker, error) {
 		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
 		index: newIndex(),
 	}
+	b.life, b.endLife = context.WithCancel(context.Background())
 	b.pending = newPending(cfg.Limits.MaxPending)
 	b.tarpit.most = cfg.Limits.MaxPending / 2
 	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
@@ -104,7 +109,7 @@ func New(cfg Config) (*Broker, error) {
 		b.Admit()
 	}
 	if cfg.Credentials != nil {
-		cfg.Credentials.watch(b.revoked)
+		cfg.Credentials.watch(b.revoked, b.ordered)
 	}
 	return b, nil
 }
@@ -242,7 +247,7 @@ func (b *Broker) Stop() {
 		return
 	}
 	if b.cfg.Credentials != nil {
-		b.cfg.Credentials.watch(nil)
+		b.cfg.Credentials.watch(nil, nil)
 	}
 	for _, ln := range listeners {
 		_ = ln.Close()
@@ -258,6 +263,7 @@ func (b *Broker) Stop() {
 		b.tasks.Wait()
 		close(ended)
 	}()
+	b.endLife()
 	close(b.stopping) // accept loops that wait, and CONNECTs on hold
 	patience := time.NewTimer(stopWait)
 	defer patience.Stop()

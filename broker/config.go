@@ -140,7 +140,15 @@ type Config struct {
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one.
 	OnFetch func(device string, payload []byte, from *Session)
-	Limits  Limits
+	// AdmitClaim says whether a module may come in with a claim's token in the place of
+	// credentials, to ask for a device: nil, ErrClaimToken or ErrClaimRefused with the reason
+	// for the log; any other error is the service's own. Nil admits none.
+	AdmitClaim func(ctx context.Context, claim, token, device string) error
+	// OnRequest handles a message that is answered to the connection that sent it, and
+	// returns the answer, nil for none. It is needed with AdmitClaim. The connection has one request at a
+	// time; ctx does not end with it.
+	OnRequest func(ctx context.Context, r Request) (answer []byte)
+	Limits    Limits
 	// Logger is required.
 	Logger *slog.Logger
 	// Metrics may be nil.
@@ -169,6 +177,9 @@ func (c *Config) complete() error {
 	}
 	if c.ServicePassword != "" && c.ServiceName == "" {
 		return errors.New("broker: a service password without a name")
+	}
+	if c.AdmitClaim != nil && c.OnRequest == nil {
+		return errors.New("broker: claims are admitted and nobody takes them")
 	}
 	if c.trustCheck == 0 {
 		c.trustCheck = trustCheck

@@ -61,6 +61,7 @@ type conn struct {
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked
+	asking      atomic.Bool // a request of the client is being handled
 
 	session Session // what Config.OnFetch is given
 

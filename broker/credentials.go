@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/alexedwards/argon2id"
 
@@ -58,6 +59,20 @@ type record struct {
 	Principal
 	// Hash of the password: an argon2id PHC string.
 	Hash string `json:"hash"`
+	// Unused: the password was made for a claim, and nobody has logged in with it. While
+	// that is so, its answer may have been lost, and another may take its place.
+	Unused bool `json:"unused,omitempty"`
+	// Since is when the password was made; zero in files of before that was noted.
+	Since time.Time `json:"since,omitzero"`
+	// Ordered is since when the password is to be changed.
+	Ordered time.Time `json:"rotate_ordered,omitzero"`
+	// Pending is the password that takes the place of this one when it is used.
+	Pending *pendingPassword `json:"pending,omitempty"`
+}
+
+// newRecord is a principal with a password that is made now.
+func newRecord(p Principal, hash string) record {
+	return record{Principal: p, Hash: hash, Since: time.Now().UTC()}
 }
 
 type fileFormat struct {
@@ -104,6 +119,7 @@ type Credentials struct {
 	mu       sync.RWMutex
 	entries  map[string]*entry
 	onRevoke func(name string)
+	onOrder  func(name string)
 	// quarantined devices are nobody's, whatever the lists say (quarantine.go).
 	quarantined map[string]struct{}
 	// bare are devices that have come with a certificate and have no entry.
@@ -148,7 +164,7 @@ func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]
 			return nil, err
 		}
 		passwords[id] = password
-		records = append(records, record{p, hash})
+		records = append(records, newRecord(p, hash))
 	}
 	err := c.update(func(m map[string]*entry) error {
 		for _, r := range records {
@@ -214,7 +230,7 @@ func (c *Credentials) add(p Principal) (string, error) {
 		if old := m[p.Name]; old != nil {
 			return fmt.Errorf("%w: %s %q; rotate its password or remove it first", ErrNameTaken, old.Kind, p.Name)
 		}
-		m[p.Name] = newEntry(record{p, hash})
+		m[p.Name] = newEntry(newRecord(p, hash))
 		return nil
 	})
 	if err != nil {
@@ -234,7 +250,7 @@ func (c *Credentials) Rotate(name string) (password string, err error) {
 		if old == nil {
 			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
 		}
-		m[name] = newEntry(record{old.Principal, hash})
+		m[name] = newEntry(newRecord(old.Principal, hash))
 		return nil
 	})
 	if err != nil {
@@ -326,7 +342,7 @@ func (c *Credentials) Reload() error {
 }
 
 func sameRecord(a, b record) bool {
-	return a.Kind == b.Kind && a.Hash == b.Hash && slices.Equal(a.Devices, b.Devices)
+	return a.Kind == b.Kind && a.Hash == b.Hash && a.Unused == b.Unused && a.Since.Equal(b.Since) && a.Ordered.Equal(b.Ordered) && a.Pending.same(b.Pending) && slices.Equal(a.Devices, b.Devices)
 }
 
 // update makes one change: edit works on a copy, which replaces the entries
@@ -345,12 +361,13 @@ func (c *Credentials) update(edit func(map[string]*entry) error) error {
 	return nil
 }
 
-// install makes fresh the truth and revokes what it replaces; c.change is held.
+// install makes fresh the truth and revokes what it replaces, but for entries that keep
+// the principal of the one before; c.change is held.
 func (c *Credentials) install(fresh map[string]*entry) {
 	c.mu.Lock()
 	old := c.entries
 	for name, e := range fresh {
-		if old[name] != e {
+		if !e.keeps(old[name]) {
 			e.who = c.free(e.record)
 		}
 	}
@@ -358,12 +375,12 @@ func (c *Credentials) install(fresh map[string]*entry) {
 	onRevoke := c.onRevoke
 	c.mu.Unlock()
 	for name, e := range fresh {
-		if old[name] != e {
+		if !e.keeps(old[name]) {
 			c.dropBare(name)
 		}
 	}
 	for name, e := range old {
-		if fresh[name] == e {
+		if e.keeps(fresh[name]) {
 			continue
 		}
 		e.who.revoked.Store(true)
@@ -375,11 +392,11 @@ func (c *Credentials) install(fresh map[string]*entry) {
 }
 
 // watch sets what is called, after the fact, with the name of each principal
-// whose credentials change.
-func (c *Credentials) watch(onRevoke func(name string)) {
+// whose credentials change, and of each whose password is to be changed.
+func (c *Credentials) watch(onRevoke, onOrder func(name string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.onRevoke = onRevoke
+	c.onRevoke, c.onOrder = onRevoke, onOrder
 }
 
 func (c *Credentials) lookup(name string) *entry {
@@ -391,6 +408,12 @@ func (c *Credentials) lookup(name string) *entry {
 func newEntry(r record) *entry {
 	return &entry{record: r, who: newPrincipal(r.Name, r.Devices)}
 }
+
+// changed is an entry with another record of the same principal, whose connections go on.
+func (e *entry) changed(r record) *entry { return &entry{record: r, who: e.who} }
+
+// keeps says whether the connections that one of two entries stands for are the other's.
+func (e *entry) keeps(other *entry) bool { return other != nil && e.who == other.who }
 
 func newPassword() (password, hash string, err error) {
 	password = rand.Text()
@@ -475,14 +498,23 @@ func checkRecord(r record) error {
 	if err := checkPrincipal(r.Principal); err != nil {
 		return err
 	}
-	p, _, _, err := argon2id.DecodeHash(r.Hash)
+	if r.Pending != nil {
+		if err := checkHash(r.Name, r.Pending.Hash); err != nil {
+			return err
+		}
+	}
+	return checkHash(r.Name, r.Hash)
+}
+
+func checkHash(name, hash string) error {
+	p, _, _, err := argon2id.DecodeHash(hash)
 	if err != nil {
-		return fmt.Errorf("password hash of %q: %w", r.Name, err)
+		return fmt.Errorf("password hash of %q: %w", name, err)
 	}
 	if p.Memory > maxHashMemory || p.Iterations < 1 || p.Iterations > maxHashIterations ||
 		p.Parallelism < 1 || p.Parallelism > maxHashLanes || p.SaltLength < 8 || p.KeyLength < 16 || p.KeyLength > 64 {
 		return fmt.Errorf("password hash of %q: parameters m=%d,t=%d,p=%d are outside what this program accepts (m up to %d, t up to %d, p up to %d)",
-			r.Name, p.Memory, p.Iterations, p.Parallelism, maxHashMemory, maxHashIterations, maxHashLanes)
+			name, p.Memory, p.Iterations, p.Parallelism, maxHashMemory, maxHashIterations, maxHashLanes)
 	}
 	return nil
 }

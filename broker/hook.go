@@ -107,7 +107,7 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 		h.b.metrics.limited(string(refusedUser))
 		return nil, &no{code: packets.ErrQuotaExceeded, reason: string(refusedUser)}
 	}
-	p, refused := h.identify(c, string(pk.Connect.Username), pk.Connect.Password)
+	p, refused := h.identify(c, string(pk.Connect.Username), pk.Connect.ClientIdentifier, pk.Connect.Password)
 	if refused != nil {
 		return nil, refused
 	}
@@ -145,11 +145,13 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 }
 
 // identify finds out who is there.
-func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no) {
+func (h *hook) identify(c *conn, name, clientID string, password []byte) (*principal, *no) {
 	var p *principal
 	var v verdict
 	var err error
 	switch {
+	case isClaim(name):
+		p, v, err = h.byClaim(c, name, clientID, password)
 	case c.certificate != nil:
 		p, v, err = h.b.byCertificate(c.certificate, name)
 	case c.listener != nil && c.listener.NoPasswords && !c.service:
@@ -167,13 +169,18 @@ func (h *hook) identify(c *conn, name string, password []byte) (*principal, *no)
 	}
 	h.b.metrics.authFailed(string(v))
 	switch {
+	case v == verdictOff && isClaim(name):
+		return nil, &no{code: notAuthorized, reason: string(v), detail: "tokens of claims are accepted over TLS only, where passwords are off; claim over --mqtts"}
+	case v == verdictClaim:
+		// Whoever has a token tries with it, so this is as slow as a wrong one.
+		return nil, &no{code: notAuthorized, reason: string(v), guess: true, detail: err.Error()}
 	case v == verdictOff:
 		return nil, &no{code: notAuthorized, reason: string(v), detail: "passwords are not accepted on this listener; give the client a certificate, or davit serve --passwords on in a lab"}
 	case v == verdictShut:
 		return nil, &no{code: notAuthorized, reason: string(v), detail: "the device is in quarantine; davit device release ID ends that"}
 	case err != nil:
 		return nil, &no{code: notAuthorized, reason: string(v), detail: err.Error()}
-	case c.certificate != nil:
+	case c.certificate != nil && !isClaim(name):
 		return nil, &no{code: notAuthorized, reason: string(v), detail: "the certificate is that of " + c.certificate.id.ID + ", which the service does not know"}
 	}
 	return nil, &no{code: packets.ErrBadUsernameOrPassword, reason: "authentication", guess: true, detail: string(v)}
@@ -231,6 +238,9 @@ func (b *Broker) hold(c *conn) bool {
 func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal) {
 	limits := &h.b.cfg.Limits
 	c.principal = p
+	if p.claimant != nil {
+		h.b.claimants.Add(1)
+	}
 	c.maxPacket = int(cl.Properties.Props.MaximumPacketSize)
 	// A principal's name has no NUL, so the ids of two never meet.
 	c.id = p.name + "\x00" + cl.ID
@@ -286,6 +296,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		h.b.metrics.takenOver()
 	}
 	h.b.metrics.connected(c.transport, 1)
+	h.b.lend(c)
 	if c.principal.revoked.Load() {
 		c.abort() // the change came between the password check and join
 	}

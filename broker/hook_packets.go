@@ -64,17 +64,20 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		}
 		if r != allowed {
 			h.b.count(c, 1)
-			h.b.refuse(c, "publish", topic, r)
-			if c.version < 5 || pk.FixedHeader.Qos == 0 {
-				return pk, packets.CodeSuccessIgnore
-			}
-			return pk, r.publishCode()
+			return pk, h.notPublished(c, &pk, topic, r)
 		}
 	}
 	if c != nil && h.b.takeFetch(c, &pk) {
 		return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
 	}
 	h.b.count(c, 1)
+	if c != nil {
+		if taken, r := h.b.takeRequest(c, &pk); r != allowed {
+			return pk, h.notPublished(c, &pk, pk.TopicName, r)
+		} else if taken {
+			return pk, packets.CodeSuccessIgnore
+		}
+	}
 	pk.ReasonCode = publishedQoS + pk.FixedHeader.Qos
 	pk.Expiry, pk.Properties.MessageExpiryInterval = 0, 0
 	if pk.FixedHeader.Retain {
@@ -89,6 +92,15 @@ func (b *Broker) count(c *conn, n int) {
 	if c != nil && !c.principal.service {
 		c.principal.message(time.Now(), n, &b.cfg.Limits)
 	}
+}
+
+// notPublished refuses a message and returns what mochi is to make of it.
+func (h *hook) notPublished(c *conn, pk *packets.Packet, topic string, r refusal) packets.Code {
+	h.b.refuse(c, "publish", topic, r)
+	if c.version < 5 || pk.FixedHeader.Qos == 0 {
+		return packets.CodeSuccessIgnore
+	}
+	return r.publishCode()
 }
 
 // refuse counts a refusal, and logs it once per principal and minute.
@@ -185,6 +197,10 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 	if c := connOf(cl); c != nil && c.talk.scanning {
 		for _, topic := range c.talk.wanted {
+			if topic == rotatedTopic(c.principal.name) {
+				h.b.tellDue(c)
+				continue
+			}
 			h.b.deliverRetained(topic, c)
 		}
 		c.talk.wanted = nil

@@ -336,5 +336,6 @@ func (b *Broker) farewell(c *conn) {
 		b.server.UnsubscribeClient(c.client)
 		b.server.Clients.Delete(c.id)
 	}
+	b.release(c)
 	b.sessions.leave(c)
 }

@@ -17,7 +17,7 @@ func TestQuarantineDropsAtOnce(t *testing.T) {
 	_, err := m.cfg.Credentials.AddBridge("rack", []string{"pump", "valve"})
 	check(t, err)
 	plain := start(t, func(c *Config) { c.Credentials = m.cfg.Credentials; c.KnowsDevice = m.cfg.KnowsDevice })
-	m.cfg.Credentials.watch(func(name string) { m.revoked(name); plain.revoked(name) }) // one file serves one broker, but for this test
+	m.cfg.Credentials.watch(func(name string) { m.revoked(name); plain.revoked(name) }, nil) // one file serves one broker, but for this test
 	pumpCert, bareCert := m.ca.issue(nil, uris("davit:device:pump")), m.ca.issue(nil, uris("davit:device:bare"))
 	rackCert := m.ca.issue(nil, uris("davit:bridge:rack"))
 	byPassword := connect(t, plain.addr(), connectOptions{login: pumpLogin, clientID: "a"})

@@ -32,6 +32,7 @@ const (
 	verdictOff      verdict = "passwords_off"
 	verdictIdentity verdict = "identity" // a certificate that stands for nobody, or for somebody else
 	verdictShut     verdict = "quarantined"
+	verdictClaim    verdict = "claim" // the token of a claim that will not do
 )
 
 // digest identifies a name, a password and the stored hash that they were
@@ -159,11 +160,25 @@ func (c *Credentials) authenticate(name string, password []byte) (*principal, ve
 	if e == nil {
 		return nil, verdictUnknown
 	}
-	if v := c.verifier.check(e, password); v != verdictOK {
-		return nil, v
+	v := c.verifier.check(e, password)
+	var renewed *pendingPassword
+	if p := e.good(time.Now()); v == verdictPassword && p != nil {
+		renewed = p
+		v = c.verifier.check(&entry{record: record{Principal: e.Principal, Hash: p.Hash}}, password)
 	}
-	if c.shut(e) {
+	switch {
+	case v != verdictOK:
+		return nil, v
+	case c.shut(e):
 		return nil, verdictShut
+	case renewed != nil:
+		if e = c.take(e, renewed); e == nil {
+			return nil, verdictBusy
+		}
+	case e.Unused:
+		if e = c.used(e); e == nil {
+			return nil, verdictBusy
+		}
 	}
 	return e.who, verdictOK
 }

@@ -134,6 +134,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.deviceRoutes(api)
 	a.importRoutes(api)
 	a.bridgeRoutes(api)
+	a.claimRoutes(api)
 	a.groupRoutes(api)
 	a.jobRoutes(api)
 	a.fleetRoutes(api)
@@ -158,7 +159,7 @@ func (a *API) OpenAPI() ([]byte, error) { return a.spec.YAML() }
 
 func (a *API) humaConfig() huma.Config {
 	c := huma.DefaultConfig("davit", "1")
-	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, groups, jobs and executions, people, events and the audit log.\n\n" +
+	c.Info.Description = "The HTTP API of davit: image types, device types, images, devices, bridges, claims, groups, jobs and executions, people, events and the audit log.\n\n" +
 		"Errors are problems of RFC 9457. Who asks more than they may is answered 429 with Retry-After and the limit; compressed bodies are answered 415. Listings return {\"items\", \"next\"}; pass next as after to go on, until it is absent."
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	// No documentation page from elsewhere, no $schema links: the paths below are ours (plainRoutes).

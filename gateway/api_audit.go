@@ -17,7 +17,7 @@ import (
 type AuditQuery struct {
 	Actor  string    `query:"actor" maxLength:"256" doc:"Only what this user did, or USER/TOKEN."`
 	Action string    `query:"action" maxLength:"64" doc:"Only this action: create, update, delete, start, pause and so on."`
-	Kind   string    `query:"kind" maxLength:"64" doc:"Only what was done to this kind of record: image_type, device_type, image, device, group, job, bridge, user or token."`
+	Kind   string    `query:"kind" maxLength:"64" doc:"Only what was done to this kind of record: image_type, device_type, image, device, group, job, claim, bridge, user or token."`
 	Object string    `query:"id" maxLength:"256" doc:"Only what was done to the record with this id; it needs kind."`
 	From   time.Time `query:"from" doc:"Only what was done at this time (RFC 3339) or later."`
 	To     time.Time `query:"to" doc:"Only what was done before this time (RFC 3339)."`

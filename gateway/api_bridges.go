@@ -10,6 +10,8 @@ import (
 type Bridge struct {
 	ID      string   `json:"id" doc:"The bridge's id; devices and bridges share one name space"`
 	Devices []string `json:"devices" nullable:"false" doc:"The devices that it acts for"`
+	// Login is nil where it is not asked for.
+	Login *LoginState `json:"login,omitempty" doc:"How its password stands"`
 }
 
 // BridgeCredentials is a bridge and the credentials that it connects to the

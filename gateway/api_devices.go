@@ -17,6 +17,17 @@ type DeviceCredentials struct {
 	Note     string              `json:"note,omitempty" doc:"Why there is no password, and how to get one"`
 }
 
+// DeviceView is a device with what other records say of it, and how its password stands.
+type DeviceView struct {
+	orchestrator.DeviceDetail
+	Login *LoginState `json:"login,omitempty" doc:"How its password stands; absent if it has none"`
+}
+
+func (a *API) viewDevice(ctx context.Context, d orchestrator.DeviceDetail) (DeviceView, error) {
+	l, err := a.provision.Login(ctx, d.ID)
+	return DeviceView{d, l}, err
+}
+
 type devicesInput struct {
 	PageQuery
 	Type    string `query:"type" maxLength:"64" doc:"Only devices of this device type."`
@@ -56,13 +67,24 @@ func (a *API) deviceRoutes(api huma.API) {
 		describe("Makes a device known and gives it credentials for the broker. The password is in this answer only. "+
 			"If an earlier attempt broke off half-way, repeating it finishes it."))
 	route(a, api, "GET /v1/devices", "list devices",
-		func(ctx context.Context, in *devicesInput) (*bodyOf[Page[orchestrator.DeviceDetail]], error) {
-			return listing(s.DeviceDetails(ctx, in.filter(), in.page()))
+		func(ctx context.Context, in *devicesInput) (*bodyOf[Page[DeviceView]], error) {
+			items, next, err := s.DeviceDetails(ctx, in.filter(), in.page())
+			views := make([]DeviceView, len(items))
+			for i, d := range items {
+				if views[i], err = a.viewDevice(ctx, d); err != nil {
+					return nil, err
+				}
+			}
+			return listing(views, next, err)
 		}, describe("With what is under way on each device, the groups that it belongs to and whether it is silent. "+partial))
 	route(a, api, "GET /v1/devices/{id}", "get device",
-		func(ctx context.Context, in *ID) (*taggedOf[orchestrator.DeviceDetail], error) {
+		func(ctx context.Context, in *ID) (*taggedOf[DeviceView], error) {
 			d, err := s.DeviceDetail(ctx, in.ID)
-			return tagged(d, d.Revision, err)
+			if err != nil {
+				return nil, err
+			}
+			v, err := a.viewDevice(ctx, d)
+			return tagged(v, d.Revision, err)
 		}, describe("The ETag is for edits only: what the device reports changes without it, so If-None-Match is not honoured."))
 	route(a, api, "PATCH /v1/devices/{id}", "change device",
 		func(ctx context.Context, in *patchOf[orchestrator.DevicePatch]) (*taggedOf[orchestrator.Device], error) {
@@ -82,6 +104,11 @@ func (a *API) deviceRoutes(api huma.API) {
 			d, password, err := a.provision.RotateDevice(ctx, in.ID)
 			return one(DeviceCredentials{Device: d, Username: d.ID, Password: password}, err)
 		}, describe("Gives the device a new password; the old one is refused from now on."))
+	route(a, api, "POST /v1/rotations", "order rotation",
+		func(ctx context.Context, in *bodyOf[NewRotation]) (*bodyOf[Rotation], error) {
+			return one(a.provision.OrderRotation(ctx, in.Body))
+		}, describe("Orders that devices and bridges change their passwords by themselves: those that are connected are told at once, the others when they come, and each until it has logged in with another password. "+
+			"Until then its password stays good. Modules that do not know of this stay as they are; the lists show which passwords are still to be changed."))
 	route(a, api, "POST /v1/devices/{id}/quarantine", "quarantine device",
 		func(ctx context.Context, in *quarantineInput) (*bodyOf[orchestrator.Device], error) {
 			return one(a.provision.QuarantineDevice(ctx, in.ID.ID, orZero(in.Body).Reason))

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -49,6 +50,8 @@ type fakeCredentials struct {
 	failBefore  bool
 	failAfter   bool
 	quarantined map[string]bool
+	used        map[string]bool // devices that have logged in
+	logins      map[string]gateway.LoginState
 }
 
 var errPower = errors.New("power failure")
@@ -85,6 +88,45 @@ func (f *fakeCredentials) put(p gateway.Principal) (password string, err error) 
 
 func (f *fakeCredentials) PutDevice(_ context.Context, device string) (string, error) {
 	return f.put(gateway.Principal{Name: device})
+}
+
+func (f *fakeCredentials) PutClaimed(_ context.Context, device string, fresh bool) (string, error) {
+	f.mu.Lock()
+	_, known := f.principals[device]
+	taken := known && !fresh && f.used[device]
+	f.mu.Unlock()
+	if taken {
+		return "", orchestrator.ErrExists
+	}
+	return f.put(gateway.Principal{Name: device})
+}
+
+func (f *fakeCredentials) Login(_ context.Context, name string) (gateway.LoginState, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l, known := f.logins[name]
+	return l, known, nil
+}
+
+func (f *fakeCredentials) Renew(_ context.Context, name string) (password string, until time.Time, err error) {
+	err = f.change(func() {
+		f.issued++
+		password, until = fmt.Sprintf("password-%d", f.issued), time.Now().Add(time.Hour).UTC()
+		f.logins[name] = gateway.LoginState{PendingUntil: until}
+	})
+	return password, until, err
+}
+
+func (f *fakeCredentials) Order(_ context.Context, which func(gateway.Principal, gateway.LoginState) bool) (n int, err error) {
+	err = f.change(func() {
+		for name, p := range f.principals {
+			if which(p, f.logins[name]) {
+				f.logins[name] = gateway.LoginState{RotateOrdered: time.Now()}
+				n++
+			}
+		}
+	})
+	return n, err
 }
 
 func (f *fakeCredentials) PutDevices(_ context.Context, devices []string) (passwords map[string]string, err error) {
@@ -168,7 +210,7 @@ type apiRig struct {
 // newAPI starts the rig; change may alter the options.
 func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	t.Helper()
-	r := &apiRig{t: t, credentials: &fakeCredentials{principals: map[string]gateway.Principal{}}, registry: prometheus.NewRegistry(), logs: &logRecorder{}, watch: secrettest.New(t)}
+	r := &apiRig{t: t, credentials: &fakeCredentials{principals: map[string]gateway.Principal{}, logins: map[string]gateway.LoginState{}}, registry: prometheus.NewRegistry(), logs: &logRecorder{}, watch: secrettest.New(t)}
 	blobs, err := fileblobs.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

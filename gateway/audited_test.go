@@ -80,6 +80,7 @@ func (r *apiRig) changes() []change {
 		{"create-device", "POST /v1/devices", `{"id":"d","type":"pump"}`, "create device d", nil},
 		{"change-device", "PATCH /v1/devices/d", `{"labels":{"a":"b"}}`, "update device d", nil},
 		{"rotate-device-credentials", "POST /v1/devices/d/credentials", "", "rotate device d", nil},
+		{"order-rotation", "POST /v1/rotations", `{"devices":["d"]}`, "order-rotation device d", nil},
 		{"quarantine-device", "POST /v1/devices/d/quarantine", `{"reason":"stolen"}`, "quarantine device d", nil},
 		{"release-device", "POST /v1/devices/d/release", "", "release device d", nil},
 		{"import-devices", "POST /v1/devices/import", `[{"id":"e","type":"pump"}]`, "import device ", nil},
@@ -88,6 +89,8 @@ func (r *apiRig) changes() []change {
 		{"rotate-bridge-credentials", "POST /v1/bridges/b/credentials", "", "rotate bridge b", nil},
 		{"delete-bridge", "DELETE /v1/bridges/b", "", "delete bridge b", nil},
 		{"delete-device", "DELETE /v1/devices/e", "", "delete device e", nil},
+		{"create-claim", "POST /v1/claims", `{"id":"line-1","device_type":"pump"}`, "create claim line-1", nil},
+		{"revoke-claim", "POST /v1/claims/line-1/revoke", "", "revoke claim line-1", nil},
 		{"create-group", "POST /v1/groups", `{"id":"g","devices":["d"]}`, "create group g", nil},
 		{"replace-group", "PUT /v1/groups/g", `{"description":"x","devices":["d"]}`, "update group g", nil},
 		{"delete-group", "DELETE /v1/groups/g", "", "delete group g", nil},
@@ -142,11 +145,13 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			t.Errorf("%s: %d %s", c.operation, a.status, a.body)
 			continue
 		}
-		var answered struct{ ID, Secret string }
+		var answered struct{ ID, Secret, Token string }
 		if strings.Contains(c.entry, "create") && json.Unmarshal([]byte(a.body), &answered) == nil && answered.ID != "" {
 			id = answered.ID
-			if answered.Secret != "" {
-				secrets = append(secrets, answered.Secret)
+			for _, s := range []string{answered.Secret, answered.Token} {
+				if s != "" {
+					secrets = append(secrets, s)
+				}
 			}
 		}
 		var page gateway.Page[orchestrator.AuditEntry]

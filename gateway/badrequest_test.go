@@ -146,6 +146,7 @@ func (f *fuzz) furnish() {
 	post("/v1/devices", `{"id":"pump-1","type":"pump"}`)
 	post("/v1/devices", `{"id":"pump-2","type":"pump","labels":{"site":"north"}}`)
 	post("/v1/groups", `{"id":"g","devices":["pump-1"]}`)
+	post("/v1/claims", `{"id":"pump-1","device_type":"pump"}`)
 	image := post("/v1/images?image_type=app&device_type=pump&version=1.0&format=binary", "firmware")["id"]
 	upload := post("/v1/uploads?format=binary", "another")["id"]
 	if image == nil || upload == nil {

@@ -26,6 +26,8 @@ type Metrics struct {
 	signIns    *prometheus.CounterVec // by method and result
 	uploaded   prometheus.Counter
 	limits     *prometheus.CounterVec // by limit
+	claims     *prometheus.CounterVec // by result
+	rotations  *prometheus.CounterVec // by result
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -55,6 +57,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		signIns: counter("davit_sign_ins_total", "Tries to sign in, by method and result.", "method", "result"),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "davit_http_uploaded_bytes_total", Help: "Bytes of image files received."}),
+		claims:    counter("davit_claims_total", "Logins of modules with the token of a claim that were refused, and answers to their claims, by result.", "result"),
+		rotations: counter("davit_password_rotations_total", "Answers to devices and bridges that asked for another password, by result.", "result"),
 	}
 	m.limits = counter("davit_http_limited_total", "HTTP requests refused because of a limit, by limit.", "limit")
 	for _, kind := range schemas.Kinds() {
@@ -74,7 +78,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.signIns.WithLabelValues(people.MethodPassword, string(r))
 		m.signIns.WithLabelValues(people.MethodOIDC, string(r))
 	}
-	reg.MustRegister(m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded, m.limits)
+	for _, r := range schemas.RequestErrors() {
+		m.claims.WithLabelValues(string(r))
+	}
+	for _, r := range []string{claimMade, claimRepeated, claimToken} {
+		m.claims.WithLabelValues(r)
+	}
+	for _, r := range []string{rotationGiven, string(schemas.ErrorMalformed), string(schemas.ErrorNotAllowed), string(schemas.ErrorBusy), string(schemas.ErrorInternal)} {
+		m.rotations.WithLabelValues(r)
+	}
+	reg.MustRegister(m.claims, m.rotations, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded, m.limits)
 	return m
 }
 
@@ -151,6 +164,18 @@ func (m *Metrics) forbidden() {
 func (m *Metrics) SignIn(method string, result people.SignInResult) {
 	if m != nil {
 		m.signIns.WithLabelValues(method, string(result)).Inc()
+	}
+}
+
+func (m *Metrics) claim(result string) {
+	if m != nil {
+		m.claims.WithLabelValues(result).Inc()
+	}
+}
+
+func (m *Metrics) rotation(result string) {
+	if m != nil {
+		m.rotations.WithLabelValues(result).Inc()
 	}
 }
 

@@ -23,6 +23,7 @@ type Principal struct {
 // over devices and bridges.
 type Credentials interface {
 	passwords
+	rotations
 	// Principal returns the principal of that name, and false if there is none.
 	Principal(ctx context.Context, name string) (Principal, bool, error)
 	// Bridges returns all bridges in the order of their names.
@@ -49,6 +50,10 @@ type passwords interface {
 	// PutDevices does so for many devices, all or none, and returns the passwords
 	// by device.
 	PutDevices(ctx context.Context, devices []string) (map[string]string, error)
+	// PutClaimed gives a device that its module claims a new password. If the device was
+	// not made just now (fresh), it is orchestrator.ErrExists when somebody has logged in
+	// with the one before, or that was not made for a claim.
+	PutClaimed(ctx context.Context, device string, fresh bool) (password string, err error)
 	// PutBridge gives a bridge a new random password and these devices.
 	PutBridge(ctx context.Context, bridge string, devices []string) (password string, err error)
 }
@@ -78,6 +83,7 @@ type Provisioner struct {
 // provisioned is what a Provisioner needs of the service.
 type provisioned interface {
 	devices
+	claimed
 	Audit(ctx context.Context, action, kind, id string, before, after any) error
 }
 

@@ -38,7 +38,7 @@ func (p *Provisioner) AddBridge(ctx context.Context, id string, devices []string
 	if len(devices) > maxBridgeDevices {
 		return Bridge{}, "", tooManyDevices(len(devices))
 	}
-	b := Bridge{id, devices}
+	b := Bridge{ID: id, Devices: devices}
 	password, err := p.credentials.PutBridge(ctx, id, devices)
 	if err != nil {
 		return b, "", err
@@ -91,7 +91,8 @@ func (p *Provisioner) ChangeBridge(ctx context.Context, id string, patch BridgeP
 	if err := p.credentials.SetBridgeDevices(ctx, id, devices); err != nil {
 		return before, err
 	}
-	after := Bridge{id, devices}
+	before.Login = nil
+	after := Bridge{ID: id, Devices: devices}
 	return after, p.service.Audit(ctx, "update", orchestrator.KindBridge, id, before, after)
 }
 
@@ -133,14 +134,16 @@ func (p *Provisioner) Bridge(ctx context.Context, id string) (Bridge, error) {
 	if !known || !principal.Bridge {
 		return Bridge{}, fmt.Errorf("%w: bridge %q", orchestrator.ErrNotFound, id)
 	}
-	return bridgeOf(principal), nil
+	b := bridgeOf(principal)
+	b.Login, err = p.Login(ctx, id)
+	return b, err
 }
 
 func bridgeOf(p Principal) Bridge {
 	if p.Devices == nil {
 		p.Devices = []string{}
 	}
-	return Bridge{p.Name, p.Devices}
+	return Bridge{ID: p.Name, Devices: p.Devices}
 }
 
 // Bridges lists the bridges in the order of their ids.
@@ -167,7 +170,11 @@ func (p *Provisioner) Bridges(ctx context.Context, page orchestrator.Page) ([]Br
 	}
 	items := make([]Bridge, 0, len(all))
 	for _, b := range all {
-		items = append(items, bridgeOf(b))
+		item := bridgeOf(b)
+		if item.Login, err = p.Login(ctx, b.Name); err != nil {
+			return nil, "", err
+		}
+		items = append(items, item)
 	}
 	return items, next, nil
 }

@@ -18,6 +18,7 @@ type Service interface {
 	groups
 	jobs
 	records
+	claims
 }
 
 type catalog interface {

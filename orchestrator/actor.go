@@ -8,9 +8,9 @@ import (
 // Actor is who asks for something, for the audit log.
 type Actor struct {
 	// Name of the user, or of the token; "system" for the service itself.
-	Name string `json:"name" doc:"The user; of a token USER/TOKEN; system for the service itself"`
-	// Kind is user, token or system.
-	Kind string `json:"kind" doc:"user, token or system"`
+	Name string `json:"name" doc:"The user; of a token USER/TOKEN; of a module that claims itself claim:ID; system for the service itself"`
+	// Kind is user, token, module or system.
+	Kind string `json:"kind" doc:"user, token, module (by its claim or its own credentials) or system"`
 	// Role that the actor had.
 	Role string `json:"role,omitempty" doc:"The role that the actor had"`
 	// Address that the request came from.
@@ -23,6 +23,7 @@ type Actor struct {
 const (
 	ActorUser   = "user"
 	ActorToken  = "token"
+	ActorModule = "module"
 	ActorSystem = "system"
 )
 

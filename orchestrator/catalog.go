@@ -237,6 +237,9 @@ func (s *Service) DeleteDeviceType(ctx context.Context, id string) error {
 		if err := unused(t, "device type", id, "image", indexImageByDeviceType); err != nil {
 			return err
 		}
+		if err := unused(t, "device type", id, "claim", indexClaimByDeviceType); err != nil {
+			return err
+		}
 		if err := remove(t, rec); err != nil {
 			return err
 		}

@@ -66,6 +66,8 @@ func (c *checker) all(ctx context.Context) error {
 		func() error { return records(c, c.upload) },
 		func() error { return records(c, c.device) },
 		func() error { return records(c, c.group) },
+		func() error { return records(c, c.claim) },
+		func() error { return records(c, c.claimed) },
 		func() error { return records(c, c.job) },
 		func() error { return records(c, c.execution) },
 		func() error { return records(c, c.history) },
@@ -205,6 +207,33 @@ func (c *checker) group(g *Group) error {
 		}
 	}
 	return nil
+}
+
+// claim checks that a claim has the hash of its token, and what it needs as long as it
+// is not revoked.
+func (c *checker) claim(m *Claim) error {
+	if err := c.refers(tableClaims, m.ID, tableClaimHashes, m.ID); err != nil {
+		return err
+	}
+	if m.Uses > 0 && m.Used > m.Uses {
+		c.violation("claim %q has made %d devices and has %d uses", m.ID, m.Used, m.Uses)
+	}
+	if !m.RevokedAt.IsZero() {
+		return nil
+	}
+	for _, g := range m.Groups {
+		if err := c.refers(tableClaims, m.ID, tableGroups, g); err != nil {
+			return err
+		}
+	}
+	return c.refers(tableClaims, m.ID, tableDeviceTypes, m.DeviceType)
+}
+
+func (c *checker) claimed(m *claimMark) error {
+	if err := c.refers(tableClaimed, m.Device, tableClaims, m.Claim); err != nil {
+		return err
+	}
+	return c.refers(tableClaimed, m.Device, tableDevices, m.Device)
 }
 
 // auditEntry checks that the log has no gap: the numbers fall by one.

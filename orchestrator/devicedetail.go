@@ -110,6 +110,13 @@ func (d *describer) describe(dev *Device) (DeviceDetail, error) {
 	if out.Groups, err = d.groupsOf(dev); err != nil {
 		return out, err
 	}
+	mark, err := find[claimMark](d, dev.ID)
+	if err != nil {
+		return out, err
+	}
+	if mark != nil {
+		out.Claim = mark.Claim
+	}
 	out.Execution, out.Waiting, err = d.underWay(dev.ID)
 	return out, err
 }

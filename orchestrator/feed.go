@@ -33,6 +33,7 @@ const (
 	KindGroup      = "group"
 	KindJob        = "job"
 	KindExecution  = "execution"
+	KindClaim      = "claim"
 	KindBridge     = "bridge" // audit log only
 	KindUser       = "user"   // audit log only
 	KindToken      = "token"  // audit log only
@@ -41,13 +42,13 @@ const (
 
 // FeedKinds are the kinds that the feed tells of.
 func FeedKinds() []string {
-	return []string{KindImageType, KindDeviceType, KindImage, KindDevice, KindGroup, KindJob, KindExecution}
+	return []string{KindImageType, KindDeviceType, KindImage, KindDevice, KindGroup, KindJob, KindExecution, KindClaim}
 }
 
 // FeedEvent is one record that changed.
 type FeedEvent struct {
 	Rev     uint64 `json:"rev" doc:"The revision of the change; grows from event to event"`
-	Kind    string `json:"kind" doc:"image_type, device_type, image, device, group, job or execution"`
+	Kind    string `json:"kind" doc:"image_type, device_type, image, device, group, job, execution or claim"`
 	ID      string `json:"id" doc:"The record's id; a job's name"`
 	Deleted bool   `json:"deleted,omitempty" doc:"The record is gone"`
 	Record  any    `json:"record,omitempty" doc:"The record as it stands now"`
@@ -118,6 +119,8 @@ func kindOf(table Table) string {
 		return KindDevice
 	case tableGroups:
 		return KindGroup
+	case tableClaims:
+		return KindClaim
 	}
 	return ""
 }
@@ -397,7 +400,7 @@ func eventOf(r Reader, rev uint64, name []byte, f FeedFilter) (FeedEvent, bool, 
 }
 
 func tableOfKind(kind string) Table {
-	for _, table := range []Table{tableImageTypes, tableDeviceTypes, tableImages, tableDevices, tableGroups} {
+	for _, table := range []Table{tableImageTypes, tableDeviceTypes, tableImages, tableDevices, tableGroups, tableClaims} {
 		if kindOf(table) == kind {
 			return table
 		}

@@ -106,7 +106,7 @@ func (s *Service) DeleteDevice(ctx context.Context, id string) error {
 		// The note brings the outbox to clear what the broker retains of the
 		// device, after a crash as well.
 		t.out.resync = append(t.out.resync, id)
-		return errors.Join(remove(t, rec), t.mark(id, st.Retained, true), t.audit("delete", KindDevice, id, rec, nil))
+		return errors.Join(remove(t, rec), t.mark(id, st.Retained, true), t.unclaim(id), t.audit("delete", KindDevice, id, rec, nil))
 	})
 	return err
 }

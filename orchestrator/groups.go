@@ -141,6 +141,9 @@ func (s *Service) DeleteGroup(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
+		if err := unused(t, "group", id, "claim", indexClaimByGroup); err != nil {
+			return err
+		}
 		var jobs []string
 		if err := t.Scan(indexJobByGroup, prefixOf(id), nil, func(_, name []byte) bool {
 			jobs = append(jobs, string(name))

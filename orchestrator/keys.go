@@ -47,6 +47,12 @@ const (
 	// tableIdempotency holds what creations with an idempotency key made.
 	tableIdempotency Table = "idempotency"
 
+	// tableClaims holds claims, JSON, by id; tableClaimHashes the SHA-256 of their tokens,
+	// by id; tableClaimed with which claim devices were made, JSON, by device.
+	tableClaims      Table = "claims"
+	tableClaimHashes Table = "claim_hashes"
+	tableClaimed     Table = "claimed"
+
 	// Indexes: the value is the key of the record.
 	indexDeviceTypeByImageType Table = "device_types_by_image_type" // image type, device type
 	indexImageByTime           Table = "images_by_time"             // creation inverted, image: newest first, without archived ones
@@ -83,6 +89,8 @@ const (
 	indexUploadByBlob          Table = "uploads_by_blob"            // SHA-256, upload
 	indexIdempotencyByTime     Table = "idempotency_by_time"        // time, key
 	indexVersionByID           Table = "versions_by_id"             // image type, ^number: the highest first
+	indexClaimByDeviceType     Table = "claims_by_device_type"      // device type, claim that is not revoked
+	indexClaimByGroup          Table = "claims_by_group"            // group, claim that is not revoked
 )
 
 const (
@@ -98,6 +106,7 @@ func indexTables() []Table {
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexDeviceQuarantined, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
 		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
+		indexClaimByDeviceType, indexClaimByGroup,
 	}
 }
 

@@ -241,6 +241,7 @@ type DeviceDetail struct {
 	Execution *Execution `json:"execution,omitempty" doc:"What is under way on it"`
 	Waiting   int        `json:"waiting" doc:"How many executions wait for their turn"`
 	Silent    bool       `json:"silent,omitempty" doc:"It is connected, but has not said hello for longer than its type allows"`
+	Claim     string     `json:"claim,omitempty" doc:"The claim with which its module made it; absent if people did"`
 }
 
 // QueryPreview is what a query finds at this moment.

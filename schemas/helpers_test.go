@@ -6,11 +6,15 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
+
+// allKinds lists every message of the contract.
+func allKinds() []Kind { return slices.Concat(Kinds(), CredentialKinds()) }
 
 // newPayload returns an empty payload of kind k, nil for a chunk.
 func newPayload(k Kind) Payload {
@@ -29,6 +33,14 @@ func newPayload(k Kind) Payload {
 		return &Ack{}
 	case KindProfile:
 		return &Profile{}
+	case KindClaim:
+		return &Claim{}
+	case KindClaimed:
+		return &Claimed{}
+	case KindRotate:
+		return &Rotate{}
+	case KindRotated:
+		return &Rotated{}
 	}
 	return nil
 }
@@ -39,7 +51,7 @@ func compileSchemas(t testing.TB) map[Kind]*jsonschema.Schema {
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	out := map[Kind]*jsonschema.Schema{}
-	for _, k := range Kinds() {
+	for _, k := range allKinds() {
 		if k == KindChunk {
 			continue
 		}

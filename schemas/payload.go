@@ -208,10 +208,20 @@ func (h *Hello) Validate() error {
 	if err := checkText("dialect", h.Dialect, MaxDialectLength); err != nil {
 		return err
 	}
-	if len(h.HostVersions) > MaxHostVersions {
-		return badPayload("host_versions has %d entries, at most %d are allowed", len(h.HostVersions), MaxHostVersions)
+	if err := checkHostVersions(h.HostVersions); err != nil {
+		return err
 	}
-	for property, version := range h.HostVersions {
+	if h.MaxChunk != 0 && (h.MaxChunk < MinChunkSize || h.MaxChunk > MaxChunkSize) {
+		return badPayload("max_chunk is %d, allowed are %d to %d", h.MaxChunk, MinChunkSize, MaxChunkSize)
+	}
+	return checkOpen(h.Execution, h.Attempt)
+}
+
+func checkHostVersions(versions map[string]string) error {
+	if len(versions) > MaxHostVersions {
+		return badPayload("host_versions has %d entries, at most %d are allowed", len(versions), MaxHostVersions)
+	}
+	for property, version := range versions {
 		if property == "" {
 			return badPayload("host_versions has an entry without a name")
 		}
@@ -222,10 +232,7 @@ func (h *Hello) Validate() error {
 			return err
 		}
 	}
-	if h.MaxChunk != 0 && (h.MaxChunk < MinChunkSize || h.MaxChunk > MaxChunkSize) {
-		return badPayload("max_chunk is %d, allowed are %d to %d", h.MaxChunk, MinChunkSize, MaxChunkSize)
-	}
-	return checkOpen(h.Execution, h.Attempt)
+	return nil
 }
 
 // checkOpen accepts no execution at all, or one with its attempt.

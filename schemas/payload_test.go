@@ -275,12 +275,49 @@ func drawProfile(t *rapid.T) Payload {
 	}
 }
 
+func drawNonce(t *rapid.T) string {
+	return rapid.StringMatching(`[A-Za-z0-9._-]{16,64}`).Draw(t, "nonce")
+}
+
+func drawClaim(t *rapid.T) Payload {
+	c := &Claim{V: Version, Nonce: drawNonce(t)}
+	if rapid.Bool().Draw(t, "more") {
+		c.DeviceType = drawID(t, "device type")
+		c.HostVersions = map[string]string{drawText(t, "property", 1, 40): drawText(t, "version", 0, 40)}
+	}
+	return c
+}
+
+func drawClaimed(t *rapid.T) Payload {
+	if rapid.Bool().Draw(t, "granted") {
+		return &Claimed{V: Version, Nonce: drawNonce(t), Device: drawID(t, "device"), Password: drawText(t, "password", 1, MaxPasswordLength)}
+	}
+	c := &Claimed{V: Version, Error: rapid.SampledFrom(RequestErrors()).Draw(t, "error"), Detail: drawText(t, "detail", 0, 100)}
+	if rapid.Bool().Draw(t, "with nonce") {
+		c.Nonce = drawNonce(t)
+	}
+	return c
+}
+
+func drawRotated(t *rapid.T) Payload {
+	switch rapid.IntRange(0, 2).Draw(t, "which") {
+	case 0:
+		return &Rotated{V: Version, Due: true}
+	case 1:
+		return &Rotated{V: Version, Nonce: drawNonce(t), Error: rapid.SampledFrom(RequestErrors()).Draw(t, "error"), Detail: drawText(t, "detail", 0, 100)}
+	}
+	return &Rotated{V: Version, Nonce: drawNonce(t), Password: drawText(t, "password", 1, MaxPasswordLength),
+		Expires: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "expires"), 0).UTC()}
+}
+
 // TestMarshalledValidates: whatever valid payload is marshalled, its schema
 // accepts it and Decode gives it back.
 func TestMarshalledValidates(t *testing.T) {
 	compiled := compileSchemas(t)
 	for kind, draw := range map[Kind]func(*rapid.T) Payload{
 		KindHello: drawHello, KindOffer: drawOffer, KindFetch: drawFetch, KindStatus: drawStatus, KindAck: drawAck, KindProfile: drawProfile,
+		KindClaim: drawClaim, KindClaimed: drawClaimed, KindRotated: drawRotated,
+		KindRotate:   func(t *rapid.T) Payload { return &Rotate{V: Version, Nonce: drawNonce(t)} },
 		KindPresence: func(t *rapid.T) Payload { return &Presence{V: Version, Online: rapid.Bool().Draw(t, "online")} },
 	} {
 		t.Run(string(kind), func(t *testing.T) {

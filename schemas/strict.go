@@ -30,6 +30,10 @@ var shapes = map[Kind]*shape{
 	KindStatus:   shapeOf(reflect.TypeFor[Status]()),
 	KindAck:      shapeOf(reflect.TypeFor[Ack]()),
 	KindProfile:  shapeOf(reflect.TypeFor[Profile]()),
+	KindClaim:    shapeOf(reflect.TypeFor[Claim]()),
+	KindClaimed:  shapeOf(reflect.TypeFor[Claimed]()),
+	KindRotate:   shapeOf(reflect.TypeFor[Rotate]()),
+	KindRotated:  shapeOf(reflect.TypeFor[Rotated]()),
 }
 
 func shapeOf(t reflect.Type) *shape {

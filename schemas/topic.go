@@ -40,7 +40,7 @@ func idByte(c byte) bool {
 // Kind is the last level of a topic: which message of the contract it carries.
 type Kind string
 
-// The eight messages of the contract.
+// The messages of a device's session.
 const (
 	KindHello    Kind = "hello"
 	KindPresence Kind = "presence"
@@ -52,7 +52,33 @@ const (
 	KindProfile  Kind = "profile"
 )
 
-// Kinds lists every message of the contract.
+// The messages about credentials.
+const (
+	KindClaim   Kind = "claim"
+	KindClaimed Kind = "claimed"
+	KindRotate  Kind = "rotate"
+	KindRotated Kind = "rotated"
+)
+
+// CredentialKinds lists the messages about credentials. They are asked and answered on
+// one connection: the broker hands the request to the service with who sent it, and the
+// answer to the connection that asked. So they are with the broker that is built in only,
+// and nobody else can subscribe to them.
+func CredentialKinds() []Kind { return []Kind{KindClaim, KindClaimed, KindRotate, KindRotated} }
+
+// Answer is the message that answers a request for credentials, and "" for others.
+func (k Kind) Answer() Kind {
+	switch k {
+	case KindClaim:
+		return KindClaimed
+	case KindRotate:
+		return KindRotated
+	}
+	return ""
+}
+
+// Kinds lists every message of a device's session: those of the contract but
+// CredentialKinds.
 func Kinds() []Kind {
 	return []Kind{KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile}
 }
@@ -61,7 +87,7 @@ func Kinds() []Kind {
 // true, the service if false.
 func (k Kind) FromDevice() bool {
 	switch k {
-	case KindHello, KindPresence, KindFetch, KindStatus:
+	case KindHello, KindPresence, KindFetch, KindStatus, KindClaim, KindRotate:
 		return true
 	}
 	return false
@@ -86,7 +112,7 @@ func (k Kind) MaxPayload() int {
 	switch k {
 	case KindChunk:
 		return ChunkHeaderSize + MaxChunkSize
-	case KindPresence, KindAck:
+	case KindPresence, KindAck, KindClaimed, KindRotate, KindRotated:
 		return 1 << 10
 	}
 	return 8 << 10
@@ -126,7 +152,7 @@ func ParseTopic(s string) (Topic, error) {
 		return Topic{}, fmt.Errorf("%w: %w", ErrTopic, err)
 	}
 	switch k := Kind(kind); k {
-	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile:
+	case KindHello, KindPresence, KindOffer, KindFetch, KindChunk, KindStatus, KindAck, KindProfile, KindClaim, KindClaimed, KindRotate, KindRotated:
 		return Topic{Device: device, Kind: k}, nil
 	}
 	return Topic{}, fmt.Errorf("%w: unknown message %q", ErrTopic, kind)

@@ -25,8 +25,21 @@ type Config struct {
 	ClientID string
 	Username string
 	Password string
+	// Login, if it is not nil, has the password in the place of Password.
+	Login Login
 	// TLS is used with mqtts and wss; nil means the system's trust.
 	TLS *tls.Config
+}
+
+// Login is a password that may change.
+type Login interface {
+	// Password is asked for at each attempt to connect.
+	Password() string
+	// Accepted is told that the broker has taken it, Refused that it has not.
+	Accepted() error
+	Refused()
+	// Renewed receives when there is another password: the connection is made anew.
+	Renewed() <-chan struct{}
 }
 
 // Times of the connection.
@@ -74,6 +87,21 @@ func New(cfg Config, log *slog.Logger) (Transport, error) {
 
 // Run implements Transport.
 func (t *client) Run(ctx context.Context, c Client) error {
+	var renewed <-chan struct{}
+	if t.cfg.Login != nil {
+		renewed = t.cfg.Login.Renewed()
+	}
+	for {
+		err := t.connection(ctx, c, renewed)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		c.Disconnected()
+	}
+}
+
+// connection keeps one connection up until ctx ends, or it is to be made anew.
+func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct{}) error {
 	var subscribing sync.WaitGroup
 	defer subscribing.Wait()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,6 +109,11 @@ func (t *client) Run(ctx context.Context, c Client) error {
 	cfg := t.config(c)
 	cfg.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
 		t.reconnects.connected()
+		if t.cfg.Login != nil {
+			if err := t.cfg.Login.Accepted(); err != nil {
+				t.log.Error("the change of the password is not ended on disk; it is at the next login", "error", err)
+			}
+		}
 		t.cm.Store(cm)
 		subscribing.Go(func() { t.subscribe(life, cm, c) })
 	}
@@ -93,7 +126,10 @@ func (t *client) Run(ctx context.Context, c Client) error {
 	if err != nil {
 		return fmt.Errorf("connect to broker: %w", err)
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-renewed:
+	}
 	bye, cancel := context.WithTimeout(life, packetTimeout/5)
 	defer cancel()
 	if err := cm.Disconnect(bye); err != nil && !errors.Is(err, context.Canceled) {
@@ -112,6 +148,9 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 		ReconnectBackoff: t.reconnects.wait, ConnectTimeout: packetTimeout,
 		ConnectUsername: t.cfg.Username, ConnectPassword: []byte(t.cfg.Password),
 		ConnectPacketBuilder: func(packet *paho.Connect, _ *url.URL) (*paho.Connect, error) {
+			if t.cfg.Login != nil {
+				packet.UsernameFlag, packet.PasswordFlag, packet.Password = true, true, []byte(t.cfg.Login.Password())
+			}
 			if w := c.Will(); w.Topic != "" {
 				packet.WillMessage = &paho.WillMessage{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain}
 				packet.WillProperties = &paho.WillProperties{}
@@ -119,6 +158,10 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 			return packet, nil
 		},
 		OnConnectError: func(err error) {
+			var answer *autopaho.ConnackError
+			if t.cfg.Login != nil && errors.As(err, &answer) && answer.ReasonCode == packets.ConnackBadUsernameOrPassword {
+				t.cfg.Login.Refused()
+			}
 			t.log.Warn("no connection to the broker; trying again", "broker", t.url.Redacted(), "error", err)
 		},
 		ClientConfig: paho.ClientConfig{

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,6 +91,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here or in the file)")
 	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required, here or in the file)")
 	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required, here or in the file, unless it has a certificate)")
+	into(cmd, "rotate-password", "AGE", "how old the password of --password-file gets before the bridge asks the service for another one, for example 30d (default: only when it is told to)", func(s string) (time.Duration, error) { return parseDays("rotate-password", s) }, func(d time.Duration) { opts.RotatePassword = d })
 	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
 	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the bridge's own certificate for the broker, which stands in for the password; read anew for each connection (default none)")
 	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
@@ -190,7 +192,8 @@ func (p *program) bridgeList() *cobra.Command {
 	type T = client.Bridge
 	return listCommand(p, "list", "List the bridges and the devices that they act for", noArgs, plain((*client.Client).Bridges),
 		column[T]{"ID", func(b T) string { return b.ID }},
-		column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }})
+		column[T]{"DEVICES", func(b T) string { return strings.Join(b.Devices, " ") }},
+		column[T]{"PASSWORD", func(b T) string { return passwordOf(b.Login, time.Now()) }})
 }
 
 func (p *program) bridgeShow() *cobra.Command {
@@ -199,7 +202,9 @@ func (p *program) bridgeShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.show(b, func(w io.Writer) { fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " ")) })
+		return p.show(b, func(w io.Writer) {
+			fields(w, "id", b.ID, "devices", strings.Join(b.Devices, " "), "password", passwordOf(b.Login, time.Now()))
+		})
 	})
 }
 
@@ -230,15 +235,4 @@ func (p *program) bridgeChange() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("device", "add-device")
 	cmd.MarkFlagsMutuallyExclusive("device", "remove-device")
 	return cmd
-}
-
-func (p *program) bridgeRotate() *cobra.Command {
-	var file string
-	return intoFile(p.apiCommand("rotate ID [--out FILE]", "Give a bridge a new password; the old one ends at once", oneArg("its id"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			return p.keep(file, "", func() (issued, error) {
-				b, err := c.RotateBridge(cmd.Context(), args[0])
-				return bridgeCredentials{b}, err
-			})
-		}), &file, "; davit bridge takes it as --password-file")
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,20 +18,9 @@ import (
 func (p *program) deviceCommand() *cobra.Command {
 	return p.parent("device", "Devices: a module and its host MCU",
 		p.deviceAdd(), p.deviceImport(), p.deviceList(), p.deviceShow(), p.deviceExecutions(), p.deviceChange(),
-		p.deviceRotate(), p.deviceQuarantine(), p.deviceRelease(),
+		p.deviceRotate(), p.deviceClaim(), p.deviceQuarantine(), p.deviceRelease(),
 		p.removeCommand("a device and its credentials", (*client.Client).DeleteDevice),
 	)
-}
-
-func (p *program) deviceRotate() *cobra.Command {
-	var file string
-	return intoFile(p.apiCommand("rotate ID [--out FILE]", "Give a device a new password; the old one ends at once", oneArg("its id"),
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			return p.keep(file, "", func() (issued, error) {
-				cred, err := c.RotateCredentials(cmd.Context(), args[0])
-				return newCredentials(cred), err
-			})
-		}), &file, "")
 }
 
 func (p *program) deviceQuarantine() *cobra.Command {
@@ -94,7 +84,7 @@ func (p *program) deviceList() *cobra.Command {
 	var filter orchestrator.DeviceFilter
 	var online, offline bool
 	cmd := listCommand(p, "list", "List the devices, all or those that the flags describe", noArgs,
-		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[orchestrator.DeviceDetail], error) {
+		func(_ *cobra.Command, c *client.Client, _ []string) (client.Listing[client.DeviceView], error) {
 			if online || offline {
 				filter.Online = &online
 			}
@@ -127,8 +117,9 @@ func deviceColumns() []column[orchestrator.Device] {
 }
 
 // detailColumns are those of a device, and what other records say of it.
-func detailColumns() []column[orchestrator.DeviceDetail] {
-	type T = orchestrator.DeviceDetail
+func detailColumns() []column[client.DeviceView] {
+	type T = client.DeviceView
+	now := time.Now()
 	var all []column[T]
 	for _, c := range deviceColumns() {
 		all = append(all, column[T]{c.title, func(d T) string { return c.value(d.Device) }})
@@ -136,6 +127,7 @@ func detailColumns() []column[orchestrator.DeviceDetail] {
 	return append(all,
 		column[T]{"UNDER WAY", func(d T) string { return stateOf(d.Execution) }},
 		column[T]{"GROUPS", func(d T) string { return strings.Join(d.Groups, " ") }},
+		column[T]{"PASSWORD", func(d T) string { return passwordOf(d.Login, now) }},
 		column[T]{"QUARANTINE", func(d T) string { return quarantined(d.Device) }})
 }
 
@@ -155,7 +147,7 @@ func (p *program) deviceShow() *cobra.Command {
 			return p.show(d, func(w io.Writer) {
 				fields(w, "id", d.ID, "type", d.Type, "online", yesNo(d.Online), "quarantine", quarantined(d.Device), "silent", yes(d.Silent, "no hello for longer than its type allows"),
 					"versions", pairs(versions), "unconfirmed", strings.Join(d.Unconfirmed, " "), "labels", pairs(d.Labels), "groups", strings.Join(d.Groups, " "),
-					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt),
+					"module", d.Module, "dialect", d.Dialect, "last seen", when(d.LastSeen), "last hello", when(d.HelloAt), "claim", d.Claim, "password", passwordOf(d.Login, time.Now()),
 					"under way", underWay(d.Execution), "waiting", count(d.Waiting, "execution"), "revision", revision(d.Revision), "created", when(d.CreatedAt))
 			})
 		})

@@ -84,7 +84,7 @@ Start with: davit demo`,
 	completeWith(root, "output", outputTable, outputJSON)
 	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.checkCommand(), p.healthCommand())
 	p.under(root, groupFirmware, "Firmware:", p.imageTypeCommand(), p.deviceTypeCommand(), p.imageCommand(), p.keyCommand(), p.keyListCommand())
-	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.eventsCommand())
+	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
 	root.AddCommand(p.versionCommand())

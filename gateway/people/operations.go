@@ -67,6 +67,7 @@ func fleetOperations() []Operation {
 		{"change-device", ScopeDevices, "/devices/{id}", "davit device change"},
 		{"delete-device", ScopeDevices, "/devices/{id}", "davit device remove"},
 		{"rotate-device-credentials", ScopeDevices, "/devices/{id}", "davit device rotate"},
+		{"order-rotation", ScopeDevices, "/devices/{id}", "davit device rotate"},
 		{"quarantine-device", ScopeQuarantine, "/devices/{id}", "davit device quarantine"},
 		{"release-device", ScopeQuarantine, "/devices/{id}", "davit device release"},
 
@@ -76,6 +77,11 @@ func fleetOperations() []Operation {
 		{"change-bridge", ScopeDevices, "/bridges/{id}", "davit bridge change"},
 		{"delete-bridge", ScopeDevices, "/bridges/{id}", "davit bridge remove"},
 		{"rotate-bridge-credentials", ScopeDevices, "/bridges/{id}", "davit bridge rotate"},
+
+		{"list-claims", ScopeRead, "/claims", "davit claim list"},
+		{"get-claim", ScopeRead, "/claims", "davit claim show"},
+		{"create-claim", ScopeDevices, "/claims", "davit claim create"},
+		{"revoke-claim", ScopeDevices, "/claims", "davit claim revoke"},
 
 		{"list-groups", ScopeRead, "/groups", "davit group list"},
 		{"get-group", ScopeRead, "/groups/{id}", "davit group show"},

@@ -14,7 +14,7 @@ type Role string
 // The roles, in ascending order.
 const (
 	RoleViewer    Role = "viewer"    // sees everything but people and the audit log
-	RoleOperator  Role = "operator"  // also keeps devices, bridges and groups, and pauses jobs
+	RoleOperator  Role = "operator"  // also keeps devices, bridges, claims and groups, and pauses jobs
 	RoleDeveloper Role = "developer" // also keeps images, image types and device types, and puts devices in quarantine
 	RoleAdmin     Role = "admin"     // also runs jobs, keeps people and reads the audit log
 )
@@ -33,7 +33,7 @@ type Scope string
 const (
 	ScopeAccount    Scope = "account"            // one's own name, password and tokens
 	ScopeRead       Scope = "read"               // look at everything but people and the audit log
-	ScopeDevices    Scope = "devices:write"      // register, import, change and decommission devices and bridges
+	ScopeDevices    Scope = "devices:write"      // register, import, change and decommission devices and bridges, create and revoke claims
 	ScopeGroups     Scope = "groups:write"       // create, change and delete groups
 	ScopePause      Scope = "jobs:pause"         // pause a job
 	ScopeQuarantine Scope = "devices:quarantine" // shut devices out, and let them in again

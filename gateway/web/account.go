@@ -27,7 +27,7 @@ func scopeText(s people.Scope) string {
 	return map[people.Scope]string{
 		people.ScopeAccount:    "its owner's name, password and tokens",
 		people.ScopeRead:       "look at everything but people and the audit log",
-		people.ScopeDevices:    "register, import, change and decommission devices and bridges",
+		people.ScopeDevices:    "register, import, change and decommission devices and bridges, create and revoke claims",
 		people.ScopeGroups:     "create, change and delete groups",
 		people.ScopePause:      "pause jobs",
 		people.ScopeQuarantine: "put devices in quarantine and release them",

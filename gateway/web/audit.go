@@ -34,7 +34,7 @@ type change struct{ Field, Before, After string }
 func auditActions() []string {
 	return []string{
 		"create", "update", "delete", "import", "rotate", "archive", "restore", "start", "pause", "resume", "retry", "cancel",
-		"approve", "install", "confirm", "sign",
+		"approve", "install", "confirm", "sign", "claim", "revoke", "renew", "order-rotation",
 		"sign-in", "sign-out", "sign-in-failed", "lock",
 	}
 }

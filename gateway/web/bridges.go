@@ -12,6 +12,7 @@ func (c *Console) bridgeRoutes() {
 	c.handle("POST /bridges", "create-bridge", (*visit).createBridge)
 	c.handle("GET /bridges/{id}", "get-bridge", (*visit).bridgePage)
 	c.handle("POST /bridges/{id}/devices", "change-bridge", (*visit).changeBridge)
+	c.handle("POST /bridges/{id}/order-rotation", "order-rotation", (*visit).orderBridgeRotation)
 	c.handle("POST /bridges/{id}/rotate", "rotate-bridge-credentials", (*visit).rotateBridge)
 	c.handle("POST /bridges/{id}/delete", "delete-bridge", (*visit).deleteBridge)
 }
@@ -76,6 +77,13 @@ func (v *visit) changeBridge() error {
 		return err
 	}
 	return v.redirect(bridgesPath+"/"+b.ID, "Bridge "+b.ID+" acts for "+plural(len(b.Devices), "device")+" now.")
+}
+
+// orderBridgeRotation has a bridge change its password by itself.
+func (v *visit) orderBridgeRotation() error {
+	id := v.path("id")
+	_, err := v.provision.OrderRotation(v.ctx(), gateway.NewRotation{Bridges: []string{id}})
+	return v.outcome(err, bridgesPath+"/"+id, "Bridge "+id+" is to change its password; the present one stays good until it has.")
 }
 
 func (v *visit) rotateBridge() error {

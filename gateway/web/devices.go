@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"davit/gateway"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -24,6 +25,7 @@ func (c *Console) deviceRoutes() {
 	c.handle("POST "+newDevicePath, "create-device", (*visit).createDevice)
 	c.handle("GET /devices/{id}", "get-device", (*visit).devicePage, "list-device-executions")
 	c.handle("POST /devices/{id}/labels", "change-device", (*visit).changeDevice)
+	c.handle("POST /devices/{id}/order-rotation", "order-rotation", (*visit).orderDeviceRotation)
 	c.handle("POST /devices/{id}/rotate", "rotate-device-credentials", (*visit).rotateDevice)
 	c.handle("POST /devices/{id}/quarantine", "quarantine-device", (*visit).quarantineDevice)
 	c.handle("POST /devices/{id}/release", "release-device", (*visit).releaseDevice)
@@ -162,6 +164,8 @@ type deviceView struct {
 	TypeName string
 	// TypeDialect is what the host MCU speaks, as the device's type says.
 	TypeDialect string
+	// Login is how its password stands; nil if it has none.
+	Login *gateway.LoginState
 	// Running is a row for each image type that the device's type takes or that
 	// the device reports.
 	Running []versionRow
@@ -210,6 +214,9 @@ func (v *visit) showDevice(id string, f *form) error {
 		return err
 	}
 	data.History, data.Pager = history, v.pager(next)
+	if data.Login, err = v.provision.Login(v.ctx(), id); err != nil {
+		return err
+	}
 	if f == nil {
 		f = newForm("labels", labelText(d.Labels))
 		f.Refresh(d.Revision)
@@ -269,6 +276,13 @@ func (v *visit) changeDevice() error {
 		return err
 	}
 	return v.redirect(devicesPath+"/"+id, "The labels are saved.")
+}
+
+// orderDeviceRotation has a device change its password by itself.
+func (v *visit) orderDeviceRotation() error {
+	id := v.path("id")
+	_, err := v.provision.OrderRotation(v.ctx(), gateway.NewRotation{Devices: []string{id}})
+	return v.outcome(err, devicesPath+"/"+id, "Device "+id+" is to change its password; the present one stays good until it has.")
 }
 
 func (v *visit) rotateDevice() error {

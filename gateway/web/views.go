@@ -231,6 +231,7 @@ func (v *visit) navigation(current string) []navSection {
 			{"list-devices", "/devices", "Devices", "device"},
 			{"list-groups", "/groups", "Groups", "group"},
 			{"list-bridges", "/bridges", "Bridges", "bridge"},
+			{"list-claims", "/claims", "Claims", "key"},
 		}},
 		{"Set up", []item{
 			{"list-device-types", "/device-types", "Device types", "device-type"},

@@ -18,6 +18,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
+	"davit/bridge/login"
 	"davit/bridge/mqtt"
 	"davit/bridge/replay"
 	"davit/gateway"
@@ -79,15 +80,20 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	var password string
-	var err error
+	connection := mqtt.Config{URL: address.Broker(o.Broker), Username: o.Username}
+	var passwords bridge.Passwords
 	if o.PasswordFile != "" {
-		if password, err = ReadToken(o.PasswordFile); err != nil {
+		file, err := login.Open(o.PasswordFile)
+		if err != nil {
 			return fmt.Errorf("read the bridge's password: %w", err)
 		}
+		connection.Login = file
+		if o.TLSCert == "" { // which has no password to change
+			passwords = file
+		}
 	}
-	certificates, err := o.secured()
-	if err != nil {
+	var err error
+	if connection.TLS, err = o.secured(); err != nil {
 		return err
 	}
 	trusted, err := o.trusted()
@@ -99,7 +105,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
-		MQTT:   mqtt.Config{URL: address.Broker(o.Broker), Username: o.Username, Password: password, TLS: certificates},
+		MQTT: connection, Passwords: passwords, RotateEvery: o.RotatePassword,
 		Trust:  trusted,
 		Module: "davit bridge " + ReadBuild().Version,
 		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),

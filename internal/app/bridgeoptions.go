@@ -27,6 +27,9 @@ type BridgeOptions struct {
 	Broker       string
 	Username     string
 	PasswordFile string
+	// RotatePassword is how old the password of PasswordFile gets before the bridge asks for
+	// another one; 0 means that it does so only when it is told to.
+	RotatePassword time.Duration
 	// CAFile is a PEM file with the certificates that vouch for the broker;
 	// empty means the system's.
 	CAFile string

@@ -3,9 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"davit/broker"
 	"davit/gateway"
+	"davit/orchestrator"
 )
 
 // credentials is the broker's credentials file as the gateway wants it.
@@ -39,6 +42,35 @@ func (c credentials) PutDevice(_ context.Context, device string) (string, error)
 // PutDevices implements gateway.Credentials.
 func (c credentials) PutDevices(ctx context.Context, ids []string) (map[string]string, error) {
 	return c.file.PutDevices(ctx, ids)
+}
+
+// PutClaimed implements gateway.Credentials.
+func (c credentials) PutClaimed(_ context.Context, device string, fresh bool) (string, error) {
+	password, err := c.file.PutClaimed(device, fresh)
+	if errors.Is(err, broker.ErrNameTaken) {
+		err = fmt.Errorf("%w: %w", orchestrator.ErrExists, err)
+	}
+	return password, err
+}
+
+// Login implements gateway.Credentials.
+func (c credentials) Login(_ context.Context, name string) (gateway.LoginState, bool, error) {
+	l, ok := c.file.Login(name)
+	return loginState(l), ok, nil
+}
+
+func loginState(l broker.Login) gateway.LoginState {
+	return gateway.LoginState{PasswordSince: l.Since, RotateOrdered: l.Ordered, PendingUntil: l.PendingUntil}
+}
+
+// Renew implements gateway.Credentials.
+func (c credentials) Renew(_ context.Context, name string) (string, time.Time, error) {
+	return c.file.Renew(name)
+}
+
+// Order implements gateway.Credentials.
+func (c credentials) Order(_ context.Context, which func(gateway.Principal, gateway.LoginState) bool) (int, error) {
+	return c.file.Order(func(p broker.Principal, l broker.Login) bool { return which(principal(p), loginState(l)) })
 }
 
 // Forget implements gateway.Credentials.

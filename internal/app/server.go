@@ -37,18 +37,20 @@ type Addresses struct {
 
 // Server is the service: broker, gateway and orchestrator on one data folder.
 type Server struct {
-	log      *slog.Logger
-	cleanup  closers
-	bus      bus
-	service  *orchestrator.Service
-	sessions *gateway.Sessions
-	api      *gateway.API
-	people   *people.Directory
-	oidc     *people.OIDC   // nil without OpenID Connect
-	web      []net.Listener // HTTP, then HTTPS if there is one
-	profiles net.Listener   // nil without --pprof
-	addrs    Addresses
-	files    *follower
+	log       *slog.Logger
+	cleanup   closers
+	bus       bus
+	service   *orchestrator.Service
+	claims    *gateway.Claims
+	rotations *gateway.Rotations
+	sessions  *gateway.Sessions
+	api       *gateway.API
+	people    *people.Directory
+	oidc      *people.OIDC   // nil without OpenID Connect
+	web       []net.Listener // HTTP, then HTTPS if there is one
+	profiles  net.Listener   // nil without --pprof
+	addrs     Addresses
+	files     *follower
 	// certificate is the one for listeners over TLS, nil for none.
 	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
@@ -111,6 +113,8 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
+	s.rotations = gateway.NewRotations(provision, counters, s.log.With("part", "rotations"))
+	s.claims = gateway.NewClaims(provision, counters, s.log.With("part", "claims"))
 	uploads := gateway.NewUploadSlots()
 	console, err := s.newConsole(o, provision, uploads)
 	if err != nil {

@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "bridge/rangeset", "internal/durable", "internal/logonce"},
 	"bridge/mqtt":              {},
+	"bridge/login":             {"internal/durable"},
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},

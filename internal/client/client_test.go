@@ -73,6 +73,22 @@ func (p principals) PutDevices(ctx context.Context, devices []string) (map[strin
 	return made, nil
 }
 
+func (p principals) Login(context.Context, string) (gateway.LoginState, bool, error) {
+	return gateway.LoginState{PasswordSince: time.Now().Add(-24 * time.Hour)}, true, nil
+}
+
+func (p principals) Renew(context.Context, string) (string, time.Time, error) {
+	return "renewed", time.Now().Add(time.Hour), nil
+}
+
+func (p principals) Order(context.Context, func(gateway.Principal, gateway.LoginState) bool) (int, error) {
+	return 1, nil
+}
+
+func (p principals) PutClaimed(ctx context.Context, d string, _ bool) (string, error) {
+	return p.PutDevice(ctx, d)
+}
+
 func (p principals) SetQuarantine(context.Context, string, bool) error { return nil }
 
 func (p principals) Forget(ctx context.Context, device string) error { return p.Remove(ctx, device) }
@@ -234,7 +250,7 @@ func TestListings(t *testing.T) {
 		}
 	}
 	i := 0
-	devices := func(ctx context.Context, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
+	devices := func(ctx context.Context, p orchestrator.Page) ([]client.DeviceView, string, error) {
 		return c.Devices(ctx, orchestrator.DeviceFilter{}, p)
 	}
 	for d, err := range client.All(ctx, devices) {

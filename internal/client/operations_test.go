@@ -99,6 +99,10 @@ func TestEveryOperation(t *testing.T) {
 	callRecords(t, c)
 	image := callImages(t, c)
 	callJobs(t, c, service, image)
+	callClaims(t, c)
+	if done := ok[client.Rotation](t)(c.OrderRotation(t.Context(), client.NewRotation{AllDevices: true})); done.Ordered == 0 {
+		t.Errorf("%+v", done)
+	}
 	callPeople(t, c, all.url)
 	callLog(t, c)
 	for what, remove := range map[string]func() error{
@@ -118,6 +122,25 @@ func TestEveryOperation(t *testing.T) {
 		if !done[op.ID] {
 			t.Errorf("no call of the client has carried out %s", op.ID)
 		}
+	}
+}
+
+func callClaims(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	made := ok[client.Claim](t)(c.CreateClaim(ctx, orchestrator.NewClaim{ID: "line-1", DeviceType: "x", Uses: 2}))
+	if made.Token == "" || made.Username != "claim:line-1" || made.State != orchestrator.ClaimActive {
+		t.Errorf("%+v", made)
+	}
+	if got := ok[client.Claim](t)(c.Claim(ctx, "line-1")); got.Token != "" || got.Uses != 2 {
+		t.Errorf("%+v", got)
+	}
+	items, _, err := c.Claims(ctx, orchestrator.Page{})
+	if err != nil || len(items) != 1 {
+		t.Errorf("%+v, %v", items, err)
+	}
+	if got := ok[client.Claim](t)(c.RevokeClaim(ctx, "line-1")); got.State != orchestrator.ClaimRevoked {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -162,7 +185,7 @@ func callRecords(t *testing.T, c *client.Client) {
 	if q := ok[orchestrator.QueryPreview](t)(c.PreviewQuery(ctx, `label.site == "north"`, 1)); q.Count != 2 || len(q.Sample) != 1 {
 		t.Errorf("preview: %+v", q)
 	}
-	if d := ok[orchestrator.DeviceDetail](t)(c.DeviceDetail(ctx, "a")); !slices.Equal(d.Groups, []string{"g"}) {
+	if d := ok[client.DeviceView](t)(c.DeviceDetail(ctx, "a")); !slices.Equal(d.Groups, []string{"g"}) {
 		t.Errorf("device: %+v", d)
 	}
 	ok[client.Bridge](t)(c.CreateBridge(ctx, "rack", []string{"a"}))
@@ -174,7 +197,7 @@ func callRecords(t *testing.T, c *client.Client) {
 	count(t, 1, client.All(ctx, c.Bridges))
 	count(t, 1, client.All(ctx, c.Groups))
 	offline := false
-	count(t, 2, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
+	count(t, 2, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]client.DeviceView, string, error) {
 		return c.Devices(ctx, orchestrator.DeviceFilter{Label: "site=north", Type: "pump", Online: &offline}, p)
 	}))
 	if list, _, err := c.Devices(ctx, orchestrator.DeviceFilter{}, orchestrator.Page{Limit: 1}); err != nil || len(list) != 1 || !slices.Equal(list[0].Groups, []string{"g"}) {

@@ -135,18 +135,18 @@ func (c *Client) Device(ctx context.Context, id string) (orchestrator.Device, er
 }
 
 // DeviceDetail returns a device with what other records say of it.
-func (c *Client) DeviceDetail(ctx context.Context, id string) (orchestrator.DeviceDetail, error) {
-	return get[orchestrator.DeviceDetail](ctx, c, "devices", id)
+func (c *Client) DeviceDetail(ctx context.Context, id string) (DeviceView, error) {
+	return get[DeviceView](ctx, c, "devices", id)
 }
 
 // Devices lists the devices that pass the filter, with what other records say of
 // each.
-func (c *Client) Devices(ctx context.Context, f orchestrator.DeviceFilter, p orchestrator.Page) ([]orchestrator.DeviceDetail, string, error) {
+func (c *Client) Devices(ctx context.Context, f orchestrator.DeviceFilter, p orchestrator.Page) ([]DeviceView, string, error) {
 	query := set(url.Values{}, "type", f.Type, "group", f.Group, "text", f.Text, "label", f.Label, "version", f.Version, "query", f.Query)
 	if f.Online != nil {
 		query.Set("online", strconv.FormatBool(*f.Online))
 	}
-	return list[orchestrator.DeviceDetail](ctx, c, p, query, "devices")
+	return list[DeviceView](ctx, c, p, query, "devices")
 }
 
 // DeviceExecutions lists the executions of a device.
@@ -162,6 +162,7 @@ type Bridge struct {
 	Username string   `json:"username,omitempty"`
 	Password string   `json:"password,omitempty"`
 	Note     string   `json:"note,omitempty"`
+	Login    *Login   `json:"login,omitempty"`
 }
 
 // CreateBridge gives a bridge credentials with which it acts for devices.

@@ -1,0 +1,137 @@
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"time"
+
+	"davit/schemas"
+)
+
+// Passwords keep the password by which the bridge logs in.
+type Passwords interface {
+	// Put keeps another password, on disk, and has the connection made anew with it.
+	Put(password string) error
+	// Since is when the present one was kept.
+	Since() time.Time
+}
+
+// Times of a change of the password.
+const (
+	rotateAnswer = 15 * time.Second // for an answer; then it is asked again
+	rotateBusy   = 70 * time.Second // after a request that came too soon
+	rotateFailed = time.Hour        // after one that could not be carried out
+	rotateLook   = time.Hour        // how often the age is looked at
+)
+
+// rotation changes the bridge's own password, when it is told to or the password is old.
+type rotation struct {
+	name    string // MQTT user name
+	keep    Passwords
+	every   time.Duration // 0 means never by itself
+	publish func(context.Context, Message) error
+	log     *slog.Logger
+	said    chan schemas.Rotated // by the service
+	linked  chan struct{}        // the connection stands
+
+	nonce string // of the request under way, if any
+}
+
+func newRotation(name string, keep Passwords, every time.Duration, publish func(context.Context, Message) error, log *slog.Logger) *rotation {
+	return &rotation{name: name, keep: keep, every: every, publish: publish, log: log, said: make(chan schemas.Rotated, 4), linked: make(chan struct{}, 1)}
+}
+
+func (r *rotation) subscription() Subscription {
+	return Subscription{Topic: schemas.Topic{Device: r.name, Kind: schemas.KindRotated}.String(), QoS: schemas.KindRotated.QoS()}
+}
+
+// take takes what the service says, without waiting.
+func (r *rotation) take(payload []byte) {
+	var a schemas.Rotated
+	if err := schemas.Decode(payload, &a); err != nil {
+		r.log.Warn("a malformed word about the bridge's password", "error", err)
+		return
+	}
+	select {
+	case r.said <- a:
+	default: // it is asked again
+	}
+}
+
+// up says that the connection stands.
+func (r *rotation) up() {
+	select {
+	case r.linked <- struct{}{}:
+	default:
+	}
+}
+
+// run does what is due until ctx ends.
+func (r *rotation) run(ctx context.Context) {
+	timer := time.NewTimer(rotateLook)
+	defer timer.Stop()
+	for {
+		wait := rotateLook
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-r.said:
+			wait = r.heard(ctx, a)
+		case <-r.linked:
+			wait = r.look(ctx)
+		case <-timer.C:
+			wait = r.look(ctx)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// look asks for another password if a request is under way or the present one is old, and
+// returns when to look again.
+func (r *rotation) look(ctx context.Context) time.Duration {
+	if r.nonce == "" {
+		if r.every == 0 || time.Since(r.keep.Since()) < r.every {
+			return rotateLook
+		}
+		r.nonce = rand.Text()
+	}
+	return r.ask(ctx)
+}
+
+func (r *rotation) ask(ctx context.Context) time.Duration {
+	m, err := message(r.name, &schemas.Rotate{V: schemas.Version, Nonce: r.nonce})
+	if err == nil {
+		call, cancel := context.WithTimeout(ctx, rotateAnswer)
+		err = r.publish(call, m)
+		cancel()
+	}
+	if err != nil {
+		r.log.Debug("another password is not asked for", "error", err)
+	}
+	return rotateAnswer
+}
+
+// heard acts on a word of the service.
+func (r *rotation) heard(ctx context.Context, a schemas.Rotated) time.Duration {
+	switch {
+	case a.Due && r.nonce == "":
+		r.nonce = rand.Text()
+		return r.ask(ctx)
+	case a.Due || r.nonce == "" || a.Nonce != r.nonce:
+		return rotateAnswer // it was told twice, or comes late
+	case a.Error.Temporary():
+		return rotateBusy
+	}
+	r.nonce = ""
+	if a.Error != "" {
+		r.log.Error("the service does not change the bridge's password", "reason", a.Error, "detail", a.Detail)
+		return rotateFailed
+	}
+	if err := r.keep.Put(a.Password); err != nil {
+		r.log.Error("the bridge's new password is not kept; it goes on with the present one", "error", err)
+		return rotateFailed
+	}
+	r.log.Info("the bridge has another password, and connects with it")
+	return rotateLook
+}
