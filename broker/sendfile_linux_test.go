@@ -48,7 +48,7 @@ func TestChunksFromTheFile(t *testing.T) {
 		chunks, whole := chunksOf(image.testImage, size), 0
 		for left := chunks; len(left) > 0; {
 			// The socket takes some megabytes or less, and wants no more until it is read.
-			n, err := m.Send("d", image, left, nil)
+			n, err := m.Send("d", image, left, func() {})
 			check(t, err)
 			for _, c := range left[:n] {
 				got := m.message().Payload[schemas.ChunkHeaderSize:]
@@ -90,13 +90,13 @@ func TestFileThatLostItsEnd(t *testing.T) {
 	broken := newBrokenImage(t, 4*size, size)
 	image := fileImage{&testImage{Reader: bytes.NewReader(make([]byte, 4*size)), mapped: broken.mapped}, broken.File}
 	chunks := chunksOf(image.testImage, size)
-	if n, err := m.Send("d", image, chunks[:1], nil); n != 1 || err != nil {
+	if n, err := m.Send("d", image, chunks[:1], func() {}); n != 1 || err != nil {
 		t.Fatalf("%d taken: %v", n, err)
 	}
 	if got := m.message().Payload; len(got) != schemas.ChunkHeaderSize+size {
 		t.Fatalf("%d bytes came", len(got))
 	}
-	_, _ = m.Send("d", image, chunks[1:2], nil)
+	_, _ = m.Send("d", image, chunks[1:2], func() {})
 	m.ended()
 	image.free(t)
 }
@@ -114,9 +114,10 @@ func TestChunksFromTheFileDoNotAllocate(t *testing.T) {
 	buf := make([]byte, 64<<10)
 	size := 4 * (1 + 3 + 2 + len(topic("d", schemas.KindChunk)) + 1 + schemas.ChunkHeaderSize + 64<<10)
 	var ready schemas.ImageBytes = image
+	wake := func() {}
 	runtime.GC() // empties the pools, once for all runs
 	if got := testing.AllocsPerRun(300, func() {
-		if n, err := m.Send("d", ready, chunks, nil); n == 0 || err != nil {
+		if n, err := m.Send("d", ready, chunks, wake); n == 0 || err != nil {
 			t.Fatalf("%d taken: %v", n, err)
 		}
 		for left := size; left > 0; {

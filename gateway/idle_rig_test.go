@@ -38,7 +38,7 @@ func idleAPI(t testing.TB) *idle {
 // idleAPIOn is the same on another service, if there is one.
 func idleAPIOn(t testing.TB, other gateway.Service) *idle {
 	t.Helper()
-	r := &idle{credentials: &fakeCredentials{principals: map[string]gateway.Principal{}}}
+	r := &idle{credentials: &fakeCredentials{principals: map[string]gateway.Principal{}, logins: map[string]gateway.LoginState{}}}
 	blobs, err := fileblobs.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,9 @@ func TestContract(t *testing.T) {
 			for _, p := range []schemas.Payload{&schemas.Presence{V: 1}, hello(), status(1), fetch()} {
 				d.say(p)
 				e := orch.next(t)
+				for e.Device == "early" { // a broker may distribute what it has retained and acknowledged a moment before
+					e = orch.next(t)
+				}
 				have, _ := json.Marshal(e.Payload)
 				want, _ := json.Marshal(p)
 				if p.Kind() == schemas.KindPresence {

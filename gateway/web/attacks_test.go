@@ -70,7 +70,7 @@ const from = "Sec-Fetch-Site: same-origin"
 // session's cookie.
 func (s *site) signIn(role people.Role, cookies string) string {
 	s.t.Helper()
-	form := url.Values{"name": {"the-" + string(role)}, "password": {"correct horse " + string(role)}}.Encode()
+	form := url.Values{"name": {"the-" + string(role)}, "password": {"planted-secret-of-" + string(role)}}.Encode()
 	headers := []string{from}
 	if cookies != "" {
 		headers = append(headers, "Cookie: "+cookies)
@@ -155,7 +155,7 @@ func TestCrossSiteRequestForgery(t *testing.T) {
 			t.Fatalf("%q: %v", headers, err)
 		}
 	}
-	if resp := s.browse("POST", "/sign-in", "name=the-admin&password=correct+horse+admin", "Origin: https://evil.example.com"); resp.StatusCode != http.StatusForbidden || len(resp.Cookies()) > 0 {
+	if resp := s.browse("POST", "/sign-in", "name=the-admin&password=planted-secret-of-admin", "Origin: https://evil.example.com"); resp.StatusCode != http.StatusForbidden || len(resp.Cookies()) > 0 {
 		t.Errorf("a sign-in from another site: %d", resp.StatusCode)
 	}
 	if resp := s.browse("GET", "/groups/lab/delete", "", ann, origin); resp.StatusCode < 400 {
@@ -183,7 +183,7 @@ func TestSessionFixation(t *testing.T) {
 		t.Errorf("the attacker's session: the same %t, works %t; the victim's works %t", victims == attackers, works(attackers), works(victims))
 	}
 	other := s.signIn(people.RoleAdmin, "")
-	change := url.Values{"old": {"correct horse admin"}, "new": {"another horse"}, "again": {"another horse"}}.Encode()
+	change := url.Values{"old": {"planted-secret-of-admin"}, "new": {"planted-secret-horse"}, "again": {"planted-secret-horse"}}.Encode()
 	if resp := s.browse("POST", "/account/password", change, from, "Cookie: "+victims); resp.StatusCode != http.StatusSeeOther {
 		t.Fatalf("changing the password: %d", resp.StatusCode)
 	}
@@ -206,7 +206,7 @@ func TestOpenRedirect(t *testing.T) {
 	} {
 		// httptest resolves nothing: what stands in the header is what a browser gets.
 		got := s.browse("GET", "/sign-in?"+url.Values{"next": {next}}.Encode(), "", "Cookie: "+ann).Header.Get("Location")
-		form := url.Values{"name": {"the-viewer"}, "password": {"correct horse viewer"}, "next": {next}}.Encode()
+		form := url.Values{"name": {"the-viewer"}, "password": {"planted-secret-of-viewer"}, "next": {next}}.Encode()
 		posted := s.browse("POST", "/sign-in", form, from)
 		if got != want || posted.Header.Get("Location") != want {
 			t.Errorf("%q leads to %q, and after signing in with %d to %q; want %q", next, got, posted.StatusCode, posted.Header.Get("Location"), want)
