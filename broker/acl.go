@@ -133,9 +133,15 @@ func (p *principal) mayPublish(topic string, retain bool, size int) refusal {
 		return allowed
 	}
 	t, err := schemas.ParseTopic(topic)
-	switch {
-	case err != nil:
+	if err != nil {
 		return outside(topic)
+	}
+	return p.mayTell(t, retain, size)
+}
+
+// mayTell is mayPublish for a topic of the contract.
+func (p *principal) mayTell(t schemas.Topic, retain bool, size int) refusal {
+	switch {
 	case !t.Kind.FromDevice():
 		return refusedSide
 	case p.party(t) != allowed:

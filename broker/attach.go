@@ -117,6 +117,9 @@ func (b *Broker) packet(cl *mqtt.Client, fh packets.FixedHeader) error {
 	if err != nil {
 		return err
 	}
+	if b.takePlainFetch(connOf(cl), &pk) {
+		return nil
+	}
 	err = b.server.InjectPacket(cl, pk)
 	var code packets.Code
 	if errors.As(err, &code) && cl.Properties.ProtocolVersion >= 5 && code.Code >= packets.ErrUnspecifiedError.Code {

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -43,6 +44,28 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	if err != nil || t.Kind != schemas.KindFetch {
 		return false
 	}
+	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
+	return true
+}
+
+// takePlainFetch is takeFetch for a fetch as nearly all are: with QoS 0, allowed, and with
+// nothing unusual about it. It spares it what mochi does with a PUBLISH that has
+// subscribers and acknowledgements, a twentieth of what a fetch of 256 KiB costs. What it
+// does not take, mochi judges.
+func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
+	h, p := &pk.FixedHeader, &pk.Properties
+	if h.Type != packets.Publish || h.Qos > 0 || h.Retain || h.Dup || p.TopicAliasFlag || len(p.SubscriptionIdentifier) > 0 || len(p.User) > 0 {
+		return false
+	}
+	if b.cfg.OnFetch == nil || c.principal.service || c.principal.revoked.Load() {
+		return false
+	}
+	t, err := schemas.ParseTopic(pk.TopicName)
+	if err != nil || t.Kind != schemas.KindFetch || c.principal.mayTell(t, false, len(pk.Payload)) != allowed {
+		return false
+	}
+	atomic.AddInt64(&b.server.Info.PacketsReceived, 1)
+	atomic.AddInt64(&b.server.Info.MessagesReceived, 1)
 	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
 	return true
 }

@@ -71,6 +71,18 @@ func TestFetchesAreHandedOver(t *testing.T) {
 				t.Errorf("MQTT %d: %+v", version, got)
 			}
 		}
+		if version == 5 { // with properties, which change nothing
+			odd := publishPacket(topic("a", schemas.KindFetch), 0, false, "odd")
+			odd.Properties.User = []packets.UserProperty{{Key: "trace", Val: "1"}}
+			c.send(odd)
+			odd.Properties = packets.Properties{ContentType: "application/json", MessageExpiryInterval: 60}
+			c.send(odd)
+			for range 2 {
+				if got := <-fetches; got.device != "a" || got.payload != "odd" {
+					t.Errorf("%+v", got)
+				}
+			}
+		}
 		for _, refused := range []packets.Packet{
 			publishPacket(topic("c", schemas.KindFetch), 0, false, "another's"),
 			publishPacket(topic("a", schemas.KindFetch), 0, true, "retained"),

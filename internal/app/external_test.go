@@ -2,8 +2,6 @@ package app
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -12,21 +10,6 @@ import (
 	"davit/orchestrator"
 	"davit/schemas"
 )
-
-// needProgram finds a foreign program. Without it the test is skipped, or
-// fails where everything has to be tested (DAVIT_TEST_FULL=1).
-func needProgram(t *testing.T, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("DAVIT_TEST_FULL") == "1" {
-		t.Fatalf("%s is needed: install the package %s", name, pkg)
-	}
-	t.Skipf("%s is not installed (package %s)", name, pkg)
-	return ""
-}
 
 // TestForeignBrokerIsLostInTheMiddleOfAnUpdate runs the service over another
 // broker, which is killed and comes back without anything that it retained.
