@@ -114,7 +114,10 @@ type entry struct {
 type Credentials struct {
 	path string
 
-	change sync.Mutex // held while a change is made; taken before mu
+	change sync.Mutex // held while changes are made; taken before mu
+	queue  sync.Mutex // guards edits
+	edits  []*edit    // that wait for change
+	save   func(map[string]*entry) error
 
 	mu       sync.RWMutex
 	entries  map[string]*entry
@@ -132,6 +135,7 @@ type Credentials struct {
 // empty one.
 func OpenCredentials(dir string) (*Credentials, error) {
 	c := &Credentials{path: filepath.Join(dir, CredentialsFile), verifier: newVerifier()}
+	c.save = c.write
 	entries, err := c.read()
 	if err != nil {
 		return nil, err
@@ -171,6 +175,8 @@ func (c *Credentials) PutDevices(ctx context.Context, ids []string) (map[string]
 			if old := m[r.Name]; old != nil && old.Kind != PrincipalDevice {
 				return fmt.Errorf("%w: %s %q; device and bridge names share one name space", ErrNameTaken, old.Kind, r.Name)
 			}
+		}
+		for _, r := range records {
 			m[r.Name] = newEntry(r)
 		}
 		return nil
@@ -345,20 +351,61 @@ func sameRecord(a, b record) bool {
 	return a.Kind == b.Kind && a.Hash == b.Hash && a.Unused == b.Unused && a.Since.Equal(b.Since) && a.Ordered.Equal(b.Ordered) && a.Pending.same(b.Pending) && slices.Equal(a.Devices, b.Devices)
 }
 
-// update makes one change: edit works on a copy, which replaces the entries
-// once it is on disk.
-func (c *Credentials) update(edit func(map[string]*entry) error) error {
+// edit is one change that somebody waits for. A make that fails has changed nothing.
+// What is below it is guarded by Credentials.change.
+type edit struct {
+	make func(map[string]*entry) error
+	over bool
+	err  error
+}
+
+var errNotMade = errors.New("the change of credentials was not made")
+
+// update makes one change: it works on a copy, which replaces the entries once it is on
+// disk. The whole file is written for that, so changes that come meanwhile are made
+// together with the next writing: a fleet that claims its devices, or changes its
+// passwords, at once costs some writings and not one for each.
+func (c *Credentials) update(change func(map[string]*entry) error) error {
+	x := &edit{make: change, err: errNotMade}
+	c.queue.Lock()
+	c.edits = append(c.edits, x)
+	c.queue.Unlock()
 	c.change.Lock()
 	defer c.change.Unlock()
+	if !x.over {
+		c.makeEdits()
+	}
+	return x.err
+}
+
+// makeEdits makes the changes that wait, together; c.change is held.
+func (c *Credentials) makeEdits() {
+	c.queue.Lock()
+	edits := c.edits
+	c.edits = nil
+	c.queue.Unlock()
+	for _, x := range edits {
+		x.over = true
+	}
 	fresh := maps.Clone(c.entries) // entries is only written under change
-	if err := edit(fresh); err != nil {
-		return err
+	var made []*edit
+	for _, x := range edits {
+		if err := x.make(fresh); err != nil {
+			x.err = err
+		} else {
+			made = append(made, x)
+		}
 	}
-	if err := c.write(fresh); err != nil {
-		return err
+	if len(made) == 0 {
+		return
 	}
-	c.install(fresh)
-	return nil
+	err := c.save(fresh)
+	if err == nil {
+		c.install(fresh)
+	}
+	for _, x := range made {
+		x.err = err
+	}
 }
 
 // install makes fresh the truth and revokes what it replaces, but for entries that keep
