@@ -274,7 +274,7 @@ func FuzzConnection(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	b := start(f, nil)
+	b := start(f, func(c *Config) { c.Limits.ConnectRate = 1_000_000 })
 	dev := addDevice(f, b, "fuzz")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		svc := connect(t, b.addr(), connectOptions{login: service()})
