@@ -35,9 +35,11 @@
 //     itself on the presence topic of each of its devices (presence.go).
 //
 //   - Chunks go past mochi (session.go, shortway.go): a fetch is handed to
-//     Config.OnFetch with the Session that asks, and what Session.Send is given
+//     Config.OnFetch with the Session that asks, one with nothing unusual about it
+//     before mochi processes it, and what Session.Send is given
 //     leaves in one vectored write, headers from a scratch buffer and data from
-//     the image's memory. The packet that a socket takes only a part of (it is
+//     the image's memory, or, where chunks are large, from its file without a copy
+//     (sendfile_linux.go). The packet that a socket takes only a part of (it is
 //     cut) is completed by reference before anything else; what mochi writes
 //     follows it, and the next chunks come after that. Over TLS and WebSocket, and
 //     for images without a mapping, chunks are copied, one bounded buffer at a
