@@ -1,11 +1,9 @@
 package bridge
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -54,13 +52,8 @@ func (c counters) load(device string) (map[string]uint64, error) {
 
 func decodeCounters(b []byte) (countersFile, error) {
 	var f countersFile
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
+	if err := durable.DecodeJSON(b, &f); err != nil {
 		return f, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return f, errors.New("something stands after its end")
 	}
 	if f.Counters == nil {
 		return f, errors.New("it has no counters")

@@ -8,12 +8,10 @@
 package keystate
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -91,13 +89,8 @@ func (f File) load() (map[string]list, error) {
 
 func decode(b []byte) (map[string]list, error) {
 	var c content
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
+	if err := durable.DecodeJSON(b, &c); err != nil {
 		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("something stands after its end")
 	}
 	if c.V != contentV || c.Lists == nil {
 		return nil, fmt.Errorf("it is of version %d, or has no lists", c.V)
