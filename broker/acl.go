@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -18,7 +17,6 @@ type principal struct {
 	name    string
 	service bool
 	devices []string // sorted
-	mine    map[string]struct{}
 	revoked atomic.Bool
 	meter   meter
 	// claimant is not nil for a connection with a claim's token; it has no devices.
@@ -26,17 +24,13 @@ type principal struct {
 }
 
 func newPrincipal(name string, devices []string) *principal {
-	p := &principal{name: name, devices: slices.Clone(devices), mine: make(map[string]struct{}, len(devices))}
-	p.meter.epoch = time.Now()
+	p := &principal{name: name, devices: slices.Clone(devices), meter: newMeter()}
 	slices.Sort(p.devices)
-	for _, d := range devices {
-		p.mine[d] = struct{}{}
-	}
 	return p
 }
 
 func (p *principal) owns(device string) bool {
-	_, ok := p.mine[device]
+	_, ok := slices.BinarySearch(p.devices, device)
 	return ok
 }
 

@@ -304,7 +304,7 @@ func TestOrigin(t *testing.T) {
 func TestFailuresAreSpacedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here := netip.MustParsePrefix("127.0.0.1/32")
-		f := &failures{rate: 100, most: 1000}
+		f := newFailures(100, 1000)
 		began := time.Now()
 		var all sync.WaitGroup
 		var at [3]atomic.Int64 // answered at once, after up to a second, later
@@ -325,8 +325,15 @@ func TestFailuresAreSpacedOut(t *testing.T) {
 			close(cut)
 			f.delay(here, began.Add(-time.Second), cut)
 		}
-		if f.waiting != 0 || len(f.from) != 0 || time.Until(f.next) > longestDelay {
+		if f.waiting != 0 || time.Until(f.next) > longestDelay {
 			t.Errorf("%d wait, the next answer is due in %s", f.waiting, time.Until(f.next))
+		}
+		if yes, taken := f.crowded(here); !yes && !taken {
+			t.Error("their address is heard as any other")
+		}
+		time.Sleep(longestDelay + time.Millisecond)
+		if yes, taken := f.crowded(here); yes || taken {
+			t.Error("their address is not heard though they have ended")
 		}
 		f.most = 0
 		if f.delay(here, began, nil) {

@@ -95,7 +95,7 @@ func New(cfg Config) (*Broker, error) {
 	b.life, b.endLife = context.WithCancel(context.Background())
 	b.pending = newPending(cfg.Limits.MaxPending)
 	b.tarpit.most = cfg.Limits.MaxPending / 2
-	b.failures = &failures{rate: cfg.Limits.FailureRate, most: cfg.Limits.MaxPending}
+	b.failures = newFailures(cfg.Limits.FailureRate, cfg.Limits.MaxPending)
 	b.admission = newAdmission(cfg.Limits.MaxWaiting, b.closed, b.metrics.connectsWaiting, b.stopping)
 	b.handshakes = newHandshakes(b.stopping, b.metrics.handshakesWaiting)
 	b.events = newEvents(b.call)
@@ -216,6 +216,7 @@ func (b *Broker) Start() error {
 		b.serve(l, b.listeners[i])
 		b.log.Info("MQTT listener open", "transport", string(l.Transport), "address", b.listeners[i].Addr().String(), "tls", l.TLS != nil)
 	}
+	b.tasks.Go(b.sieve)
 	for t := range b.trusts() {
 		b.tasks.Add(1)
 		go b.watchTrust(t)

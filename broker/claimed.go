@@ -23,7 +23,7 @@ func (c *Credentials) PutClaimed(device string, fresh bool) (password string, er
 		if old := m[device]; old != nil && (old.Kind != PrincipalDevice || !fresh && !old.Unused) {
 			return fmt.Errorf("%w: %s %q", ErrNameTaken, old.Kind, device)
 		}
-		m[device] = newEntry(record{Principal: p, Hash: hash, Unused: true, Since: time.Now().UTC()})
+		m[device] = newEntry(record{Principal: p, Hash: hash, Unused: true, Since: instantOf(time.Now())})
 		return nil
 	})
 	if err != nil {

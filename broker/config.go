@@ -200,6 +200,7 @@ func (c *Config) complete() error {
 // other end has vanished, whatever its keep alive.
 func listen(network, addr string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: unpaced, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	lc.SetMultipathTCP(false) // no module speaks it, each accept costs more, and such a socket takes no filter (sieve_linux.go)
 	return lc.Listen(context.Background(), network, addr)
 }
 

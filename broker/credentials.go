@@ -63,16 +63,16 @@ type record struct {
 	// that is so, its answer may have been lost, and another may take its place.
 	Unused bool `json:"unused,omitempty"`
 	// Since is when the password was made; zero in files of before that was noted.
-	Since time.Time `json:"since,omitzero"`
+	Since instant `json:"since,omitzero"`
 	// Ordered is since when the password is to be changed.
-	Ordered time.Time `json:"rotate_ordered,omitzero"`
+	Ordered instant `json:"rotate_ordered,omitzero"`
 	// Pending is the password that takes the place of this one when it is used.
 	Pending *pendingPassword `json:"pending,omitempty"`
 }
 
 // newRecord is a principal with a password that is made now.
 func newRecord(p Principal, hash string) record {
-	return record{Principal: p, Hash: hash, Since: time.Now().UTC()}
+	return record{Principal: p, Hash: hash, Since: instantOf(time.Now())}
 }
 
 type fileFormat struct {
@@ -348,7 +348,7 @@ func (c *Credentials) Reload() error {
 }
 
 func sameRecord(a, b record) bool {
-	return a.Kind == b.Kind && a.Hash == b.Hash && a.Unused == b.Unused && a.Since.Equal(b.Since) && a.Ordered.Equal(b.Ordered) && a.Pending.same(b.Pending) && slices.Equal(a.Devices, b.Devices)
+	return a.Kind == b.Kind && a.Hash == b.Hash && a.Unused == b.Unused && a.Since == b.Since && a.Ordered == b.Ordered && a.Pending.same(b.Pending) && slices.Equal(a.Devices, b.Devices)
 }
 
 // edit is one change that somebody waits for. A make that fails has changed nothing.

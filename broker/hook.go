@@ -91,6 +91,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		_ = h.b.server.SendConnack(cl, connackCode(c.version, refused.code), false, nil)
 		return errRefused
 	}
+	h.b.failures.right(c.origin())
 	h.prepare(c, cl, pk, p)
 	return nil
 }
@@ -207,7 +208,7 @@ func (h *hook) authenticate(name string, password []byte) (*principal, verdict) 
 		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 			return nil, verdictPassword
 		}
-		return &principal{name: name, service: true}, verdictOK
+		return &principal{name: name, service: true, meter: newMeter()}, verdictOK
 	}
 	if cfg.Credentials == nil {
 		return nil, verdictUnknown

@@ -298,6 +298,7 @@ func (b *Broker) await(c *conn, from netip.Prefix, deadline time.Time) error {
 		code, reason = packets.ErrServerUnavailable, "not_ready"
 	}
 	c.talk.answered = true
+	b.failures.busy(from)
 	b.metrics.refused(reason)
 	if b.strangers.Allow("/" + reason) {
 		b.log.Warn("MQTT clients are asked to come back later: too many connect at once", "reason", reason, "retry_after", retry)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -30,10 +31,17 @@ const (
 	limitPacketSize limit = "packet_size"
 )
 
+// epoch is what buckets count from. Any moment does; one for all is smaller than one each.
+var epoch = time.Now()
+
 // bucket is a token bucket kept as one number: when it is full again, as the time
-// since its meter was made. What is taken out moves that moment; its distance
-// from now less the burst is what is owed.
+// since epoch. What is taken out moves that moment; its distance from now less the
+// burst is what is owed.
 type bucket time.Duration
+
+// untouched is a bucket that nothing was taken out of. The clock of a test may be years
+// before epoch.
+const untouched bucket = math.MinInt64
 
 // take takes out what takes cost to come back and returns how long the taker has
 // to wait for it, or no time.
@@ -44,15 +52,13 @@ func (b *bucket) take(now, cost, burst time.Duration) time.Duration {
 
 // owed is take of nothing.
 func (b *bucket) owed(now, burst time.Duration) time.Duration {
-	return max(0, time.Duration(*b)-now-burst)
+	return max(0, time.Duration(max(*b, bucket(now)))-now-burst)
 }
 
 // meter measures what all connections of one principal send together. It allocates
 // nothing and lives as long as the principal does, so that connecting again is no
 // way to begin with full buckets.
 type meter struct {
-	epoch time.Time
-
 	mu       sync.Mutex
 	connects bucket
 	packets  bucket
@@ -60,6 +66,10 @@ type meter struct {
 	bytes    bucket
 	slowFrom time.Duration // when it was first made to wait
 	slowAt   time.Duration // and the last time
+}
+
+func newMeter() meter {
+	return meter{connects: untouched, packets: untouched, messages: untouched, bytes: untouched}
 }
 
 // each is the time for one of so many a second.
@@ -74,7 +84,7 @@ func (p *principal) connect(now time.Time, perMinute int) (wait time.Duration) {
 	m := &p.meter
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at, cost := now.Sub(m.epoch), time.Minute/time.Duration(perMinute)
+	at, cost := now.Sub(epoch), time.Minute/time.Duration(perMinute)
 	tried := m.connects
 	if wait = tried.take(at, cost, time.Minute); wait == 0 {
 		m.connects = tried
@@ -87,7 +97,7 @@ func (p *principal) message(now time.Time, n int, l *Limits) {
 	m := &p.meter
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.messages.take(now.Sub(m.epoch), time.Duration(n)*each(l.MessageRate, p.scale()), burstSeconds*time.Second)
+	m.messages.take(now.Sub(epoch), time.Duration(n)*each(l.MessageRate, p.scale()), burstSeconds*time.Second)
 }
 
 // packet takes one packet with its bytes, and says how long to wait before it is read
@@ -98,7 +108,7 @@ func (p *principal) packet(now time.Time, size int, l *Limits) (wait time.Durati
 	const burst = burstSeconds * time.Second
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := now.Sub(m.epoch)
+	at := now.Sub(epoch)
 	wait, which = m.packets.take(at, each(l.PacketRate, p.scale()), burst), limitPackets
 	second := time.Duration(l.ByteRate * p.scale()) // bytes of it
 	if w := m.bytes.take(at, time.Duration(size)*time.Second/second, burst); w > wait {

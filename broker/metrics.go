@@ -31,6 +31,7 @@ type Metrics struct {
 	certRefusals *prometheus.CounterVec
 	certEnds     *prometheus.CounterVec
 	crlNext      prometheus.Gauge
+	crowded      prometheus.Gauge
 }
 
 // NewMetrics registers the broker's metrics with reg.
@@ -75,6 +76,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		crlNext: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "crl_next_update_seconds", Help: "When the first of the revocation lists ends, in Unix time; 0 without a list. After that, certificates are refused.",
 		}),
+		crowded: f.NewGauge(prometheus.GaugeOpts{
+			Namespace: "davit", Subsystem: "broker", Name: "crowded_addresses", Help: "Remote addresses with too many wrong passwords, most of whose attempts to connect are dropped.",
+		}),
 	}
 }
 
@@ -85,6 +89,12 @@ func (m *Metrics) connected(t Transport, delta float64) {
 	m.connections.WithLabelValues(string(t)).Add(delta)
 	if delta > 0 {
 		m.connects.WithLabelValues(string(t)).Inc()
+	}
+}
+
+func (m *Metrics) sieved(addresses int) {
+	if m != nil {
+		m.crowded.Set(float64(addresses))
 	}
 }
 

@@ -48,7 +48,7 @@ func (r *record) good(now time.Time) *pendingPassword {
 }
 
 func (r *record) login(now time.Time) Login {
-	l := Login{Since: r.Since, Ordered: r.Ordered}
+	l := Login{Since: r.Since.time(), Ordered: r.Ordered.time()}
 	if p := r.good(now); p != nil {
 		l.PendingUntil = p.Until
 	}
@@ -103,7 +103,7 @@ func (c *Credentials) take(e *entry, p *pendingPassword) *entry {
 		case now == nil || now.Pending == nil || now.Pending.Hash != p.Hash:
 			return ErrNoPrincipal
 		}
-		m[e.Name] = newEntry(record{Principal: now.Principal, Hash: p.Hash, Since: p.Since})
+		m[e.Name] = newEntry(record{Principal: now.Principal, Hash: p.Hash, Since: instantOf(p.Since)})
 		return nil
 	})
 	if err != nil && !errors.Is(err, errUnchanged) {
@@ -123,11 +123,11 @@ func (c *Credentials) Order(which func(p Principal, l Login) bool) (ordered int,
 		told = nil
 		for _, name := range slices.Sorted(maps.Keys(m)) {
 			e := m[name]
-			if !e.Ordered.IsZero() || !which(e.Principal, e.login(now)) {
+			if e.Ordered != 0 || !which(e.Principal, e.login(now)) {
 				continue
 			}
 			r := e.record
-			r.Ordered = now
+			r.Ordered = instantOf(now)
 			m[name] = e.changed(r)
 			told = append(told, name)
 		}
@@ -153,7 +153,7 @@ func (c *Credentials) Order(which func(p Principal, l Login) bool) (ordered int,
 // due says whether the password of a principal is to be changed.
 func (c *Credentials) due(name string) bool {
 	e := c.lookup(name)
-	return e != nil && !e.Ordered.IsZero()
+	return e != nil && e.Ordered != 0
 }
 
 // rotatedTopic is where a principal is told about its password.

@@ -171,7 +171,7 @@ func runStock(t *testing.T, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), stockTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), stockEnv+"="+name)
+	cmd.Env = append(os.Environ(), stockEnv+"="+name, "TMPDIR="+t.TempDir()) // one that panics leaves its folder
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if found, ok := strings.CutPrefix(line, defectMark); ok {
