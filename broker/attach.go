@@ -98,6 +98,9 @@ func (b *Broker) read(c *conn) (err error) {
 		if err := b.packet(cl, fh); err != nil {
 			return err
 		}
+		if c.talk.rest {
+			b.rest(c)
+		}
 	}
 	return nil
 }

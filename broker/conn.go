@@ -89,6 +89,7 @@ type dialogue struct {
 	refused  string   // topic of the PUBLISH under way, if mochi must not see it
 	reading  bool     // holds Broker.retained for reading
 	scanning bool     // holds Broker.retained for writing
+	rest     bool     // asks faster than it is answered, and is not read for a moment
 	wanted   []string // topics of a SUBSCRIBE whose retained messages are due
 }
 

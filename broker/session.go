@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -44,7 +45,7 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	if err != nil || t.Kind != schemas.KindFetch {
 		return false
 	}
-	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
+	b.fetch(c, t.Device, pk.Payload)
 	return true
 }
 
@@ -66,8 +67,32 @@ func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
 	}
 	atomic.AddInt64(&b.server.Info.PacketsReceived, 1)
 	atomic.AddInt64(&b.server.Info.MessagesReceived, 1)
-	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
+	b.fetch(c, t.Device, pk.Payload)
 	return true
+}
+
+// fetch hands a fetch over, and notes whether the connection is to rest. A bridge does not:
+// one of its devices must not hold up the others.
+func (b *Broker) fetch(c *conn, device string, payload []byte) {
+	if !b.cfg.OnFetch(device, payload, b.reader(c, device)) && !c.principal.bridge() {
+		c.talk.rest = true
+	}
+}
+
+// fetchRest is for how long a device that asks faster than it is answered is not read. TCP
+// holds it back meanwhile, and what it repeats is refused a few times a second.
+const fetchRest = 500 * time.Millisecond
+
+// rest waits before the next packet of a device is read.
+func (b *Broker) rest(c *conn) {
+	c.talk.rest = false
+	t := time.NewTimer(fetchRest)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.closed:
+	}
+	b.expect(c)
 }
 
 // reader is the session that is to get the chunks that c has asked for: its

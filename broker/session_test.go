@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
@@ -112,6 +113,36 @@ func TestFetchesWithoutATaker(t *testing.T) {
 	connect(t, b.addr(), connectOptions{login: addDevice(t, b, "d")}).publish(topic("d", schemas.KindFetch), 1, false, "fetch")
 	if pk := svc.message(); string(pk.Payload) != "fetch" {
 		t.Errorf("%q arrived on %s", pk.Payload, pk.TopicName)
+	}
+}
+
+// A device whose fetch is refused for being one too many is not read for a while; a
+// bridge, which speaks for others as well, is.
+func TestWhoAsksTooOftenRests(t *testing.T) {
+	for _, bridge := range []bool{false, true} {
+		b := start(t, func(c *Config) {
+			c.OnFetch = func(_ string, payload []byte, _ *Session) bool { return string(payload) != "one too many" }
+		})
+		svc := connect(t, b.addr(), connectOptions{login: service()})
+		svc.subscribe(1, schemas.Filter(schemas.KindStatus))
+		who := addDevice(t, b, "d")
+		if bridge {
+			who = addBridge(t, b, "rack", "d")
+		}
+		c := connect(t, b.addr(), connectOptions{login: who})
+		told := func(payload string) time.Duration {
+			began := time.Now()
+			c.publish(topic("d", schemas.KindFetch), 0, false, payload)
+			c.publish(topic("d", schemas.KindStatus), 0, false, "status")
+			svc.message()
+			return time.Since(began)
+		}
+		for _, payload := range []string{"fetch", "one too many", "fetch"} {
+			rests := payload == "one too many" && !bridge
+			if took := told(payload); rests && took < fetchRest || !rests && took >= fetchRest {
+				t.Errorf("bridge %t, %q: the next message took %s", bridge, payload, took)
+			}
+		}
 	}
 }
 

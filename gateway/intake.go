@@ -59,14 +59,17 @@ var (
 // connection that is to get the chunks. It is read at once, on the read loop of
 // that connection: nothing of it waits but for the store, which is asked once in a
 // while, and what one device costs is bounded by MayFetch. The payload is
-// TakeFetch's.
-func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session) {
+// TakeFetch's. It returns false if it has refused the fetch unread, for being too long or
+// one of too many.
+func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session) bool {
 	if s.fetches.ending() {
-		return
+		return true
 	}
-	if s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
-		s.handle(context.Background(), device, item{kind: schemas.KindFetch, payload: payload, from: from})
+	if !s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
+		return false
 	}
+	s.handle(context.Background(), device, item{kind: schemas.KindFetch, payload: payload, from: from})
+	return true
 }
 
 func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {

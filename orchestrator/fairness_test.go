@@ -225,6 +225,41 @@ func TestEveryAnswerEarnsAFetch(t *testing.T) {
 	})
 }
 
+// TestBytesEarnFetches: a module whose every fetch names all of a window is not taken for a
+// flood, though none of them is answered to its end; one that asks for much more than
+// it takes is read as often as what it takes is worth.
+func TestBytesEarnFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window, step, size = 256 << 10, 16 << 10, 4 << 20
+		e, _, m := streaming(t, 2, size)
+		e.start()
+		defer func() { e.stop() }()
+		slides := newSession(content(size, 0), step, 64*step)
+		defer slides.close()
+		for i := range 1000 {
+			time.Sleep(time.Second / 64)
+			if !e.MayFetch("d000") {
+				t.Fatalf("fetch %d of a window that slides was refused", i)
+			}
+			e.take("d000", slides, m, 4<<10, window, uint64(i*step%(size-window)), window)
+		}
+		const seconds, rate = 60, 20 << 10
+		slow := newSession(content(size, 0), step, rate)
+		defer slow.close()
+		read := 0
+		for i := range 10 * seconds {
+			if e.MayFetch("d001") {
+				read++
+				e.take("d001", slow, m, 4<<10, 0, uint64(i*64<<10%(size/2)), 64<<10)
+			}
+			time.Sleep(time.Second / 10)
+		}
+		if least, most := 2*seconds, 16+(2+rate/step+1)*seconds; read < least || read > most {
+			t.Errorf("%d of %d fetches were read, %d to %d should be", read, 10*seconds, least, most)
+		}
+	})
+}
+
 // TestTinyRanges: ranges of a byte all over the image, never the same, are
 // answered a few chunks a turn and hold up nobody.
 func TestTinyRanges(t *testing.T) {

@@ -16,12 +16,13 @@ const (
 	maxPending         = 4
 )
 
-// A device may ask as often as it is answered: each turn in which it is sent
-// something earns it a fetch. Beside that it has askRate fetches a second, and
-// askBurst at once.
+// A device may ask as often as it is answered: each fetch of which all is sent earns it
+// one, and so do askBytes of those that are asked anew before that. Beside that it has
+// askRate fetches a second, and askBurst at once.
 const (
 	askBurst = 16
 	askRate  = 2
+	askBytes = 16 << 10
 )
 
 // flow is what one device is to be sent. It is guarded by streamer.mu.
@@ -61,6 +62,7 @@ type flow struct {
 
 	asks    int
 	askedAt time.Time
+	earned  int64 // bytes sent since the last fetch that they earned
 }
 
 // transfer is the rest of one fetch.
@@ -94,6 +96,16 @@ func (f *flow) mayAsk(now time.Time) bool {
 	}
 	f.asks--
 	return true
+}
+
+// earn gives a device fetches for n bytes that it was sent, which may have been the last
+// of a fetch.
+func (f *flow) earn(n int64, last bool) {
+	if f.earned += n; last {
+		f.earned = max(f.earned, askBytes)
+	}
+	f.asks = min(askBurst, f.asks+int(f.earned/askBytes))
+	f.earned %= askBytes
 }
 
 // idle says whether nothing is to be done for the flow.

@@ -127,12 +127,12 @@ func (w *turn) settle(out sent) {
 	for range out.taken {
 		f.advance(w.transfer)
 	}
+	f.earn(out.bytes, len(w.transfer.ranges) == 0)
 	f.sweepEmpty()
 	s.underWay(f, out.bytes)
 	f.busy = false
 	if out.taken > 0 {
 		f.touched = time.Now()
-		f.asks = min(askBurst, f.asks+1)
 	}
 	switch {
 	case out.failed != nil:
