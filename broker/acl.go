@@ -16,8 +16,8 @@ import (
 type principal struct {
 	name    string
 	service bool
-	devices []string // sorted
 	revoked atomic.Bool
+	devices []string // sorted
 	meter   meter
 	// claimant is not nil for a connection with a claim's token; it has no devices.
 	claimant *claimant
@@ -239,18 +239,10 @@ func isShared(filter string) bool {
 // mochi is told QoS 0 for all of them.
 type subscriptions struct {
 	mu    sync.Mutex
-	exact map[string]grant
-	wild  map[string]grant // filters with wildcards or shared
+	exact *grants // nil without any
+	wild  *grants // filters with wildcards or shared
 
 	streams int // how many of exact are streams of images
-
-	codes []byte // of the SUBSCRIBE under way; the read loop's own
-}
-
-// grant is one subscription.
-type grant struct {
-	qos byte
-	id  int // Subscription Identifier (MQTT 5, 3.8.2.1.2), or 0
 }
 
 func (s *subscriptions) grant(filter string, g grant) {
@@ -261,9 +253,9 @@ func (s *subscriptions) grant(filter string, g grant) {
 		m = &s.wild
 	}
 	if *m == nil {
-		*m = make(map[string]grant)
+		*m = &grants{}
 	}
-	(*m)[filter] = g
+	(*m).set(filter, g)
 }
 
 // follow grants the subscription to an image's stream, unless p may not follow
@@ -271,34 +263,34 @@ func (s *subscriptions) grant(filter string, g grant) {
 func (s *subscriptions) follow(p *principal, topic string, g grant) refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, again := s.exact[topic]; !again {
+	if s.exact == nil {
+		s.exact = &grants{}
+	}
+	if _, again := s.exact.find(topic); !again {
 		if r := p.mayFollow(s.streams); r != allowed {
 			return r
 		}
 		s.streams++
 	}
-	if s.exact == nil {
-		s.exact = make(map[string]grant)
-	}
-	s.exact[topic] = g
+	s.exact.set(topic, g)
 	return allowed
 }
 
 func (s *subscriptions) drop(filter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.exact[filter]; ok && isStream(filter) {
+	if _, ok := s.exact.find(filter); ok && isStream(filter) {
 		s.streams--
 	}
-	delete(s.exact, filter)
-	delete(s.wild, filter)
+	s.exact.drop(filter)
+	s.wild.drop(filter)
 }
 
 // unsubscribe takes a connection that has ended out of the index.
 func (c *conn) unsubscribe() {
 	c.sub.mu.Lock()
 	defer c.sub.mu.Unlock()
-	for topic := range c.sub.exact {
+	for topic := range c.sub.exact.all {
 		c.broker.index.remove(topic, c)
 	}
 }
@@ -307,8 +299,7 @@ func (c *conn) unsubscribe() {
 func (s *subscriptions) find(topic string) (grant, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, ok := s.exact[topic]
-	return g, ok
+	return s.exact.find(topic)
 }
 
 // qos is the highest QoS granted for topic. Filters with wildcards are not
@@ -316,8 +307,9 @@ func (s *subscriptions) find(topic string) (grant, bool) {
 func (s *subscriptions) qos(topic string) byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.exact[topic].qos
-	for _, w := range s.wild {
+	exact, _ := s.exact.find(topic)
+	q := exact.qos
+	for _, w := range s.wild.all {
 		q = max(q, w.qos)
 	}
 	return q

@@ -86,11 +86,17 @@ type dialogue struct {
 	goodbye  bool // the client sent DISCONNECT and wants no will published
 	will     mqtt.Will
 	willSent bool
-	refused  string   // topic of the PUBLISH under way, if mochi must not see it
-	reading  bool     // holds Broker.retained for reading
-	scanning bool     // holds Broker.retained for writing
-	rest     bool     // asks faster than it is answered, and is not read for a moment
-	wanted   []string // topics of a SUBSCRIBE whose retained messages are due
+	refused  string        // topic of the PUBLISH under way, if mochi must not see it
+	reading  bool          // holds Broker.retained for reading
+	scanning bool          // holds Broker.retained for writing
+	rest     bool          // asks faster than it is answered, and is not read for a moment
+	filters  *filterAnswer // of the SUBSCRIBE or UNSUBSCRIBE under way; an idle connection has none
+}
+
+// filterAnswer is what comes of the filters of one packet.
+type filterAnswer struct {
+	codes  []byte
+	wanted []string // topics whose retained messages are due
 }
 
 func newConn(b *Broker, t Transport, c, socket net.Conn, raw tryWriter) *conn {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -138,7 +139,8 @@ func (h *hook) OnRetainMessage(cl *mqtt.Client, _ packets.Packet, _ int64) {
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := connOf(cl)
 	c.subscribing.Store(true)
-	c.sub.codes = c.sub.codes[:0]
+	answer := &filterAnswer{codes: make([]byte, 0, len(pk.Filters))}
+	c.talk.filters = answer
 	h.b.count(c, len(pk.Filters))
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
@@ -150,24 +152,24 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		case r != allowed:
 		case isStream(f.Filter):
 			q = 0 // like its messages
-			r = c.sub.follow(c.principal, f.Filter, grant{q, f.Identifier})
+			r = c.sub.follow(c.principal, f.Filter, grant{q, int32(f.Identifier)})
 		default:
-			c.sub.grant(f.Filter, grant{q, f.Identifier})
+			c.sub.grant(f.Filter, grant{q, int32(f.Identifier)})
 		}
 		if r != allowed {
 			h.b.refuse(c, "subscribe", f.Filter, r)
-			c.sub.codes = append(c.sub.codes, r.subscribeCode().Code)
+			answer.codes = append(answer.codes, r.subscribeCode().Code)
 			f.Filter = ""
 			continue
 		}
-		c.sub.codes = append(c.sub.codes, q)
+		answer.codes = append(answer.codes, q)
 		f.Qos = 0
 		if c.principal.service {
 			continue
 		}
 		existed := h.b.index.add(f.Filter, subscriber{conn: c, id: int32(f.Identifier), retain: f.RetainAsPublished})
 		if f.RetainHandling == 0 || f.RetainHandling == 1 && !existed { // MQTT 5, 3.8.3.1
-			c.talk.wanted = append(c.talk.wanted, f.Filter)
+			answer.wanted = append(answer.wanted, f.Filter)
 		}
 		f.Filter = ""
 	}
@@ -179,7 +181,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := connOf(cl)
 	c.subscribing.Store(false)
-	if len(c.talk.wanted) > 0 {
+	if len(c.talk.filters.wanted) > 0 {
 		h.b.retained.Lock()
 		c.talk.scanning = true
 		return
@@ -195,15 +197,20 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 
 // OnPacketProcessed implements mqtt.Hook.
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
-	if c := connOf(cl); c != nil && c.talk.scanning {
-		for _, topic := range c.talk.wanted {
+	c := connOf(cl)
+	if c == nil {
+		return
+	}
+	answer := c.talk.filters
+	c.talk.filters = nil
+	if c.talk.scanning {
+		for _, topic := range answer.wanted {
 			if topic == rotatedTopic(c.principal.name) {
 				h.b.tellDue(c)
 				continue
 			}
 			h.b.deliverRetained(topic, c)
 		}
-		c.talk.wanted = nil
 		c.talk.scanning = false
 		h.b.retained.Unlock()
 	}
@@ -212,7 +219,8 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 // OnUnsubscribe implements mqtt.Hook.
 func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c := connOf(cl); c != nil {
-		c.sub.codes = c.sub.codes[:0]
+		answer := &filterAnswer{codes: make([]byte, 0, len(pk.Filters))}
+		c.talk.filters = answer
 		h.b.count(c, len(pk.Filters))
 		for _, f := range pk.Filters {
 			c.sub.drop(f.Filter)
@@ -220,7 +228,7 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 			if h.b.index.remove(f.Filter, c) {
 				code = packets.CodeSuccess.Code
 			}
-			c.sub.codes = append(c.sub.codes, code)
+			answer.codes = append(answer.codes, code)
 		}
 	}
 	return pk
@@ -291,7 +299,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		c.fixSuback(&pk)
 	case packets.Unsuback:
 		if !c.principal.service && c.version >= 5 {
-			pk.ReasonCodes = append([]byte(nil), c.sub.codes...)
+			pk.ReasonCodes = slices.Clone(c.talk.filters.codes)
 		}
 	case packets.Publish:
 		c.freeSlot()
@@ -303,7 +311,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 
 // fixSuback puts back the QoS that was granted and the refusals.
 func (c *conn) fixSuback(pk *packets.Packet) {
-	for i, code := range c.sub.codes {
+	for i, code := range c.talk.filters.codes {
 		switch {
 		case i >= len(pk.ReasonCodes):
 			return

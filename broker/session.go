@@ -192,5 +192,5 @@ func (c *conn) address(topic string) (address, error) {
 	if !ok || c.principal.revoked.Load() {
 		return address{}, ErrNotSubscribed
 	}
-	return address{version: c.version, topic: topic, subscription: g.id, maxPacket: c.maxPacket}, nil
+	return address{version: c.version, topic: topic, subscription: int(g.id), maxPacket: c.maxPacket}, nil
 }
