@@ -88,7 +88,7 @@ Start with: davit demo`,
 	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
-	root.AddCommand(p.versionCommand())
+	root.AddCommand(append(p.manCommands(), p.versionCommand())...)
 	return root
 }
 

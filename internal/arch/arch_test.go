@@ -99,7 +99,6 @@ var fences = map[string][]string{
 	"go.etcd.io/bbolt":               {"orchestrator/boltstore"},
 	"github.com/creack/pty":          {"internal/sim"},
 	"github.com/spf13/cobra":         {"cmd/davit", "release/manpages"},
-	"github.com/spf13/cobra/doc":     {"release/manpages"}, // which brings a renderer that the binary has no use for
 	"github.com/spf13/pflag":         {"cmd/davit", "internal/app/settings"},
 	"github.com/danielgtaylor/huma":  {"gateway"},
 	"github.com/vbauerster/mpb":      {"internal/demo"},
