@@ -137,3 +137,62 @@ func TestDefaultsInTheReferenceFile(t *testing.T) {
 		}
 	}
 }
+
+// What docs/configuration.md shows is what the program says.
+func TestConfigurationDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := os.ReadFile("../../docs/serve.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	mistakes := between(t, string(text), "$ cat mistakes.yaml\n", "    $ ")
+	for name, content := range map[string]string{"serve.yaml": string(reference), "mistakes.yaml": strings.ReplaceAll(mistakes, "    ", "")} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		command string
+		environ []string
+	}{{"davit config check mistakes.yaml", nil}, {"davit config print serve --config serve.yaml --connect-rate 20", []string{"DAVIT_MESSAGE_RATE=50"}}} {
+		var out strings.Builder
+		p := &program{streams: streams{in: strings.NewReader(""), out: &out, err: &out}, environ: c.environ}
+		root := p.root()
+		root.SetArgs(strings.Fields(c.command)[1:])
+		p.exitCode(root.Execute())
+		rest := out.String()
+		for line := range strings.Lines(between(t, string(text), c.command+"\n", "\n\n")) {
+			line = strings.TrimSpace(line)
+			if line == "..." {
+				continue
+			}
+			_, after, found := strings.Cut(rest, line+"\n")
+			if !found {
+				t.Errorf("%s does not say, or not there, %q:\n%s", c.command, line, out.String())
+				continue
+			}
+			rest = after
+		}
+	}
+	if err := os.WriteFile("mistakes.yaml", []byte("data: /var/lib/davit\nmqtts: 0.0.0.0:8883\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := checkServeFile("mistakes.yaml"); err == nil || !strings.Contains(string(text), "\n    davit: "+err.Error()+"\n") {
+		t.Errorf("the document does not say %v", err)
+	}
+}
+
+// between is the part of a text behind a first and before a second piece of it.
+func between(t *testing.T, text, begin, end string) string {
+	t.Helper()
+	_, text, found := strings.Cut(text, begin)
+	part, _, ended := strings.Cut(text, end)
+	if !found || !ended {
+		t.Fatalf("nothing stands between %q and %q", begin, end)
+	}
+	return part
+}

@@ -89,6 +89,7 @@ Start with: davit demo`,
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
 	root.AddCommand(append(p.manCommands(), p.versionCommand())...)
+	complete(root)
 	return root
 }
 

@@ -99,7 +99,7 @@ var fences = map[string][]string{
 	"go.etcd.io/bbolt":               {"orchestrator/boltstore"},
 	"github.com/creack/pty":          {"internal/sim"},
 	"github.com/spf13/cobra":         {"cmd/davit", "release/manpages"},
-	"github.com/spf13/pflag":         {"cmd/davit", "internal/app/settings"},
+	"github.com/spf13/pflag":         {"cmd/davit", "internal/app/settings", "release/manpages"},
 	"github.com/danielgtaylor/huma":  {"gateway"},
 	"github.com/vbauerster/mpb":      {"internal/demo"},
 	"github.com/expr-lang/expr":      {"orchestrator/query"},
