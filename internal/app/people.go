@@ -32,7 +32,11 @@ func (o *ServerOptions) validatePeople() error {
 	if o.PublicURL != "" {
 		u, err := url.Parse(o.PublicURL)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return fmt.Errorf("--public-url: %q is not of the form https://HOST[:PORT]", o.PublicURL)
+			shown := o.PublicURL
+			if err == nil {
+				shown = u.Redacted()
+			}
+			return fmt.Errorf("--public-url: %q is not of the form https://HOST[:PORT]", shown)
 		}
 	}
 	for _, p := range o.TrustedProxies {
