@@ -29,55 +29,63 @@ type known[T any] struct {
 	path bool // the name of a file, which goes from the configuration file's folder on
 }
 
+// textField is a field that may have any text.
+func textField(name string, to func(*File) *string) known[File] {
+	return known[File]{name: name, want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+		*to(f) = v
+		return nil
+	}}
+}
+
+// fileField is the name of a file or folder.
+func fileField(name string, to func(*File) *string) known[File] {
+	return known[File]{name: name, want: yamlfile.Text, path: true, set: func(_ *reader, f *File, v string) error {
+		*to(f) = v
+		return nil
+	}}
+}
+
+// durationField is a time that is not negative.
+func durationField(name string, to func(*File, time.Duration)) known[File] {
+	return known[File]{name: name, want: yamlfile.Time, set: func(_ *reader, f *File, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%s is %q; "+yamlfile.TimeForm, name, v)
+		}
+		to(f, d)
+		return nil
+	}}
+}
+
+// thresholdField is how many of some keys have to sign.
+func thresholdField(name string, to func(*File) *int) known[File] {
+	return known[File]{name: name, want: yamlfile.Number, set: func(_ *reader, f *File, v string) (err error) {
+		n := to(f)
+		if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
+			return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
+		}
+		return nil
+	}}
+}
+
 // plainFields are the fields of a file that have one value.
 func plainFields() []known[File] {
-	text := func(name string, to func(*File) *string) known[File] {
-		return known[File]{name: name, want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
-			*to(f) = v
-			return nil
-		}}
-	}
-	file := func(name string, to func(*File) *string) known[File] {
-		return known[File]{name: name, want: yamlfile.Text, path: true, set: func(_ *reader, f *File, v string) error {
-			*to(f) = v
-			return nil
-		}}
-	}
-	duration := func(name string, to func(*File, time.Duration)) known[File] {
-		return known[File]{name: name, want: yamlfile.Time, set: func(_ *reader, f *File, v string) error {
-			d, err := time.ParseDuration(v)
-			if err != nil || d < 0 {
-				return fmt.Errorf("%s is %q; "+yamlfile.TimeForm, name, v)
-			}
-			to(f, d)
-			return nil
-		}}
-	}
-	threshold := func(name string, to func(*File) *int) known[File] {
-		return known[File]{name: name, want: yamlfile.Number, set: func(_ *reader, f *File, v string) (err error) {
-			n := to(f)
-			if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
-				return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
-			}
-			return nil
-		}}
-	}
 	return []known[File]{
 		{name: "broker", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.Broker = v
 			return address.CheckBroker(v)
 		}},
-		text("username", func(f *File) *string { return &f.Username }),
-		file("password-file", func(f *File) *string { return &f.PasswordFile }),
-		file("ca", func(f *File) *string { return &f.CA }),
-		file("tls-cert", func(f *File) *string { return &f.TLSCert }),
-		file("tls-key", func(f *File) *string { return &f.TLSKey }),
-		file("data", func(f *File) *string { return &f.Data }),
+		textField("username", func(f *File) *string { return &f.Username }),
+		fileField("password-file", func(f *File) *string { return &f.PasswordFile }),
+		fileField("ca", func(f *File) *string { return &f.CA }),
+		fileField("tls-cert", func(f *File) *string { return &f.TLSCert }),
+		fileField("tls-key", func(f *File) *string { return &f.TLSKey }),
+		fileField("data", func(f *File) *string { return &f.Data }),
 		{name: "metrics", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.Metrics = v
 			return address.CheckListener(v)
 		}},
-		file("record", func(f *File) *string { return &f.Record }),
+		fileField("record", func(f *File) *string { return &f.Record }),
 		{name: "log-level", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.LogLevel = v
 			if new(slog.Level).UnmarshalText([]byte(v)) != nil {
@@ -91,7 +99,7 @@ func plainFields() []known[File] {
 			}
 			return nil
 		}},
-		duration("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
+		durationField("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
 		{name: "defer", want: yamlfile.Time, set: func(_ *reader, f *File, v string) (err error) {
 			if f.Defer, err = time.ParseDuration(v); err != nil {
 				return fmt.Errorf("defer is %q; "+yamlfile.TimeForm, v)
@@ -110,14 +118,14 @@ func plainFields() []known[File] {
 			}
 			return nil
 		}},
-		threshold("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
-		threshold("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
+		thresholdField("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
+		thresholdField("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
 		{name: "require-signature", want: yamlfile.Switch, set: func(_ *reader, f *File, v string) error {
 			on := v == "on"
 			f.RequireSignature = &on
 			return nil
 		}},
-		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
+		durationField("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }
 
