@@ -12,10 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"davit/bridge"
 	"davit/internal/app"
 	"davit/internal/client"
-	"davit/internal/rehearsal"
 )
 
 // bridgeReady is the line that bridge prints when its ports are served.
@@ -39,8 +37,9 @@ ayla, 9600 bit/s, no parity and no flow control for afero. The dialect is that o
 device's type unless the port names it, and the port is opened once it is known. The
 attribute size, of afero only, is the device type's, too.
 
-With --config, what the flags say stands in a file, in YAML and by the same names, and a
-flag wins over the file. SIGHUP has the bridge read the file again and take over its ports:
+What the flags say can stand in a file (--config, in YAML) and in the environment by the
+same names: --offer-interval, offer-interval, DAVIT_OFFER_INTERVAL; the ports are ports in the
+file and DAVIT_PORTS. A flag wins over the environment, that over the file. SIGHUP has the bridge read the file again and take over its ports:
 those that are the same go on, those on which an update is under way change when it has
 ended. A file with a mistake is refused with its line, and the bridge goes on as it was.
 
@@ -58,55 +57,29 @@ included; davit sniff shows it. A disk that is full or too slow costs the record
 and never the update. Nothing removes old recordings.`
 
 func (p *program) bridgeCommand() *cobra.Command {
-	var opts app.BridgeOptions
-	var level string
-	var ports []string
-	var requireSignature bool
+	var s bridgeSettings
 	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
+			set, warnings, err := s.load(cmd, p.environ)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
-			opts.Log = log
-			for _, s := range ports {
-				port, err := bridge.ParsePort(s)
-				if err != nil {
-					return usageError{err}
-				}
-				opts.Ports = append(opts.Ports, port)
+			o, err := s.opts.WithFile()
+			if err != nil {
+				return err
 			}
-			opts.Given, opts.AllowUnsigned = cmd.Flags().Changed, !requireSignature
-			if opts.Config == "" {
-				if err := opts.Validate(); err != nil {
-					return usagef("bridge: %w", err)
-				}
+			if err := located(set, "bridge", s.opts.Config, o.Validate()); err != nil {
+				return err
 			}
-			return p.bridge(cmd, opts)
+			if s.opts.Log, err = app.NewLogger(p.err, o.LogLevel); err != nil {
+				return located(set, "bridge", s.opts.Config, fmt.Errorf("--log-level: %w", err))
+			}
+			warnOfVariables(s.opts.Log, warnings)
+			return p.bridge(cmd, s.opts)
 		})
 	cmd.Long = bridgeLong
-	f := cmd.Flags()
-	f.StringVar(&opts.Config, "config", "", "configuration file, in YAML, by the names of these flags; SIGHUP reloads it (default none)")
-	f.StringVar(&opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here or in the file)")
-	f.StringVar(&opts.Username, "username", "", "the bridge's user name at the broker (required, here or in the file)")
-	f.StringVar(&opts.PasswordFile, "password-file", "", "file with its password (required, here or in the file, unless it has a certificate)")
-	into(cmd, "rotate-password", "AGE", "how old the password of --password-file gets before the bridge asks the service for another one, for example 30d (default: only when it is told to)", func(s string) (time.Duration, error) { return parseDays("rotate-password", s) }, func(d time.Duration) { opts.RotatePassword = d })
-	f.StringVar(&opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
-	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the bridge's own certificate for the broker, which stands in for the password; read anew for each connection (default none)")
-	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
-	f.StringArrayVar(&ports, "port", nil, "DEVICE_ID=PORT[,dialect=ayla|afero][,baud=N][,parity=odd|even|none][,rtscts=on|off][,device-type=TYPE][,version-property=NAME][,attribute-size=BYTES][,load-size=BYTES]; repeatable (required, here or in the file)")
-	addKeyFlags(cmd, &opts.Keys)
-	f.BoolVar(&requireSignature, "require-signature", true, "with image keys, for which every port needs device-type, reject an image without a signature; off (=false), only signatures that there are have to be good")
-	f.StringVar(&opts.Data, "data", "", "data folder of the bridge (required, here or in the file; made if it is not there)")
-	f.DurationVar(&opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
-	f.DurationVar(&opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")
-	opts.Window = bridge.DefaultWindow
-	into(cmd, "window", "SIZE", "how much of images is awaited from the service at a time; several images that are fetched at once share it (1MiB)", rehearsal.ParseSize, func(v float64) { opts.Window = int(v) })
-	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
-	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
-	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	s.addTo(cmd)
 	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd

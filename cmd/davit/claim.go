@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/internal/app/bridgefile"
 	"davit/internal/client"
 	"davit/orchestrator"
 )
@@ -134,14 +135,9 @@ func claimGood(c client.Claim) string {
 
 // parseDays reads a duration that may be in days.
 func parseDays(flag, s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, usagef("--%s is %q; write a duration such as 12h or 30d", flag, s)
+	d, err := bridgefile.ParseAge(s)
+	if err != nil {
+		return 0, usagef("--%s %w", flag, err)
 	}
 	return d, nil
 }

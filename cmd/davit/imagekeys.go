@@ -16,4 +16,7 @@ func addKeyFlags(cmd *cobra.Command, s *keyfile.Source) {
 	f.StringArrayVar(&s.Lists, "key-list", nil, "key list that says who may sign images, in the place of --image-keys, with its signatures in FILE.minisig; repeatable, from the oldest on")
 	f.StringArrayVar(&s.Roots, "root-keys", nil, "pinned root key by which the first key list is believed: a public key file of minisign, or the key itself; repeatable")
 	wholeNumber(cmd, &s.RootThreshold, "root-keys-threshold", 0, trust.MaxKeys, "how many of the root keys have to sign it (default, and 0: all)")
+	keyFile(cmd, "image-keys", "pub")
+	file(cmd, "key-list")
+	keyFile(cmd, "root-keys", "pub")
 }

@@ -35,7 +35,7 @@ func run(args []string, s streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	p := &program{streams: s}
+	p := &program{streams: s, environ: os.Environ()}
 	root := p.root()
 	root.SetArgs(args)
 	return p.exitCode(root.ExecuteContext(ctx))

@@ -18,8 +18,9 @@ const (
 // program is one execution of the command line.
 type program struct {
 	streams
-	json    bool // --json, --output json
-	started bool // a command's own code has begun: errors are no longer about the command line
+	json    bool     // --json, --output json
+	environ []string // the environment, as os.Environ has it
+	started bool     // a command's own code has begun: errors are no longer about the command line
 }
 
 // usageError is about the command line itself: exit code 2.
@@ -82,12 +83,13 @@ Start with: davit demo`,
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "short for --output json")
 	root.PersistentFlags().VarP(outputFlag{&p.json}, "output", "o", "table for people, or json: one object per line")
 	completeWith(root, "output", outputTable, outputJSON)
-	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.checkCommand(), p.healthCommand())
+	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.configCommand(), p.checkCommand(), p.healthCommand())
 	p.under(root, groupFirmware, "Firmware:", p.imageTypeCommand(), p.deviceTypeCommand(), p.imageCommand(), p.keyCommand(), p.keyListCommand())
 	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
-	root.AddCommand(p.versionCommand())
+	root.AddCommand(append(p.manCommands(), p.versionCommand())...)
+	complete(root)
 	return root
 }
 

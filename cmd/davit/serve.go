@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/internal/app/settings"
 	"davit/orchestrator"
 )
 
@@ -22,23 +23,12 @@ type serveReady struct {
 	Token string `json:"token_file"`
 }
 
-func (p *program) serveCommand() *cobra.Command {
-	var opts app.ServerOptions
-	var level string
-	cmd := p.command("serve --data DIR [--mqtt ADDR] [--http ADDR]", "Run the service: broker, gateway and orchestrator", noArgs,
-		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
-			if err != nil {
-				return usageError{err}
-			}
-			opts.Log = log
-			if err := opts.Validate(); err != nil {
-				return usageError{err}
-			}
-			return p.serve(cmd, opts)
-		})
-	cmd.Long = `Run the service: the embedded MQTT broker, the gateway and the orchestrator, with
+const serveLong = `Run the service: the embedded MQTT broker, the gateway and the orchestrator, with
 all that they keep in one data folder.
+
+What the flags say can stand in a file (--config, in YAML) and in the environment by the
+same names: --max-in-progress, max-in-progress, DAVIT_MAX_IN_PROGRESS. A flag wins over the
+environment, that over the file. davit config check and davit config print look at it.
 
 When everything listens, one line of JSON on standard output says where:
 {"ready":true,"mqtt":"HOST:PORT","http":"HOST:PORT",...}. Logs go to standard error.
@@ -49,44 +39,122 @@ Those files and the ones of --tls-cert and --tls-key are read again when they ch
 With --oidc-issuer people can sign in through OpenID Connect; the provider has to send
 them back to PUBLIC-URL/sign-in/oidc/callback.
 An interrupt or SIGTERM ends the service in order.`
+
+func (p *program) serveCommand() *cobra.Command {
+	var s serveSettings
+	cmd := p.command("serve [--config FILE] --data DIR [--mqtt ADDR] [--http ADDR]", "Run the service: broker, gateway and orchestrator", noArgs,
+		func(cmd *cobra.Command, _ []string) error {
+			set, warnings, err := s.load(cmd, p.environ)
+			if err != nil {
+				return err
+			}
+			if err := s.located(set, s.opts.Validate()); err != nil {
+				return err
+			}
+			log, err := app.NewLogger(p.err, s.level)
+			if err != nil {
+				return s.located(set, fmt.Errorf("--log-level: %w", err))
+			}
+			s.opts.Log = log
+			warnOfVariables(log, warnings)
+			return p.serve(cmd, s.opts)
+		})
+	cmd.Long = serveLong
+	s.addTo(cmd)
+	return cmd
+}
+
+// serveExample is where people find how a configuration file of serve looks.
+const serveExample = "docs/serve.yaml is an example"
+
+// serveSettings are the settings of davit serve.
+type serveSettings struct {
+	opts          app.ServerOptions
+	config, level string
+}
+
+// load gives the settings that no flag has given the values of the environment and of the file.
+func (s *serveSettings) load(cmd *cobra.Command, environ []string) (*settings.Set, []string, error) {
+	set := serveSet(cmd)
+	warnings, err := set.Environment(environ)
+	if err != nil {
+		return nil, nil, usagef("serve: %w", err)
+	}
+	if s.config != "" {
+		err = set.File(s.config, serveExample)
+	}
+	return set, warnings, err
+}
+
+// serveSet are the settings that the flags of davit serve make.
+func serveSet(cmd *cobra.Command) *settings.Set {
+	set := settings.New("davit serve", cmd.LocalNonPersistentFlags(), nil, "help")
+	set.Elsewhere = bridgeNames()
+	return set
+}
+
+// serveNames are the settings of davit serve, for those of other commands.
+func serveNames() map[string]string {
+	cmd := &cobra.Command{}
+	new(serveSettings).addTo(cmd)
+	return named(settings.New("davit serve", cmd.Flags(), nil))
+}
+
+// located is an error about the settings with where they were given: exit code 2, or 1 if there is a file.
+func (s *serveSettings) located(set *settings.Set, err error) error {
+	return located(set, "serve", s.config, err)
+}
+
+// addTo adds the flags of davit serve.
+func (s *serveSettings) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&opts.Data, "data", "", "data folder (required; made if it is not there)")
-	f.StringVar(&opts.MQTT, "mqtt", "127.0.0.1:1883", "address of the MQTT listener; port 0 takes a free one")
-	f.StringVar(&opts.HTTP, "http", "127.0.0.1:8080", "address of the HTTP API; port 0 takes a free one")
-	f.StringVar(&opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
-	f.StringVar(&opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
-	f.StringVar(&opts.HTTPS, "https", "", "address of a listener for the HTTP API over TLS (default none; needs --tls-cert and --tls-key)")
-	f.StringVar(&opts.Pprof, "pprof", "", "address on loopback at which profiles of the process are served, for go tool pprof (default none)")
-	f.StringVar(&opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
-	f.StringVar(&opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
-	f.StringVar(&opts.ClientCA, "mqtts-client-ca", "", "PEM file with the authorities whose client certificates are believed; devices and bridges with one need no password (default none)")
-	f.StringArrayVar(&opts.ClientCRLs, "mqtts-client-crl", nil, "file with a revocation list of such an authority, read again when it changes; with one, every authority needs one (repeatable)")
-	f.StringVar(&opts.ClientAuth, "mqtts-client-auth", app.AuthRequire, "require a client certificate or only allow one: require or allow")
-	f.StringVar(&opts.Passwords, "passwords", app.PasswordsAuto, "where devices and bridges may log in with passwords: auto (listeners on loopback), on or off")
-	f.StringVar(&opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
-	f.StringVar(&opts.External.Username, "broker-username", "", "user name at that broker")
-	f.StringVar(&opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
-	f.IntVar(&opts.MaxInProgress, "max-in-progress", 0, "how many devices may be in progress at a time, of all jobs together, which share it fairly; 0 is no limit")
-	f.IntVar(&opts.Reoffers, "reoffers", 500, "how many offers that stand already are repeated a second at most, to devices that come back")
-	f.Int64Var(&opts.ModuleCredit, "module-credit", orchestrator.DefaultModuleCredit, "bytes of image data that may be under way to one device")
-	f.Int64Var(&opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
-	f.IntVar(&opts.MessageRate, "message-rate", 100, "how many messages a second a device may send, fetches aside, and a bridge for each of its devices; who sends faster is slowed down, then disconnected")
-	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
-	f.IntVar(&opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
-	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
-	addKeyFlags(cmd, &opts.Keys)
-	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
-	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
-	f.StringVar(&opts.OIDC.Issuer, "oidc-issuer", "", "URL of an OpenID Connect provider through which people can sign in")
-	f.StringVar(&opts.OIDC.ClientID, "oidc-client-id", "", "what the provider calls this service")
-	f.StringVar(&opts.OIDC.SecretFile, "oidc-client-secret-file", "", "file with the client's secret (default none: a public client)")
-	f.StringVar(&opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
-	f.StringArrayVar(&opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
-	f.StringVar(&opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.config, "config", "", "configuration file, in YAML, by the names of these flags (default none)")
+	f.StringVar(&s.opts.Data, "data", "", "data folder (required, here, in the environment or in the file; made if it is not there)")
+	f.StringVar(&s.opts.MQTT, "mqtt", "127.0.0.1:1883", "address of the MQTT listener; port 0 takes a free one")
+	f.StringVar(&s.opts.HTTP, "http", "127.0.0.1:8080", "address of the HTTP API; port 0 takes a free one")
+	f.StringVar(&s.opts.Websocket, "websocket", "", "address of a listener for MQTT over WebSocket (default none)")
+	f.StringVar(&s.opts.MQTTS, "mqtts", "", "address of a listener for MQTT over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&s.opts.HTTPS, "https", "", "address of a listener for the HTTP API over TLS (default none; needs --tls-cert and --tls-key)")
+	f.StringVar(&s.opts.Pprof, "pprof", "", "address on loopback at which profiles of the process are served, for go tool pprof (default none)")
+	f.StringVar(&s.opts.TLSCert, "tls-cert", "", "PEM file with the certificate chain for --mqtts and --https, and for --websocket if given")
+	f.StringVar(&s.opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")
+	f.StringVar(&s.opts.ClientCA, "mqtts-client-ca", "", "PEM file with the authorities whose client certificates are believed; devices and bridges with one need no password (default none)")
+	f.StringArrayVar(&s.opts.ClientCRLs, "mqtts-client-crl", nil, "file with a revocation list of such an authority, read again when it changes; with one, every authority needs one (repeatable)")
+	f.StringVar(&s.opts.ClientAuth, "mqtts-client-auth", app.AuthRequire, "require a client certificate or only allow one: require or allow")
+	f.StringVar(&s.opts.Passwords, "passwords", app.PasswordsAuto, "where devices and bridges may log in with passwords: auto (listeners on loopback), on or off")
+	f.StringVar(&s.opts.External.URL, "broker", "", "URL of an MQTT 5 broker to use instead of the embedded one (mqtt://, mqtts://)")
+	f.StringVar(&s.opts.External.Username, "broker-username", "", "user name at that broker")
+	f.StringVar(&s.opts.External.PasswordFile, "broker-password-file", "", "file with the password at that broker")
+	f.IntVar(&s.opts.MaxInProgress, "max-in-progress", 0, "how many devices may be in progress at a time, of all jobs together, which share it fairly; 0 is no limit")
+	f.IntVar(&s.opts.Reoffers, "reoffers", 500, "how many offers that stand already are repeated a second at most, to devices that come back")
+	f.Int64Var(&s.opts.ModuleCredit, "module-credit", orchestrator.DefaultModuleCredit, "bytes of image data that may be under way to one device")
+	f.Int64Var(&s.opts.TotalCredit, "total-credit", orchestrator.DefaultTotalCredit, "bytes of image data that may be under way to all devices together")
+	f.IntVar(&s.opts.MessageRate, "message-rate", 100, "how many messages a second a device may send, fetches aside, and a bridge for each of its devices; who sends faster is slowed down, then disconnected")
+	f.IntVar(&s.opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
+	f.IntVar(&s.opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
+	f.Int64Var(&s.opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	addKeyFlags(cmd, &s.opts.Keys)
+	f.StringVar(&s.opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
+	f.StringArrayVar(&s.opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")
+	f.StringVar(&s.opts.OIDC.Issuer, "oidc-issuer", "", "URL of an OpenID Connect provider through which people can sign in")
+	f.StringVar(&s.opts.OIDC.ClientID, "oidc-client-id", "", "what the provider calls this service")
+	f.StringVar(&s.opts.OIDC.SecretFile, "oidc-client-secret-file", "", "file with the client's secret (default none: a public client)")
+	f.StringVar(&s.opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
+	f.StringArrayVar(&s.opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
+	f.StringVar(&s.opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
+	f.StringVar(&s.level, "log-level", "info", "debug, info, warn or error")
 	completeWith(cmd, "mqtts-client-auth", app.AuthRequire, app.AuthAllow)
 	completeWith(cmd, "passwords", app.PasswordsAuto, app.PasswordsOn, app.PasswordsOff)
-	return cmd
+	folder(cmd, "data")
+	file(cmd, "config", "yaml", "yml", "json")
+	file(cmd, "tls-cert", "pem", "crt", "cer")
+	file(cmd, "tls-key", "pem", "key")
+	file(cmd, "mqtts-client-ca", "pem", "crt", "cer")
+	file(cmd, "mqtts-client-crl", "pem", "crl")
+	file(cmd, "broker-password-file")
+	file(cmd, "oidc-client-secret-file")
+	completeWith(cmd, "log-level", logLevels()...)
+	completeWith(cmd, "oidc-default-role", roleNames()...)
 }
 
 func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {

@@ -21,7 +21,8 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 	f.StringVar(&c.Broker, "broker", c.Broker, "HOST:PORT of the MQTT broker, without TLS")
 	f.IntVar(&r.devices, "devices", 100, "how many devices the fleet has")
 	f.StringVar(&r.credentials, "credentials", "", "CSV file with the user names and passwords of devices; one that is not there is written, with devices that are made")
-	f.StringVar(&r.prefix, "prefix", fmt.Sprintf("sim-%s-", letters(4)), "what the ids of the devices that are made begin with")
+	f.StringVar(&r.prefix, "prefix", fmt.Sprintf("sim-%s-", letters(4)), "what the ids of the devices that are made begin with (default sim-, four random letters and -)")
+	f.Lookup("prefix").DefValue = "" // help and manual say the same each time
 	f.BoolVar(&r.cleanUp, "clean-up", false, "delete the devices in the end")
 	f.BoolVar(&r.serve, "serve", false, "start a service for this run, on a temporary folder")
 	f.StringVar(profiles, "profiles", "", "YAML file with the profiles of a mixed fleet, instead of the flags of one (docs/fleet.yaml)")

@@ -89,7 +89,7 @@ func checkProviderURL(what, text string) error {
 		return fmt.Errorf("%s %q is not a URL: %w", what, text, err)
 	}
 	if u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("%s %q is not of the form https://HOST/PATH", what, text)
+		return fmt.Errorf("%s %q is not of the form https://HOST/PATH", what, u.Redacted())
 	}
 	if u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()) {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"davit/internal/app/address"
 	"davit/internal/app/bridgefile"
 	"davit/internal/app/keyfile"
+	"davit/internal/app/settings"
 )
 
 // BridgeOptions configure a Bridge.
@@ -20,7 +21,10 @@ type BridgeOptions struct {
 	// Config is the configuration file that a reload reads, for which the other
 	// fields are what the command line says; empty for none. WithFile reads it.
 	Config string
-	// Given says whether the command line has a flag, which then wins over the
+	// Elsewhere has the settings of other commands by their names, and the command, for
+	// what is said about such a key in the file.
+	Elsewhere map[string]string
+	// Given says whether the command line or the environment has a flag, which then wins over the
 	// file; nil means that it has none.
 	Given func(flag string) bool
 	// Broker is the URL of the MQTT broker, or HOST:PORT.
@@ -60,7 +64,11 @@ type BridgeOptions struct {
 	DrainTimeout time.Duration
 	// Metrics is the address of a listener for /metrics and /status; empty for none.
 	Metrics string
-	Log     *slog.Logger
+	// LogLevel is the least level that Log takes: debug, info, warn or error.
+	LogLevel string
+	Log      *slog.Logger
+
+	values bridgefile.Values // what the file says
 }
 
 // Devices are the ids of the bridge's devices in the order of its ports.
@@ -72,17 +80,34 @@ func (o *BridgeOptions) Devices() []string {
 	return ids
 }
 
-// WithFile returns the options with what the configuration file says, where the
-// command line says nothing. Without a file they are returned as they are. What is wrong in the file
+// WithFile returns the options with what the configuration file says, where command line and
+// environment say nothing. Without a file they are returned as they are. What is wrong in the file
 // is a *yamlfile.Error.
 func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if o.Config == "" {
 		return o, nil
 	}
-	f, err := bridgefile.Load(o.Config, slices.Sorted(maps.Keys(dialects())))
+	f, values, err := bridgefile.Load(o.Config, slices.Sorted(maps.Keys(dialects())), o.Elsewhere)
 	if err != nil {
 		return o, err
 	}
+	o.values = values
+	o.takeTexts(f)
+	o.takeNumbers(f)
+	switch {
+	case len(o.Ports) > 0 && len(f.Ports) > 0:
+		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
+	case len(f.Ports) > 0:
+		o.Ports = f.Ports
+	}
+	return o, nil
+}
+
+// FileValues are the settings that the file has, as WithFile has read them; of its ports only the place.
+func (o *BridgeOptions) FileValues() bridgefile.Values { return o.values }
+
+// takeTexts takes texts and lists from the file that nobody has given.
+func (o *BridgeOptions) takeTexts(f bridgefile.File) {
 	for _, s := range []struct {
 		flag string
 		to   *string
@@ -94,6 +119,25 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 		if !o.given(s.flag) {
 			*s.to = s.file
 		}
+	}
+	if !o.given("log-level") && f.LogLevel != "" {
+		o.LogLevel = f.LogLevel
+	}
+	for _, s := range []struct {
+		flag string
+		to   *[]string
+		file []string
+	}{{"image-keys", &o.Keys.Keys, f.ImageKeys}, {"key-list", &o.Keys.Lists, f.KeyLists}, {"root-keys", &o.Keys.Roots, f.RootKeys}} {
+		if !o.given(s.flag) {
+			*s.to = s.file
+		}
+	}
+}
+
+// takeNumbers takes the rest that is not ports.
+func (o *BridgeOptions) takeNumbers(f bridgefile.File) {
+	if !o.given("rotate-password") {
+		o.RotatePassword = f.RotatePassword
 	}
 	if !o.given("offer-interval") {
 		o.OfferInterval = f.OfferInterval
@@ -107,15 +151,6 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
-	for _, s := range []struct {
-		flag string
-		to   *[]string
-		file []string
-	}{{"image-keys", &o.Keys.Keys, f.ImageKeys}, {"key-list", &o.Keys.Lists, f.KeyLists}, {"root-keys", &o.Keys.Roots, f.RootKeys}} {
-		if !o.given(s.flag) {
-			*s.to = s.file
-		}
-	}
 	if !o.given("image-keys-threshold") {
 		o.Keys.Threshold = f.ImageKeysThreshold
 	}
@@ -125,13 +160,6 @@ func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if !o.given("require-signature") && f.RequireSignature != nil {
 		o.AllowUnsigned = !*f.RequireSignature
 	}
-	switch {
-	case len(o.Ports) > 0 && len(f.Ports) > 0:
-		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
-	case len(f.Ports) > 0:
-		o.Ports = f.Ports
-	}
-	return o, nil
 }
 
 func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Given(flag) }
@@ -141,25 +169,51 @@ func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Giv
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
 		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"tls-cert", o.TLSCert}, {"tls-key", o.TLSKey}, {"data", o.Data}, {"metrics", o.Metrics},
-		{"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
+		{"log-level", o.LogLevel}, {"rotate-password", o.RotatePassword.String()}, {"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
 	}
 }
 
-// Validate checks what can be checked without touching anything.
+// Validate checks what can be checked without touching anything. What is wrong with a
+// setting of the file is a *yamlfile.Error with its line.
 func (o *BridgeOptions) Validate() error {
+	if err := o.Missing(); err != nil {
+		return err
+	}
+	return o.Consistent()
+}
+
+// Missing says what is needed and not there.
+func (o *BridgeOptions) Missing() error {
 	switch {
 	case o.Broker == "":
-		return errors.New("name the broker with --broker or in the file of --config")
+		return errors.New("name the broker with --broker, as DAVIT_BROKER or in the file of --config")
 	case o.Username == "":
-		return errors.New("give the bridge's user name with --username or in the file of --config")
+		return errors.New("give the bridge's user name with --username, as DAVIT_USERNAME or in the file of --config")
+	case o.PasswordFile == "" && o.TLSCert == "" && o.TLSKey == "":
+		return errors.New("name the file with the password with --password-file, or a certificate with --tls-cert and --tls-key, or one of them in the environment or in the file of --config")
+	case len(o.Ports) == 0:
+		return errors.New("name at least one serial port with --port, in DAVIT_PORTS or in the file of --config")
+	case o.Data == "":
+		return errors.New("name the data folder with --data, as DAVIT_DATA or in the file of --config")
+	}
+	return nil
+}
+
+// Consistent checks what is there.
+func (o *BridgeOptions) Consistent() error {
+	return settings.Locate(o.consistent(), func(name string) settings.Source {
+		v, ok := o.values[name]
+		if !ok || o.given(name) {
+			return settings.Source{}
+		}
+		return settings.Source{Kind: settings.File, Name: o.Config, Place: v.Place}
+	})
+}
+
+func (o *BridgeOptions) consistent() error {
+	switch {
 	case (o.TLSCert == "") != (o.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key belong together")
-	case o.PasswordFile == "" && o.TLSCert == "":
-		return errors.New("name the file with the password with --password-file, or a certificate with --tls-cert and --tls-key, or one of them in the file of --config")
-	case len(o.Ports) == 0:
-		return errors.New("name at least one serial port with --port or in the file of --config")
-	case o.Data == "":
-		return errors.New("name the data folder with --data or in the file of --config")
 	case o.OfferInterval < 0:
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
@@ -185,10 +239,12 @@ func (o *BridgeOptions) Validate() error {
 		}
 		seen[p.Device] = true
 	}
-	if err := address.CheckBroker(o.Broker); err != nil {
-		return fmt.Errorf("--broker: %w", err)
+	if o.Broker != "" {
+		if err := address.CheckBroker(o.Broker); err != nil {
+			return fmt.Errorf("--broker: %w", err)
+		}
 	}
-	if o.TLSCert != "" && !address.Secure(o.Broker) {
+	if o.TLSCert != "" && o.Broker != "" && !address.Secure(o.Broker) {
 		return fmt.Errorf("--tls-cert: a certificate is for a broker over TLS, and %q is without; write mqtts:// or wss://", o.Broker)
 	}
 	if o.Metrics != "" {

@@ -53,7 +53,7 @@ func TestBridgeOptionsWithFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Config, o.Given = "", nil
+		o.Config, o.Given, o.values = "", nil, nil
 		return o
 	}
 	if got := read(flags()); !reflect.DeepEqual(got, fromFile) {

@@ -108,14 +108,27 @@ type ExternalBroker struct {
 
 // Validate checks what can be checked without touching anything.
 func (o *ServerOptions) Validate() error {
-	if o.Data == "" {
-		return errors.New("serve: name the data folder with --data")
+	if err := o.Missing(); err != nil {
+		return err
 	}
+	return o.Consistent()
+}
+
+// Missing says what is needed and not there.
+func (o *ServerOptions) Missing() error {
+	if o.Data == "" {
+		return errors.New("name the data folder with --data, as DAVIT_DATA or in the file of --config")
+	}
+	return nil
+}
+
+// Consistent checks what is there.
+func (o *ServerOptions) Consistent() error {
 	if o.HTTP == "" {
-		return errors.New("serve: --http is empty; the HTTP API needs an address")
+		return errors.New("--http is empty; the HTTP API needs an address")
 	}
 	if o.External.URL == "" && o.MQTT == "" {
-		return errors.New("serve: --mqtt is empty; the broker needs an address, unless --broker names another broker")
+		return errors.New("--mqtt is empty; the broker needs an address, unless --broker names another broker")
 	}
 	for _, l := range []struct{ flag, addr string }{
 		{"--mqtt", o.MQTT}, {"--mqtts", o.MQTTS}, {"--websocket", o.Websocket}, {"--http", o.HTTP}, {"--https", o.HTTPS},
@@ -124,42 +137,46 @@ func (o *ServerOptions) Validate() error {
 			continue
 		}
 		if err := address.CheckListener(l.addr); err != nil {
-			return fmt.Errorf("serve: %s: %w", l.flag, err)
+			return fmt.Errorf("%s: %w", l.flag, err)
 		}
 	}
 	if o.Pprof != "" {
 		if err := address.CheckLoopback(o.Pprof); err != nil {
-			return fmt.Errorf("serve: --pprof: %w", err)
+			return fmt.Errorf("--pprof: %w", err)
 		}
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		return errors.New("serve: --tls-cert and --tls-key belong together")
+		return errors.New("--tls-cert and --tls-key belong together")
 	}
 	if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
-		return errors.New("serve: --mqtts and --https need --tls-cert and --tls-key")
+		return errors.New("--mqtts and --https need --tls-cert and --tls-key")
 	}
 	if err := o.validateIdentity(); err != nil {
 		return err
 	}
 	if o.External.URL != "" {
 		if err := address.CheckBroker(o.External.URL); err != nil {
-			return fmt.Errorf("serve: --broker: %w", err)
+			return fmt.Errorf("--broker: %w", err)
 		}
 	}
 	if err := o.validatePeople(); err != nil {
 		return err
 	}
 	if err := o.Keys.Validate(); err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return fmt.Errorf("%w", err)
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
-		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
+		return fmt.Errorf("--max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
 	}
-	if o.MaxInProgress < 0 || o.Reoffers < 0 {
-		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)
-	}
-	if o.MessageRate < 0 || o.ConnectRate < 0 || o.RequestRate < 0 {
-		return fmt.Errorf("serve: --message-rate is %d, --connect-rate %d and --api-rate %d; none can be negative", o.MessageRate, o.ConnectRate, o.RequestRate)
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{
+		{"--max-in-progress", o.MaxInProgress}, {"--reoffers", o.Reoffers}, {"--message-rate", o.MessageRate}, {"--connect-rate", o.ConnectRate}, {"--api-rate", o.RequestRate},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("%s is %d; it cannot be negative", n.flag, n.value)
+		}
 	}
 	return o.validateCredit()
 }
@@ -169,24 +186,24 @@ func (o *ServerOptions) validateIdentity() error {
 	switch o.Passwords {
 	case "", PasswordsAuto, PasswordsOn, PasswordsOff:
 	default:
-		return fmt.Errorf("serve: --passwords is %q; it is auto, on or off", o.Passwords)
+		return fmt.Errorf("--passwords is %q; it is auto, on or off", o.Passwords)
 	}
 	switch o.ClientAuth {
 	case "", AuthRequire, AuthAllow:
 	default:
-		return fmt.Errorf("serve: --mqtts-client-auth is %q; it is require or allow", o.ClientAuth)
+		return fmt.Errorf("--mqtts-client-auth is %q; it is require or allow", o.ClientAuth)
 	}
 	if o.ClientCA == "" {
 		if len(o.ClientCRLs) > 0 {
-			return errors.New("serve: --mqtts-client-crl needs --mqtts-client-ca, which names the authorities that the lists are of")
+			return errors.New("--mqtts-client-crl needs --mqtts-client-ca, which names the authorities that the lists are of")
 		}
 		return nil
 	}
 	if o.External.URL != "" {
-		return errors.New("serve: --mqtts-client-ca is for the embedded broker; the one of --broker has to check certificates by itself")
+		return errors.New("--mqtts-client-ca is for the embedded broker; the one of --broker has to check certificates by itself")
 	}
 	if o.MQTTS == "" && (o.Websocket == "" || o.TLSCert == "") {
-		return errors.New("serve: --mqtts-client-ca needs a listener with TLS, --mqtts or --websocket with --tls-cert")
+		return errors.New("--mqtts-client-ca needs a listener with TLS, --mqtts or --websocket with --tls-cert")
 	}
 	return nil
 }
@@ -196,10 +213,10 @@ func (o *ServerOptions) validateIdentity() error {
 func (o *ServerOptions) validateCredit() error {
 	module, total := cmp.Or(o.ModuleCredit, orchestrator.DefaultModuleCredit), cmp.Or(o.TotalCredit, orchestrator.DefaultTotalCredit)
 	if module < schemas.MaxChunkSize {
-		return fmt.Errorf("serve: --module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize)
+		return fmt.Errorf("--module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize)
 	}
 	if total < module {
-		return fmt.Errorf("serve: --total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module)
+		return fmt.Errorf("--total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module)
 	}
 	return nil
 }

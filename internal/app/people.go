@@ -32,31 +32,35 @@ func (o *ServerOptions) validatePeople() error {
 	if o.PublicURL != "" {
 		u, err := url.Parse(o.PublicURL)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return fmt.Errorf("serve: --public-url: %q is not of the form https://HOST[:PORT]", o.PublicURL)
+			shown := o.PublicURL
+			if err == nil {
+				shown = u.Redacted()
+			}
+			return fmt.Errorf("--public-url: %q is not of the form https://HOST[:PORT]", shown)
 		}
 	}
 	for _, p := range o.TrustedProxies {
 		if _, err := netip.ParsePrefix(p); err != nil {
 			if _, err := netip.ParseAddr(p); err != nil {
-				return fmt.Errorf("serve: --trusted-proxy: %q is neither a network such as 10.0.0.0/8 nor an address", p)
+				return fmt.Errorf("--trusted-proxy: %q is neither a network such as 10.0.0.0/8 nor an address", p)
 			}
 		}
 	}
 	if o.OIDC.Issuer == "" {
 		if c := o.OIDC; c.ClientID != "" || c.SecretFile != "" || c.RoleClaim != "" || len(c.Roles) > 0 || c.DefaultRole != "" {
-			return errors.New("serve: the flags --oidc-* need --oidc-issuer, the URL of the provider")
+			return errors.New("--oidc-* need --oidc-issuer, the URL of the provider")
 		}
 		return nil
 	}
 	if o.PublicURL == "" {
-		return errors.New("serve: --oidc-issuer needs --public-url, where browsers find the console and the provider sends them back to")
+		return errors.New("--oidc-issuer needs --public-url, where browsers find the console and the provider sends them back to")
 	}
 	options, err := o.oidc()
-	if err == nil {
-		err = options.Validate()
-	}
 	if err != nil {
-		return fmt.Errorf("serve: OpenID Connect: %w", err)
+		return err
+	}
+	if err := options.Validate(); err != nil {
+		return fmt.Errorf("OpenID Connect (--oidc-issuer): %w", err)
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func sums(folder string) error {
 		return err
 	}
 	var want strings.Builder
-	for _, name := range []string{binaryName, billName, licensesName} {
+	for _, name := range []string{binaryName, billName, licensesName, manualName} {
 		b, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			return err

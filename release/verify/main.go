@@ -19,6 +19,7 @@ const (
 	binaryName   = "davit"
 	billName     = "davit.cdx.json"
 	licensesName = "licenses.txt"
+	manualName   = "davit-man.tar.gz"
 	sumsName     = "SHA256SUMS"
 )
 

@@ -108,7 +108,7 @@ func TestBuildThatSaysNothing(t *testing.T) {
 func TestTamperedRelease(t *testing.T) {
 	dir := t.TempDir()
 	var list strings.Builder
-	for _, name := range []string{binaryName, billName, licensesName} {
+	for _, name := range []string{binaryName, billName, licensesName, manualName} {
 		write(t, filepath.Join(dir, name), "content of "+name)
 		fmt.Fprintf(&list, "%x  %s\n", sha256.Sum256([]byte("content of "+name)), name)
 	}

@@ -4,17 +4,32 @@
 package address
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // CheckListener says what is wrong with the address of a listener, HOST:PORT.
 func CheckListener(addr string) error {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
 		return fmt.Errorf("%q is not HOST:PORT: %w", addr, err)
+	}
+	if err := checkPort(port); err != nil {
+		return fmt.Errorf("%q: %w", addr, err)
+	}
+	return nil
+}
+
+// checkPort says what is wrong with a port, which is a number or the name of a service.
+func checkPort(port string) error {
+	if n, err := strconv.Atoi(port); err == nil && (n < 0 || n > math.MaxUint16) {
+		return fmt.Errorf("there is no port %s; write one from 0 to %d", port, math.MaxUint16)
 	}
 	return nil
 }
@@ -51,12 +66,21 @@ func Secure(s string) bool {
 func CheckBroker(s string) error {
 	u, err := url.Parse(Broker(s))
 	if err != nil {
+		if strings.Contains(s, "@") { // it may have a password in it
+			return errors.New("this is not a URL; the form is mqtt://HOST:PORT, without a user name")
+		}
 		return fmt.Errorf("%q is not a URL: %w", s, err)
+	}
+	if u.User != nil {
+		return fmt.Errorf("%q has a user name in it; leave it out, the name and the file with the password are settings of their own", u.Redacted())
 	}
 	switch u.Scheme {
 	case "mqtt", "mqtts", "tcp", "tls", "ssl", "ws", "wss":
 	default:
 		return fmt.Errorf("%q: the scheme %q is not mqtt, mqtts, ws or wss", s, u.Scheme)
+	}
+	if err := checkPort(u.Port()); err != nil {
+		return fmt.Errorf("%q: %w", s, err)
 	}
 	if u.Hostname() == "" {
 		return fmt.Errorf("%q names no host; the form is mqtt://HOST:PORT", s)

@@ -2,6 +2,7 @@ package bridgefile
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -25,59 +26,81 @@ type known[T any] struct {
 	name string
 	want yamlfile.Want
 	set  func(r *reader, to *T, value string) error
+	path bool // the name of a file, which goes from the configuration file's folder on
 }
 
-// settings are the fields of a file beside ports.
-func settings() []known[File] {
-	text := func(name string, to func(*File) *string) known[File] {
-		return known[File]{name, yamlfile.Text, func(_ *reader, f *File, v string) error {
-			*to(f) = v
-			return nil
-		}}
-	}
-	file := func(name string, to func(*File) *string) known[File] {
-		return known[File]{name, yamlfile.Text, func(r *reader, f *File, v string) error {
-			*to(f) = r.path(v)
-			return nil
-		}}
-	}
-	duration := func(name string, to func(*File, time.Duration)) known[File] {
-		return known[File]{name, yamlfile.Time, func(_ *reader, f *File, v string) error {
-			d, err := time.ParseDuration(v)
-			if err != nil || d < 0 {
-				return fmt.Errorf("%s is %q; "+yamlfile.TimeForm, name, v)
-			}
-			to(f, d)
-			return nil
-		}}
-	}
-	threshold := func(name string, to func(*File) *int) known[File] {
-		return known[File]{name, yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
-			n := to(f)
-			if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
-				return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
-			}
-			return nil
-		}}
-	}
+// textField is a field that may have any text.
+func textField(name string, to func(*File) *string) known[File] {
+	return known[File]{name: name, want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+		*to(f) = v
+		return nil
+	}}
+}
+
+// fileField is the name of a file or folder.
+func fileField(name string, to func(*File) *string) known[File] {
+	return known[File]{name: name, want: yamlfile.Text, path: true, set: func(_ *reader, f *File, v string) error {
+		*to(f) = v
+		return nil
+	}}
+}
+
+// durationField is a time that is not negative.
+func durationField(name string, to func(*File, time.Duration)) known[File] {
+	return known[File]{name: name, want: yamlfile.Time, set: func(_ *reader, f *File, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%s is %q; "+yamlfile.TimeForm, name, v)
+		}
+		to(f, d)
+		return nil
+	}}
+}
+
+// thresholdField is how many of some keys have to sign.
+func thresholdField(name string, to func(*File) *int) known[File] {
+	return known[File]{name: name, want: yamlfile.Number, set: func(_ *reader, f *File, v string) (err error) {
+		n := to(f)
+		if *n, err = strconv.Atoi(v); err != nil || *n < 1 || *n > trust.MaxKeys {
+			return fmt.Errorf("%s is %q; write how many of the keys have to sign, 1 to %d", name, v, trust.MaxKeys)
+		}
+		return nil
+	}}
+}
+
+// plainFields are the fields of a file that have one value.
+func plainFields() []known[File] {
 	return []known[File]{
-		{"broker", yamlfile.Text, func(_ *reader, f *File, v string) error {
+		{name: "broker", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.Broker = v
 			return address.CheckBroker(v)
 		}},
-		text("username", func(f *File) *string { return &f.Username }),
-		file("password-file", func(f *File) *string { return &f.PasswordFile }),
-		file("ca", func(f *File) *string { return &f.CA }),
-		file("tls-cert", func(f *File) *string { return &f.TLSCert }),
-		file("tls-key", func(f *File) *string { return &f.TLSKey }),
-		file("data", func(f *File) *string { return &f.Data }),
-		{"metrics", yamlfile.Text, func(_ *reader, f *File, v string) error {
+		textField("username", func(f *File) *string { return &f.Username }),
+		fileField("password-file", func(f *File) *string { return &f.PasswordFile }),
+		fileField("ca", func(f *File) *string { return &f.CA }),
+		fileField("tls-cert", func(f *File) *string { return &f.TLSCert }),
+		fileField("tls-key", func(f *File) *string { return &f.TLSKey }),
+		fileField("data", func(f *File) *string { return &f.Data }),
+		{name: "metrics", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.Metrics = v
 			return address.CheckListener(v)
 		}},
-		file("record", func(f *File) *string { return &f.Record }),
-		duration("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
-		{"defer", yamlfile.Time, func(_ *reader, f *File, v string) (err error) {
+		fileField("record", func(f *File) *string { return &f.Record }),
+		{name: "log-level", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.LogLevel = v
+			if new(slog.Level).UnmarshalText([]byte(v)) != nil {
+				return fmt.Errorf("log-level is %q; it is debug, info, warn or error", v)
+			}
+			return nil
+		}},
+		{name: "rotate-password", want: yamlfile.Text, set: func(_ *reader, f *File, v string) (err error) {
+			if f.RotatePassword, err = ParseAge(v); err != nil {
+				return fmt.Errorf("rotate-password %w", err)
+			}
+			return nil
+		}},
+		durationField("offer-interval", func(f *File, d time.Duration) { f.OfferInterval = d }),
+		{name: "defer", want: yamlfile.Time, set: func(_ *reader, f *File, v string) (err error) {
 			if f.Defer, err = time.ParseDuration(v); err != nil {
 				return fmt.Errorf("defer is %q; "+yamlfile.TimeForm, v)
 			}
@@ -86,7 +109,7 @@ func settings() []known[File] {
 			}
 			return nil
 		}},
-		{"window", yamlfile.Number, func(_ *reader, f *File, v string) (err error) {
+		{name: "window", want: yamlfile.Number, set: func(_ *reader, f *File, v string) (err error) {
 			if f.Window, err = strconv.Atoi(v); err != nil {
 				return fmt.Errorf("window is %q; write a number of bytes", v)
 			}
@@ -95,14 +118,14 @@ func settings() []known[File] {
 			}
 			return nil
 		}},
-		threshold("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
-		threshold("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
-		{"require-signature", yamlfile.Switch, func(_ *reader, f *File, v string) error {
+		thresholdField("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
+		thresholdField("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
+		{name: "require-signature", want: yamlfile.Switch, set: func(_ *reader, f *File, v string) error {
 			on := v == "on"
 			f.RequireSignature = &on
 			return nil
 		}},
-		duration("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
+		durationField("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
 	}
 }
 
@@ -117,21 +140,21 @@ const (
 // portFields are the fields of a port. The first two have to be there.
 func portFields() []known[bridge.PortConfig] {
 	option := func(name string, w yamlfile.Want) known[bridge.PortConfig] {
-		return known[bridge.PortConfig]{name, w, func(_ *reader, p *bridge.PortConfig, v string) error { return p.Set(name, v) }}
+		return known[bridge.PortConfig]{name: name, want: w, set: func(_ *reader, p *bridge.PortConfig, v string) error { return p.Set(name, v) }}
 	}
 	return []known[bridge.PortConfig]{
-		{"device", yamlfile.Text, func(_ *reader, p *bridge.PortConfig, v string) error {
+		{name: "device", want: yamlfile.Text, set: func(_ *reader, p *bridge.PortConfig, v string) error {
 			p.Device = v
 			return schemas.ValidateID(v)
 		}},
-		{"port", yamlfile.Text, func(r *reader, p *bridge.PortConfig, v string) error {
+		{name: "port", want: yamlfile.Text, set: func(r *reader, p *bridge.PortConfig, v string) error {
 			name, err := portname.Parse(v)
 			if p.Path = v; err == nil && name.IsPath() {
 				p.Path = r.path(v)
 			}
 			return err
 		}},
-		{"dialect", yamlfile.Text, func(r *reader, p *bridge.PortConfig, v string) error {
+		{name: "dialect", want: yamlfile.Text, set: func(r *reader, p *bridge.PortConfig, v string) error {
 			p.Dialect = v
 			if !slices.Contains(r.dialects, v) {
 				return fmt.Errorf("dialect is %q; there are %s", v, strings.Join(slices.Sorted(slices.Values(r.dialects)), ", "))
@@ -162,24 +185,38 @@ func (r *reader) file(root ast.Node, f *File) {
 	if !ok {
 		return
 	}
-	fill(r, pairs, "", settings(), f, map[string]func(ast.Node){
-		portsField: func(n ast.Node) { r.ports(n, f) },
-		keysField:  func(n ast.Node) { r.files(n, keysField, trust.MaxKeys, &f.ImageKeys) },
-		listsField: func(n ast.Node) { r.files(n, listsField, trust.MaxChain, &f.KeyLists) },
-		rootsField: func(n ast.Node) { r.files(n, rootsField, trust.MaxKeys, &f.RootKeys) },
+	fill(r, pairs, "", plainFields(), f, map[string]func(ast.Node) []string{
+		portsField: func(n ast.Node) []string { r.ports(n, f); return nil },
+		keysField:  func(n ast.Node) []string { return r.files(n, keysField, trust.MaxKeys, &f.ImageKeys) },
+		listsField: func(n ast.Node) []string { return r.files(n, listsField, trust.MaxChain, &f.KeyLists) },
+		rootsField: func(n ast.Node) []string { return r.files(n, rootsField, trust.MaxKeys, &f.RootKeys) },
 	})
 }
 
+// ParseAge reads an age such as 12h or 30d. The error is a predicate that says what to write.
+func ParseAge(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("is %q; write a duration such as 12h or 30d", s)
+	}
+	return d, nil
+}
+
 // files reads a list of names of files, or of keys themselves.
-func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
+func (r *reader) files(n ast.Node, field string, most int, to *[]string) []string {
 	list, ok := n.(*ast.SequenceNode)
 	switch {
 	case !ok:
 		r.Wrong(yamlfile.Start(n), field, "is %s; write a list of files, each as - FILE", yamlfile.KindOf(n))
-		return
+		return nil
 	case len(list.Values) == 0 || len(list.Values) > most:
 		r.Wrong(n.GetToken(), field, "has %d entries, allowed are 1 to %d; leave it out for none", len(list.Values), most)
-		return
+		return nil
 	}
 	for i, entry := range list.Values {
 		if name, ok := r.Scalar(entry, entry.GetToken(), fmt.Sprintf("%s[%d]", field, i), yamlfile.Text); ok {
@@ -189,6 +226,7 @@ func (r *reader) files(n ast.Node, field string, most int, to *[]string) {
 			*to = append(*to, name)
 		}
 	}
+	return *to
 }
 
 // ports reads the list of ports.
@@ -251,8 +289,8 @@ func (r *reader) once(n ast.Node, field, value string, seen map[string]int, form
 }
 
 // fill sets the fields of to from pairs, and returns the values that were good.
-// others are fields that are read by functions of their own.
-func fill[T any](r *reader, pairs []*ast.MappingValueNode, prefix string, fields []known[T], to *T, others map[string]func(ast.Node)) map[string]ast.Node {
+// others are fields that are read by functions of their own, which return the texts of a list.
+func fill[T any](r *reader, pairs []*ast.MappingValueNode, prefix string, fields []known[T], to *T, others map[string]func(ast.Node) []string) map[string]ast.Node {
 	good := map[string]ast.Node{}
 	var names []string
 	for _, k := range fields {
@@ -261,7 +299,7 @@ func fill[T any](r *reader, pairs []*ast.MappingValueNode, prefix string, fields
 	names = slices.AppendSeq(names, maps.Keys(others))
 	r.Members(pairs, prefix, names, func(key string, pair *ast.MappingValueNode) {
 		if other := others[key]; other != nil {
-			other(pair.Value)
+			r.said(prefix, pair.Key.GetToken(), other(pair.Value)...)
 			return
 		}
 		field := fields[slices.IndexFunc(fields, func(k known[T]) bool { return k.name == key })]
@@ -269,11 +307,15 @@ func fill[T any](r *reader, pairs []*ast.MappingValueNode, prefix string, fields
 		if !ok {
 			return
 		}
+		if field.path {
+			value = r.path(value)
+		}
 		if err := field.set(r, to, value); err != nil {
 			r.Wrong(pair.Value.GetToken(), prefix+key, "%s", yamlfile.Predicate(key, err))
 			return
 		}
 		good[key] = pair.Value
+		r.said(prefix, pair.Key.GetToken(), value)
 	})
 	return good
 }

@@ -8,14 +8,13 @@
 package bridgefile
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/goccy/go-yaml/token"
+
 	"davit/bridge"
+	"davit/internal/app/settings"
 	"davit/internal/app/yamlfile"
 )
 
@@ -25,10 +24,12 @@ type File struct {
 	// flags of davit bridge; names of files are absolute, or relative as the name of
 	// the configuration file is.
 	Broker, Username, PasswordFile, CA, TLSCert, TLSKey, Data, Metrics, Record string
-	OfferInterval, Defer                                                       time.Duration
-	Window                                                                     int
-	DrainTimeout                                                               *time.Duration // nil for none said
-	Ports                                                                      []bridge.PortConfig
+	// LogLevel is the least level that is logged.
+	LogLevel                             string
+	OfferInterval, Defer, RotatePassword time.Duration
+	Window                               int
+	DrainTimeout                         *time.Duration // nil for none said
+	Ports                                []bridge.PortConfig
 	// ImageKeys, KeyLists and RootKeys are names of files, as PasswordFile; RequireSignature is
 	// nil for none said.
 	ImageKeys, KeyLists, RootKeys         []string
@@ -36,52 +37,40 @@ type File struct {
 	RequireSignature                      *bool
 }
 
-// Load reads the file called name. dialects are those that ports can be
-// configured for. The error is a *yamlfile.Error.
-func Load(name string, dialects []string) (File, error) {
-	b, err := read(name)
-	if err != nil {
-		return File{}, &yamlfile.Error{Name: name, Problems: []yamlfile.Problem{{Text: err.Error()}}}
-	}
-	return Parse(name, b, dialects)
-}
+// Values are the settings of a file but ports, as texts and with their places, by their names.
+type Values map[string]settings.Value
 
-// read returns the content of a regular file. What is not one could not be read
-// once more at a reload, or might never end.
-func read(name string) ([]byte, error) {
-	switch info, err := os.Stat(name); {
-	case err != nil:
-		return nil, fmt.Errorf("the configuration file cannot be read: %w", yamlfile.Bare(err))
-	case info.IsDir():
-		return nil, errors.New("is a directory; name the configuration file in it")
-	case !info.Mode().IsRegular():
-		return nil, errors.New("is not a regular file; it has to be one, as a reload reads it again")
-	}
-	f, err := os.Open(name)
+// Load reads the file called name. dialects are those that ports can be
+// configured for, elsewhere the settings of other commands by their names, with the
+// command. The error is a *yamlfile.Error.
+func Load(name string, dialects []string, elsewhere map[string]string) (File, Values, error) {
+	b, err := yamlfile.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("the configuration file cannot be read: %w", yamlfile.Bare(err))
+		return File{}, nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, yamlfile.MaxSize+1)) // Parse says that it is too long
-	if err != nil {
-		return nil, fmt.Errorf("the configuration file cannot be read: %w", yamlfile.Bare(err))
-	}
-	return b, nil
+	return Parse(name, b, dialects, elsewhere)
 }
 
 // Parse reads the content of the file called name, by whose folder relative names
-// in it go. dialects are those that ports can be configured for. The error is
-// a *yamlfile.Error.
-func Parse(name string, content []byte, dialects []string) (File, error) {
-	r := &reader{Reader: yamlfile.Reader{What: "a bridge's configuration", Example: example}, dir: filepath.Dir(name), dialects: dialects}
+// in it go, as Load does.
+func Parse(name string, content []byte, dialects []string, elsewhere map[string]string) (File, Values, error) {
+	r := &reader{
+		Reader: yamlfile.Reader{What: "a bridge's configuration", Example: example, Elsewhere: func(key string) string {
+			if command, ok := elsewhere[key]; ok {
+				return "is a setting of " + command + ", and this is a file of davit bridge; take it out"
+			}
+			return ""
+		}},
+		dir: filepath.Dir(name), dialects: dialects, values: Values{},
+	}
 	f := File{}
 	if root := r.Root(content); root != nil {
 		r.file(root, &f)
 	}
 	if err := r.Err(name); err != nil {
-		return File{}, err
+		return File{}, nil, err
 	}
-	return f, nil
+	return f, r.values, nil
 }
 
 // example is where people find how a file looks.
@@ -92,4 +81,13 @@ type reader struct {
 	yamlfile.Reader
 	dir      string
 	dialects []string
+	values   Values
+}
+
+// said notes what the file says of a setting; the fields of a port are none.
+func (r *reader) said(prefix string, key *token.Token, texts ...string) {
+	if prefix != "" {
+		return
+	}
+	r.values[key.Value] = settings.Value{Texts: texts, Place: yamlfile.Place{Line: key.Position.Line, Column: key.Position.Column}}
 }

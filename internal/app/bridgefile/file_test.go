@@ -17,17 +17,23 @@ import (
 
 var twoDialects = []string{"ayla", "afero"}
 
+// load reads a file of a bridge with both dialects.
+func load(name string) (File, error) {
+	f, _, err := Load(name, twoDialects, nil)
+	return f, err
+}
+
 // The file that the documentation shows is one, and has every field in it.
 func TestReferenceFile(t *testing.T) {
 	const name = "../../../docs/bridge.yaml"
-	f, err := Load(name, twoDialects)
+	f, err := load(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	on := true
 	want := File{
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem", TLSCert: "../../../docs/rack-1.pem", TLSKey: "../../../docs/rack-1.key",
-		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
+		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", LogLevel: "debug", RotatePassword: 30 * 24 * time.Hour, OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
 			{Device: "pump-1", Path: "usb:0403:6001:A50285BI", DeviceType: "pump-v2"},
 			{
@@ -47,7 +53,7 @@ func TestReferenceFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{portsField, keysField, listsField, rootsField}
-	for _, k := range settings() {
+	for _, k := range plainFields() {
 		names = append(names, k.name)
 	}
 	for _, k := range portFields() {
@@ -82,7 +88,7 @@ func TestTimeOfNothing(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if f, err := Load(name, twoDialects); err != nil || f.DrainTimeout == nil || *f.DrainTimeout != 0 {
+		if f, err := load(name); err != nil || f.DrainTimeout == nil || *f.DrainTimeout != 0 {
 			t.Errorf("%q: %v, %v", text, f.DrainTimeout, err)
 		}
 	}
@@ -128,8 +134,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -148,6 +154,9 @@ func TestMistakes(t *testing.T) {
 		{"offer-interval", "offer-interval: soon\n", []string{`:1:17: offer-interval is "soon"; write a time such as 90s or 2m`}},
 		{"a negative offer-interval", "offer-interval: -1s\n", []string{`:1:17: offer-interval is "-1s"; write a time such as 90s or 2m`}},
 		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number without a unit; write a time such as 90s or 2m`}},
+		{"a key of the other program", "username: u\nmqtt: x\n", []string{":2:1: mqtt is a setting of davit serve, and this is a file of davit bridge; take it out"}},
+		{"an age that is none", "rotate-password: old\n", []string{`:1:18: rotate-password is "old"; write a duration such as 12h or 30d`}},
+		{"a log level", "log-level: loud\n", []string{`:1:12: log-level is "loud"; it is debug, info, warn or error`}},
 		{"a defer of nothing", "defer: 0\n", []string{`:1:8: defer: 0s is not one of 1s to 720h0m0s, in whole seconds`}},
 		{"a defer that is too long", "defer: 721h\n", []string{`:1:8: defer: 721h0m0s is not one of 1s to 720h0m0s, in whole seconds`}},
 		{"a window of one chunk", "window: 1024\n", []string{`:1:9: window: 1024 bytes are not 4096 to 134217728`}},
@@ -206,12 +215,12 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, tls-cert, tls-key, username, window"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			began := time.Now()
-			f, err := Parse("rack/bridge.yaml", []byte(tt.file), twoDialects)
+			f, _, err := Parse("rack/bridge.yaml", []byte(tt.file), twoDialects, map[string]string{"mqtt": "davit serve"})
 			if err == nil {
 				t.Fatalf("taken as %+v", f)
 			}
@@ -246,7 +255,7 @@ func manyPorts(n int) string {
 
 // Of very many mistakes the first ones are told.
 func TestManyMistakes(t *testing.T) {
-	_, err := Parse("f", []byte(strings.Repeat("x: 1\n", 100)), nil)
+	_, _, err := Parse("f", []byte(strings.Repeat("x: 1\n", 100)), nil, nil)
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != yamlfile.MaxProblems || lines[yamlfile.MaxProblems-1] != "f:20:1: there are 81 more mistakes from here on" {
 		t.Errorf("%q", lines)
@@ -282,7 +291,7 @@ func TestForms(t *testing.T) {
 		}()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := Parse("rack/bridge.yaml", []byte(tt.file), twoDialects)
+			f, _, err := Parse("rack/bridge.yaml", []byte(tt.file), twoDialects, map[string]string{"mqtt": "davit serve"})
 			if err != nil || !reflect.DeepEqual(f, tt.want) {
 				t.Errorf("%v, %+v\nwant %+v", err, f, tt.want)
 			}
@@ -298,7 +307,7 @@ func TestLargestFileFits(t *testing.T) {
 		fmt.Fprintf(&b, "  # %s\n  - device: %s-%02d\n    port: \"by-path:%s-%02d\"\n    dialect: ayla\n    baud: 115200\n    parity: odd\n    rtscts: on\n    version-property: %s\n    load-size: 128\n",
 			strings.Repeat("a comment ", 20), strings.Repeat("d", 60), i, strings.Repeat("p", 80), i, strings.Repeat("v", 64))
 	}
-	if f, err := Parse("f", []byte(b.String()), twoDialects); err != nil || len(f.Ports) != bridge.MaxPorts {
+	if f, _, err := Parse("f", []byte(b.String()), twoDialects, nil); err != nil || len(f.Ports) != bridge.MaxPorts {
 		t.Errorf("%d bytes: %v", b.Len(), err)
 	}
 }
@@ -319,14 +328,14 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	for _, tt := range []struct{ name, want string }{
 		{filepath.Join(dir, "missing"), ": the configuration file cannot be read: no such file or directory"},
 		{dir, ": is a directory; name the configuration file in it"},
-		{"/dev/null", ": is not a regular file; it has to be one, as a reload reads it again"},
+		{"/dev/null", ": is not a regular file; it has to be one, so that it can be read again"},
 		{long, ": the file is longer than 64 KiB; is it a bridge's configuration?"},
 		{secret, ": the configuration file cannot be read: permission denied"},
 	} {
 		if tt.name == secret && os.Geteuid() == 0 {
 			continue // who reads everything
 		}
-		_, err := Load(tt.name, nil)
+		_, _, err := Load(tt.name, nil, nil)
 		var e *yamlfile.Error
 		if !errors.As(err, &e) || err.Error() != tt.name+tt.want {
 			t.Errorf("%v, want %s%s", err, tt.name, tt.want)
@@ -349,7 +358,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, err := Parse("f", b, twoDialects)
+		file, _, err := Parse("f", b, twoDialects, nil)
 		if err == nil {
 			if len(file.Ports) > bridge.MaxPorts {
 				t.Errorf("%d ports", len(file.Ports))
@@ -375,7 +384,7 @@ func FuzzParse(f *testing.F) {
 // A key that is written out is no name of a file, and stays as it is.
 func TestKeysWrittenOut(t *testing.T) {
 	key := signtest.Key(t).Public().String()
-	f, err := Parse("conf/bridge.yaml", []byte("image-keys:\n  - "+key+"\n  - a.pub\n"), nil)
+	f, _, err := Parse("conf/bridge.yaml", []byte("image-keys:\n  - "+key+"\n  - a.pub\n"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

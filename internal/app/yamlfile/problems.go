@@ -5,7 +5,7 @@
 // What a mistake can cost is bounded: a file is at most MaxSize bytes long, and
 // what such files have no use for (anchors, aliases, tags, deep nesting) is
 // refused before it is parsed. The package knows nothing of what is in a file,
-// starts no goroutine, keeps no state and opens nothing.
+// starts no goroutine, keeps no state and opens nothing but the file of ReadFile.
 package yamlfile
 
 import (

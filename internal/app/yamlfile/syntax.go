@@ -30,6 +30,9 @@ type Reader struct {
 	// What is what the file should be, with an article, and Example a clause that
 	// says where people find how it looks.
 	What, Example string
+	// Elsewhere says where a name belongs that the file cannot have, as a predicate
+	// that goes on after the name, or "" if it is known nowhere; nil for no such names.
+	Elsewhere func(name string) string
 
 	problems []Problem
 }

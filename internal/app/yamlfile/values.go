@@ -69,7 +69,7 @@ func (r *Reader) Members(pairs []*ast.MappingValueNode, prefix string, names []s
 	for _, pair := range pairs {
 		key, at := KeyOf(pair), pair.Key.GetToken()
 		if !slices.Contains(names, key) {
-			r.Wrong(at, prefix+Printable(key), "is not known; %s", Suggestion(key, names))
+			r.Wrong(at, prefix+Printable(key), "%s", r.unknown(prefix, key, names))
 			continue
 		}
 		if line, double := first[key]; double {
@@ -83,6 +83,16 @@ func (r *Reader) Members(pairs []*ast.MappingValueNode, prefix string, names []s
 		}
 		take(key, pair)
 	}
+}
+
+// unknown is what is wrong with a name that a mapping cannot have.
+func (r *Reader) unknown(prefix, name string, names []string) string {
+	if prefix == "" && r.Elsewhere != nil {
+		if text := r.Elsewhere(name); text != "" {
+			return text
+		}
+	}
+	return "is not known; " + Suggestion(name, names)
 }
 
 // Predicate makes an error about a field one that goes on after its name.
@@ -169,17 +179,21 @@ func Printable(s string) string {
 
 // Suggestion names the known field that is written most like name, or all.
 func Suggestion(name string, names []string) string {
-	names = slices.Sorted(slices.Values(names))
+	if best, ok := Nearest(name, names); ok {
+		return "did you mean " + best + "?"
+	}
+	return "there are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}
+
+// Nearest is the one of names that is written most like name, if there is one that is near.
+func Nearest(name string, names []string) (string, bool) {
 	best, least := "", 1+max(2, len(name)/3)
-	for _, n := range names {
+	for _, n := range slices.Sorted(slices.Values(names)) {
 		if d := distance(strings.ToLower(name), n); d < least {
 			best, least = n, d
 		}
 	}
-	if best != "" {
-		return "did you mean " + best + "?"
-	}
-	return "there are " + strings.Join(names, ", ")
+	return best, best != ""
 }
 
 // distance is how many letters have to be put in, taken out or changed to make b
