@@ -19,6 +19,14 @@ const (
 
 func (w way) String() string { return [ways]string{"vectored", "copied", "multicast"}[w] }
 
+// Why a session was not sent chunks, as the metrics label it.
+const (
+	chunkImage         = "image" // it cannot be read
+	chunkEnded         = "ended"
+	chunkNotSubscribed = "not_subscribed"
+	chunkTooLarge      = "too_large"
+)
+
 // chunkMetrics count what goes past mochi.
 type chunkMetrics struct {
 	sent    [ways]prometheus.Counter
@@ -57,14 +65,14 @@ func (m *Metrics) chunkRefused(err error) {
 	if m == nil {
 		return
 	}
-	reason := "image" // it cannot be read
+	reason := chunkImage
 	switch {
 	case errors.Is(err, ErrSessionEnded):
-		reason = "ended"
+		reason = chunkEnded
 	case errors.Is(err, ErrNotSubscribed):
-		reason = "not_subscribed"
+		reason = chunkNotSubscribed
 	case errors.Is(err, errTooLarge):
-		reason = "too_large"
+		reason = chunkTooLarge
 	}
 	m.chunks.refused.WithLabelValues(reason).Inc()
 }
