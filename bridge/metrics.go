@@ -16,8 +16,7 @@ type Metrics struct {
 	stray     prometheus.Counter
 	refused   *prometheus.CounterVec
 	connected prometheus.Gauge
-	spool     prometheus.Gauge
-	limit     prometheus.Gauge
+	spool     *spoolCollector
 	manifests *prometheus.CounterVec
 	badBlocks prometheus.Counter
 	blocks    prometheus.Counter // reused, as are the bytes
@@ -44,12 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "davit_bridge_mqtt_connected", Help: "1 while the broker connection stands.",
 		}),
-		spool: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "davit_bridge_spool_bytes", Help: "Bytes of images on the bridge's disk.",
-		}),
-		limit: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "davit_bridge_spool_limit_bytes", Help: "How many bytes of images may be on the bridge's disk.",
-		}),
+		spool: newSpoolCollector(),
 		manifests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_manifests_total", Help: "Signed manifests looked at, by result: accepted, or the reason of the refusal.",
 		}, []string{"result"}),
@@ -60,14 +54,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "davit_bridge_blocks_reused_total", Help: "Blocks of signed images that were taken from other images in the spool instead of being fetched.",
 		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "davit_bridge_block_bytes_reused_total", Help: "Bytes of those blocks.",
+			Name: "davit_bridge_reused_block_bytes_total", Help: "Bytes of signed images that were taken from other images in the spool instead of being fetched.",
 		}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_retrieval_alarms_total", Help: "Downloads that look like an attack, by kind: slow (far below any usable rate), endless (more data that nobody asked for than the image has).",
 		}, []string{"kind"}),
 	}
 	m.begin()
-	reg.MustRegister(m.ports, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.limit, m.manifests, m.badBlocks, m.blocks, m.bytes, m.alarms)
+	reg.MustRegister(m.ports, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.blocks, m.bytes, m.alarms)
 	return m
 }
 
@@ -102,10 +96,11 @@ func (m *Metrics) begin() {
 	m.alarms.WithLabelValues(alarmEndless)
 }
 
-// source says where a scrape reads what the ports are.
-func (m *Metrics) source(read func() []portFigures) {
+// source says where a scrape reads what the ports and the spool are.
+func (m *Metrics) source(ports func() []portFigures, s *spool.Spool) {
 	if m != nil {
-		m.ports.read.Store(&read)
+		m.ports.read.Store(&ports)
+		m.spool.spool.Store(s)
 	}
 }
 
@@ -136,13 +131,6 @@ func (m *Metrics) refusedMessage(k schemas.Kind) {
 func (m *Metrics) broker(connected bool) {
 	if m != nil {
 		m.connected.Set(flag(connected))
-	}
-}
-
-func (m *Metrics) spooled(s *spool.Spool) {
-	if m != nil {
-		m.spool.Set(float64(s.Used()))
-		m.limit.Set(float64(s.Limit()))
 	}
 }
 

@@ -21,7 +21,7 @@ func TestPortOfTwoLines(t *testing.T) {
 		b.order = append(b.order, l)
 	}
 	b.order[0].port.loaded(5000)
-	m.source(b.figures)
+	m.source(b.figures, nil)
 	if n := ofPort(t, reg, "davit_bridge_frames_total", "/dev/ttyUSB0"); n < 0 {
 		t.Fatal("the port is not told of")
 	}

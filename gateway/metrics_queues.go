@@ -19,8 +19,8 @@ func newQueuesCollector() *queuesCollector {
 	}
 	return &queuesCollector{
 		messages: desc("davit_gateway_queue_messages", "Messages of devices that wait for a worker or are with one: messages (hello, presence, status) and fetches that came through the broker's fan-out."),
-		bytes:    desc("davit_gateway_queue_bytes", "Memory that they count, by queue."),
-		limit:    desc("davit_gateway_queue_limit_bytes", "What they may count, by queue: fetches are dropped from half of it on, reports from three quarters on."),
+		bytes:    desc("davit_gateway_queue_bytes", "Memory of the messages in a queue as it is counted, by queue."),
+		limit:    desc("davit_gateway_queue_limit_bytes", "Memory that the messages in a queue may count, by queue: fetches are dropped from half of it on, reports from three quarters on."),
 	}
 }
 

@@ -56,18 +56,18 @@ davit_executions{state="succeeded"} 0
 davit_executions{state="timed_out"} 0
 # HELP davit_job_executions Executions of the newest jobs that run or are paused, by job and state.
 # TYPE davit_job_executions gauge
-davit_job_executions{job="j",state="accepted"} 0
-davit_job_executions{job="j",state="booting"} 0
-davit_job_executions{job="j",state="canceled"} 0
-davit_job_executions{job="j",state="downloaded"} 0
-davit_job_executions{job="j",state="downloading"} 0
-davit_job_executions{job="j",state="failed"} 1
-davit_job_executions{job="j",state="installing"} 0
-davit_job_executions{job="j",state="offered"} 2
-davit_job_executions{job="j",state="queued"} 0
-davit_job_executions{job="j",state="rejected"} 0
-davit_job_executions{job="j",state="succeeded"} 0
-davit_job_executions{job="j",state="timed_out"} 0
+davit_job_executions{job_name="j",state="accepted"} 0
+davit_job_executions{job_name="j",state="booting"} 0
+davit_job_executions{job_name="j",state="canceled"} 0
+davit_job_executions{job_name="j",state="downloaded"} 0
+davit_job_executions{job_name="j",state="downloading"} 0
+davit_job_executions{job_name="j",state="failed"} 1
+davit_job_executions{job_name="j",state="installing"} 0
+davit_job_executions{job_name="j",state="offered"} 2
+davit_job_executions{job_name="j",state="queued"} 0
+davit_job_executions{job_name="j",state="rejected"} 0
+davit_job_executions{job_name="j",state="succeeded"} 0
+davit_job_executions{job_name="j",state="timed_out"} 0
 # HELP davit_jobs Jobs by state.
 # TYPE davit_jobs gauge
 davit_jobs{state="canceled"} 0
@@ -97,11 +97,11 @@ davit_chunk_flows{state="starved"} 0
 davit_chunks_sent_total{way="long"} 7
 davit_chunks_sent_total{way="shared"} 0
 davit_chunks_sent_total{way="short"} 0
-# HELP davit_chunk_bytes_sent_total Bytes of image data sent to devices, by way.
-# TYPE davit_chunk_bytes_sent_total counter
-davit_chunk_bytes_sent_total{way="long"} 7000
-davit_chunk_bytes_sent_total{way="shared"} 0
-davit_chunk_bytes_sent_total{way="short"} 0
+# HELP davit_chunk_sent_bytes_total Bytes of image data sent to devices, by way.
+# TYPE davit_chunk_sent_bytes_total counter
+davit_chunk_sent_bytes_total{way="long"} 7000
+davit_chunk_sent_bytes_total{way="shared"} 0
+davit_chunk_sent_bytes_total{way="short"} 0
 # HELP davit_fetches_refused_total Fetches refused, by reason.
 # TYPE davit_fetches_refused_total counter
 davit_fetches_refused_total{reason="beyond_image"} 1
@@ -111,9 +111,9 @@ davit_fetches_refused_total{reason="store"} 0
 # HELP davit_offers_withdrawn_total Offers withdrawn, repetitions included.
 # TYPE davit_offers_withdrawn_total counter
 davit_offers_withdrawn_total 1
-# HELP davit_chunk_bytes_outstanding Bytes of image data under way: sent, and still awaited as far as the devices have said.
-# TYPE davit_chunk_bytes_outstanding gauge
-davit_chunk_bytes_outstanding 1000
+# HELP davit_chunk_outstanding_bytes Bytes of image data under way: sent, and still awaited as far as the devices have said.
+# TYPE davit_chunk_outstanding_bytes gauge
+davit_chunk_outstanding_bytes 1000
 `), orchestrator.MetricExecutions, orchestrator.MetricJobExecutions, orchestrator.MetricJobs, orchestrator.MetricDevices, orchestrator.MetricOnline,
 			orchestrator.MetricOffersWaiting, orchestrator.MetricReportsWaiting, orchestrator.MetricFlows, orchestrator.MetricChunks, orchestrator.MetricChunkBytes,
 			orchestrator.MetricFetchesRefused, orchestrator.MetricWithdrawals, orchestrator.MetricOutstanding); err != nil {

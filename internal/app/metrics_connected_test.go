@@ -81,4 +81,3 @@ func TestConnectedDevicesAddUp(t *testing.T) {
 		}
 	})
 }
-

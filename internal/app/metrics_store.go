@@ -56,7 +56,7 @@ func newDiskCollector(dir string) *diskCollector {
 	return &diskCollector{
 		dir:  dir,
 		size: prometheus.NewDesc("davit_data_filesystem_size_bytes", "Size of the file system that holds the data folder.", nil, nil),
-		free: prometheus.NewDesc("davit_data_filesystem_avail_bytes", "Bytes of it that this program may still use.", nil, nil),
+		free: prometheus.NewDesc("davit_data_filesystem_avail_bytes", "Bytes of the data folder's file system that this program may still use.", nil, nil),
 	}
 }
 
