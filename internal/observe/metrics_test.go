@@ -48,7 +48,7 @@ const maxSeries = 1500
 // TestMetrics holds what service and bridge expose against the conventions of Prometheus
 // and against docs/metrics.md, which it makes anew with -update-metrics.
 func TestMetrics(t *testing.T) {
-	s := newScene(t)
+	s := newScene(t, nil)
 	programs := []program{{"serve", s.server.Registry()}, {"bridge", s.bridge.Registry()}}
 	var doc bytes.Buffer
 	doc.WriteString(docHead)

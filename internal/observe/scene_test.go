@@ -51,13 +51,21 @@ type scene struct {
 	data   string
 }
 
-func newScene(t *testing.T) *scene {
+// newScene starts the programs and calls watch, which may be nil, with their addresses
+// before anything happens. The bridge connects when the job runs already, so that its
+// devices are offered the image when they say hello.
+func newScene(t *testing.T, watch func(serve, bridge string)) *scene {
 	t.Helper()
 	s := &scene{t: t, data: t.TempDir()}
 	s.serve()
-	password := s.records()
-	s.plug(password)
-	s.roll()
+	s.plug(s.records())
+	if watch != nil {
+		watch(s.server.Addresses().HTTP, s.bridge.MetricsAddr())
+	}
+	s.start()
+	s.task(s.bridge.Run)
+	s.ready(s.bridge.Ready(), s.bridge.Done())
+	s.await()
 	return s
 }
 
@@ -153,7 +161,7 @@ func (s *scene) records() (password string) {
 	return b.Password
 }
 
-// plug starts the host MCUs and the bridge.
+// plug starts the host MCUs and makes the bridge, which does not run yet.
 func (s *scene) plug(password string) {
 	s.t.Helper()
 	var ports []bridge.PortConfig
@@ -182,15 +190,12 @@ func (s *scene) plug(password string) {
 		Ports: ports, Metrics: "127.0.0.1:0", Log: s.log("bridge"),
 	})
 	s.must(err)
-	s.task(s.bridge.Run)
-	s.ready(s.bridge.Ready(), s.bridge.Done())
 }
 
-// roll starts the job and waits until it has ended on the devices that are there.
-func (s *scene) roll() {
+// start uploads an image and starts the job.
+func (s *scene) start() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
+	ctx := s.t.Context()
 	image, err := s.client.UploadImage(ctx, orchestrator.NewImage{
 		ImageType: sceneImageType, DeviceTypes: []string{sceneDeviceType}, Version: "2.0.0", FileName: "scene.bin",
 	}, bytes.NewReader(sim.BuildDemoImage("2.0.0", sceneSize, 1)))
@@ -199,9 +204,16 @@ func (s *scene) roll() {
 	s.must(err)
 	_, err = s.client.StartJob(ctx, sceneJob)
 	s.must(err)
+}
+
+// await waits until the job has ended on the devices that are there.
+func (s *scene) await() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
 	errEnded := errors.New("both have ended")
 	ended := map[string]bool{}
-	_, err = app.WatchJob(ctx, s.client, sceneJob, app.WatchFuncs{
+	_, err := app.WatchJob(ctx, s.client, sceneJob, app.WatchFuncs{
 		Execution: func(e orchestrator.Execution) error {
 			if e.State.Final() {
 				ended[e.Device+" "+string(e.State)] = true

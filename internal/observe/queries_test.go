@@ -1,0 +1,172 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+// dashboard is what of Grafana's JSON model has queries.
+type dashboard struct {
+	Title  string
+	Panels []struct {
+		Title       string
+		Targets     []struct{ Expr, LegendFormat string }
+		FieldConfig struct{ Defaults struct{ Unit string } }
+	}
+	Templating struct {
+		List []struct{ Name, Type, Definition string }
+	}
+}
+
+// alertFile is deploy/prometheus/alerts.yml.
+type alertFile struct {
+	Groups []struct {
+		Name  string
+		Rules []alertRule
+	}
+}
+
+type alertRule struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+func readAlerts(t *testing.T) []alertRule {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "deploy/prometheus/alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f alertFile
+	if err := yaml.UnmarshalWithOptions(text, &f, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	var all []alertRule
+	for _, g := range f.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+// chosen is what Grafana puts in the place of variables when all is chosen.
+var chosen = strings.NewReplacer("$job", ".+", "$instance", ".+", "$__rate_interval", "1m", "$__range", "1m")
+
+// selector is a metric with its label filters in an expression.
+var selector = regexp.MustCompile(`\b(?:davit_[a-z0-9_]+|up|process_[a-z_]+|go_[a-z_]+)(?:\{[^}]*\})?`)
+
+// quiet are selectors of alerts that only exist after what they are about has happened.
+var quiet = map[string]bool{`davit_http_requests_total{status=~"5.."}`: true}
+
+// TestQueries runs every query of the dashboards, every variable and every alert against a
+// real Prometheus that scrapes the scene: each has to return data. DAVIT_SCREENS=FILE writes
+// what every panel would show.
+func TestQueries(t *testing.T) {
+	debian(t, "prometheus")
+	var p *server
+	newScene(t, func(serve, bridge string) { p = startPrometheus(t, serve, bridge) })
+	// What happened last has been scraped, and so has what was there before.
+	p.await(`sum (davit_bridge_updates_total) >= 2 and sum (davit_execution_transitions_total{state=~"succeeded|rejected"}) >= 2 and sum (rate(davit_fetch_last_chunk_seconds_count[1m])) > 0`)
+	var screens bytes.Buffer
+	files, err := filepath.Glob(filepath.Join(root, "deploy/grafana/dashboards/*.json"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("dashboards: %v, %v", files, err)
+	}
+	for _, file := range files {
+		p.dashboard(file, &screens)
+	}
+	p.alerts(&screens)
+	if name := os.Getenv("DAVIT_SCREENS"); name != "" {
+		if err := os.WriteFile(name, screens.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// dashboard runs a dashboard's queries.
+func (p *server) dashboard(file string, screens *bytes.Buffer) {
+	p.t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var d dashboard
+	if err := json.Unmarshal(text, &d); err != nil {
+		p.t.Fatalf("%s: %v", file, err)
+	}
+	fmt.Fprintf(screens, "==== %s\n", d.Title)
+	for _, v := range d.Templating.List {
+		if v.Type != "query" {
+			continue
+		}
+		inner := strings.TrimSuffix(strings.TrimPrefix(v.Definition, "label_values("), ")")
+		at := strings.LastIndex(inner, ", ")
+		found, err := p.query("count by (" + inner[at+2:] + ") (" + chosen.Replace(inner[:at]) + ")")
+		if err != nil || len(found) == 0 {
+			p.t.Errorf("%s: variable %s has no values: %v", d.Title, v.Name, err)
+		}
+	}
+	for _, panel := range d.Panels {
+		fmt.Fprintf(screens, "\n-- %s (%s)\n", panel.Title, panel.FieldConfig.Defaults.Unit)
+		for _, q := range panel.Targets {
+			found, err := p.query(chosen.Replace(q.Expr))
+			numbers := 0
+			for _, s := range found {
+				fmt.Fprintf(screens, "   %-30s %-55s %.6g\n", q.LegendFormat, s.labels, s.value)
+				if !math.IsNaN(s.value) {
+					numbers++
+				}
+			}
+			if err != nil || numbers == 0 {
+				p.t.Errorf("%s: panel %q: no data for %s (%v, %v)", d.Title, panel.Title, q.Expr, found, err)
+			}
+		}
+	}
+	fmt.Fprintln(screens)
+}
+
+// alerts looks that every metric that an alert looks at is there with the labels that it
+// asks for, and that Prometheus itself has evaluated all of them.
+func (p *server) alerts(screens *bytes.Buffer) {
+	p.t.Helper()
+	fmt.Fprintln(screens, "==== alerts")
+	for _, a := range readAlerts(p.t) {
+		for _, s := range selector.FindAllString(a.Expr, -1) {
+			if found, err := p.query(s); err != nil || len(found) == 0 && !quiet[s] {
+				p.t.Errorf("%s looks at %s, which is not there (%v)", a.Alert, s, err)
+			}
+		}
+		found, err := p.query(a.Expr)
+		if err != nil {
+			p.t.Errorf("%s: %v", a.Alert, err)
+		}
+		fmt.Fprintf(screens, "%-26s %d firing or pending\n", a.Alert, len(found))
+	}
+	var rules struct {
+		Groups []struct {
+			Rules []struct{ Name, Health, LastError string }
+		}
+	}
+	if err := p.get("/api/v1/rules", nil, &rules); err != nil {
+		p.t.Fatal(err)
+	}
+	n := 0
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if n++; r.Health != "ok" {
+				p.t.Errorf("Prometheus says of %s: %s %s", r.Name, r.Health, r.LastError)
+			}
+		}
+	}
+	if n != len(readAlerts(p.t)) {
+		p.t.Errorf("Prometheus has %d rules", n)
+	}
+}
