@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -105,8 +104,16 @@ func freeAddr(t *testing.T) string {
 
 // sample is one series of an answer.
 type sample struct {
-	labels string
+	labels map[string]string
 	value  float64
+}
+
+// legend is what a graph calls it.
+func (s sample) legend(format string) string {
+	for name, v := range s.labels {
+		format = strings.ReplaceAll(format, "{{"+name+"}}", v)
+	}
+	return strings.TrimSpace(format)
 }
 
 // get asks the API and decodes the data of its answer.
@@ -149,16 +156,8 @@ func (p *server) query(expr string) ([]sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		var labels []string
-		for name, v := range r.Metric {
-			if name != "job" && name != "instance" && name != "__name__" {
-				labels = append(labels, name+"="+v)
-			}
-		}
-		slices.Sort(labels)
-		all = append(all, sample{strings.Join(labels, " "), value})
+		all = append(all, sample{r.Metric, value})
 	}
-	slices.SortFunc(all, func(a, b sample) int { return strings.Compare(a.labels, b.labels) })
 	return all, nil
 }
 

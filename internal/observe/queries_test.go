@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,13 +68,17 @@ var selector = regexp.MustCompile(`\b(?:davit_[a-z0-9_]+|up|process_[a-z_]+|go_[
 // quiet are selectors of alerts that only exist after what they are about has happened.
 var quiet = map[string]bool{`davit_http_requests_total{status=~"5.."}`: true}
 
+// screensVariable names the file that what every panel would show is written to.
+const screensVariable = "DAVIT_SCREENS"
+
 // TestQueries runs every query of the dashboards, every variable and every alert against a
-// real Prometheus that scrapes the scene: each has to return data. DAVIT_SCREENS=FILE writes
-// what every panel would show.
+// real Prometheus that scrapes the scene: each has to return data.
 func TestQueries(t *testing.T) {
 	debian(t, "prometheus")
 	var p *server
-	newScene(t, func(serve, bridge string) { p = startPrometheus(t, serve, bridge) })
+	s := newScene(t, func(serve, bridge string) { p = startPrometheus(t, serve, bridge) })
+	p.lint(s.server.Addresses().HTTP)
+	p.lint(s.bridge.MetricsAddr())
 	// What happened last has been scraped, and so has what was there before.
 	p.await(`sum (davit_bridge_updates_total) >= 2 and sum (davit_execution_transitions_total{state=~"succeeded|rejected"}) >= 2 and sum (rate(davit_fetch_last_chunk_seconds_count[1m])) > 0`)
 	var screens bytes.Buffer
@@ -84,10 +90,27 @@ func TestQueries(t *testing.T) {
 		p.dashboard(file, &screens)
 	}
 	p.alerts(&screens)
-	if name := os.Getenv("DAVIT_SCREENS"); name != "" {
+	if name := os.Getenv(screensVariable); name != "" {
 		if err := os.WriteFile(name, screens.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// lint has promtool look at what a program tells of itself.
+func (p *server) lint(addr string) {
+	p.t.Helper()
+	resp, err := p.http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if out, err := promtool(p.t, ".", text, "check", "metrics"); err != nil {
+		p.t.Errorf("promtool check metrics at %s: %v\n%s", addr, err, out)
 	}
 }
 
@@ -118,9 +141,10 @@ func (p *server) dashboard(file string, screens *bytes.Buffer) {
 		fmt.Fprintf(screens, "\n-- %s (%s)\n", panel.Title, panel.FieldConfig.Defaults.Unit)
 		for _, q := range panel.Targets {
 			found, err := p.query(chosen.Replace(q.Expr))
+			slices.SortFunc(found, func(a, b sample) int { return strings.Compare(a.legend(q.LegendFormat), b.legend(q.LegendFormat)) })
 			numbers := 0
 			for _, s := range found {
-				fmt.Fprintf(screens, "   %-30s %-55s %.6g\n", q.LegendFormat, s.labels, s.value)
+				fmt.Fprintf(screens, "   %-50s %.6g\n", s.legend(q.LegendFormat), s.value)
 				if !math.IsNaN(s.value) {
 					numbers++
 				}
