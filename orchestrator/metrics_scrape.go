@@ -26,8 +26,8 @@ func newRecordsCollector() *recordsCollector {
 		quarantined: desc(MetricQuarantined, "Devices that are in quarantine."),
 		jobs:        desc(MetricJobs, "Jobs by state.", "state"),
 		// Prometheus has a label job of its own: what scraped it.
-		ofJob:       desc(MetricJobExecutions, "Executions of the newest jobs that run or are paused, by job and state.", "job_name", "state"),
-		wave:        desc(MetricJobWave, "Number of the last wave that was released, of the newest jobs that run or are paused.", "job_name"),
+		ofJob: desc(MetricJobExecutions, "Executions of the newest jobs that run or are paused, by job and state.", "job_name", "state"),
+		wave:  desc(MetricJobWave, "Number of the last wave that was released, of the newest jobs that run or are paused.", "job_name"),
 	}
 }
 
