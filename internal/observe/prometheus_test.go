@@ -76,7 +76,7 @@ func configuration(t *testing.T, serve, bridge string) []byte {
 	if files := c["rule_files"].([]any); len(files) != 1 || files[0] != "alerts.yml" {
 		t.Fatalf("rule files %v", files)
 	}
-	c["global"], c["rule_files"] = map[string]any{"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "500ms"}, []string{rules}
+	c["global"], c["rule_files"] = map[string]any{"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}, []string{rules}
 	jobs := c["scrape_configs"].([]any)
 	for i, addr := range []string{serve, bridge} {
 		job := jobs[i].(map[string]any)
@@ -164,19 +164,31 @@ func (p *server) query(expr string) ([]sample, error) {
 // await waits until a query returns something.
 func (p *server) await(expr string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	if found, err := p.wait(expr, patience); err != nil || len(found) == 0 {
+		p.t.Fatalf("Prometheus has nothing for %s (%v)", expr, err)
+	}
+}
+
+// answer is how long a query may have no data: a scrape that takes too long on a busy
+// machine makes series end until the next one.
+const answer = 5 * time.Second
+
+// wait runs a query until it returns something, for as long as that may take, and returns
+// its last answer.
+func (p *server) wait(expr string, most time.Duration) ([]sample, error) {
+	ctx, cancel := context.WithTimeout(p.t.Context(), most)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		found, err := p.query(expr)
-		if err == nil && len(found) > 0 {
-			return
+		if len(found) > 0 {
+			return found, err
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			p.t.Fatalf("Prometheus has nothing for %s (%v)", expr, err)
+			return nil, err
 		}
 	}
 }

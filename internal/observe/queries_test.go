@@ -132,7 +132,7 @@ func (p *server) dashboard(file string, screens *bytes.Buffer) {
 		}
 		inner := strings.TrimSuffix(strings.TrimPrefix(v.Definition, "label_values("), ")")
 		at := strings.LastIndex(inner, ", ")
-		found, err := p.query("count by (" + inner[at+2:] + ") (" + chosen.Replace(inner[:at]) + ")")
+		found, err := p.wait("count by ("+inner[at+2:]+") ("+chosen.Replace(inner[:at])+")", answer)
 		if err != nil || len(found) == 0 {
 			p.t.Errorf("%s: variable %s has no values: %v", d.Title, v.Name, err)
 		}
@@ -140,7 +140,7 @@ func (p *server) dashboard(file string, screens *bytes.Buffer) {
 	for _, panel := range d.Panels {
 		fmt.Fprintf(screens, "\n-- %s (%s)\n", panel.Title, panel.FieldConfig.Defaults.Unit)
 		for _, q := range panel.Targets {
-			found, err := p.query(chosen.Replace(q.Expr))
+			found, err := p.wait(chosen.Replace(q.Expr), answer)
 			slices.SortFunc(found, func(a, b sample) int { return strings.Compare(a.legend(q.LegendFormat), b.legend(q.LegendFormat)) })
 			numbers := 0
 			for _, s := range found {
@@ -164,7 +164,10 @@ func (p *server) alerts(screens *bytes.Buffer) {
 	fmt.Fprintln(screens, "==== alerts")
 	for _, a := range readAlerts(p.t) {
 		for _, s := range selector.FindAllString(a.Expr, -1) {
-			if found, err := p.query(s); err != nil || len(found) == 0 && !quiet[s] {
+			if quiet[s] {
+				continue
+			}
+			if found, err := p.wait(s, answer); err != nil || len(found) == 0 {
 				p.t.Errorf("%s looks at %s, which is not there (%v)", a.Alert, s, err)
 			}
 		}
