@@ -34,6 +34,7 @@ import (
 	"davit/bridge/spool"
 	"davit/internal/durable"
 	"davit/internal/keystate"
+	"davit/internal/logevent"
 	"davit/internal/logonce"
 	"davit/schemas"
 )
@@ -153,12 +154,12 @@ func New(cfg Config) (*Bridge, error) {
 		if cfg.MQTT.ClientID == "" {
 			cfg.MQTT.ClientID = "davit-bridge-" + cfg.MQTT.Username
 		}
-		if b.transport, err = mqtt.New(cfg.MQTT, b.log); err != nil {
+		if b.transport, err = mqtt.New(cfg.MQTT, b.log.With("part", "mqtt")); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.Passwords != nil {
-		b.rotation = newRotation(cfg.MQTT.Username, cfg.Passwords, cfg.RotateEvery, b.transport.Publish, b.log)
+		b.rotation = newRotation(cfg.MQTT.Username, cfg.Passwords, cfg.RotateEvery, b.transport.Publish, b.log.With("part", "mqtt"))
 	}
 	if err := b.open(); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -270,7 +271,7 @@ func (b *Bridge) open() error {
 	b.folders = append(b.folders, b.opening.recorded)
 	b.records, b.trust = records{dir}, b.cfg.Trust
 	b.downloads = &downloads{
-		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
+		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log.With("part", "spool"), window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},
 	}
 	for _, p := range b.cfg.Ports {
@@ -382,7 +383,7 @@ func message(device string, p schemas.Payload) (Message, error) {
 }
 
 func (b *Bridge) up() {
-	b.log.Info("connected to the broker")
+	b.log.Info("connected to the broker", "event", logevent.BridgeConnected)
 	b.metrics.broker(true)
 	b.setConnected(true)
 	if b.rotation != nil {
@@ -392,7 +393,7 @@ func (b *Bridge) up() {
 }
 
 func (b *Bridge) down() {
-	b.log.Warn("connection to the broker lost")
+	b.log.Warn("connection to the broker lost", "event", logevent.BridgeDisconnected)
 	b.metrics.broker(false)
 	b.setConnected(false)
 }
@@ -462,13 +463,13 @@ func (d *device) route(dl *download) { d.line.route.Store(dl) }
 func (b *Bridge) publish(d *device, p schemas.Payload) {
 	m, err := message(d.id, p)
 	if err != nil {
-		d.log.Error("message outside the contract", "error", err)
+		d.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
 		return
 	}
 	select {
 	case d.line.outgoing <- m:
 	default:
-		d.log.Debug("message dropped: the connection is slower than the device", "topic", m.Topic)
+		d.log.Debug("message dropped: the connection is slower than the device", "event", logevent.BridgeMessageDropped, "topic", m.Topic)
 		d.mail.update(func() { d.mail.failed = d.mail.failed || p.Kind() == schemas.KindHello })
 	}
 }
@@ -502,7 +503,7 @@ func (b *Bridge) sayOffline(ctx context.Context, device string) {
 		err = b.transport.Publish(ctx, m)
 	}
 	if err != nil {
-		b.log.Debug("farewell", "device", device, "error", err)
+		b.log.Debug("farewell", "event", logevent.FarewellNotSent, "device", device, "error", err)
 	}
 }
 
@@ -512,5 +513,5 @@ func (b *Bridge) refuse(device string, k schemas.Kind, err error) {
 	if !b.refusals.Allow(device) {
 		return
 	}
-	b.log.Warn("malformed message from the service", "device", device, "kind", k, "error", err)
+	b.log.Warn("malformed message from the service", "event", logevent.ServiceMessageMalformed, "device", device, "kind", k, "error", err)
 }

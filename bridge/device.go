@@ -8,6 +8,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -124,7 +125,7 @@ func (m *mailbox) connect(up bool) { m.update(func() { m.connected, m.changed = 
 
 func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
-		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
+		b: b, id: port.Device, port: port, log: b.log.With("part", "ports", "device", port.Device), rec: rec, over: make(chan struct{}),
 		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, raising: map[string]uint64{}, believed: map[string]bool{},
 		drain: draining{over: make(chan struct{})},
 	}
@@ -186,7 +187,7 @@ func (d *device) restore() {
 		}
 	}
 	if d.rec.Open != nil {
-		d.log.Info("taking up an execution", "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
+		d.log.Info("taking up an execution", "event", logevent.ExecutionResumed, "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
 		d.open()
 		d.resume()
 	}
@@ -196,7 +197,7 @@ func (d *device) restore() {
 func (d *device) stop() {
 	if d.ex != nil {
 		if d.drain.on {
-			d.log.Warn("update is stopped at the limit of the drain; it goes on after the next start", "execution", d.ex.offer.Execution, "state", d.ex.state)
+			d.log.Warn("update is stopped at the limit of the drain; it goes on after the next start", "event", logevent.ExecutionLeft, "execution", d.ex.offer.Execution, "state", d.ex.state)
 		}
 		d.ex.letGo()
 	}
@@ -338,7 +339,7 @@ func (d *device) save() error {
 	}
 	if err != nil {
 		d.saveDue = time.Now().Add(saveAgain)
-		d.log.Error("the device's record could not be written; a restart may repeat work", "error", err)
+		d.log.Error("the device's record could not be written; a restart may repeat work", "event", logevent.RecordNotWritten, "error", err)
 	}
 	if len(d.raising) > 0 {
 		d.saveDue = time.Now().Add(saveAgain)

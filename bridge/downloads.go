@@ -11,6 +11,7 @@ import (
 
 	"davit/bridge/fetcher"
 	"davit/bridge/spool"
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -121,7 +122,7 @@ func (ds *downloads) run(ctx context.Context, sum string, dl *download) {
 		}
 	}
 	if err := dl.img.Release(); err != nil {
-		ds.log.Warn("image spool", "error", err)
+		ds.log.Warn("image spool", "event", logevent.SpoolFailed, "error", err)
 	}
 	ds.metrics.spooled(ds.spool.Used())
 }

@@ -9,6 +9,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -85,7 +86,7 @@ func (d *device) take(o schemas.Offer) {
 		return // delivered late
 	}
 	if !o.Expires.IsZero() && !time.Now().Before(o.Expires) {
-		d.log.Info("offer has expired", "execution", o.Execution)
+		d.log.Info("offer has expired", "event", logevent.OfferExpired, "execution", o.Execution)
 		return
 	}
 	if ex := d.ex; ex != nil {
@@ -100,7 +101,7 @@ func (d *device) take(o schemas.Offer) {
 		d.drop("replaced by execution "+o.Execution, nil)
 	}
 	if d.drain.on {
-		d.log.Info("offer is left for the next start", "execution", o.Execution)
+		d.log.Info("offer is left for the next start", "event", logevent.OfferLeft, "execution", o.Execution)
 		return // it is retained
 	}
 	d.begin(o)
@@ -134,7 +135,7 @@ func (d *device) begin(o schemas.Offer) {
 		d.plan.offer = &o // in case the configuration has the device again before it is gone
 		return
 	}
-	d.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
+	d.log.Info("offer", "event", logevent.OfferReceived, "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	problem := ""
 	if o.Host.Dialect != "" { // before anything goes down the line
 		problem = d.adopt(o.Host.Dialect)
@@ -290,7 +291,7 @@ func (d *device) advance(s schemas.State) error {
 		return err
 	}
 	ex.state, d.held = s, holdUp{}
-	d.log.Info("update", "execution", ex.offer.Execution, "state", s)
+	d.log.Info("update", "event", logevent.Execution(string(s)), "execution", ex.offer.Execution, "state", s)
 	d.report()
 	return nil
 }
@@ -358,7 +359,7 @@ func (d *device) progress(now time.Time) time.Time {
 // drop ends the execution without a report of our own.
 func (d *device) drop(why string, e *endedRecord) {
 	ex := d.ex
-	d.log.Info("execution dropped", "execution", ex.offer.Execution, "why", why)
+	d.log.Info("execution dropped", "event", logevent.ExecutionDropped, "execution", ex.offer.Execution, "reason", why)
 	if e != nil {
 		d.rec.remember(*e)
 	}
@@ -385,11 +386,11 @@ func (d *device) finish(r dialect.Result) {
 		putOff(&s, off)
 	}
 	if err := s.Validate(); err != nil {
-		d.log.Error("result outside the contract", "error", err)
+		d.log.Error("result outside the contract", "event", logevent.ResultInvalid, "error", err)
 		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, schemas.Detail(err.Error()), ""
 		s.DeferS = 0
 	}
-	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
+	d.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)
 	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: time.Now()})
 	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -32,7 +33,7 @@ func (s *Sessions) receive(name string, payload []byte) {
 	}
 	if !s.enqueue(topic, payload) && !s.messages.ending() {
 		s.options.Metrics.droppedMessage(topic.Kind)
-		s.refusals.warn(topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
+		s.refusals.warn(logevent.MessageDropped, topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
 	}
 }
 
@@ -92,7 +93,7 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 		// The service is being stopped; what was not acknowledged is repeated.
 	case errors.Is(err, ErrDisconnected):
 		// The report is recorded and its ack could not be sent: the device repeats it.
-		s.refusals.warn(device, "acknowledgement not sent", "kind", it.kind, "error", err)
+		s.refusals.warn(logevent.AckNotSent, device, "acknowledgement not sent", "kind", it.kind, "error", err)
 	case it.kind == schemas.KindFetch:
 		s.options.Metrics.refusedMessage(it.kind, orchestratorReason(err)) // logged where it was refused
 	default:
@@ -157,8 +158,8 @@ func deliver[T any, P interface {
 func (s *Sessions) refuse(device string, kind schemas.Kind, r reason, err error) {
 	s.options.Metrics.refusedMessage(kind, r)
 	if r == reasonInternal {
-		s.refusals.error(device, "message could not be handled", "kind", kind, "error", err)
+		s.refusals.error(logevent.MessageFailed, device, "message could not be handled", "kind", kind, "error", err)
 		return
 	}
-	s.refusals.warn(device, "message refused", "kind", kind, "reason", string(r), "error", err)
+	s.refusals.warn(logevent.MessageRefused, device, "message refused", "kind", kind, "reason", string(r), "error", err)
 }

@@ -17,6 +17,8 @@ import (
 	paholog "github.com/eclipse/paho.golang/paho/log"
 	"github.com/eclipse/paho.golang/paho/session"
 	"github.com/eclipse/paho.golang/paho/session/state"
+
+	"davit/internal/logevent"
 )
 
 // Settings of the service's connections to the broker.
@@ -109,9 +111,11 @@ func (l *link) start(ctx context.Context) error {
 				l.receive(p.Packet.Topic, p.Packet.Payload)
 				return true, nil
 			}},
-			OnClientError: func(err error) { l.log.Warn("the connection to the MQTT broker failed", "error", err) },
+			OnClientError: func(err error) {
+				l.log.Warn("the connection to the MQTT broker failed", "event", logevent.LinkFailed, "error", err)
+			},
 			OnServerDisconnect: func(d *paho.Disconnect) {
-				l.log.Warn("the MQTT broker ended the connection", "reason_code", d.ReasonCode)
+				l.log.Warn("the MQTT broker ended the connection", "event", logevent.LinkEnded, "reason_code", d.ReasonCode)
 			},
 		},
 	}
@@ -133,7 +137,7 @@ func (l *link) refused(err error) {
 	l.setProblem(err)
 	if now := time.Now(); err.Error() != l.complaint || now.Sub(l.complained) >= time.Minute {
 		l.complaint, l.complained = err.Error(), now
-		l.log.Warn("cannot connect to the MQTT broker; trying again", "broker", l.broker.Redacted(), "error", err)
+		l.log.Warn("cannot connect to the MQTT broker; trying again", "event", logevent.LinkDown, "broker", l.broker.Redacted(), "error", err)
 	}
 }
 
@@ -181,7 +185,7 @@ func (l *link) subscribe(conn context.Context, cm *autopaho.ConnectionManager) {
 		}
 		err = fmt.Errorf("the MQTT broker does not grant the service's subscriptions: %w", err)
 		l.setProblem(err)
-		l.log.Error("cannot subscribe; trying again", "error", err)
+		l.log.Error("cannot subscribe; trying again", "event", logevent.LinkSubscribeFailed, "error", err)
 		select {
 		case <-conn.Done():
 			return
@@ -191,7 +195,7 @@ func (l *link) subscribe(conn context.Context, cm *autopaho.ConnectionManager) {
 	if !l.usable(conn) {
 		return
 	}
-	l.log.Info("connected to the MQTT broker", "broker", l.broker.Redacted())
+	l.log.Info("connected to the MQTT broker", "event", logevent.LinkUp, "broker", l.broker.Redacted())
 	l.subscribed(conn)
 }
 

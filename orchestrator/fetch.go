@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -58,7 +59,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 func (s *Service) refuse(device, reason string, err error) error {
 	s.metrics.fetchRefused(reason)
 	if s.refused.Allow(reason + " " + device) {
-		s.log.Warn("fetch refused", slog.String("device", device), slog.String("reason", reason), slog.Any("error", err))
+		s.log.Warn("fetch refused", "event", logevent.FetchRefused, slog.String("device", device), slog.String("reason", reason), slog.Any("error", err))
 	}
 	return err
 }

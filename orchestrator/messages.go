@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -45,8 +46,8 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		return err
 	}
 	if h.DeviceType != "" && h.DeviceType != dt.ID && s.refused.Allow("type "+device) {
-		s.log.Warn("device says that it is of another type than it was created with; the created one counts",
-			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("type", dt.ID))
+		s.log.Warn("device says that it is of another type than it was created with; the created one counts", "event", logevent.DeviceTypeDiffers,
+			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("device_type", dt.ID))
 	}
 	s.profile(ctx, device, dt, &h)
 	return nil
@@ -61,7 +62,7 @@ func (s *Service) profile(ctx context.Context, device string, dt *DeviceType, h 
 		return
 	}
 	if err := s.publisher.Profile(ctx, device, p); err != nil && s.refused.Allow("profile") {
-		s.log.Warn("profile not published; it is when the device says hello again", slog.String("device", device), slog.Any("error", err))
+		s.log.Warn("profile not published; it is when the device says hello again", "event", logevent.ProfileNotPublished, slog.String("device", device), slog.Any("error", err))
 	}
 }
 
@@ -94,7 +95,11 @@ func (s *Service) Presence(ctx context.Context, device string, online bool) erro
 		return t.connected(&rec)
 	})
 	if err == nil {
-		s.log.Debug("presence", slog.String("device", device), slog.Bool("online", online))
+		event := logevent.DeviceDisconnected
+		if online {
+			event = logevent.DeviceConnected
+		}
+		s.log.Debug("presence", "event", event, slog.String("device", device), slog.Bool("online", online))
 	}
 	return err
 }

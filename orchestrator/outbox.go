@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"davit/internal/logevent"
 )
 
 const (
@@ -213,7 +215,7 @@ func (s *Service) notPublished(ctx context.Context, device string, err error) {
 	}
 	s.metrics.publishFailed()
 	if s.refused.Allow("publish") {
-		s.log.Warn("offer not published; it is tried again", slog.String("device", device), slog.Any("error", err))
+		s.log.Warn("offer not published; it is tried again", "event", logevent.OfferNotPublished, slog.String("device", device), slog.Any("error", err))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"davit/bridge"
 	"davit/internal/app"
 	"davit/internal/client"
+	"davit/internal/logevent"
 	"davit/internal/rehearsal"
 )
 
@@ -59,15 +60,15 @@ and never the update. Nothing removes old recordings.`
 
 func (p *program) bridgeCommand() *cobra.Command {
 	var opts app.BridgeOptions
-	var level string
+	var logs *logFlags
 	var ports []string
 	var requireSignature bool
 	cmd := p.command("bridge [--config FILE] --broker URL --username U --password-file FILE --port DEVICE=PORT --data DIR",
 		"Run a bridge: the module's part for host MCUs on serial ports", noSuchCommand,
 		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
+			log, err := logs.logger(p)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			opts.Log = log
 			for _, s := range ports {
@@ -106,8 +107,8 @@ func (p *program) bridgeCommand() *cobra.Command {
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(),
+	logs = addLogFlags(cmd, "info", logevent.BridgeParts())
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(), p.bridgeLogLevel(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }

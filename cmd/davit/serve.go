@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -24,12 +25,12 @@ type serveReady struct {
 
 func (p *program) serveCommand() *cobra.Command {
 	var opts app.ServerOptions
-	var level string
+	var logs *logFlags
 	cmd := p.command("serve --data DIR [--mqtt ADDR] [--http ADDR]", "Run the service: broker, gateway and orchestrator", noArgs,
 		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
+			log, err := logs.logger(p)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			opts.Log = log
 			if err := opts.Validate(); err != nil {
@@ -83,7 +84,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
 	f.StringArrayVar(&opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
 	f.StringVar(&opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	logs = addLogFlags(cmd, "info", logevent.ServiceParts())
 	completeWith(cmd, "mqtts-client-auth", app.AuthRequire, app.AuthAllow)
 	completeWith(cmd, "passwords", app.PasswordsAuto, app.PasswordsOn, app.PasswordsOff)
 	return cmd

@@ -179,7 +179,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", b.serveStatus)
 	if b.status != nil {
-		g.Go(func() error { return gateway.Serve(looking, b.status, mux, b.log.With("part", "status")) })
+		local := http.NewServeMux() // what only the bridge's own user and root may do
+		local.Handle("GET /status", mux)
+		local.HandleFunc("GET /log-level", b.serveLogLevel)
+		local.HandleFunc("PUT /log-level", b.serveLogLevel)
+		g.Go(func() error { return gateway.Serve(looking, b.status, local, b.log.With("part", "status")) })
 	}
 	if b.metrics != nil {
 		g.Go(func() error {

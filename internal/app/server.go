@@ -18,6 +18,7 @@ import (
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/boltstore"
 	"davit/orchestrator/fileblobs"
@@ -123,7 +124,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
-		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
+		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log),
 	})
 	if err != nil {
 		return err
@@ -189,7 +190,7 @@ func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
 		Devices: inbound{s},
 		OnConnected: func(ctx context.Context) {
 			if err := s.service.Republish(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("offers are not published anew", "error", err)
+				s.log.Error("offers are not published anew", "event", logevent.OffersNotRepublished, "error", err)
 			}
 		},
 		Metrics: m, Log: s.log.With("part", "sessions"),
