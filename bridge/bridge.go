@@ -36,6 +36,7 @@ import (
 	"davit/internal/keystate"
 	"davit/internal/logevent"
 	"davit/internal/logonce"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -102,8 +103,9 @@ type Config struct {
 	// what is left.
 	DrainTimeout time.Duration
 
-	Logger  *slog.Logger // nil discards
-	Metrics *Metrics     // nil counts nothing
+	Logger  *slog.Logger  // nil discards
+	Metrics *Metrics      // nil counts nothing
+	Tracer  *trace.Tracer // nil traces nothing
 }
 
 // Bridge serves ports. It runs once.
@@ -357,7 +359,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 
 // client is what the transport has to know.
 func (b *Bridge) client() Client {
-	return Client{Will: b.will, Subscriptions: b.subscriptions, Connected: b.up, Disconnected: b.down, Received: b.received}
+	return Client{Will: b.will, Subscriptions: b.subscriptions, Connected: b.up, Disconnected: b.down, Received: b.received, Traced: b.traced}
 }
 
 // will is the next connection's. A connection has one only: it speaks for the first device. The service's own
@@ -410,7 +412,11 @@ func (b *Bridge) setConnected(up bool) {
 }
 
 // received takes a message of the service to its device, without waiting.
-func (b *Bridge) received(topic string, payload []byte) {
+func (b *Bridge) received(topic string, payload []byte) { b.traced(topic, payload, "", "") }
+
+// traced is received for a message that carries a trace context, of which only an
+// offer's is wanted.
+func (b *Bridge) traced(topic string, payload []byte, parent, state string) {
 	if sum, ok := schemas.ParseStreamTopic(topic); ok {
 		b.downloads.stream(sum, payload)
 		return
@@ -432,7 +438,7 @@ func (b *Bridge) received(topic string, payload []byte) {
 	m := &l.dev.mail
 	switch t.Kind {
 	case schemas.KindOffer:
-		m.update(func() { m.offer, m.hasOffer = payload, true })
+		m.update(func() { m.offer, m.hasOffer, m.offerTrace = payload, true, readTraceHeader(parent, state) })
 	case schemas.KindProfile:
 		m.update(func() { m.profile, m.hasProfile = payload, true })
 	case schemas.KindChunk:
@@ -460,11 +466,14 @@ func (d *device) route(dl *download) { d.line.route.Store(dl) }
 
 // publish queues a message of a device. One that is lost is said again: a
 // status until its ack, a hello after a failure.
-func (b *Bridge) publish(d *device, p schemas.Payload) {
+func (b *Bridge) publish(d *device, p schemas.Payload, h *traceHeader) {
 	m, err := message(d.id, p)
 	if err != nil {
 		d.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
 		return
+	}
+	if h != nil {
+		m.Traceparent, m.Tracestate = h.Parent, h.State
 	}
 	select {
 	case d.line.outgoing <- m:
@@ -474,10 +483,13 @@ func (b *Bridge) publish(d *device, p schemas.Payload) {
 	}
 }
 
-func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch) error {
+func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch, h *traceHeader) error {
 	m, err := message(device, f)
 	if err != nil {
 		return err
+	}
+	if h != nil {
+		m.Traceparent, m.Tracestate = h.Parent, h.State
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()

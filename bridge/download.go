@@ -189,7 +189,10 @@ func (dl *download) ask(ctx context.Context, leader *member, now time.Time) {
 		}
 		f.Image = leader.image
 		// An error means that there is no connection, or none any more: the pieces run out of time.
-		if err := dl.ds.publish(ctx, leader.device, &f); err != nil {
+		h := leader.trace
+		leader.trace = nil
+		if err := dl.ds.publish(ctx, leader.device, &f, h); err != nil {
+			leader.trace = h
 			dl.ds.log.Debug("fetch", "event", logevent.FetchNotSent, "device", leader.device, "error", err)
 		}
 	}

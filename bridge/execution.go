@@ -91,9 +91,13 @@ func (d *device) take(o schemas.Offer) {
 	}
 	if ex := d.ex; ex != nil {
 		if ex.offer.Execution == o.Execution && o.Attempt <= ex.offer.Attempt {
+			if d.rec.Open.Trace == nil {
+				d.rec.Open.Trace = d.arrived // saved with the next state
+			}
 			return // delivered once more
 		}
 		if ex.state == schemas.StateBooting {
+			d.rec.NextTrace = d.arrived
 			d.rec.Next = &o // what the MCU boots is decided; then comes the next
 			_ = d.save()
 			return
@@ -113,7 +117,7 @@ func (d *device) sayAgain(e *endedRecord) {
 		return
 	}
 	e.Acked = false
-	d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat}
+	d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat, trace: e.Trace}
 }
 
 // withdrawn takes an empty offer. An MCU that was told to boot is watched to
@@ -121,7 +125,7 @@ func (d *device) sayAgain(e *endedRecord) {
 func (d *device) withdrawn() {
 	d.plan.offer = nil
 	if d.rec.Next != nil {
-		d.rec.Next = nil
+		d.rec.Next, d.rec.NextTrace = nil, nil
 		_ = d.save()
 	}
 	if d.ex != nil && d.ex.state != schemas.StateBooting {
@@ -141,7 +145,7 @@ func (d *device) begin(o schemas.Offer) {
 		problem = d.adopt(o.Host.Dialect)
 	}
 	d.rec.name(o.Host.VersionProperty)
-	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered}
+	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered, Trace: d.arrived, PhaseAt: time.Now()}
 	err := d.save()
 	d.open()
 	switch {
@@ -283,12 +287,19 @@ func (d *device) advance(s schemas.State) error {
 	}
 	old := *d.rec.Open
 	d.rec.Open.State = s
+	now := time.Now()
+	if phase(s) != phase(old.State) {
+		d.rec.Open.PhaseAt = now
+	}
 	if property := d.property(ex); s == schemas.StateBooting && d.believed[property] {
 		d.rec.Open.Before = d.rec.Versions[property]
 	}
 	if err := d.save(); err != nil {
 		*d.rec.Open = old
 		return err
+	}
+	if phase(s) != phase(old.State) {
+		d.phaseEnded(old, now, "")
 	}
 	ex.state, d.held = s, holdUp{}
 	d.log.Info("update", "event", logevent.Execution(string(s)), "execution", ex.offer.Execution, "state", s)
@@ -301,7 +312,7 @@ func (d *device) advance(s schemas.State) error {
 func (d *device) report() {
 	ex := d.ex
 	ex.reported, ex.reportAt = ex.bytes(), time.Now()
-	ex.out = &repeat{wait: firstRepeat, status: schemas.Status{
+	ex.out = &repeat{wait: firstRepeat, trace: d.rec.Open.Trace.of(phase(ex.state)), status: schemas.Status{
 		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: ex.state, BytesDone: ex.reported,
 	}}
 	if d.connected {
@@ -392,8 +403,14 @@ func (d *device) finish(r dialect.Result) {
 	}
 	d.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)
-	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: time.Now()})
-	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on}
+	now, told := time.Now(), d.rec.Open.Trace.of(phase(ex.state))
+	failed := ""
+	if s.State != schemas.StateSucceeded {
+		failed = string(s.Cause) + ": " + s.Detail
+	}
+	d.phaseEnded(*d.rec.Open, now, failed)
+	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: now, Trace: told})
+	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on, trace: told}
 	if d.session != nil {
 		d.session.Cancel() // nothing, if the session itself said so
 	}
@@ -407,11 +424,12 @@ func (d *device) close() {
 	d.route(nil)
 	d.ex.letGo()
 	d.ex = nil
-	next := d.rec.Next
-	d.rec.Open, d.rec.Next = nil, nil
+	next, header := d.rec.Next, d.rec.NextTrace
+	d.rec.Open, d.rec.Next, d.rec.NextTrace = nil, nil, nil
 	_ = d.save() // logged; the result is repeated from memory, and after a restart the MCU is asked again
 	d.settle(time.Now())
 	if next != nil && !d.drain.on {
+		d.arrived = header
 		d.begin(*next)
 		return
 	}

@@ -24,7 +24,7 @@ func (d *device) fetch() {
 		d.finish(failure(err))
 		return
 	}
-	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: d.largestChunk(), stream: ex.offer.Stream}
+	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: d.largestChunk(), stream: ex.offer.Stream, trace: d.fetchTrace()}
 	if ex.signed != nil {
 		ex.member.signed = ex.signed
 		ex.member.start = func() {

@@ -33,7 +33,7 @@ func (d *device) hello() {
 	for len(h.HostVersions) > 0 && !fits(h) {
 		delete(h.HostVersions, longest(h.HostVersions))
 	}
-	d.b.publish(d, h)
+	d.b.publish(d, h, d.helloTrace())
 }
 
 // helloInterval is how often a device repeats its hello: each at a pace of its

@@ -139,7 +139,7 @@ type Config struct {
 	// block. payload is the callee's. from is the connection to answer on: the
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one.
-	OnFetch func(device string, payload []byte, from *Session)
+	OnFetch func(device string, payload []byte, from *Session, traceparent string)
 	// AdmitClaim says whether a module may come in with a claim's token in the place of
 	// credentials, to ask for a device: nil, ErrClaimToken or ErrClaimRefused with the reason
 	// for the log; any other error is the service's own. Nil admits none.

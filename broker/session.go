@@ -44,7 +44,13 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	if err != nil || t.Kind != schemas.KindFetch {
 		return false
 	}
-	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
+	traceparent := ""
+	for _, u := range pk.Properties.User {
+		if u.Key == schemas.TraceparentProperty {
+			traceparent = u.Val
+		}
+	}
+	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device), traceparent)
 	return true
 }
 
@@ -66,7 +72,7 @@ func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
 	}
 	atomic.AddInt64(&b.server.Info.PacketsReceived, 1)
 	atomic.AddInt64(&b.server.Info.MessagesReceived, 1)
-	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device))
+	b.cfg.OnFetch(t.Device, pk.Payload, b.reader(c, t.Device), "")
 	return true
 }
 

@@ -186,8 +186,10 @@ func TestKeepAliveIsTheMeasureOfASlowClient(t *testing.T) {
 		fetches := make(chan fetched, 1)
 		b, err := New(Config{
 			Listeners: []Listener{{Transport: TCP, Addr: "pipe"}}, Credentials: credentials(t), Logger: slog.New(slog.DiscardHandler),
-			listen:  func(string, string) (net.Listener, error) { return listener, nil },
-			OnFetch: func(device string, payload []byte, from *Session) { fetches <- fetched{device, string(payload), from} },
+			listen: func(string, string) (net.Listener, error) { return listener, nil },
+			OnFetch: func(device string, payload []byte, from *Session, _ string) {
+				fetches <- fetched{device, string(payload), from}
+			},
 		})
 		check(t, err)
 		check(t, b.Start())

@@ -16,6 +16,7 @@ import (
 	"davit/gateway/people"
 	"davit/internal/logevent"
 	"davit/internal/logonce"
+	"davit/internal/trace"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -62,6 +63,8 @@ type APIOptions struct {
 	// Metrics may be nil; Log must not.
 	Metrics *Metrics
 	Log     *slog.Logger
+	// Tracer traces requests; nil traces none.
+	Tracer *trace.Tracer
 	// Levels are those of Log; nil if they cannot be changed.
 	Levels *logevent.Levels
 }

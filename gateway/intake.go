@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -22,7 +23,7 @@ const (
 
 // receive takes one message from the broker. It runs on paho's goroutine, so
 // it only sorts and queues.
-func (s *Sessions) receive(name string, payload []byte) {
+func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 	topic, err := schemas.ParseTopic(name)
 	if err != nil || !topic.Kind.FromDevice() {
 		s.refuse("", "", reasonTopic, err)
@@ -31,7 +32,7 @@ func (s *Sessions) receive(name string, payload []byte) {
 	if !s.worthReading(topic, payload) {
 		return
 	}
-	if !s.enqueue(topic, payload) && !s.messages.ending() {
+	if !s.enqueue(topic, payload, c) && !s.messages.ending() {
 		s.options.Metrics.droppedMessage(topic.Kind)
 		s.refusals.warn(logevent.MessageDropped, topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
 	}
@@ -60,18 +61,22 @@ var (
 // connection that is to get the chunks. It is read at once, on the read loop of
 // that connection: nothing of it waits but for the store, which is asked once in a
 // while, and what one device costs is bounded by MayFetch. The payload is
-// TakeFetch's.
-func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session) {
+// TakeFetch's. traceparent is what came with it, empty for nearly all.
+func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session, traceparent string) {
 	if s.fetches.ending() {
 		return
 	}
 	if s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
-		s.handle(context.Background(), device, item{kind: schemas.KindFetch, payload: payload, from: from})
+		it := item{kind: schemas.KindFetch, payload: payload, from: from}
+		if traceparent != "" {
+			it.trace = parsed(traceparent, "")
+		}
+		s.handle(context.Background(), device, it)
 	}
 }
 
-func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
-	it := item{kind: t.Kind, payload: payload}
+func (s *Sessions) enqueue(t schemas.Topic, payload []byte, c *trace.Carried) bool {
+	it := item{kind: t.Kind, payload: payload, trace: c}
 	switch t.Kind {
 	case schemas.KindFetch:
 		return s.messages.load() <= fetchShare && s.fetches.put(t.Device, it, fullShare)
@@ -84,6 +89,9 @@ func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
 // handle decodes one message and gives it to the orchestrator. It runs on a
 // worker.
 func (s *Sessions) handle(ctx context.Context, device string, it item) {
+	if it.trace != nil {
+		ctx = trace.Carry(ctx, *it.trace)
+	}
 	err := s.dispatch(ctx, device, it)
 	switch {
 	case err == nil:

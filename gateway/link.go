@@ -19,6 +19,7 @@ import (
 	"github.com/eclipse/paho.golang/paho/session/state"
 
 	"davit/internal/logevent"
+	"davit/internal/trace"
 )
 
 // Settings of the service's connections to the broker.
@@ -46,7 +47,7 @@ type linkConfig struct {
 	options  *SessionsOptions
 	broker   *url.URL
 	filters  []paho.SubscribeOptions
-	receive  func(topic string, payload []byte)
+	receive  func(topic string, payload []byte, c *trace.Carried)
 	// subscribed is called after each connect, when the broker has granted
 	// all filters; its context ends with the connection.
 	subscribed func(context.Context)
@@ -100,7 +101,8 @@ func (l *link) start(ctx context.Context) error {
 		ConnectPacketBuilder: func(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {
 			receiveMaximum, packetMax := uint16(linkReceiveMaximum), uint32(linkMaxPacket)
 			c.CleanStart = true
-			c.Properties = &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum, MaximumPacketSize: &packetMax}
+			// Without problem information mochi keeps user properties from us, of PUBLISH too.
+			c.Properties = &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum, MaximumPacketSize: &packetMax, RequestProblemInfo: true}
 			return c, nil
 		},
 		ClientConfig: paho.ClientConfig{
@@ -108,7 +110,7 @@ func (l *link) start(ctx context.Context) error {
 			Session:       &freshSession{},
 			PacketTimeout: requestTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-				l.receive(p.Packet.Topic, p.Packet.Payload)
+				l.receive(p.Packet.Topic, p.Packet.Payload, carried(p.Packet.Properties))
 				return true, nil
 			}},
 			OnClientError: func(err error) {

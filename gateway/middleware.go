@@ -10,10 +10,12 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -66,7 +68,8 @@ func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := nameRequest(r.Header)
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		ctx, span := a.options.Tracer.Begin(context.WithValue(r.Context(), requestIDKey{}, id), id, r.Header.Get(schemas.TraceparentProperty), start)
+		r = r.WithContext(ctx)
 		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
 		if r.Body != nil && r.Body != http.NoBody {
 			rec.body = &pacedBody{ReadCloser: r.Body, control: rec.control, start: start}
@@ -77,7 +80,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 			if p := recover(); p != nil {
 				a.recovered(rec, r, id, p)
 			}
-			a.answered(rec, r, time.Since(start))
+			a.answered(rec, r, time.Since(start), span)
 		}()
 		next.ServeHTTP(rec, r)
 		rec.linger()
@@ -97,7 +100,7 @@ func (a *API) recovered(rec *recorder, r *http.Request, id string, p any) {
 	writeProblem(rec, problem)
 }
 
-func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
+func (a *API) answered(rec *recorder, r *http.Request, took time.Duration, span *trace.Request) {
 	status := rec.status
 	if status == 0 {
 		status = http.StatusOK
@@ -114,7 +117,16 @@ func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
 		route = "none"
 	}
 	a.options.Metrics.answered(method, route, status, took)
+	if span != nil && !watched(route) {
+		span.End(method, route, strconv.Itoa(status), status >= http.StatusInternalServerError, time.Now())
+	}
 	a.options.Log.Debug("request answered", "event", logevent.RequestAnswered, "method", r.Method, "path", r.URL.Path, "status", status, "took", took, "request", requestID(r.Context()))
+}
+
+// watched are the routes that are asked every few seconds by what watches the
+// service, of which nobody wants a span.
+func watched(route string) bool {
+	return route == "/livez" || route == "/readyz" || route == "/metrics"
 }
 
 func methods() []string {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -20,7 +21,9 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		return invalid("hello: %w", err)
 	}
 	var dt *DeviceType
+	told := trace.CarriedBy(ctx)
 	_, err := s.together.do(ctx, func(t *txn) error {
+		t.tell(device, told)
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
@@ -121,7 +124,9 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	if err := st.Validate(); err != nil {
 		return invalid("status: %w", err)
 	}
+	told := trace.CarriedBy(ctx)
 	acks, err := s.together.do(ctx, func(t *txn) error {
+		t.tell(device, told)
 		var dev *Device
 		var err error
 		if st.State.Final() || st.HostVersion != "" {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"davit/internal/logevent"
+	"davit/internal/trace"
 )
 
 const (
@@ -238,6 +239,9 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 		case Offer:
 			o := offerOf(&e.Execution, w.dev, w.dt, w.jobs[e.Execution.Job], w.signed)
 			o.Stream = o.Stream && s.streamer.multicaster != nil
+			if c := s.offeredIn(&e.Execution, w.jobs[e.Execution.Job]); c.Valid() {
+				ctx = trace.Carry(ctx, c)
+			}
 			if err := s.publisher.Offer(ctx, device, o); err != nil {
 				return nil, err
 			}

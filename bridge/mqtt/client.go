@@ -169,7 +169,7 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 		ClientConfig: paho.ClientConfig{
 			ClientID: t.cfg.ClientID, PacketTimeout: packetTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-				c.Received(p.Packet.Topic, p.Packet.Payload)
+				c.deliver(p.Packet)
 				return true, nil
 			}},
 			OnServerDisconnect: t.ended,
@@ -255,6 +255,32 @@ func (t *client) Publish(ctx context.Context, m Message) error {
 	if cm == nil {
 		return errNotConnected
 	}
-	_, err := cm.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
+	p := &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}
+	if m.Traceparent != "" {
+		p.Properties = &paho.PublishProperties{}
+		p.Properties.User.Add(traceparentProperty, m.Traceparent)
+		if m.Tracestate != "" {
+			p.Properties.User.Add(tracestateProperty, m.Tracestate)
+		}
+	}
+	_, err := cm.Publish(ctx, p)
 	return err
+}
+
+// The user properties that carry a trace context, as schemas names them, which this
+// package does not import.
+const (
+	traceparentProperty = "traceparent"
+	tracestateProperty  = "tracestate"
+)
+
+// deliver hands a message to the client.
+func (c *Client) deliver(p *paho.Publish) {
+	if c.Traced != nil && p.Properties != nil && len(p.Properties.User) > 0 {
+		if parent := p.Properties.User.Get(traceparentProperty); parent != "" {
+			c.Traced(p.Topic, p.Payload, parent, p.Properties.User.Get(tracestateProperty))
+			return
+		}
+	}
+	c.Received(p.Topic, p.Payload)
 }

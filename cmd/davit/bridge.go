@@ -107,6 +107,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 	f.StringVar(&opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
+	addTraceFlags(cmd, &opts.Traces)
 	logs = addLogFlags(cmd, "info", logevent.BridgeParts())
 	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(), p.bridgeLogLevel(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))

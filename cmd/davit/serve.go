@@ -84,6 +84,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.StringVar(&opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
 	f.StringArrayVar(&opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
 	f.StringVar(&opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
+	addTraceFlags(cmd, &opts.Traces)
 	logs = addLogFlags(cmd, "info", logevent.ServiceParts())
 	completeWith(cmd, "mqtts-client-auth", app.AuthRequire, app.AuthAllow)
 	completeWith(cmd, "passwords", app.PasswordsAuto, app.PasswordsOn, app.PasswordsOff)

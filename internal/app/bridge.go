@@ -103,12 +103,16 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	tracer, err := o.Traces.tracer("davit-bridge", o.Log, &b.cleanup)
+	if err != nil {
+		return err
+	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
 		MQTT: connection, Passwords: passwords, RotateEvery: o.RotatePassword,
 		Trust:  trusted,
 		Module: "davit bridge " + ReadBuild().Version,
-		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
+		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry), Tracer: tracer,
 	})
 	if err != nil {
 		return err

@@ -60,7 +60,9 @@ type BridgeOptions struct {
 	DrainTimeout time.Duration
 	// Metrics is the address of a listener for /metrics and /status; empty for none.
 	Metrics string
-	Log     *slog.Logger
+	// Traces say where spans go, to nobody by default.
+	Traces TraceOptions
+	Log    *slog.Logger
 }
 
 // Devices are the ids of the bridge's devices in the order of its ports.
@@ -164,6 +166,9 @@ func (o *BridgeOptions) Validate() error {
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+	}
+	if err := o.Traces.Validate(); err != nil {
+		return err
 	}
 	if err := o.validateKeys(); err != nil {
 		return err

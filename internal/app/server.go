@@ -81,6 +81,10 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	tracer, err := o.Traces.tracer("davit", s.log, &s.cleanup)
+	if err != nil {
+		return err
+	}
 	registry := newRegistry()
 	keys, ring, err := s.openFiles(o, registry)
 	if err != nil {
@@ -105,7 +109,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
-		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring, Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -124,7 +128,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
-		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log),
+		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
 	if err != nil {
 		return err

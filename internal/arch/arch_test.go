@@ -31,6 +31,8 @@ var allowed = map[string][]string{
 	"internal/signtest":      {"trust"},
 	"internal/logonce":       {},
 	"internal/logevent":      {},
+	"internal/trace":         {"schemas"},
+	"internal/tracing":       {"schemas", "internal/logevent", "internal/trace"},
 	"internal/secrettest":    {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
@@ -40,7 +42,7 @@ var allowed = map[string][]string{
 	"internal/ca":        {"schemas", "internal/durable"},
 	"internal/sim":       {"schemas"},
 	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce", "internal/logevent"},
-	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce", "internal/logevent"},
+	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce", "internal/logevent", "internal/trace"},
 	"bridge/dialect":     {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
@@ -58,19 +60,19 @@ var allowed = map[string][]string{
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset", "internal/logevent"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent"},
+	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
 	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
 	// interface of six methods cannot name and that a second set of types would only repeat.
-	"gateway": {"schemas", "orchestrator", "internal/durable", "internal/logonce", "internal/logevent"},
+	"gateway": {"schemas", "orchestrator", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
 	// Users, roles and tokens are kept in the orchestrator's store and told to its audit log.
 	"gateway/people": {"orchestrator", "internal/logevent"},
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
@@ -109,6 +111,7 @@ var fences = map[string][]string{
 	"golang.org/x/time":              {"gateway", "gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
 	"github.com/google/licensecheck": {"release/licenses"},
+	"go.opentelemetry.io":            {"internal/tracing"},
 }
 
 // source is one Go file of the module.
