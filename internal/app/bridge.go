@@ -103,6 +103,9 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	if err := checkBridgeLayout(o.Data); err != nil {
+		return err
+	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
 		MQTT: connection, Passwords: passwords, RotateEvery: o.RotatePassword,
@@ -114,6 +117,9 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return err
 	}
 	b.cleanup.add("bridge", b.bridge.Close)
+	if err := markBridgeLayout(o.Data); err != nil {
+		return err
+	}
 	b.openStatus(o.Data)
 	if o.Metrics == "" {
 		return nil

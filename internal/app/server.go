@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -17,16 +15,7 @@ import (
 	"davit/broker"
 	"davit/gateway"
 	"davit/gateway/people"
-	"davit/internal/durable"
 	"davit/orchestrator"
-	"davit/orchestrator/boltstore"
-	"davit/orchestrator/fileblobs"
-)
-
-// The names inside a data folder, beside the token and the credentials.
-const (
-	storeName = "davit.db"
-	blobsName = "blobs"
 )
 
 // Addresses say where a Server listens, as HOST:PORT; empty for a listener
@@ -86,7 +75,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	records := orchestrator.NewMetrics(registry)
-	store, blobs, err := openData(o.Data, records)
+	store, blobs, err := s.openData(o.Data, records)
 	if err != nil {
 		return err
 	}
@@ -142,45 +131,6 @@ func (s *Server) shutOut() error {
 	}
 	s.bus.credentials.SetQuarantined(shut)
 	return nil
-}
-
-// takeFolder makes the folder if need be, locks it and sweeps what a crash
-// left unfinished.
-func (s *Server) takeFolder(dir, who string) error {
-	lock, err := lockFolder(dir, who)
-	if err != nil {
-		return err
-	}
-	s.cleanup.add("data folder", lock.Unlock)
-	return nil
-}
-
-// lockFolder makes a data folder, takes it and removes unfinished files.
-func lockFolder(dir, who string) (*durable.DirLock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
-	}
-	lock, err := durable.Lock(dir, who)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.RemoveTemp(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("sweep the data folder: %w", err), lock.Unlock())
-	}
-	return lock, nil
-}
-
-// openData opens records and blobs of a data folder that is locked.
-func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, orchestrator.Blobs, error) {
-	blobs, err := fileblobs.Open(filepath.Join(dir, blobsName))
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the images: %w", err)
-	}
-	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: m.Commit})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the records: %w", err)
-	}
-	return store, blobs, nil
 }
 
 func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
