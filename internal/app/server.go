@@ -30,6 +30,7 @@ type Server struct {
 	cleanup   closers
 	bus       bus
 	service   *orchestrator.Service
+	storage   *storage
 	claims    *gateway.Claims
 	rotations *gateway.Rotations
 	sessions  *gateway.Sessions
@@ -98,6 +99,7 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, service: s.service}
 	if err := s.shutOut(); err != nil {
 		return err
 	}
@@ -110,7 +112,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
-		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
+		Service: s.service, Storage: s.storage, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})

@@ -104,7 +104,7 @@ func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	btx, err := s.db.Begin(false)
+	btx, err := s.begin()
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return s.closedError()
 	}
@@ -114,6 +114,9 @@ func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) er
 	defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
 	return fn(&tx{btx: btx})
 }
+
+// begin begins a read.
+func (s *Store) begin() (*bbolt.Tx, error) { return s.db.Begin(false) }
 
 // Update implements orchestrator.Store. An error of ctx means that fn's writes
 // were not kept; any other error of the store itself leaves that open.

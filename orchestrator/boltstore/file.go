@@ -146,6 +146,16 @@ func meta(b []byte) (pageSize, pages int64, txid uint64, ok bool) {
 	return int64(size), int64(n), e.Uint64(b[metaTxid:]), true
 }
 
+// Size is how long the file is, and how many bytes of it are free.
+func (s *Store) Size() (bytes, free int64, err error) {
+	st, err := os.Stat(s.path)
+	if err != nil {
+		return 0, 0, fmt.Errorf("size of store: %w", err)
+	}
+	pages := s.db.Stats()
+	return st.Size(), int64(pages.FreePageN+pages.PendingPageN) * int64(s.db.Info().PageSize), nil
+}
+
 // Tables are the tables that the store has, in no particular order.
 func (s *Store) Tables() (tables []orchestrator.Table, err error) {
 	err = s.db.View(func(btx *bbolt.Tx) error {
