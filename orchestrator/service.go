@@ -142,8 +142,12 @@ type Service struct {
 	plans         *plans
 	maxInProgress int
 	verifier      atomic.Pointer[verifier]
-	running       atomic.Bool
-	ready         chan struct{}
+	// unheard are devices that an earlier process left online, later those of them
+	// that Run sets offline when it is ready.
+	unheard unheard
+	later   []string
+	running atomic.Bool
+	ready   chan struct{}
 }
 
 // New prepares a Service on a store; it reads and writes nothing yet.

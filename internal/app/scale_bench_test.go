@@ -128,7 +128,7 @@ func sayHello(ctx context.Context, s *orchestrator.Service, ids []string) error 
 	return err
 }
 
-// copyFolder copies a large folder by links where nothing writes, and the store by bytes.
+// copyFolder copies a large folder.
 func copyFolder(b *testing.B, from string) string {
 	b.Helper()
 	to := filepath.Join(filepath.Dir(from), "copy")
@@ -137,6 +137,13 @@ func copyFolder(b *testing.B, from string) string {
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(to) })
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(to, storeName))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil { // or the first commit does it
 		b.Fatal(err)
 	}
 	return to
@@ -168,4 +175,85 @@ func BenchmarkColdStart(b *testing.B) {
 		stop()
 		b.StartTimer()
 	}
+}
+
+// BenchmarkBackup backs up the same fleet's service while something is committed all the
+// time: how long the backup takes, the longest and the 99th percentile of the commits
+// beside it, the longest when there is no backup, and by how much the file has grown.
+func BenchmarkBackup(b *testing.B) {
+	from := largeFolder(b)
+	for b.Loop() {
+		b.StopTimer()
+		dir := copyFolder(b, from)
+		store, blobs, err := openData(dir, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		service, err := orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: silent{}, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := &storage{dir: dir, store: store, blobs: blobs, service: service}
+		alone := committing(b, service, func() { time.Sleep(2 * time.Second) })
+		before, _, _ := store.Size()
+		b.StartTimer()
+		began := time.Now()
+		beside := committing(b, service, func() {
+			p, err := s.Backup(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(time.Since(began).Seconds(), "copy-s")
+			f, err := os.Create(filepath.Join(filepath.Dir(dir), "backup.tar"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := errors.Join(p.Send(b.Context(), f), p.Close(), f.Close(), os.Remove(f.Name())); err != nil {
+				b.Fatal(err)
+			}
+		})
+		b.ReportMetric(time.Since(began).Seconds(), "backup-s")
+		b.StopTimer()
+		after, _, _ := store.Size()
+		b.ReportMetric(float64(after-before)/(1<<20), "grown-MiB")
+		b.ReportMetric(float64(len(beside)), "commits")
+		b.ReportMetric(alone[len(alone)-1].Seconds()*1000, "alone-max-ms")
+		b.ReportMetric(beside[len(beside)-1].Seconds()*1000, "max-ms")
+		b.ReportMetric(beside[len(beside)*99/100].Seconds()*1000, "p99-ms")
+		if err := store.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+// committing commits one thing after the other while fn runs, and returns how long each
+// commit took, in ascending order.
+func committing(b *testing.B, s *orchestrator.Service, fn func()) []time.Duration {
+	b.Helper()
+	var took []time.Duration
+	end, ended := make(chan struct{}), make(chan error)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				ended <- nil
+				return
+			default:
+			}
+			began := time.Now()
+			if err := s.Presence(context.Background(), fmt.Sprintf("dev-%06d", i/2%scaleDevices), i%2 == 1); err != nil {
+				ended <- err
+				return
+			}
+			took = append(took, time.Since(began))
+		}
+	}()
+	fn()
+	close(end)
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	slices.Sort(took)
+	return took
 }

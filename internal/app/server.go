@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -76,16 +77,22 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	records := orchestrator.NewMetrics(registry)
+	// Both take a second for a fleet of 100,000.
+	openCredentials := meanwhile(func() (*broker.Credentials, error) { return broker.OpenCredentials(o.Data) })
 	store, blobs, err := s.openData(o.Data, records)
+	file, refused := openCredentials()
 	if err != nil {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
+	if refused != nil {
+		return refused
+	}
 	counters := gateway.NewMetrics(registry)
 	if err := s.openPeople(o, store, token, counters); err != nil {
 		return err
 	}
-	if err := s.openBus(o, registry); err != nil {
+	if err := s.openBus(o, file, registry); err != nil {
 		return err
 	}
 	if s.sessions, err = s.newSessions(counters); err != nil {
@@ -123,6 +130,13 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	return s.listenWeb(o)
+}
+
+// meanwhile runs a function in a goroutine; what it returns waits for its end.
+func meanwhile[T any](fn func() (T, error)) (wait func() (T, error)) {
+	wait = sync.OnceValues(fn)
+	go func() { _, _ = wait() }() // told to whoever waits
+	return wait
 }
 
 // shutOut tells the broker which devices are in quarantine.
