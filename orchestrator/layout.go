@@ -138,6 +138,17 @@ func Migrate(ctx context.Context, s Store, program string, now time.Time) (from 
 	return from, err
 }
 
+// ProbeStore commits the layout as it stands: an error says that nothing can be committed.
+func ProbeStore(ctx context.Context, s Store) error {
+	return s.Update(ctx, func(w Writer) error {
+		b, err := w.Get(tableMeta, keyOf(metaLayout))
+		if err != nil || b == nil {
+			return err
+		}
+		return w.Put(tableMeta, keyOf(metaLayout), b)
+	})
+}
+
 // migrations are the steps from each layout to the next one.
 func migrations() map[int]func(*txn) error {
 	return map[int]func(*txn) error{1: fromLayout1, 2: fromLayout2}

@@ -36,7 +36,7 @@ func (f *newFile) fill(content io.Reader) (int64, error) {
 
 // write adds to the file.
 func (f *newFile) write(content io.Reader) (int64, error) {
-	n, err := io.Copy(f.file, content)
+	n, err := io.Copy(durable.Paced(f.file.File), content)
 	return n, f.told(err)
 }
 

@@ -74,6 +74,7 @@ An interrupt or SIGTERM ends the service in order.`
 	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
 	f.IntVar(&opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	f.Int64Var(&opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the data folder's disk that uploads leave free, for records")
 	addKeyFlags(cmd, &opts.Keys)
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
 	f.StringArrayVar(&opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")

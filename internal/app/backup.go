@@ -53,7 +53,7 @@ func (b *storage) fill(ctx context.Context, p *prepared) (err error) {
 	if p.store, err = durable.Create(b.dir); err != nil {
 		return noRoom(err)
 	}
-	if p.blobs, err = b.service.Snapshot(ctx, &pacedFile{file: p.store.File}); err != nil {
+	if p.blobs, err = b.service.Snapshot(ctx, durable.Paced(p.store.File)); err != nil {
 		return err
 	}
 	p.size, err = p.store.Seek(0, io.SeekCurrent)
@@ -66,28 +66,6 @@ func noRoom(err error) error {
 		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
 	}
 	return err
-}
-
-// pacedFile is a file whose bytes are handed to the disk as they come: a gigabyte that
-// waits in memory would be in the way of the commits' fsync all at once.
-type pacedFile struct {
-	file    *os.File
-	waiting int
-}
-
-// paceBytes is how much may wait for the disk.
-const paceBytes = 4 << 20
-
-func (p *pacedFile) Write(b []byte) (n int, err error) {
-	for len(b) > 0 && err == nil {
-		var m int
-		m, err = p.file.Write(b[:min(len(b), paceBytes)])
-		n, b, p.waiting = n+m, b[m:], p.waiting+m
-		if err == nil && p.waiting >= paceBytes {
-			p.waiting, err = 0, p.file.Sync()
-		}
-	}
-	return n, err
 }
 
 // prepared is a backup that waits to be sent.

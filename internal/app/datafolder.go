@@ -65,13 +65,14 @@ func usable(dir string) error {
 	return nil
 }
 
-// openData opens records and blobs of a data folder that is locked.
-func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, orchestrator.Blobs, error) {
+// openData opens records and blobs of a data folder that is locked. onCommit, if it is
+// not nil, is called after each commit.
+func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.Store, *fileblobs.Blobs, error) {
 	blobs, err := fileblobs.Open(filepath.Join(dir, blobsName))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the images: %w", err)
 	}
-	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: m.Commit})
+	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: onCommit})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the records: %w", err)
 	}
@@ -96,8 +97,11 @@ func ours(store *boltstore.Store) error {
 
 // openData opens records and blobs, and brings records of an older layout to this
 // program's.
-func (s *Server) openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, orchestrator.Blobs, error) {
-	store, blobs, err := openData(dir, m)
+func (s *Server) openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, *fileblobs.Blobs, error) {
+	store, blobs, err := openData(dir, func(updates int, took time.Duration, err error) {
+		m.Commit(updates, took, err)
+		s.disk.committed(err)
+	})
 	if err != nil {
 		return nil, nil, err
 	}

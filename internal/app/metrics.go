@@ -34,6 +34,40 @@ func newConnectedDevices(r prometheus.Registerer) prometheus.Gauge {
 	return g
 }
 
+// diskMetrics tell how the data folder's disk stands. A nil one tells nothing.
+type diskMetrics struct{ full prometheus.Gauge }
+
+// newDiskMetrics registers them; usage reads the disk and the store at a scrape.
+func newDiskMetrics(r prometheus.Registerer, usage func() (store, storeFree, diskFree, disk int64)) *diskMetrics {
+	m := &diskMetrics{full: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "davit_storage_full",
+		Help: "1 while records cannot be written because the disk is full, else 0.",
+	})}
+	r.MustRegister(m.full)
+	for name, g := range map[string]struct {
+		help string
+		of   func() int64
+	}{
+		"davit_store_size_bytes":   {"Size of the file of the records.", func() int64 { n, _, _, _ := usage(); return n }},
+		"davit_store_free_bytes":   {"What of the file of the records is free; davit compact gives it back to the disk.", func() int64 { _, n, _, _ := usage(); return n }},
+		"davit_storage_free_bytes": {"What the disk of the data folder has left for the service.", func() int64 { _, _, n, _ := usage(); return n }},
+		"davit_storage_size_bytes": {"Size of the disk of the data folder.", func() int64 { _, _, _, n := usage(); return n }},
+	} {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: g.help}, func() float64 { return float64(g.of()) }))
+	}
+	return m
+}
+
+func (m *diskMetrics) setFull(full bool) {
+	switch {
+	case m == nil:
+	case full:
+		m.full.Set(1)
+	default:
+		m.full.Set(0)
+	}
+}
+
 func metricsHandler(r *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }

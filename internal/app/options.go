@@ -17,6 +17,9 @@ import (
 // told otherwise.
 const DefaultMaxImage = 256 << 20
 
+// DefaultMinFree is how many bytes of the disk uploads leave free unless told otherwise.
+const DefaultMinFree = 100 << 20
+
 // DefaultRequestRate is how many HTTP requests a second one user or token may make unless
 // told otherwise.
 const DefaultRequestRate = gateway.DefaultRequestRate
@@ -53,6 +56,9 @@ type ServerOptions struct {
 	// MaxUpload is the longest image file in bytes as it is sent, which for text
 	// formats is longer than the image; 0 means gateway.DefaultMaxUpload.
 	MaxUpload int64
+	// MinFree is how many bytes of the disk uploads leave free, for records; 0 means
+	// DefaultMinFree.
+	MinFree int64
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
@@ -154,6 +160,9 @@ func (o *ServerOptions) Validate() error {
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("serve: --max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
+	}
+	if o.MinFree < 0 {
+		return fmt.Errorf("serve: --min-free is %d bytes; it cannot be negative", o.MinFree)
 	}
 	if o.MaxInProgress < 0 || o.Reoffers < 0 {
 		return fmt.Errorf("serve: --max-in-progress is %d and --reoffers %d; neither can be negative", o.MaxInProgress, o.Reoffers)

@@ -133,7 +133,7 @@ func (r *restoring) File(name string, _ int64, content io.Reader) error {
 		return err
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(&pacedFile{file: f}, sum), content); err != nil {
+	if _, err := io.Copy(io.MultiWriter(durable.Paced(f), sum), content); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {

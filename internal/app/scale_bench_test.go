@@ -194,7 +194,7 @@ func BenchmarkBackup(b *testing.B) {
 			b.Fatal(err)
 		}
 		s := &storage{dir: dir, store: store, blobs: blobs, service: service}
-		alone := committing(b, service, func() { time.Sleep(2 * time.Second) })
+		alone := committing(b, service, func() { time.Sleep(8 * time.Second) })
 		before, _, _ := store.Size()
 		b.StartTimer()
 		began := time.Now()
@@ -208,7 +208,7 @@ func BenchmarkBackup(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := errors.Join(p.Send(b.Context(), f), p.Close(), f.Close(), os.Remove(f.Name())); err != nil {
+			if err := errors.Join(p.Send(b.Context(), durable.Paced(f)), p.Close(), f.Close(), os.Remove(f.Name())); err != nil {
 				b.Fatal(err)
 			}
 		})

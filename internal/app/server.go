@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -32,6 +33,7 @@ type Server struct {
 	bus       bus
 	service   *orchestrator.Service
 	storage   *storage
+	disk      *disk
 	claims    *gateway.Claims
 	rotations *gateway.Rotations
 	sessions  *gateway.Sessions
@@ -79,12 +81,16 @@ func (s *Server) open(o ServerOptions) error {
 	records := orchestrator.NewMetrics(registry)
 	// Both take a second for a fleet of 100,000.
 	openCredentials := meanwhile(func() (*broker.Credentials, error) { return broker.OpenCredentials(o.Data) })
+	s.disk = &disk{dir: o.Data, log: s.log.With("part", "storage")}
 	store, blobs, err := s.openData(o.Data, records)
 	file, refused := openCredentials()
 	if err != nil {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
+	blobs.Reserve(cmp.Or(o.MinFree, DefaultMinFree))
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs}
+	s.disk.metrics = newDiskMetrics(registry, s.storage.sizes)
 	if refused != nil {
 		return refused
 	}
@@ -106,7 +112,7 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
-	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, service: s.service}
+	s.storage.service = s.service
 	if err := s.shutOut(); err != nil {
 		return err
 	}
@@ -174,6 +180,7 @@ func (s *Server) checks() []gateway.Check {
 			}
 		}},
 		{Name: "broker", Healthy: s.sessions.Health},
+		{Name: "storage", Healthy: s.disk.healthy},
 	}
 }
 
@@ -238,6 +245,7 @@ func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.service.Run(ctx) })
 	g.Go(func() error { return s.files.run(ctx) })
+	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
 	for _, ln := range s.web {
 		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
 	}

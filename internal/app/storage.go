@@ -42,6 +42,17 @@ func (s *storage) enter(what string) (leave func(), err error) {
 	}), nil
 }
 
+// sizes are those of the store's file, of what is free in it, of what is free on the
+// disk, and of that, in bytes. What cannot be found out is 0.
+func (s *storage) sizes() (store, storeFree, diskFree, disk int64) {
+	store, storeFree, _ = s.store.Size()
+	diskFree, disk, _ = durable.Room(s.dir)
+	return store, storeFree, diskFree, disk
+}
+
+// probe commits what stands already.
+func (s *storage) probe(ctx context.Context) error { return orchestrator.ProbeStore(ctx, s.store) }
+
 // Usage implements gateway.Storage.
 func (s *storage) Usage(ctx context.Context) (u orchestrator.StorageUsage, err error) {
 	if u.Records, u.RecordsFree, err = s.store.Size(); err != nil {
