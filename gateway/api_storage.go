@@ -17,6 +17,8 @@ import (
 type Storage interface {
 	// Usage says how much there is of it.
 	Usage(context.Context) (orchestrator.StorageUsage, error)
+	// Compact gives back to the disk what is free in the records. ErrConflict as Backup.
+	Compact(context.Context) (orchestrator.Compaction, error)
 	// Backup makes a backup that is then sent and closed. orchestrator.ErrConflict while
 	// something else is done with the folder as a whole.
 	Backup(context.Context) (Backup, error)
@@ -42,6 +44,11 @@ func (NoStorage) Usage(context.Context) (orchestrator.StorageUsage, error) {
 	return orchestrator.StorageUsage{}, errNoStorage
 }
 
+// Compact implements Storage.
+func (NoStorage) Compact(context.Context) (orchestrator.Compaction, error) {
+	return orchestrator.Compaction{}, errNoStorage
+}
+
 // Backup implements Storage.
 func (NoStorage) Backup(context.Context) (Backup, error) { return nil, errNoStorage }
 
@@ -51,6 +58,14 @@ func (a *API) storageRoutes(api huma.API) {
 	route(a, api, "GET /v1/storage", "get storage", func(ctx context.Context, _ *nothing) (*bodyOf[orchestrator.StorageUsage], error) {
 		return one(a.options.Storage.Usage(ctx))
 	}, describe("What the service's data folder takes, and what the disk has left."))
+	route(a, api, "POST /v1/storage/compact", "compact storage", func(ctx context.Context, _ *nothing) (*bodyOf[orchestrator.Compaction], error) {
+		c, err := a.options.Storage.Compact(ctx)
+		if err == nil {
+			err = a.options.Service.Audit(ctx, "compact", orchestrator.KindStorage, "records", nil, c)
+		}
+		return one(c, err)
+	}, describe("Writes the file of the records anew without what is free in it, while the service goes on: updates wait for some milliseconds when the files are exchanged. Needs room on the disk for the new file. "+
+		"Answers 409 while a backup or another compaction is under way, 507 if there is no room."))
 	route(a, api, "POST /v1/storage/backup", "take backup", a.takeBackup, func(op *huma.Operation) {
 		op.Responses = map[string]*huma.Response{"200": {
 			Description: "A tar archive",

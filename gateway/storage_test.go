@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"davit/gateway"
 	"davit/orchestrator"
@@ -18,6 +19,10 @@ type onDisk struct{}
 
 func (onDisk) Usage(context.Context) (orchestrator.StorageUsage, error) {
 	return orchestrator.StorageUsage{Records: 10, RecordsFree: 2, Images: 3, ImageFiles: 1, DiskFree: 4, Disk: 5}, nil
+}
+
+func (onDisk) Compact(context.Context) (orchestrator.Compaction, error) {
+	return orchestrator.Compaction{Before: 10, After: 8, Took: orchestrator.Duration(time.Second), Stop: orchestrator.Duration(time.Millisecond)}, nil
 }
 
 func (onDisk) Backup(context.Context) (gateway.Backup, error) {

@@ -96,6 +96,14 @@ type StorageUsage struct {
 	Disk        int64 `json:"disk_bytes" doc:"The size of the disk"`
 }
 
+// Compaction says what became of the file of the records.
+type Compaction struct {
+	Before int64    `json:"before_bytes" doc:"How long the file was"`
+	After  int64    `json:"after_bytes" doc:"How long it is"`
+	Took   Duration `json:"took" doc:"How long it took altogether"`
+	Stop   Duration `json:"stop" doc:"How long updates waited when the files were exchanged"`
+}
+
 // HeldBlobs are blobs that stay until they are released.
 type HeldBlobs struct {
 	service *Service

@@ -29,6 +29,23 @@ func (p *program) storageCommand() *cobra.Command {
 		})
 }
 
+func (p *program) compactCommand() *cobra.Command {
+	cmd := p.apiCommand("compact", "Give back to the disk what is free in a service's records, while it runs", noArgs,
+		func(cmd *cobra.Command, c *client.Client, _ []string) error {
+			got, err := c.Compact(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.done(got, "The records have %s, %s before; it took %v, and updates waited %v.", size(uint64(got.After)), size(uint64(got.Before)),
+				time.Duration(got.Took).Round(time.Millisecond), time.Duration(got.Stop).Round(100*time.Microsecond))
+		})
+	cmd.Long = `Give back to the disk what is free in a service's records, while it runs. Their file never
+becomes shorter by itself: what is deleted makes room in it for what comes. davit storage
+shows how much that is. The file is written anew beside the old one, so the disk needs
+room for it; updates wait for some milliseconds when the files are exchanged.`
+	return cmd
+}
+
 // backedUp is what backup prints.
 type backedUp struct {
 	File      string    `json:"file"`

@@ -142,6 +142,7 @@ func storageOperations() []Operation {
 	return []Operation{
 		{"get-storage", ScopeStorage, "/storage", "davit storage"},
 		{"take-backup", ScopeStorage, "/storage", "davit backup"},
+		{"compact-storage", ScopeStorage, "/storage", "davit compact"},
 	}
 }
 

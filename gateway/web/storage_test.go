@@ -17,6 +17,10 @@ func (noted) Usage(context.Context) (orchestrator.StorageUsage, error) {
 	return orchestrator.StorageUsage{Records: 64 << 20, RecordsFree: 16 << 20, Images: 3 << 10, ImageFiles: 2, DiskFree: 5 << 30, Disk: 20 << 30}, nil
 }
 
+func (noted) Compact(context.Context) (orchestrator.Compaction, error) {
+	return orchestrator.Compaction{Before: 64 << 20, After: 40 << 20}, nil
+}
+
 func TestStoragePage(t *testing.T) {
 	r := newRig(t)
 	r.start()

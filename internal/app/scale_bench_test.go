@@ -257,3 +257,37 @@ func committing(b *testing.B, s *orchestrator.Service, fn func()) []time.Duratio
 	slices.Sort(took)
 	return took
 }
+
+// BenchmarkCompact compacts the same fleet's records while something is committed all the
+// time.
+func BenchmarkCompact(b *testing.B) {
+	from := largeFolder(b)
+	for b.Loop() {
+		b.StopTimer()
+		store, blobs, err := openData(copyFolder(b, from), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		service, err := orchestrator.New(orchestrator.Options{Store: store, Blobs: blobs, Publisher: silent{}, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		beside := committing(b, service, func() {
+			c, err := store.Compact(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(c.Took.Seconds(), "took-s")
+			b.ReportMetric(c.Stop.Seconds()*1000, "stop-ms")
+			b.ReportMetric(float64(c.Before-c.After)/(1<<20), "given-back-MiB")
+		})
+		b.ReportMetric(beside[len(beside)-1].Seconds()*1000, "max-ms")
+		b.ReportMetric(beside[len(beside)*99/100].Seconds()*1000, "p99-ms")
+		b.StopTimer()
+		if err := store.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

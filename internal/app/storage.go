@@ -42,6 +42,17 @@ func (s *storage) enter(what string) (leave func(), err error) {
 	}), nil
 }
 
+// Compact implements gateway.Storage.
+func (s *storage) Compact(ctx context.Context) (orchestrator.Compaction, error) {
+	leave, err := s.enter("a compaction")
+	if err != nil {
+		return orchestrator.Compaction{}, err
+	}
+	defer leave()
+	c, err := s.store.Compact(ctx)
+	return orchestrator.Compaction{Before: c.Before, After: c.After, Took: orchestrator.Duration(c.Took), Stop: orchestrator.Duration(c.Stop)}, err
+}
+
 // sizes are those of the store's file, of what is free in it, of what is free on the
 // disk, and of that, in bytes. What cannot be found out is 0.
 func (s *storage) sizes() (store, storeFree, diskFree, disk int64) {

@@ -421,8 +421,11 @@ func (folder) Usage(context.Context) (orchestrator.StorageUsage, error) {
 	return orchestrator.StorageUsage{Records: 7}, nil
 }
 func (folder) Backup(context.Context) (gateway.Backup, error) { return folder{}, nil }
-func (folder) Name() string                                   { return "folder.tar" }
-func (folder) Close() error                                   { return nil }
+func (folder) Compact(context.Context) (orchestrator.Compaction, error) {
+	return orchestrator.Compaction{Before: 2, After: 1}, nil
+}
+func (folder) Name() string { return "folder.tar" }
+func (folder) Close() error { return nil }
 func (folder) Send(_ context.Context, w io.Writer) error {
 	_, err := io.WriteString(w, "word")
 	return err
@@ -432,6 +435,9 @@ func callStorage(t *testing.T, c *client.Client) {
 	t.Helper()
 	if u := ok[orchestrator.StorageUsage](t)(c.Storage(t.Context())); u.Records != 7 {
 		t.Errorf("%+v", u)
+	}
+	if got := ok[orchestrator.Compaction](t)(c.Compact(t.Context())); got.After != 1 {
+		t.Errorf("%+v", got)
 	}
 	archive := ok[io.ReadCloser](t)(c.Backup(t.Context()))
 	defer archive.Close()

@@ -13,6 +13,11 @@ func (c *Client) Storage(ctx context.Context) (orchestrator.StorageUsage, error)
 	return get[orchestrator.StorageUsage](ctx, c, "storage")
 }
 
+// Compact gives back to the disk what is free in the service's records.
+func (c *Client) Compact(ctx context.Context) (orchestrator.Compaction, error) {
+	return post[orchestrator.Compaction](ctx, c, nil, "storage", "compact")
+}
+
 // Backup returns the archive of the service's data folder; the caller closes it. It is
 // whole only if reading it ends without an error.
 func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {

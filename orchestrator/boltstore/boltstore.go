@@ -47,7 +47,6 @@ const (
 
 // Store implements orchestrator.Store.
 type Store struct {
-	db       *bbolt.DB
 	path     string
 	maxGroup int
 	onCommit func(int, time.Duration, error)
@@ -56,11 +55,26 @@ type Store struct {
 	mu       sync.RWMutex // read-locked while a request is handed over
 	closed   bool
 	done     chan struct{} // closed when the writer has ended
+
+	swap sync.RWMutex // held while a read begins, and while db is exchanged
+	db   *bbolt.DB
+
+	compacting sync.Mutex
+	closing    sync.WaitGroup // files that were exchanged, until nobody reads them
+	life       context.Context
+	end        context.CancelFunc // ends life, and with it a compaction
+	// Of the writer: the keys that are written while a compaction is under way, and
+	// whether the store's name was not made durable when it was exchanged.
+	changed  map[changedKey]bool
+	unsynced bool
+	onStep   func(step string) error // of a compaction, for tests
 }
 
 // request is one update on its way through the writer.
 type request struct {
-	fn       func(orchestrator.Writer) error
+	fn func(orchestrator.Writer) error
+	// between, if set, is run instead, between two groups of updates.
+	between  func() error
 	taken    atomic.Bool // by the writer, or by the caller that gave up
 	err      error
 	panicked any
@@ -83,6 +97,7 @@ func Open(o Options) (*Store, error) {
 		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit,
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	go s.writeLoop()
 	return s, nil
 }
@@ -116,7 +131,18 @@ func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) er
 }
 
 // begin begins a read.
-func (s *Store) begin() (*bbolt.Tx, error) { return s.db.Begin(false) }
+func (s *Store) begin() (*bbolt.Tx, error) {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	return s.db.Begin(false)
+}
+
+// current is the file that the store is in now. Only the writer exchanges it.
+func (s *Store) current() *bbolt.DB {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	return s.db
+}
 
 // Update implements orchestrator.Store. An error of ctx means that fn's writes
 // were not kept; any other error of the store itself leaves that open.
@@ -165,11 +191,15 @@ func (s *Store) Close() error {
 		close(s.requests)
 	}
 	s.mu.Unlock()
+	s.end()
 	<-s.done
 	if closed {
 		return nil
 	}
-	if err := s.db.Close(); err != nil {
+	s.compacting.Lock() // what was under way has ended
+	defer s.compacting.Unlock()
+	s.closing.Wait()
+	if err := s.current().Close(); err != nil {
 		return fmt.Errorf("close store %s: %w", s.path, err)
 	}
 	return nil
@@ -180,26 +210,33 @@ func (s *Store) writeLoop() {
 	defer close(s.done)
 	group := make([]*request, 0, s.maxGroup)
 	for first := range s.requests {
-		group = s.collect(append(group[:0], first))
-		s.run(group)
-		clear(group)
+		between := first
+		if first.between == nil {
+			group, between = s.collect(append(group[:0], first))
+			s.run(group)
+			clear(group)
+		}
+		if between != nil {
+			between.err = between.between()
+			close(between.done)
+		}
 	}
 }
 
-// collect adds what is waiting already.
-func (s *Store) collect(group []*request) []*request {
+// collect adds what is waiting already, up to what is to be run between two groups.
+func (s *Store) collect(group []*request) (whole []*request, between *request) {
 	for len(group) < s.maxGroup {
 		select {
 		case r, ok := <-s.requests:
-			if !ok {
-				return group
+			if !ok || r.between != nil {
+				return group, r
 			}
 			group = append(group, r)
 		default:
-			return group
+			return group, nil
 		}
 	}
-	return group
+	return group, nil
 }
 
 // run executes a group and answers it after the commit.
@@ -242,11 +279,14 @@ func (s *Store) execute(group []*request) (ran int, err error) {
 // it has written is undone, if undo is set; otherwise nothing is committed and all
 // have to run again, unless it was the only one.
 func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
+	if err := s.named(); err != nil {
+		return false, err
+	}
 	btx, err := s.db.Begin(true)
 	if err != nil {
 		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
 	}
-	t := &tx{btx: btx, recording: undo}
+	t := &tx{btx: btx, recording: undo, changed: s.changed}
 	wrote := false
 	for _, r := range group {
 		t.wrote, t.undo = false, t.undo[:0]

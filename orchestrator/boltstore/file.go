@@ -152,13 +152,14 @@ func (s *Store) Size() (bytes, free int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("size of store: %w", err)
 	}
-	pages := s.db.Stats()
-	return st.Size(), int64(pages.FreePageN+pages.PendingPageN) * int64(s.db.Info().PageSize), nil
+	db := s.current()
+	pages := db.Stats()
+	return st.Size(), int64(pages.FreePageN+pages.PendingPageN) * int64(db.Info().PageSize), nil
 }
 
 // Tables are the tables that the store has, in no particular order.
 func (s *Store) Tables() (tables []orchestrator.Table, err error) {
-	err = s.db.View(func(btx *bbolt.Tx) error {
+	err = s.current().View(func(btx *bbolt.Tx) error {
 		return btx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
 			tables = append(tables, orchestrator.Table(name))
 			return nil

@@ -18,6 +18,8 @@ type tx struct {
 	// recording is whether undo notes what was written.
 	recording bool
 	undo      []write
+	// changed, if it is not nil, notes which keys are written.
+	changed map[changedKey]bool
 }
 
 // place is a table's bucket with a cursor, which saves looking for the former and
@@ -171,6 +173,9 @@ func (t *tx) Delete(table orchestrator.Table, key []byte) error {
 // off the key.
 func (t *tx) remember(b *place, table orchestrator.Table, key []byte) {
 	t.wrote = true
+	if t.changed != nil {
+		t.changed[changedKey{table, string(key)}] = true
+	}
 	if !t.recording {
 		return
 	}
