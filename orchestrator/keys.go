@@ -99,6 +99,8 @@ const (
 	metaJobSeq = "job_seq" // how many jobs were started
 	metaRev    = "rev"     // the revision of the last change of anything
 	metaAudit  = "audit"   // the number of the last entry of the audit log
+	// metaAuditFirst is the number of its oldest entry that is kept; without it 1.
+	metaAuditFirst = "audit_first"
 )
 
 func indexTables() []Table {

@@ -94,6 +94,8 @@ type progressRecord struct {
 	// RollBack is the image that its devices are to get back, by RollBackJob.
 	RollBack    string `json:"roll_back,omitempty"`
 	RollBackJob string `json:"roll_back_job,omitempty"`
+	// Expiring: it is being deleted (retention.go); its executions are gone in part.
+	Expiring bool `json:"expiring,omitempty"`
 }
 
 // unfinished counts the executions that have not ended.

@@ -37,6 +37,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.jobLoop(ctx); return nil })
 	g.Go(func() error { s.uploadLoop(ctx); return nil })
 	g.Go(func() error { s.unheardLoop(ctx); return nil })
+	g.Go(func() error { s.retentionLoop(ctx); return nil })
 	g.Go(func() error { return s.streamer.run(ctx) })
 	close(s.ready)
 	return g.Wait()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -48,7 +50,9 @@ they are uploaded; device types can require them (davit device-type change --req
 Those files and the ones of --tls-cert and --tls-key are read again when they change.
 With --oidc-issuer people can sign in through OpenID Connect; the provider has to send
 them back to PUBLIC-URL/sign-in/oidc/callback.
-An interrupt or SIGTERM ends the service in order.`
+An interrupt or SIGTERM ends the service in order: modules are told that it shuts down
+(MQTT 5 reason 0x8B), nothing new is taken, requests that are under way have --drain to
+end, and what was answered is on disk. A second one ends it at once.`
 	f := cmd.Flags()
 	f.StringVar(&opts.Data, "data", "", "data folder (required; made if it is not there)")
 	f.StringVar(&opts.MQTT, "mqtt", "127.0.0.1:1883", "address of the MQTT listener; port 0 takes a free one")
@@ -74,6 +78,18 @@ An interrupt or SIGTERM ends the service in order.`
 	f.IntVar(&opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
 	f.IntVar(&opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
 	f.Int64Var(&opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	for _, k := range []struct {
+		flag, what string
+		to         *time.Duration
+	}{
+		{"keep-audit", "entries of the audit log", &opts.Retention.Audit},
+		{"keep-jobs", "jobs that have ended, with their executions", &opts.Retention.Jobs},
+		{"keep-archived-images", "archived images that no job names", &opts.Retention.ArchivedImages},
+	} {
+		into(cmd, k.flag, "TIME", "how long "+k.what+" are kept, for example 400d (default: for ever)",
+			func(s string) (time.Duration, error) { return parseDays(k.flag, s) }, func(d time.Duration) { *k.to = d })
+	}
+	f.DurationVar(&opts.Drain, "drain", app.DefaultDrain, "how long HTTP requests have to end when the service is told to")
 	f.Int64Var(&opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the data folder's disk that uploads leave free, for records")
 	addKeyFlags(cmd, &opts.Keys)
 	f.StringVar(&opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")

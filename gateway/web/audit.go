@@ -35,7 +35,7 @@ func auditActions() []string {
 	return []string{
 		"create", "update", "delete", "import", "rotate", "archive", "restore", "start", "pause", "resume", "retry", "cancel",
 		"approve", "install", "confirm", "sign", "claim", "revoke", "renew", "order-rotation",
-		"sign-in", "sign-out", "sign-in-failed", "lock", "backup", "compact",
+		"sign-in", "sign-out", "sign-in-failed", "lock", "backup", "compact", "expire",
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -34,6 +35,7 @@ type Server struct {
 	service   *orchestrator.Service
 	storage   *storage
 	disk      *disk
+	drain     time.Duration // that HTTP requests have to end
 	claims    *gateway.Claims
 	rotations *gateway.Rotations
 	sessions  *gateway.Sessions
@@ -55,7 +57,7 @@ type Server struct {
 // NewServer takes the data folder and opens everything that a Server needs,
 // listeners included; nothing is served before Run. Call Run or Close.
 func NewServer(o ServerOptions) (*Server, error) {
-	s := &Server{log: o.Log, ready: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{log: o.Log, drain: cmp.Or(o.Drain, gateway.DefaultDrain), ready: make(chan struct{}), done: make(chan struct{})}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(err, s.cleanup.close())
 	}
@@ -106,7 +108,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
-		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
+		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers, Retention: o.Retention,
 		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring,
 	})
 	if err != nil {
@@ -247,7 +249,9 @@ func (s *Server) runParts(ctx context.Context) error {
 	g.Go(func() error { return s.files.run(ctx) })
 	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
 	for _, ln := range s.web {
-		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
+		g.Go(func() error {
+			return gateway.ServeDraining(ctx, ln, http.Handler(s.api), s.log.With("part", "http"), s.drain)
+		})
 	}
 	if s.profiles != nil {
 		g.Go(func() error { return gateway.Serve(ctx, s.profiles, profileHandler(), s.log.With("part", "pprof")) })

@@ -54,6 +54,9 @@ func Open(dir string) (*Blobs, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", noSpace(err))
 	}
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
