@@ -127,6 +127,7 @@ func blobPath(sum string) string { return blobsName + "/" + sum[:2] + "/" + sum 
 func (p *prepared) Close() error {
 	defer p.leave()
 	if p.store != nil {
+		durable.Shrink(p.store.File)
 		p.store.Abort()
 	}
 	if p.blobs == nil {

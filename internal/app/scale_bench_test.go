@@ -208,12 +208,15 @@ func BenchmarkBackup(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := errors.Join(p.Send(b.Context(), durable.Paced(f)), p.Close(), f.Close(), os.Remove(f.Name())); err != nil {
+			if err := errors.Join(p.Send(b.Context(), durable.Paced(f)), p.Close(), f.Close()); err != nil {
 				b.Fatal(err)
 			}
 		})
 		b.ReportMetric(time.Since(began).Seconds(), "backup-s")
 		b.StopTimer()
+		if err := os.Remove(filepath.Join(filepath.Dir(dir), "backup.tar")); err != nil {
+			b.Fatal(err)
+		}
 		after, _, _ := store.Size()
 		b.ReportMetric(float64(after-before)/(1<<20), "grown-MiB")
 		b.ReportMetric(float64(len(beside)), "commits")

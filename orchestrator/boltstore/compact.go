@@ -242,8 +242,12 @@ func (s *Store) exchange(to *bbolt.DB, name string) (taken bool, err error) {
 	if err := s.step("rename"); err != nil {
 		return false, err
 	}
-	if err := os.Rename(name, s.path); err != nil {
+	gone, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
 		return false, err
+	}
+	if err := os.Rename(name, s.path); err != nil {
+		return false, errors.Join(err, gone.Close())
 	}
 	// From here on the new file is the store, whatever else happens: an update that is
 	// answered now must not be in a file that has no name any more.
@@ -251,7 +255,12 @@ func (s *Store) exchange(to *bbolt.DB, name string) (taken bool, err error) {
 	s.db = to
 	s.swap.Unlock()
 	// What reads the old file goes on doing so; closing it waits for that.
-	s.closing.Go(func() { _ = old.Close() }) // it has no name any more: nothing can be lost
+	s.closing.Go(func() {
+		if old.Close() == nil { // nobody has it mapped any more
+			durable.Shrink(gone)
+		}
+		_ = gone.Close() // it has no name any more: nothing can be lost
+	})
 	s.unsynced = true
 	return true, s.named()
 }
