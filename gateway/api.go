@@ -27,6 +27,8 @@ import (
 type APIOptions struct {
 	// Service is what the API offers; normally *orchestrator.Service.
 	Service Service
+	// Storage is the service's data folder; nil for none.
+	Storage Storage
 	// Credentials are those of devices and bridges.
 	Credentials Credentials
 	// People are those who may use the API, and their tokens.
@@ -113,6 +115,9 @@ func NewAPI(o APIOptions) (*API, error) {
 	}
 	setDefault(&o.MaxUpload, DefaultMaxUpload)
 	setDefault(&o.RequestRate, DefaultRequestRate)
+	if o.Storage == nil {
+		o.Storage = NoStorage{}
+	}
 	if o.Uploads == nil {
 		o.Uploads = NewUploadSlots()
 	}
@@ -145,6 +150,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.jobRoutes(api)
 	a.fleetRoutes(api)
 	a.auditRoutes(api)
+	a.storageRoutes(api)
 	a.peopleRoutes(api)
 	a.logRoutes(api)
 	if len(a.unlisted) > 0 {

@@ -240,7 +240,7 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := gateway.APIOptions{Levels: levels, Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log, RequestRate: 1 << 20}
+	o := gateway.APIOptions{Levels: levels, Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log, RequestRate: 1 << 20, Storage: onDisk{}}
 	if change != nil {
 		change(&o)
 	}

@@ -120,6 +120,8 @@ func (r *apiRig) changes() []change {
 		{"delete-user", "DELETE /v1/users/bob", "", "delete user bob", nil},
 		{"create-token", "POST /v1/tokens", `{"name":"other"}`, "create token ID", nil},
 		{"delete-token", "DELETE /v1/tokens/ID", "", "delete token ID", nil},
+		{"compact-storage", "POST /v1/storage/compact", "", "compact storage records", nil},
+		{"take-backup", "POST /v1/storage/backup", "", "backup storage davit-test.tar", nil},
 		{"change-own-password", "POST /v1/me/password", `{"old":"` + userPassword + `","new":"` + newPassword + `"}`, "update user ann", nil},
 	}
 }

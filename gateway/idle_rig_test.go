@@ -60,7 +60,7 @@ func idleAPIOn(t testing.TB, other gateway.Service) *idle {
 	r.api, err = gateway.NewAPI(gateway.APIOptions{
 		Levels:      levels,
 		RequestRate: 1 << 20, // they come as fast as they are answered
-		Service:     other, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Service:     other, Storage: onDisk{}, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)

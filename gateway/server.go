@@ -20,7 +20,6 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
-	shutdownTimeout   = 10 * time.Second
 	// maxConnections is how many connections there may be at a time, and
 	// maxAddressConnections from one address: what says nothing is ended after
 	// readHeaderTimeout, and more than so many must not wait for that.
@@ -64,6 +63,10 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
+// DefaultDrain is how long requests have to end when the server does, unless told
+// otherwise.
+const DefaultDrain = 10 * time.Second
+
 type drainKey struct{}
 
 // untilDrain ends with ctx or when the server begins to shut down: for
@@ -79,8 +82,13 @@ func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Serve answers HTTP requests on ln, which it closes, until ctx ends. Then long
-// polls are answered at once and other requests have ten seconds to end.
+// polls are answered at once and other requests have DefaultDrain to end.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+	return ServeDraining(ctx, ln, h, log, DefaultDrain)
+}
+
+// ServeDraining is Serve with another time for requests to end.
+func ServeDraining(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger, drain time.Duration) error {
 	base := context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
 	open := &connections{all: maxConnections, each: maxAddressConnections, log: log, from: map[string]int{}}
 	srv := &http.Server{
@@ -99,7 +107,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 		return fmt.Errorf("HTTP server on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	err := srv.Shutdown(grace)
 	if err != nil {

@@ -248,11 +248,15 @@ func (c *checker) auditEntry(e *AuditEntry) error {
 // events checks where the feed says that records changed, which is all that it
 // knows of those that do not carry their revision.
 func (c *checker) events() error {
-	if c.audited > 1 {
-		c.violation("the audit log begins with entry %d: older ones are missing", c.audited)
+	first, err := firstAudit(c)
+	if err != nil {
+		return err
+	}
+	if c.audited != 0 && c.audited != first {
+		c.violation("the audit log begins with entry %d and not with entry %d", c.audited, first)
 	}
 	var failed error
-	err := c.Scan(tableEventAt, nil, nil, func(name, at []byte) bool {
+	err = c.Scan(tableEventAt, nil, nil, func(name, at []byte) bool {
 		failed = c.entry(tableEventAt, string(name), entry{indexEvents, at, name})
 		return failed == nil
 	})

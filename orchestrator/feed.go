@@ -34,10 +34,11 @@ const (
 	KindJob        = "job"
 	KindExecution  = "execution"
 	KindClaim      = "claim"
-	KindBridge     = "bridge" // audit log only
-	KindUser       = "user"   // audit log only
-	KindToken      = "token"  // audit log only
-	KindUpload     = "upload" // audit log and idempotency keys only
+	KindBridge     = "bridge"  // audit log only
+	KindUser       = "user"    // audit log only
+	KindToken      = "token"   // audit log only
+	KindUpload     = "upload"  // audit log and idempotency keys only
+	KindStorage    = "storage" // audit log only
 )
 
 // FeedKinds are the kinds that the feed tells of.

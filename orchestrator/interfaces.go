@@ -25,6 +25,13 @@ type Store interface {
 	Close() error
 }
 
+// Snapshotter is what a Store may be besides: one that can be copied while it is used.
+type Snapshotter interface {
+	// Snapshot calls look with a snapshot, then writes that to w as a store of the same
+	// kind is opened from. Updates go on meanwhile.
+	Snapshot(ctx context.Context, look func(Reader) error, w io.Writer) error
+}
+
 // Reader reads a snapshot. Slices that it returns are the caller's own.
 type Reader interface {
 	// Get returns the value of key, or nil if there is none.

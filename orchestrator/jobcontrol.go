@@ -20,6 +20,9 @@ func (s *Service) control(ctx context.Context, name, action string, ask func(*tx
 		if err != nil {
 			return err
 		}
+		if err := p.expiring(); err != nil {
+			return err
+		}
 		before := jobOf(rec, p)
 		changed, err := ask(t, rec, p)
 		if err != nil || !changed {

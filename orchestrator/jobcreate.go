@@ -338,6 +338,7 @@ func (t *txn) newJob(n NewJob, list []member, waves []waveRecord) (Job, error) {
 			return Job{}, err
 		}
 	}
+	t.plans.forget(rec.Name) // of a job that had the name once
 	return job, errors.Join(put(t, nil, rec), put(t, nil, p))
 }
 

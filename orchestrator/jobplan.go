@@ -62,6 +62,13 @@ func (c *plans) query(text string) (*query.Query, error) {
 	return q, nil
 }
 
+// forget drops the plan of a job: there is none of that name any more, or a new one.
+func (c *plans) forget(job string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, job)
+}
+
 // of returns the plan of a job that is in the store.
 func (c *plans) of(r Reader, job string) (*plan, error) {
 	c.mu.Lock()

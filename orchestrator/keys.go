@@ -6,7 +6,7 @@ import "encoding/binary"
 // may end in a number of eight bytes, MSB first, so that the order of the keys is
 // the order of every listing.
 const (
-	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit
+	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit, metaLayout
 
 	// Records, JSON but for executions (recordpack.go), by id; jobs and their
 	// progress by name.
@@ -82,6 +82,7 @@ const (
 	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
 	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
 	indexJobContinuous         Table = "jobs_continuous"            // job that takes devices which come to its target
+	indexJobEnded              Table = "jobs_ended"                 // when it ended (8 bytes), job: the oldest first
 	indexExecChanges           Table = "execution_changes"          // job, revision of an execution's last change
 	indexEvents                Table = "events"                     // revision -> kind, id of what changed then last; executions stand in execution_changes
 	indexAuditByObject         Table = "audit_by_object"            // kind, id, ^number
@@ -98,13 +99,15 @@ const (
 	metaJobSeq = "job_seq" // how many jobs were started
 	metaRev    = "rev"     // the revision of the last change of anything
 	metaAudit  = "audit"   // the number of the last entry of the audit log
+	// metaAuditFirst is the number of its oldest entry that is kept; without it 1.
+	metaAuditFirst = "audit_first"
 )
 
 func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexDeviceQuarantined, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
-		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous, indexJobEnded,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 		indexClaimByDeviceType, indexClaimByGroup,
 	}

@@ -85,10 +85,17 @@ func (t *DeviceType) profile() schemas.Profile {
 // Presence records whether a device is connected. ErrNotFound if the device
 // is not known.
 func (s *Service) Presence(ctx context.Context, device string, online bool) error {
+	// From here on the service knows of the connection that the device has, or has not.
+	before := s.unheard.heard(device)
 	_, err := s.together.do(ctx, func(t *txn) error {
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
+		}
+		if before && online && old.Online { // it is another connection
+			if old, err = t.lost(old); err != nil {
+				return err
+			}
 		}
 		if old.Online == online {
 			return nil

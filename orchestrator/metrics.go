@@ -46,6 +46,7 @@ const (
 	MetricCommitSeconds   = "davit_store_commit_seconds"
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
+	MetricExpired         = "davit_retention_deleted_total"
 )
 
 // Metrics are what the orchestrator and its store count. A nil *Metrics counts
@@ -79,6 +80,7 @@ type Metrics struct {
 	helloToOffer    prometheus.Histogram
 	fetchFirst      prometheus.Histogram
 	fetchLast       prometheus.Histogram
+	expiredRecords  map[string]prometheus.Counter // by what they were
 }
 
 // NewMetrics registers the orchestrator's metrics. Every series whose labels are of a
@@ -126,6 +128,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.chunkBytes = resolved(reg, MetricChunkBytes, "Bytes of image data sent to devices, by way.", "way", ways)
 	m.withheld = resolved(reg, MetricWithdrawnBytes, "Bytes of image data that were asked for and not sent, by reason.", "reason", withdrawnReasons)
 	m.waits = resolved(reg, MetricChunkWaits, "How often something to be sent had to wait, by what for.", "for", waitsFor)
+	m.expiredRecords = resolved(reg, MetricExpired, "Records that were deleted because they are kept no longer, by what they were; executions count as job.", "what", []string{"audit", "job", "image"})
 	m.begin()
 	reg.MustRegister(m.records, m.queues, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
 		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures, m.helloToOffer, m.fetchFirst, m.fetchLast)
@@ -141,6 +144,12 @@ func (m *Metrics) Commit(updates int, took time.Duration, err error) {
 	m.commitUpdates.Observe(float64(updates))
 	if err != nil {
 		m.commitFailures.Inc()
+	}
+}
+
+func (m *Metrics) expired(what string, n int) {
+	if m != nil && n > 0 {
+		m.expiredRecords[what].Add(float64(n))
 	}
 }
 

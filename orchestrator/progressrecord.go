@@ -36,6 +36,7 @@ var progressFields = []field[progressRecord]{
 	boolField("starved", func(p *progressRecord) *bool { return &p.Starved }, ifThere),
 	textField("roll_back", func(p *progressRecord) *string { return &p.RollBack }, ifThere),
 	textField("roll_back_job", func(p *progressRecord) *string { return &p.RollBackJob }, ifThere),
+	boolField("expiring", func(p *progressRecord) *bool { return &p.Expiring }, ifThere),
 }
 
 var taskFields = []field[jobTask]{

@@ -94,6 +94,8 @@ type progressRecord struct {
 	// RollBack is the image that its devices are to get back, by RollBackJob.
 	RollBack    string `json:"roll_back,omitempty"`
 	RollBackJob string `json:"roll_back_job,omitempty"`
+	// Expiring: it is being deleted (retention.go); its executions are gone in part.
+	Expiring bool `json:"expiring,omitempty"`
 }
 
 // unfinished counts the executions that have not ended.
@@ -282,7 +284,19 @@ func (p *progressRecord) entries() []entry {
 	if p.Starved {
 		es = append(es, entry{indexJobStarved, keyOf(p.Name), keyOf(p.Name)})
 	}
+	if p.ended() {
+		es = append(es, p.endedEntry())
+	}
 	return es
+}
+
+// ended says whether the job has come to its end; only retrying it changes that.
+func (p *progressRecord) ended() bool {
+	return (p.State == JobCompleted || p.State == JobCanceled) && !p.CompletedAt.IsZero()
+}
+
+func (p *progressRecord) endedEntry() entry {
+	return entry{indexJobEnded, append(revKey(uint64(p.CompletedAt.UnixNano())), p.Name...), keyOf(p.Name)}
 }
 
 func (e *executionRecord) table() Table       { return tableExecutions }

@@ -12,17 +12,15 @@ import (
 	"davit/internal/logevent"
 )
 
-// offlinePerPart is how many devices are set offline in one transaction.
-const offlinePerPart = 256
-
 // Run recovers what an earlier process left and then publishes offers and
 // sends chunks until ctx ends; it returns nil then. It may be called once.
 //
-// Recovery: every device is offline until its presence says otherwise; blobs
+// Recovery: every device is offline until its presence says otherwise (of a large fleet
+// most are set offline after Ready, unheard.go); blobs
 // without an image are removed; images of a store that is older than the numbers
 // of versions get them; started or canceled jobs are finished; every offer topic
 // in use is published again. The cost is O(online devices + blobs + images + open
-// offers).
+// offers) of reading.
 func (s *Service) Run(ctx context.Context) error {
 	if s.running.Swap(true) {
 		return errors.New("orchestrator: Run was called twice")
@@ -40,6 +38,8 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.noteLoop(ctx); return nil })
 	g.Go(func() error { s.jobLoop(ctx); return nil })
 	g.Go(func() error { s.uploadLoop(ctx); return nil })
+	g.Go(func() error { s.unheardLoop(ctx); return nil })
+	g.Go(func() error { s.retentionLoop(ctx); return nil })
 	g.Go(func() error { return s.streamer.run(ctx) })
 	close(s.ready)
 	return g.Wait()
@@ -72,40 +72,6 @@ func (s *Service) unstarve(ctx context.Context) error {
 		return err
 	})
 	return err
-}
-
-func (s *Service) allOffline(ctx context.Context) error {
-	for {
-		n := 0
-		_, err := s.commit(ctx, func(t *txn) error {
-			var ids []string
-			if err := t.Scan(indexDeviceOnline, nil, nil, func(_, id []byte) bool {
-				ids = append(ids, string(id))
-				return len(ids) < offlinePerPart
-			}); err != nil {
-				return err
-			}
-			n = len(ids)
-			for _, id := range ids {
-				old, err := need[Device](t, "device", id)
-				if err != nil {
-					return err
-				}
-				rec := *old
-				rec.Online = false
-				if err := put(t, old, &rec); err != nil {
-					return err
-				}
-				if err := t.connected(&rec); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil || n < offlinePerPart {
-			return err
-		}
-	}
 }
 
 // jobLoop does what is due of jobs: the work that a caller, or an earlier process,

@@ -57,6 +57,8 @@ type Options struct {
 	// device types that require them get no image.
 	ImageKeys trust.KeySet
 	KeyRing   *trust.KeyRing
+	// Retention says for how long what nobody needs any more is kept.
+	Retention Retention
 }
 
 const (
@@ -144,9 +146,14 @@ type Service struct {
 	clock         atomic.Int64
 	plans         *plans
 	maxInProgress int
+	retention     Retention
 	verifier      atomic.Pointer[verifier]
-	running       atomic.Bool
-	ready         chan struct{}
+	// unheard are devices that an earlier process left online, later those of them
+	// that Run sets offline when it is ready.
+	unheard unheard
+	later   []string
+	running atomic.Bool
+	ready   chan struct{}
 }
 
 // New prepares a Service on a store; it reads and writes nothing yet.
@@ -163,7 +170,7 @@ func New(o Options) (*Service, error) {
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, tracer: o.Tracer, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
-		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
+		retention: o.Retention, plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.verifier.Store(v)

@@ -27,14 +27,27 @@ func createFile(path string) (*newFile, error) {
 
 // fill writes the whole file and gives it its name.
 func (f *newFile) fill(content io.Reader) (int64, error) {
-	n, err := io.Copy(f.file, content)
+	n, err := f.write(content)
 	if err == nil {
-		err = f.file.Commit(f.path)
+		err = f.commit()
 	}
+	return n, err
+}
+
+// write adds to the file.
+func (f *newFile) write(content io.Reader) (int64, error) {
+	n, err := io.Copy(durable.Paced(f.file.File), content)
+	return n, f.told(err)
+}
+
+// commit gives the file its name.
+func (f *newFile) commit() error { return f.told(f.file.Commit(f.path)) }
+
+func (f *newFile) told(err error) error {
 	if err != nil {
-		return n, fmt.Errorf("%s is not written: %w", f.path, err)
+		err = fmt.Errorf("%s is not written: %w", f.path, err)
 	}
-	return n, nil
+	return err
 }
 
 // abandon removes what is not complete.

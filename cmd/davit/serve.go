@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -39,7 +41,9 @@ they are uploaded; device types can require them (davit device-type change --req
 Those files and the ones of --tls-cert and --tls-key are read again when they change.
 With --oidc-issuer people can sign in through OpenID Connect; the provider has to send
 them back to PUBLIC-URL/sign-in/oidc/callback.
-An interrupt or SIGTERM ends the service in order.`
+An interrupt or SIGTERM ends the service in order: modules are told that it shuts down
+(MQTT 5 reason 0x8B), nothing new is taken, requests that are under way have --drain to
+end, and what was answered is on disk. A second one ends it at once.`
 
 func (p *program) serveCommand() *cobra.Command {
 	var s serveSettings
@@ -135,6 +139,19 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 	f.IntVar(&s.opts.ConnectRate, "connect-rate", 60, "how many times a minute a device or a bridge may connect")
 	f.IntVar(&s.opts.RequestRate, "api-rate", app.DefaultRequestRate, "how many HTTP requests a second one user or token may make; an address that has not signed in may make a quarter of that")
 	f.Int64Var(&s.opts.MaxImage, "max-image", app.DefaultMaxImage, "largest image in bytes")
+	for _, k := range []struct {
+		flag, what string
+		to         *time.Duration
+	}{
+		{"keep-audit", "entries of the audit log", &s.opts.Retention.Audit},
+		{"keep-jobs", "jobs that have ended, with their executions", &s.opts.Retention.Jobs},
+		{"keep-archived-images", "archived images that no job names", &s.opts.Retention.ArchivedImages},
+	} {
+		into(cmd, k.flag, "AGE", "how long "+k.what+" are kept, for example 400d (default: for ever)",
+			func(text string) (time.Duration, error) { return parseDays(k.flag, text) }, func(d time.Duration) { *k.to = d })
+	}
+	f.DurationVar(&s.opts.Drain, "drain", app.DefaultDrain, "how long HTTP requests have to end when the service is told to")
+	f.Int64Var(&s.opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the disk that uploads leave free, for records")
 	addKeyFlags(cmd, &s.opts.Keys)
 	f.StringVar(&s.opts.PublicURL, "public-url", "", "where browsers find the console, such as https://davit.example.com (behind a proxy, and for --oidc-issuer)")
 	f.StringArrayVar(&s.opts.TrustedProxies, "trusted-proxy", nil, "network or address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed (repeatable)")

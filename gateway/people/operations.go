@@ -21,7 +21,7 @@ type Operation struct {
 
 // Operations are all operations, by kind of record.
 func Operations() []Operation {
-	return slices.Concat(imageOperations(), fleetOperations(), jobOperations(), peopleOperations(), serviceOperations())
+	return slices.Concat(imageOperations(), fleetOperations(), jobOperations(), peopleOperations(), storageOperations(), serviceOperations())
 }
 
 // imageOperations are those on what is deployed and what it fits, behind the overview.
@@ -134,6 +134,15 @@ func peopleOperations() []Operation {
 
 		{"list-audit-entries", ScopeAudit, "/audit", "davit audit list"},
 		{"export-audit", ScopeAudit, "/audit", "davit audit export"},
+	}
+}
+
+// storageOperations are those on what the service keeps, as a whole.
+func storageOperations() []Operation {
+	return []Operation{
+		{"get-storage", ScopeStorage, "/storage", "davit storage"},
+		{"take-backup", ScopeStorage, "/storage", "davit backup"},
+		{"compact-storage", ScopeStorage, "/storage", "davit compact"},
 	}
 }
 

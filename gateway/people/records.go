@@ -38,6 +38,11 @@ const (
 // strangersKey is the key of the only record of tableStrangers.
 const strangersKey = "tries"
 
+// Tables are all tables of this package.
+func Tables() []orchestrator.Table {
+	return append(indexTables(), tableUsers, tableSessions, tableTokens, tableStrangers)
+}
+
 func indexTables() []orchestrator.Table {
 	return []orchestrator.Table{
 		indexUserByFold, indexUserByExternal, indexAdmins, indexSessionByUser, indexSessionByTime,

@@ -16,7 +16,7 @@ const (
 	RoleViewer    Role = "viewer"    // sees everything but people and the audit log
 	RoleOperator  Role = "operator"  // also keeps devices, bridges, claims and groups, and pauses jobs
 	RoleDeveloper Role = "developer" // also keeps images, image types and device types, and puts devices in quarantine
-	RoleAdmin     Role = "admin"     // also runs jobs, keeps people and reads the audit log
+	RoleAdmin     Role = "admin"     // also runs jobs, keeps people and the data folder, and reads the audit log
 )
 
 // Roles are all roles in ascending order.
@@ -43,6 +43,7 @@ const (
 	ScopeRun        Scope = "jobs:run"           // create, start, resume, retry and cancel jobs
 	ScopeAudit      Scope = "audit:read"         // read the audit log
 	ScopePeople     Scope = "people:manage"      // users, and everybody's tokens
+	ScopeStorage    Scope = "storage:manage"     // back up and compact the data folder
 	ScopeService    Scope = "service:manage"     // how the service's own process runs: the levels of its log
 )
 
@@ -50,7 +51,7 @@ const (
 func Scopes() []Scope {
 	return []Scope{
 		ScopeAccount, ScopeRead, ScopeDevices, ScopeGroups, ScopePause, ScopeQuarantine, ScopeTypes, ScopeImages, ScopeDownload,
-		ScopeRun, ScopeAudit, ScopePeople, ScopeService,
+		ScopeRun, ScopeAudit, ScopePeople, ScopeStorage, ScopeService,
 	}
 }
 

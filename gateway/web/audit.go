@@ -35,12 +35,12 @@ func auditActions() []string {
 	return []string{
 		"create", "update", "delete", "import", "rotate", "archive", "restore", "start", "pause", "resume", "retry", "cancel",
 		"approve", "install", "confirm", "sign", "claim", "revoke", "renew", "order-rotation",
-		"sign-in", "sign-out", "sign-in-failed", "lock",
+		"sign-in", "sign-out", "sign-in-failed", "lock", "backup", "compact", "expire",
 	}
 }
 
 func auditKinds() []string {
-	return append(orchestrator.FeedKinds(), orchestrator.KindBridge, orchestrator.KindUser, orchestrator.KindToken)
+	return append(orchestrator.FeedKinds(), orchestrator.KindBridge, orchestrator.KindUser, orchestrator.KindToken, orchestrator.KindStorage)
 }
 
 func optionsOf(values []string) []option {

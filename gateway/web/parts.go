@@ -7,6 +7,6 @@ func (c *Console) parts() []func() {
 		c.jobRoutes, c.rolloutRoutes, c.newJobRoutes, c.imageRoutes, c.uploadRoutes,
 		c.deviceRoutes, c.importRoutes, c.groupRoutes, c.bridgeRoutes, c.claimRoutes,
 		c.deviceTypeRoutes, c.imageTypeRoutes,
-		c.userRoutes, c.accountRoutes, c.auditRoutes,
+		c.userRoutes, c.accountRoutes, c.auditRoutes, c.storageRoutes,
 	}
 }

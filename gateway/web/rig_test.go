@@ -161,7 +161,7 @@ func newRig(t testing.TB) *rig {
 	r.watch = watch
 	r.staged = &stage{Service: r.Service}
 	r.console, err = New(Options{
-		Service: r.staged, People: r.people, Provision: gateway.NewProvisioner(r.Service, &keyring{principals: map[string]gateway.Principal{}}), Version: "test", Log: log,
+		Storage: noted{}, Service: r.staged, People: r.people, Provision: gateway.NewProvisioner(r.Service, &keyring{principals: map[string]gateway.Principal{}}), Version: "test", Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

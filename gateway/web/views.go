@@ -240,6 +240,7 @@ func (v *visit) navigation(current string) []navSection {
 		{"Administration", []item{
 			{"list-users", "/people", "People", "people"},
 			{"list-audit-entries", "/audit", "Audit log", "audit"},
+			{"get-storage", "/storage", "Storage", "storage"},
 		}},
 	}
 	var out []navSection

@@ -17,6 +17,8 @@ type Service = gateway.Service
 type Options struct {
 	// Service is what the console works on.
 	Service Service
+	// Storage is the service's data folder; nil for none.
+	Storage gateway.Storage
 	// People are those who may sign in.
 	People *people.Directory
 	// Provision registers devices and bridges with their credentials.
@@ -61,6 +63,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Storage == nil {
+		o.Storage = gateway.NoStorage{}
 	}
 	if o.Uploads == nil {
 		o.Uploads = gateway.NewUploadSlots()

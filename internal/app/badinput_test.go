@@ -266,7 +266,9 @@ func TestBadInputInUploads(t *testing.T) {
 func TestBadInputOnAFullDisk(t *testing.T) {
 	storetest.FullDisk(t, "8m", func(t *testing.T, disk string) {
 		dir := filepath.Join(disk, "data")
-		s, stop := startServer(t, testOptions(t, dir))
+		o := testOptions(t, dir)
+		o.MinFree = 1 // so that the disk itself says it
+		s, stop := startServer(t, o)
 		c := clientFor(t, dir, s.Addresses().HTTP)
 		rack := dialModule(t, s.Addresses().MQTT, "rack", fleetRecords(t, c, []string{"d1"}), "d1")
 		rack.subscribe(topicOf("d1", schemas.KindAck))

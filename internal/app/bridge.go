@@ -103,6 +103,9 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	if err := checkBridgeLayout(o.Data); err != nil {
+		return err
+	}
 	b.registry.MustRegister(newDiskCollector(o.Data))
 	tracer, err := o.Traces.tracer("davit-bridge", o.Log, &b.cleanup)
 	if err != nil {
@@ -119,6 +122,9 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return err
 	}
 	b.cleanup.add("bridge", b.bridge.Close)
+	if err := markBridgeLayout(o.Data); err != nil {
+		return err
+	}
 	b.openStatus(o.Data)
 	if o.Metrics == "" {
 		return nil

@@ -29,13 +29,9 @@ type bus struct {
 // and bridges cannot have it: $ is not a character of ids.
 const serviceName = "$davit"
 
-// openBus opens the credentials and the embedded broker's listeners, or takes
-// the external broker's address.
-func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error {
-	file, err := broker.OpenCredentials(o.Data)
-	if err != nil {
-		return err
-	}
+// openBus opens the embedded broker's listeners, or takes the external broker's
+// address.
+func (s *Server) openBus(o ServerOptions, file *broker.Credentials, registry prometheus.Registerer) (err error) {
 	s.bus.credentials = file
 	if o.External.URL != "" {
 		return s.bus.useExternal(o.External)

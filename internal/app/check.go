@@ -33,6 +33,9 @@ func Check(ctx context.Context, dir string) (report orchestrator.CheckReport, er
 		return report, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := store.View(ctx, orchestrator.CheckLayout); err != nil {
+		return report, fmt.Errorf("data folder %s: %w", dir, err)
+	}
 	service, err := orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: silent{}, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -12,7 +12,7 @@ import (
 // with the API.
 func (s *Server) newConsole(o ServerOptions, p *gateway.Provisioner, uploads *gateway.Slots) (*web.Console, error) {
 	options := web.Options{
-		Service: s.service, People: s.people, Provision: p, Version: ReadBuild().Version, Log: s.log.With("part", "console"),
+		Service: s.service, Storage: s.storage, People: s.people, Provision: p, Version: ReadBuild().Version, Log: s.log.With("part", "console"),
 		MaxUpload: cmp.Or(o.MaxUpload, gateway.DefaultMaxUpload), MaxImage: cmp.Or(o.MaxImage, DefaultMaxImage),
 		Uploads: uploads,
 	}

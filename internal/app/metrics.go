@@ -23,6 +23,29 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
+// diskMetrics tell how the data folder's disk stands. A nil one tells nothing.
+type diskMetrics struct{ full prometheus.Gauge }
+
+// newDiskMetrics registers them.
+func newDiskMetrics(r prometheus.Registerer) *diskMetrics {
+	m := &diskMetrics{full: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "davit_storage_full",
+		Help: "1 while records cannot be written because the disk is full, else 0.",
+	})}
+	r.MustRegister(m.full)
+	return m
+}
+
+func (m *diskMetrics) setFull(full bool) {
+	switch {
+	case m == nil:
+	case full:
+		m.full.Set(1)
+	default:
+		m.full.Set(0)
+	}
+}
+
 func metricsHandler(r *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"davit/gateway"
 	"davit/internal/app/address"
@@ -16,6 +17,13 @@ import (
 // DefaultMaxImage is the largest image in bytes that a Server takes unless
 // told otherwise.
 const DefaultMaxImage = 256 << 20
+
+// DefaultDrain is how long HTTP requests have to end when a Server does, unless told
+// otherwise.
+const DefaultDrain = gateway.DefaultDrain
+
+// DefaultMinFree is how many bytes of the disk uploads leave free unless told otherwise.
+const DefaultMinFree = 100 << 20
 
 // DefaultRequestRate is how many HTTP requests a second one user or token may make unless
 // told otherwise.
@@ -53,6 +61,14 @@ type ServerOptions struct {
 	// MaxUpload is the longest image file in bytes as it is sent, which for text
 	// formats is longer than the image; 0 means gateway.DefaultMaxUpload.
 	MaxUpload int64
+	// MinFree is how many bytes of the disk uploads leave free, for records; 0 means
+	// DefaultMinFree.
+	MinFree int64
+	// Drain is how long HTTP requests have to end when the Server does; 0 means
+	// gateway.DefaultDrain.
+	Drain time.Duration
+	// Retention says for how long what nobody needs any more is kept.
+	Retention orchestrator.Retention
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
@@ -172,6 +188,15 @@ func (o *ServerOptions) Consistent() error {
 	}
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		return fmt.Errorf("--max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
+	}
+	if o.Drain < 0 {
+		return fmt.Errorf("--drain is %v; it cannot be negative", o.Drain)
+	}
+	if r := o.Retention; r.Audit < 0 || r.Jobs < 0 || r.ArchivedImages < 0 || r.Jobs > 0 && r.Jobs < orchestrator.MinKeepJobs {
+		return fmt.Errorf("--keep-audit, --keep-jobs and --keep-archived-images cannot be negative, and --keep-jobs is at least %v; 0 keeps for ever", orchestrator.MinKeepJobs)
+	}
+	if o.MinFree < 0 {
+		return fmt.Errorf("--min-free is %d bytes; it cannot be negative", o.MinFree)
 	}
 	for _, n := range []struct {
 		flag  string

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,8 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -17,17 +18,8 @@ import (
 	"davit/broker"
 	"davit/gateway"
 	"davit/gateway/people"
-	"davit/internal/durable"
 	"davit/internal/logevent"
 	"davit/orchestrator"
-	"davit/orchestrator/boltstore"
-	"davit/orchestrator/fileblobs"
-)
-
-// The names inside a data folder, beside the token and the credentials.
-const (
-	storeName = "davit.db"
-	blobsName = "blobs"
 )
 
 // Addresses say where a Server listens, as HOST:PORT; empty for a listener
@@ -42,6 +34,9 @@ type Server struct {
 	cleanup   closers
 	bus       bus
 	service   *orchestrator.Service
+	storage   *storage
+	disk      *disk
+	drain     time.Duration // that HTTP requests have to end
 	claims    *gateway.Claims
 	rotations *gateway.Rotations
 	sessions  *gateway.Sessions
@@ -64,7 +59,7 @@ type Server struct {
 // NewServer takes the data folder and opens everything that a Server needs,
 // listeners included; nothing is served before Run. Call Run or Close.
 func NewServer(o ServerOptions) (*Server, error) {
-	s := &Server{log: o.Log, ready: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{log: o.Log, drain: cmp.Or(o.Drain, gateway.DefaultDrain), ready: make(chan struct{}), done: make(chan struct{})}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(err, s.cleanup.close())
 	}
@@ -93,17 +88,27 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	records := orchestrator.NewMetrics(registry)
-	store, blobs, err := openData(o.Data, records)
+	// Both take a second for a fleet of 100,000.
+	openCredentials := meanwhile(func() (*broker.Credentials, error) { return broker.OpenCredentials(o.Data) })
+	s.disk = &disk{dir: o.Data, log: s.log.With("part", "storage")}
+	store, blobs, err := s.openData(o.Data, records)
+	file, refused := openCredentials()
 	if err != nil {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
 	registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
+	blobs.Reserve(cmp.Or(o.MinFree, DefaultMinFree))
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs}
+	s.disk.metrics = newDiskMetrics(registry)
+	if refused != nil {
+		return refused
+	}
 	counters := gateway.NewMetrics(registry)
 	if err := s.openPeople(o, store, token, counters); err != nil {
 		return err
 	}
-	if err := s.openBus(o, registry); err != nil {
+	if err := s.openBus(o, file, registry); err != nil {
 		return err
 	}
 	if s.sessions, err = s.newSessions(counters); err != nil {
@@ -111,12 +116,13 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
-		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
+		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers, Retention: o.Retention,
 		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring, Tracer: tracer,
 	})
 	if err != nil {
 		return err
 	}
+	s.storage.service = s.service
 	if err := s.shutOut(); err != nil {
 		return err
 	}
@@ -129,7 +135,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
-		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
+		Service: s.service, Storage: s.storage, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
@@ -142,6 +148,13 @@ func (s *Server) open(o ServerOptions) error {
 	return s.listenWeb(o)
 }
 
+// meanwhile runs a function in a goroutine; what it returns waits for its end.
+func meanwhile[T any](fn func() (T, error)) (wait func() (T, error)) {
+	wait = sync.OnceValues(fn)
+	go func() { _, _ = wait() }() // told to whoever waits
+	return wait
+}
+
 // shutOut tells the broker which devices are in quarantine.
 func (s *Server) shutOut() error {
 	shut, err := s.service.Quarantined(context.Background())
@@ -150,45 +163,6 @@ func (s *Server) shutOut() error {
 	}
 	s.bus.credentials.SetQuarantined(shut)
 	return nil
-}
-
-// takeFolder makes the folder if need be, locks it and sweeps what a crash
-// left unfinished.
-func (s *Server) takeFolder(dir, who string) error {
-	lock, err := lockFolder(dir, who)
-	if err != nil {
-		return err
-	}
-	s.cleanup.add("data folder", lock.Unlock)
-	return nil
-}
-
-// lockFolder makes a data folder, takes it and removes unfinished files.
-func lockFolder(dir, who string) (*durable.DirLock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
-	}
-	lock, err := durable.Lock(dir, who)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.RemoveTemp(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("sweep the data folder: %w", err), lock.Unlock())
-	}
-	return lock, nil
-}
-
-// openData opens records and blobs of a data folder that is locked.
-func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, *fileblobs.Blobs, error) {
-	blobs, err := fileblobs.Open(filepath.Join(dir, blobsName))
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the images: %w", err)
-	}
-	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: m.Commit})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the records: %w", err)
-	}
-	return store, blobs, nil
 }
 
 func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
@@ -216,6 +190,7 @@ func (s *Server) checks() []gateway.Check {
 			}
 		}},
 		{Name: "broker", Healthy: s.sessions.Health},
+		{Name: "storage", Healthy: s.disk.healthy},
 	}
 }
 
@@ -283,8 +258,11 @@ func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.service.Run(ctx) })
 	g.Go(func() error { return s.files.run(ctx) })
+	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
 	for _, ln := range s.web {
-		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })
+		g.Go(func() error {
+			return gateway.ServeDraining(ctx, ln, http.Handler(s.api), s.log.With("part", "http"), s.drain)
+		})
 	}
 	if s.profiles != nil {
 		g.Go(func() error { return gateway.Serve(ctx, s.profiles, profileHandler(), s.log.With("part", "pprof")) })

@@ -20,8 +20,11 @@ const (
 	followedCertificate = "tls_certificate"
 )
 
-// keyState is the file of the data folder that remembers which key list was accepted.
-func keyState(dir string) keystate.File { return keystate.File(filepath.Join(dir, "keylist.json")) }
+// keyListName is the file of the data folder that remembers which key list was accepted.
+const keyListName = "keylist.json"
+
+// keyState is that file.
+func keyState(dir string) keystate.File { return keystate.File(filepath.Join(dir, keyListName)) }
 
 // readKeys reads the keys that images are verified with, and remembers their list.
 func readKeys(from *keyfile.Source, dir string) (trust.KeySet, *trust.KeyRing, error) {

@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/keystate":  {"trust", "internal/durable"},
 	"internal/arch":      {},
 	"internal/filestamp": {},
+	"internal/backup":    {"internal/durable"},
 	"internal/ca":        {"schemas", "internal/durable"},
 	"internal/sim":       {"schemas"},
 	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce", "internal/logevent"},
@@ -72,7 +73,7 @@ var allowed = map[string][]string{
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/backup", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
@@ -91,7 +92,7 @@ var allowed = map[string][]string{
 	"internal/rehearsal": {"schemas", "orchestrator"},
 	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim", "internal/logevent"},
 	// release/manpages is in the program that writes the manual, not in the binary that is published.
-	"cmd/davit": {"release/manpages", "schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce", "internal/logevent"},
+	"cmd/davit": {"release/manpages", "schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/backup", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce", "internal/logevent"},
 }
 
 // never lists imports that the rules above would let pass: the console is

@@ -144,7 +144,7 @@ func serveThrough(t *testing.T, front func(http.Handler) http.Handler) (*client.
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := gateway.NewAPI(gateway.APIOptions{Levels: levels, Service: service, Credentials: principals{}, People: directory, Log: log})
+	api, err := gateway.NewAPI(gateway.APIOptions{Levels: levels, Service: service, Storage: folder{}, Credentials: principals{}, People: directory, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

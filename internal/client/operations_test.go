@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/client"
 	"davit/internal/signtest"
@@ -105,6 +106,7 @@ func TestEveryOperation(t *testing.T) {
 	}
 	callPeople(t, c, all.url)
 	callLog(t, c)
+	callStorage(t, c)
 	for what, remove := range map[string]func() error{
 		"device": func() error { return c.DeleteDevice(t.Context(), "spare") },
 		"bridge": func() error { return c.DeleteBridge(t.Context(), "rack") },
@@ -409,6 +411,38 @@ func callPeople(t *testing.T, c *client.Client, url string) {
 	}
 	if me := ok[client.Me](t)(c.Me(ctx)); me.Role != "admin" || len(me.Scopes) != len(people.Scopes()) {
 		t.Errorf("me: %+v", me)
+	}
+}
+
+// folder is a data folder with one word in it.
+type folder struct{}
+
+func (folder) Usage(context.Context) (orchestrator.StorageUsage, error) {
+	return orchestrator.StorageUsage{Records: 7}, nil
+}
+func (folder) Backup(context.Context) (gateway.Backup, error) { return folder{}, nil }
+func (folder) Compact(context.Context) (orchestrator.Compaction, error) {
+	return orchestrator.Compaction{Before: 2, After: 1}, nil
+}
+func (folder) Name() string { return "folder.tar" }
+func (folder) Close() error { return nil }
+func (folder) Send(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "word")
+	return err
+}
+
+func callStorage(t *testing.T, c *client.Client) {
+	t.Helper()
+	if u := ok[orchestrator.StorageUsage](t)(c.Storage(t.Context())); u.Records != 7 {
+		t.Errorf("%+v", u)
+	}
+	if got := ok[orchestrator.Compaction](t)(c.Compact(t.Context())); got.After != 1 {
+		t.Errorf("%+v", got)
+	}
+	archive := ok[io.ReadCloser](t)(c.Backup(t.Context()))
+	defer archive.Close()
+	if b, err := io.ReadAll(archive); err != nil || string(b) != "word" {
+		t.Errorf("%q %v", b, err)
 	}
 }
 

@@ -184,3 +184,28 @@ const (
 	// To do: Correct its name, as reason says, or remove it.
 	VariableUnknown Event = "config.variable_unknown"
 )
+
+// The data folder.
+const (
+	// The disk is full: nothing can be recorded until there is room. The service stays up and tries again by itself.
+	// To do: Make room on the disk of path; docs/datafolder.md says what can go.
+	StoreFull Event = "store.full"
+	// The disk has room again: records are written.
+	StoreWrites Event = "store.writes"
+	// The records were brought to the layout of this program.
+	StoreMigrated Event = "store.migrated"
+	// A backup broke off before its end; what was written of it is refused by davit restore.
+	// To do: Take it again; if the error is not the client's, look at the disk.
+	BackupBrokeOff Event = "backup.broke_off"
+	// What a backup held on disk is not freed before the next start.
+	// To do: Look at the error.
+	BackupNotFreed Event = "backup.not_freed"
+	// What is kept no longer (--keep-audit, --keep-jobs, --keep-archived-images) was deleted.
+	RetentionDeleted Event = "retention.deleted"
+	// Not everything is deleted that is kept no longer; it is tried again in an hour.
+	// To do: Look at the error.
+	RetentionFailed Event = "retention.failed"
+	// Devices that were connected when the service ended are not set offline yet; it is tried again.
+	// To do: Look at the error; disk and store first.
+	PresenceNotRecorded Event = "device.presence_not_recorded"
+)

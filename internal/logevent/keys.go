@@ -104,5 +104,6 @@ const (
 	KeyWaiting         = "waiting"           // devices that change when their update has ended
 	KeyLevels          = "levels"            // what is logged, as --log-level says it
 	KeyEndpoint        = "endpoint"          // where spans are sent
+	KeyLayout          = "layout"            // the version of the records' layout
 	KeySpans           = "spans"             // how many spans
 )

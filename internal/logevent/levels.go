@@ -26,6 +26,7 @@ const (
 	PartPprof        Part = "pprof"        // the listener of profiles
 	PartRotations    Part = "rotations"    // changes of devices' passwords
 	PartSessions     Part = "sessions"     // messages of devices
+	PartStorage      Part = "storage"      // the data folder and its disk
 	PartTraces       Part = "traces"       // export of spans, of the bridge too
 )
 
@@ -40,7 +41,7 @@ const (
 
 // ServiceParts are the parts of the service.
 func ServiceParts() []Part {
-	return []Part{PartBroker, PartClaims, PartConsole, PartFiles, PartHTTP, PartOrchestrator, PartPeople, PartPprof, PartRotations, PartSessions, PartTraces}
+	return []Part{PartBroker, PartClaims, PartConsole, PartFiles, PartHTTP, PartOrchestrator, PartPeople, PartPprof, PartRotations, PartSessions, PartStorage, PartTraces}
 }
 
 // BridgeParts are the parts of the bridge.

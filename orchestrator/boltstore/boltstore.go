@@ -8,7 +8,6 @@
 package boltstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +47,6 @@ const (
 
 // Store implements orchestrator.Store.
 type Store struct {
-	db       *bbolt.DB
 	path     string
 	maxGroup int
 	onCommit func(int, time.Duration, error)
@@ -57,11 +55,26 @@ type Store struct {
 	mu       sync.RWMutex // read-locked while a request is handed over
 	closed   bool
 	done     chan struct{} // closed when the writer has ended
+
+	swap sync.RWMutex // held while a read begins, and while db is exchanged
+	db   *bbolt.DB
+
+	compacting sync.Mutex
+	closing    sync.WaitGroup // files that were exchanged, until nobody reads them
+	life       context.Context
+	end        context.CancelFunc // ends life, and with it a compaction
+	// Of the writer: the keys that are written while a compaction is under way, and
+	// whether the store's name was not made durable when it was exchanged.
+	changed  map[changedKey]bool
+	unsynced bool
+	onStep   func(step string) error // of a compaction, for tests
 }
 
 // request is one update on its way through the writer.
 type request struct {
-	fn       func(orchestrator.Writer) error
+	fn func(orchestrator.Writer) error
+	// between, if set, is run instead, between two groups of updates.
+	between  func() error
 	taken    atomic.Bool // by the writer, or by the caller that gave up
 	err      error
 	panicked any
@@ -70,19 +83,12 @@ type request struct {
 
 // Open opens or makes the file and starts the writer.
 func Open(o Options) (*Store, error) {
-	db, err := bbolt.Open(o.Path, 0o600, &bbolt.Options{
-		Timeout: openTimeout,
-		// The free list is found again when the file is opened, which costs
-		// far less than writing it with every commit.
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: initialMap,
-	})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("store %s is in use by another process; stop it first", o.Path)
-	case err != nil:
-		return nil, fmt.Errorf("open store %s: %w", o.Path, noSpace(err))
+	if err := create(o.Path); err != nil {
+		return nil, fmt.Errorf("make store %s: %w", o.Path, noSpace(err))
+	}
+	db, err := openFile(o.Path)
+	if err != nil {
+		return nil, err
 	}
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = defaultMaxGroup
@@ -91,6 +97,7 @@ func Open(o Options) (*Store, error) {
 		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit,
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	go s.writeLoop()
 	return s, nil
 }
@@ -135,7 +142,7 @@ func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	btx, err := s.db.Begin(false)
+	btx, err := s.begin()
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return s.closedError()
 	}
@@ -144,6 +151,20 @@ func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) er
 	}
 	defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
 	return fn(&tx{btx: btx})
+}
+
+// begin begins a read.
+func (s *Store) begin() (*bbolt.Tx, error) {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	return s.db.Begin(false)
+}
+
+// current is the file that the store is in now. Only the writer exchanges it.
+func (s *Store) current() *bbolt.DB {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	return s.db
 }
 
 // Update implements orchestrator.Store. An error of ctx means that fn's writes
@@ -193,11 +214,15 @@ func (s *Store) Close() error {
 		close(s.requests)
 	}
 	s.mu.Unlock()
+	s.end()
 	<-s.done
 	if closed {
 		return nil
 	}
-	if err := s.db.Close(); err != nil {
+	s.compacting.Lock() // what was under way has ended
+	defer s.compacting.Unlock()
+	s.closing.Wait()
+	if err := s.current().Close(); err != nil {
 		return fmt.Errorf("close store %s: %w", s.path, err)
 	}
 	return nil
@@ -208,26 +233,33 @@ func (s *Store) writeLoop() {
 	defer close(s.done)
 	group := make([]*request, 0, s.maxGroup)
 	for first := range s.requests {
-		group = s.collect(append(group[:0], first))
-		s.run(group)
-		clear(group)
+		between := first
+		if first.between == nil {
+			group, between = s.collect(append(group[:0], first))
+			s.run(group)
+			clear(group)
+		}
+		if between != nil {
+			between.err = between.between()
+			close(between.done)
+		}
 	}
 }
 
-// collect adds what is waiting already.
-func (s *Store) collect(group []*request) []*request {
+// collect adds what is waiting already, up to what is to be run between two groups.
+func (s *Store) collect(group []*request) (whole []*request, between *request) {
 	for len(group) < s.maxGroup {
 		select {
 		case r, ok := <-s.requests:
-			if !ok {
-				return group
+			if !ok || r.between != nil {
+				return group, r
 			}
 			group = append(group, r)
 		default:
-			return group
+			return group, nil
 		}
 	}
-	return group
+	return group, nil
 }
 
 // run executes a group and answers it after the commit.
@@ -270,11 +302,14 @@ func (s *Store) execute(group []*request) (ran int, err error) {
 // it has written is undone, if undo is set; otherwise nothing is committed and all
 // have to run again, unless it was the only one.
 func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
+	if err := s.named(); err != nil {
+		return false, err
+	}
 	btx, err := s.db.Begin(true)
 	if err != nil {
 		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
 	}
-	t := &tx{btx: btx, recording: undo}
+	t := &tx{btx: btx, recording: undo, changed: s.changed}
 	wrote := false
 	for _, r := range group {
 		t.wrote, t.undo = false, t.undo[:0]
@@ -301,176 +336,4 @@ func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
 		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
 	}
 	return false, nil
-}
-
-// tx is a view or the writer's transaction.
-type tx struct {
-	btx    *bbolt.Tx
-	tables map[orchestrator.Table]*place
-	wrote  bool
-	room   []byte // for values that are written
-	// recording is whether undo notes what was written.
-	recording bool
-	undo      []write
-}
-
-// place is a table's bucket with a cursor, which saves looking for the former and
-// allocating the latter at each access.
-type place struct {
-	*bbolt.Bucket
-	cursor *bbolt.Cursor
-}
-
-// value is the value of a key; it belongs to bbolt.
-func (p *place) value(key []byte) []byte {
-	if k, v := p.cursor.Seek(key); k != nil && bytes.Equal(k, key) {
-		return v
-	}
-	return nil
-}
-
-// write is how a key was before it was written.
-type write struct {
-	table      orchestrator.Table
-	key, value []byte // value is nil if there was none
-}
-
-// one runs one function. Its panic goes on in the caller's goroutine.
-func (t *tx) one(r *request) {
-	defer func() { r.panicked = recover() }()
-	r.err = r.fn(t)
-}
-
-func (t *tx) takeBack() error {
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		w := t.undo[i]
-		b := t.table(w.table)
-		err := error(nil)
-		if w.value == nil {
-			err = b.Delete(w.key)
-		} else {
-			err = b.Put(w.key, w.value)
-		}
-		if err != nil {
-			return fmt.Errorf("take back a failed update of table %s: %w", w.table, err)
-		}
-	}
-	return nil
-}
-
-// table returns a table's place, nil if nothing was ever written to it.
-func (t *tx) table(table orchestrator.Table) *place {
-	if p := t.tables[table]; p != nil {
-		return p
-	}
-	if b := t.btx.Bucket([]byte(table)); b != nil {
-		return t.found(table, b)
-	}
-	return nil
-}
-
-func (t *tx) found(table orchestrator.Table, b *bbolt.Bucket) *place {
-	if t.tables == nil {
-		t.tables = map[orchestrator.Table]*place{}
-	}
-	b.FillPercent = fill
-	p := &place{b, b.Cursor()}
-	t.tables[table] = p
-	return p
-}
-
-// owned copies what belongs to bbolt; an empty value is not nil.
-func owned(b []byte) []byte { return append([]byte{}, b...) }
-
-// keptRoom is how much is made at a time for the values that are written.
-const keptRoom = 16 << 10
-
-// kept copies a value for as long as the transaction lasts.
-func (t *tx) kept(value []byte) []byte {
-	if len(value) == 0 || len(value) > keptRoom/4 {
-		return owned(value)
-	}
-	if len(value) > cap(t.room)-len(t.room) {
-		t.room = make([]byte, 0, keptRoom)
-	}
-	from := len(t.room)
-	t.room = append(t.room, value...)
-	return t.room[from:len(t.room):len(t.room)]
-}
-
-func (t *tx) Get(table orchestrator.Table, key []byte) ([]byte, error) {
-	b := t.table(table)
-	if b == nil {
-		return nil, nil
-	}
-	v := b.value(key)
-	if v == nil {
-		return nil, nil
-	}
-	return owned(v), nil
-}
-
-func (t *tx) Scan(table orchestrator.Table, prefix, after []byte, fn func(key, value []byte) bool) error {
-	b := t.table(table)
-	if b == nil {
-		return nil
-	}
-	c := b.Cursor()
-	from, beyond := prefix, false
-	if after != nil && bytes.Compare(after, prefix) >= 0 {
-		from, beyond = after, true
-	}
-	k, v := c.Seek(from)
-	if beyond && k != nil && bytes.Equal(k, after) {
-		k, v = c.Next()
-	}
-	for ; k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		if !fn(owned(k), owned(v)) {
-			break
-		}
-	}
-	return nil
-}
-
-func (t *tx) Put(table orchestrator.Table, key, value []byte) error {
-	b := t.table(table)
-	if b == nil {
-		made, err := t.btx.CreateBucket([]byte(table))
-		if err != nil {
-			return fmt.Errorf("table %s: %w", table, err)
-		}
-		b = t.found(table, made)
-	}
-	t.remember(b, table, key)
-	// bbolt copies the key, but keeps the value that it is given until the commit.
-	if err := b.Put(key, t.kept(value)); err != nil {
-		return fmt.Errorf("table %s: %w", table, err)
-	}
-	return nil
-}
-
-func (t *tx) Delete(table orchestrator.Table, key []byte) error {
-	b := t.table(table)
-	if b == nil || b.value(key) == nil {
-		return nil
-	}
-	t.remember(b, table, key)
-	if err := b.cursor.Delete(); err != nil { // where value has left it
-		return fmt.Errorf("table %s: %w", table, err)
-	}
-	return nil
-}
-
-// remember notes how a key is, before it is written. It does not move the cursor
-// off the key.
-func (t *tx) remember(b *place, table orchestrator.Table, key []byte) {
-	t.wrote = true
-	if !t.recording {
-		return
-	}
-	w := write{table: table, key: owned(key)}
-	if v := b.value(key); v != nil {
-		w.value = owned(v)
-	}
-	t.undo = append(t.undo, w)
 }

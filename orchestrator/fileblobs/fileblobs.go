@@ -23,11 +23,34 @@ import (
 
 // Blobs implements orchestrator.Blobs.
 type Blobs struct {
-	dir string
+	dir     string
+	reserve int64 // bytes of the disk that stay free
 	// placing is held while a file is put in its place or removed, so that bytes counts
 	// each once.
 	placing sync.Mutex
 	bytes   atomic.Int64
+}
+
+// Reserve has new blobs leave so many bytes of the disk free. It is called before
+// anything else is.
+func (b *Blobs) Reserve(bytes int64) { b.reserve = bytes }
+
+// roomEvery is after how many bytes it is looked whether there is still room.
+const roomEvery = 4 << 20
+
+// room says whether a blob may grow by so many bytes.
+func (b *Blobs) room(more int64) error {
+	if b.reserve == 0 {
+		return nil
+	}
+	free, _, err := durable.Room(b.dir)
+	if err != nil {
+		return fmt.Errorf("how much room there is: %w", err)
+	}
+	if free-more < b.reserve {
+		return fmt.Errorf("%w: the disk has %d bytes left, and images leave %d free for records; make room on it, or delete images", orchestrator.ErrNoSpace, free, b.reserve)
+	}
+	return nil
 }
 
 // Open makes the folder if it is not there and removes what a crash left
@@ -35,6 +58,9 @@ type Blobs struct {
 func Open(dir string) (*Blobs, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", noSpace(err))
+	}
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
 	}
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
@@ -78,11 +104,14 @@ func (b *Blobs) Create(ctx context.Context) (orchestrator.BlobWriter, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := b.room(0); err != nil {
+		return nil, fmt.Errorf("begin blob: %w", err)
+	}
 	f, err := durable.Create(b.dir)
 	if err != nil {
 		return nil, fmt.Errorf("begin blob: %w", noSpace(err))
 	}
-	return &writer{blobs: b, file: f, hash: sha256.New()}, nil
+	return &writer{blobs: b, file: f, hash: sha256.New(), growth: growth{blobs: b}}, nil
 }
 
 // Scratch implements orchestrator.Scratch. What a crash leaves of it is removed
@@ -95,13 +124,34 @@ func (b *Blobs) Scratch(ctx context.Context) (orchestrator.ScratchFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make room for an upload: %w", noSpace(err))
 	}
-	return &scratch{f}, nil
+	return &scratch{f, growth{blobs: b}}, nil
 }
 
-type scratch struct{ file *durable.File }
+// growth looks after the room for what is being written.
+type growth struct {
+	blobs *Blobs
+	since int64 // bytes since it was looked
+}
+
+// by says whether there is room for so many bytes more.
+func (g *growth) by(n int) error {
+	if g.since += int64(n); g.since < roomEvery {
+		return nil
+	}
+	g.since = 0
+	return g.blobs.room(int64(n))
+}
+
+type scratch struct {
+	file   *durable.File
+	growth growth
+}
 
 // Write implements io.Writer.
 func (s *scratch) Write(p []byte) (int, error) {
+	if err := s.growth.by(len(p)); err != nil {
+		return 0, fmt.Errorf("write to the room for an upload: %w", err)
+	}
 	n, err := s.file.Write(p)
 	if err != nil {
 		err = fmt.Errorf("write to the room for an upload: %w", noSpace(err))
@@ -230,14 +280,18 @@ func (b *blob) Close() error {
 func (b *blob) Size() int64 { return b.size }
 
 type writer struct {
-	blobs *Blobs
-	file  *durable.File
-	hash  hash.Hash
-	size  int64
+	blobs  *Blobs
+	file   *durable.File
+	hash   hash.Hash
+	size   int64
+	growth growth
 }
 
 // Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
+	if err := w.growth.by(len(p)); err != nil {
+		return 0, fmt.Errorf("write blob: %w", err)
+	}
 	n, err := w.file.Write(p)
 	w.hash.Write(p[:n])
 	w.size += int64(n)

@@ -1,0 +1,125 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"davit/gateway"
+	"davit/internal/client"
+	"davit/orchestrator"
+	"davit/orchestrator/storetest"
+)
+
+// On a disk that gets full the service stays up: it answers what it can read, refuses
+// what it would have to write with 507, says that it is not ready and why, and goes on by
+// itself when there is room.
+func TestServiceOnAFullDisk(t *testing.T) {
+	storetest.FullDisk(t, "4m", func(t *testing.T, dir string) {
+		data := filepath.Join(dir, "data")
+		o := testOptions(t, data)
+		o.MinFree = 256 << 10
+		s, stop := startServer(t, o)
+		base := "http://" + s.Addresses().HTTP
+		c := clientFor(t, data, s.Addresses().HTTP)
+		ctx := t.Context()
+		if _, err := c.CreateImageType(ctx, orchestrator.NewImageType{ID: testImageType}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CreateDeviceType(ctx, orchestrator.NewDeviceType{ID: testDeviceType, Dialect: "ayla", ImageTypes: []orchestrator.EnabledImageType{{ID: testImageType}}}); err != nil {
+			t.Fatal(err)
+		}
+		filler := filepath.Join(dir, "filler")
+		// First, less than what uploads leave free.
+		if err := os.WriteFile(filler, make([]byte, int(s.disk.free())-200<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.service.UploadImage(ctx, orchestrator.NewImage{ImageType: testImageType, DeviceTypes: []string{testDeviceType}, Version: "1"}, strings.NewReader("image"))
+		if !errors.Is(err, orchestrator.ErrNoSpace) || !strings.Contains(err.Error(), "images leave 262144 free for records") {
+			t.Errorf("an upload with little room: %v", err)
+		}
+		if _, err := c.CreateDevice(ctx, orchestrator.NewDevice{ID: "while-little-room", Type: testDeviceType}); err != nil {
+			t.Errorf("a record with little room: %v", err)
+		}
+		// Then, nothing.
+		f, err := os.OpenFile(filler, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+		_ = f.Close()
+		refused := 0
+		for i := range 200 { // the first ones may find free pages
+			_, err := c.CreateImageType(ctx, orchestrator.NewImageType{ID: "more-" + string(rune('a'+i%26)) + string(rune('a'+i/26)), Description: strings.Repeat("x", 4000)})
+			if err == nil {
+				continue
+			}
+			if !client.IsStatus(err, http.StatusInsufficientStorage) {
+				t.Fatalf("on a full disk: %v", err)
+			}
+			refused++
+			break
+		}
+		if refused == 0 {
+			t.Fatal("the disk did not get full")
+		}
+		if got := readiness(t, base); got.Ready || !strings.Contains(got.Checks["storage"], "is full") || !strings.Contains(got.Checks["storage"], data) {
+			t.Errorf("readyz: %+v", got)
+		}
+		if _, _, err := c.Devices(ctx, orchestrator.DeviceFilter{}, orchestrator.Page{}); err != nil {
+			t.Errorf("reading on a full disk: %v", err)
+		}
+		if m := scraped(t, base); !strings.Contains(m, "davit_storage_full 1") || !strings.Contains(m, "davit_data_filesystem_avail_bytes") {
+			t.Error("the metrics do not say that the disk is full")
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(patience); !readiness(t, base).Ready; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("it does not recover: %+v", readiness(t, base))
+			}
+		}
+		if _, err := c.CreateDevice(ctx, orchestrator.NewDevice{ID: "afterwards", Type: testDeviceType}); err != nil {
+			t.Errorf("when there is room again: %v", err)
+		}
+		if m := scraped(t, base); !strings.Contains(m, "davit_storage_full 0") {
+			t.Error("the metrics do not say that there is room")
+		}
+		c.Close()
+		stop()
+		wellChecked(t, data)
+	})
+}
+
+func readiness(t *testing.T, base string) (r gateway.Readiness) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(read(t, base+"/readyz")), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func scraped(t *testing.T, base string) string { t.Helper(); return read(t, base+"/metrics") }
+
+func read(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,46 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	berrors "go.etcd.io/bbolt/errors"
+
+	"davit/orchestrator"
+)
+
+// Snapshot implements orchestrator.Snapshotter: what it writes is a file that Open
+// takes. Pages that are freed meanwhile cannot be used again before it has returned, so
+// that the file grows by what is written during that time.
+func (s *Store) Snapshot(ctx context.Context, look func(orchestrator.Reader) error, w io.Writer) error {
+	btx, err := s.begin()
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return s.closedError()
+	}
+	if err != nil {
+		return fmt.Errorf("read store %s: %w", s.path, err)
+	}
+	defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
+	if err := look(&tx{btx: btx}); err != nil {
+		return err
+	}
+	if _, err := btx.WriteTo(writerOf{ctx, w}); err != nil {
+		return fmt.Errorf("copy store %s: %w", s.path, noSpace(err))
+	}
+	return nil
+}
+
+// writerOf is a writer that ends with a context.
+type writerOf struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w writerOf) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.w.Write(p)
+}
