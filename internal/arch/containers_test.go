@@ -128,10 +128,7 @@ func checkScrapeTarget(t *testing.T, scrape scrapeConfig, http string) {
 // runAsContainer runs the command and the health check as the container would.
 func runAsContainer(t *testing.T, command, health []string, metricsPath string) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "davit")
-	if out, err := exec.Command("go", "build", "-o", binary, root+"/cmd/davit").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	binary := davit(t)
 	args := slices.Clone(command)
 	for i, a := range args {
 		switch a {
