@@ -273,6 +273,7 @@ func (b *Bridge) open() error {
 		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},
 	}
+	b.metrics.source(b.figures, b.spool)
 	for _, p := range b.cfg.Ports {
 		l, err := b.prepare(p)
 		if err != nil {

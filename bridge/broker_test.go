@@ -241,11 +241,12 @@ func TestUpdateOverMQTTAndPTY(t *testing.T) {
 	if mcu.RunningVersion() != newVersion || !bytes.Equal(mcu.RunningImage(), image) {
 		t.Errorf("the MCU runs %q", mcu.RunningVersion())
 	}
-	if v := testutil.ToFloat64(m.loaded.WithLabelValues(pump)); v < 100_000 {
-		t.Errorf("%v bytes counted as loaded", v)
-	}
-	if v := testutil.ToFloat64(m.portUp.WithLabelValues(pump)); v != 1 {
-		t.Errorf("port up is %v", v)
+	for name, least := range map[string]float64{
+		"davit_bridge_loaded_bytes_total": 100_000, "davit_bridge_port_up": 1, "davit_bridge_goodput_bytes_per_second": 1000, "davit_bridge_goodput_ratio": 0.01,
+	} {
+		if v := ofPort(t, registry, name, pty.Path()); v < least || name == "davit_bridge_goodput_ratio" && v > 1 {
+			t.Errorf("%s is %v, want at least %v", name, v, least)
+		}
 	}
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
@@ -255,6 +256,28 @@ func TestUpdateOverMQTTAndPTY(t *testing.T) {
 	if v := testutil.ToFloat64(m.connected); v != 0 {
 		t.Errorf("connected is %v after the end", v)
 	}
+}
+
+// ofPort is the value of a metric with the port's label, -1 if there is none.
+func ofPort(t *testing.T, reg prometheus.Gatherer, name, port string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "port" && l.GetValue() == port {
+					return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return -1
 }
 
 // A bridge whose account does not have one of its devices says so, and serves

@@ -349,7 +349,6 @@ func (d *device) save() error {
 // lineUp takes a session on a port that was just opened.
 func (d *device) lineUp(s dialect.Session) {
 	d.session, d.upSince = s, time.Now()
-	d.b.metrics.port(d.id, true)
 	d.startLeg()
 }
 
@@ -357,6 +356,5 @@ func (d *device) lineDown() {
 	if d.session != nil {
 		d.session, d.downSince = nil, time.Now()
 		d.disbelieve() // another MCU may be there when the port is back
-		d.b.metrics.port(d.id, false)
 	}
 }

@@ -87,7 +87,6 @@ func (ds *downloads) join(sum string, size uint64, m *member) (*download, error)
 	if err != nil {
 		return nil, err
 	}
-	ds.metrics.spooled(ds.spool.Used())
 	tag, _ := schemas.TagOf(sum) // Acquire has checked it
 	ctx, cancel := context.WithCancel(ds.ctx)
 	dl := &download{
@@ -123,7 +122,6 @@ func (ds *downloads) run(ctx context.Context, sum string, dl *download) {
 	if err := dl.img.Release(); err != nil {
 		ds.log.Warn("image spool", "error", err)
 	}
-	ds.metrics.spooled(ds.spool.Used())
 }
 
 // leave says that m does not want the image any more. m may still be told once.

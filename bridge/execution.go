@@ -267,7 +267,7 @@ func (d *device) legState(ex *execution, s schemas.State) error {
 		ex.loadSince = time.Now()
 	case schemas.StateBooting:
 		if took := time.Since(ex.loadSince).Seconds(); took > 0 && !ex.loadSince.IsZero() {
-			d.b.metrics.load(d.id, float64(ex.offer.Size)/took)
+			d.line.port.loaded(float64(ex.offer.Size) / took)
 		}
 	}
 	return d.advance(s)

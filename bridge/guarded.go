@@ -125,7 +125,7 @@ func (dl *download) slow(now time.Time) {
 	limit := slowGrace + time.Duration(dl.img.Size()-a.behind)*time.Second/slowest
 	if took := now.Sub(a.began); !a.slow && took > limit {
 		a.slow = true
-		dl.ds.metrics.alarm("slow")
+		dl.ds.metrics.alarm(alarmSlow)
 		dl.ds.log.Warn("a download is suspiciously slow: somebody may hold an update back; look at the path to the service",
 			"image", dl.img.SHA256(), "held", dl.img.Held(), "bytes", dl.img.Size(), "took", took.Round(time.Second).String())
 	}
@@ -137,7 +137,7 @@ func (dl *download) unasked(n int) {
 	a.stray += uint64(n)
 	if !a.endless && a.stray > dl.img.Size()+endlessGrace {
 		a.endless = true
-		dl.ds.metrics.alarm("endless")
+		dl.ds.metrics.alarm(alarmEndless)
 		dl.ds.log.Warn("data keeps coming that nobody asked for; it is dropped; look for who sends it",
 			"image", dl.img.SHA256(), "bytes", a.stray, "image_bytes", dl.img.Size())
 	}

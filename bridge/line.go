@@ -21,7 +21,6 @@ const (
 // was unplugged is taken again when it is back.
 func (l *line) run(ctx context.Context) {
 	d := l.dev
-	d.b.metrics.port(d.id, false)
 	defer d.b.claims.release(l)
 	wait, complaint := firstReopen, ""
 	for ctx.Err() == nil {
@@ -69,7 +68,7 @@ func (l *line) session(ctx context.Context, how speech) error {
 	s := how.kind.NewSession(line, dialect.Config{
 		Baud: how.port.Baud, VersionProperties: how.properties, OfferInterval: opening.offerInterval,
 		AttributeSize: how.port.AttributeSize, LoadSize: how.port.LoadSize,
-	}, &lineEvents{d, how.over, l.counter()})
+	}, &lineEvents{d, how.over, l.count})
 	current := false
 	d.do(func() {
 		if current = !isClosed(how.over); current {

@@ -168,7 +168,6 @@ func (b *Bridge) retire(l *line) {
 	if err := b.transport.Unsubscribe(ctx, topics); err != nil {
 		l.dev.log.Debug("unsubscribe", "error", err)
 	}
-	b.metrics.forget(l.dev.id)
 	l.dev.log.Info("the port is closed and the device is gone from this bridge", "path", l.dev.port.Path)
 	b.replace(l)
 }

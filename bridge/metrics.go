@@ -3,25 +3,20 @@ package bridge
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"davit/bridge/dialect"
 	"davit/bridge/spool"
 	"davit/schemas"
+	"davit/trust"
 )
 
-// Metrics are the bridge's counters and gauges. The port label is the device's
-// id: a bridge has at most MaxPorts of them. A nil *Metrics counts nothing.
+// Metrics are the bridge's counters and gauges. A nil *Metrics counts nothing.
 type Metrics struct {
-	frames    *prometheus.CounterVec
-	resets    *prometheus.CounterVec
-	loaded    *prometheus.CounterVec
-	goodput   *prometheus.GaugeVec
-	portUp    *prometheus.GaugeVec
+	ports     *portsCollector
 	updates   *prometheus.CounterVec
 	fetched   prometheus.Counter
 	stray     prometheus.Counter
 	refused   *prometheus.CounterVec
 	connected prometheus.Gauge
-	spool     prometheus.Gauge
+	spool     *spoolCollector
 	manifests *prometheus.CounterVec
 	badBlocks prometheus.Counter
 	blocks    prometheus.Counter // reused, as are the bytes
@@ -32,21 +27,7 @@ type Metrics struct {
 // NewMetrics registers the bridge's metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		frames: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "davit_bridge_frames_total", Help: "Serial frames by port and event: sent, retried, lost, received, bad.",
-		}, []string{"port", "event"}),
-		resets: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "davit_bridge_mcu_resets_total", Help: "Sequence restarts of the host MCU by port.",
-		}, []string{"port"}),
-		loaded: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "davit_bridge_loaded_bytes_total", Help: "Image bytes acknowledged by the host MCU by port.",
-		}, []string{"port"}),
-		goodput: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "davit_bridge_goodput_bytes_per_second", Help: "Image bytes per second of the last finished load by port.",
-		}, []string{"port"}),
-		portUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "davit_bridge_port_up", Help: "1 while the serial port is open.",
-		}, []string{"port"}),
+		ports: newPortsCollector(),
 		updates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_updates_total", Help: "Finished updates by state and cause.",
 		}, []string{"state", "cause"}),
@@ -62,9 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "davit_bridge_mqtt_connected", Help: "1 while the broker connection stands.",
 		}),
-		spool: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "davit_bridge_spool_bytes", Help: "Bytes of images on the bridge's disk.",
-		}),
+		spool: newSpoolCollector(),
 		manifests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_manifests_total", Help: "Signed manifests looked at, by result: accepted, or the reason of the refusal.",
 		}, []string{"result"}),
@@ -75,60 +54,53 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "davit_bridge_blocks_reused_total", Help: "Blocks of signed images that were taken from other images in the spool instead of being fetched.",
 		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "davit_bridge_block_bytes_reused_total", Help: "Bytes of those blocks.",
+			Name: "davit_bridge_reused_block_bytes_total", Help: "Bytes of signed images that were taken from other images in the spool instead of being fetched.",
 		}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "davit_bridge_retrieval_alarms_total", Help: "Downloads that look like an attack, by kind: slow (far below any usable rate), endless (more data that nobody asked for than the image has).",
 		}, []string{"kind"}),
 	}
-	reg.MustRegister(m.frames, m.resets, m.loaded, m.goodput, m.portUp, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.blocks, m.bytes, m.alarms)
+	m.begin()
+	reg.MustRegister(m.ports, m.updates, m.fetched, m.stray, m.refused, m.connected, m.spool, m.manifests, m.badBlocks, m.blocks, m.bytes, m.alarms)
 	return m
 }
 
-// lineCounter returns the function that a session counts with; it allocates
-// nothing when it is called.
-func (m *Metrics) lineCounter(port string) func(dialect.Counter, int) {
-	if m == nil {
-		return func(dialect.Counter, int) {}
-	}
-	counters := map[dialect.Counter]prometheus.Counter{
-		dialect.MCUResets:   m.resets.WithLabelValues(port),
-		dialect.BytesLoaded: m.loaded.WithLabelValues(port),
-	}
-	for _, c := range []dialect.Counter{
-		dialect.FramesSent, dialect.FramesRetried, dialect.FramesLost, dialect.FramesReceived, dialect.FramesBad,
-	} {
-		counters[c] = m.frames.WithLabelValues(port, string(c))
-	}
-	return func(c dialect.Counter, n int) {
-		if counter := counters[c]; counter != nil {
-			counter.Add(float64(n))
+// What a manifest's check results in beside a trust.Reason, and the kinds of alarms.
+const (
+	manifestAccepted = "accepted"
+	manifestCounter  = "unreadable_counter"
+	alarmSlow        = "slow"
+	alarmEndless     = "endless"
+)
+
+// begin makes the series whose labels are known beforehand, so that a rate over them sees
+// the first event.
+func (m *Metrics) begin() {
+	m.updates.WithLabelValues(string(schemas.StateSucceeded), string(schemas.CauseNone))
+	for _, s := range []schemas.State{schemas.StateRejected, schemas.StateFailed, schemas.StateTimedOut, schemas.StateCanceled} {
+		for _, c := range schemas.Causes() {
+			m.updates.WithLabelValues(string(s), string(c))
 		}
 	}
+	for _, k := range schemas.Kinds() {
+		if !k.FromDevice() {
+			m.refused.WithLabelValues(string(k))
+		}
+	}
+	m.manifests.WithLabelValues(manifestAccepted)
+	m.manifests.WithLabelValues(manifestCounter)
+	for _, r := range trust.Reasons() {
+		m.manifests.WithLabelValues(string(r))
+	}
+	m.alarms.WithLabelValues(alarmSlow)
+	m.alarms.WithLabelValues(alarmEndless)
 }
 
-func (m *Metrics) port(port string, up bool) {
+// source says where a scrape reads what the ports and the spool are.
+func (m *Metrics) source(ports func() []portFigures, s *spool.Spool) {
 	if m != nil {
-		m.portUp.WithLabelValues(port).Set(flag(up))
-	}
-}
-
-// forget ends the series of a port that is gone.
-func (m *Metrics) forget(port string) {
-	if m == nil {
-		return
-	}
-	of := prometheus.Labels{"port": port}
-	for _, v := range []interface {
-		DeletePartialMatch(prometheus.Labels) int
-	}{m.frames, m.resets, m.loaded, m.goodput, m.portUp} {
-		v.DeletePartialMatch(of)
-	}
-}
-
-func (m *Metrics) load(port string, bytesPerSecond float64) {
-	if m != nil {
-		m.goodput.WithLabelValues(port).Set(bytesPerSecond)
+		m.ports.read.Store(&ports)
+		m.spool.spool.Store(s)
 	}
 }
 
@@ -159,12 +131,6 @@ func (m *Metrics) refusedMessage(k schemas.Kind) {
 func (m *Metrics) broker(connected bool) {
 	if m != nil {
 		m.connected.Set(flag(connected))
-	}
-}
-
-func (m *Metrics) spooled(bytes int64) {
-	if m != nil {
-		m.spool.Set(float64(bytes))
 	}
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -183,30 +184,34 @@ func (w *reloadWorld) reach(s schemas.State) {
 // served says whether a device is there for the service, and gone whether
 // nothing of it is left.
 func (w *reloadWorld) served(device string) bool {
-	return w.service.isOnline(device) && w.service.subscriptions(device) == len(subscriptionsOf(device)) && w.seriesOf(device) > 0
+	return w.service.isOnline(device) && w.service.subscriptions(device) == len(subscriptionsOf(device)) && w.toldOf()
 }
 
 func (w *reloadWorld) gone(device string) bool {
-	return !w.service.isOnline(device) && w.service.subscriptions(device) == 0 && w.seriesOf(device) == 0 && w.bridge.line(device) == nil
+	return !w.service.isOnline(device) && w.service.subscriptions(device) == 0 && w.toldOf() && w.bridge.line(device) == nil
 }
 
-// seriesOf is how many series of metrics a port has.
-func (w *reloadWorld) seriesOf(device string) int {
+// toldOf says whether the metrics tell of the ports that the lines have and of no others.
+func (w *reloadWorld) toldOf() bool {
 	families, err := w.registry.Gather()
 	if err != nil {
 		w.Fatal(err)
 	}
-	n := 0
+	told := map[string]bool{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if l.GetName() == "port" && l.GetValue() == device {
-					n++
+				if l.GetName() == "port" {
+					told[l.GetValue()] = true
 				}
 			}
 		}
 	}
-	return n
+	there := map[string]bool{}
+	for _, l := range w.bridge.lines() {
+		there[l.port.figures().port] = true
+	}
+	return maps.Equal(told, there)
 }
 
 // everyState are the moments of an update at which the reloads come. It goes through those that are not here without

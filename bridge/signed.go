@@ -169,7 +169,7 @@ func (d *device) manifestFetched(err error, then func()) {
 	}
 	m := signed.Manifest()
 	d.log.Info("manifest verified", "execution", ex.offer.Execution, "manifest", signed.Digest(), "signed_by", fmt.Sprint(keyIDs(signed)), "counter", m.Counter, "expires", m.Expires)
-	d.b.metrics.manifest("accepted")
+	d.b.metrics.manifest(manifestAccepted)
 	ex.signed, ex.vouched = signed, true
 	d.rec.Open.Counter = &m.Counter
 	if err := d.save(); err != nil {
@@ -204,7 +204,7 @@ func (d *device) verify(s trust.Signed) (*trust.Verified, error) {
 // refuseImage ends an execution whose image may not reach the MCU. No offer's Force
 // changes that.
 func (d *device) refuseImage(err error) {
-	reason := "unreadable_counter"
+	reason := manifestCounter
 	var r *trust.Refusal
 	if errors.As(err, &r) {
 		reason = string(r.Reason)

@@ -148,6 +148,17 @@ type LineCounts struct {
 	MCUResets uint64 `json:"mcu_resets"`
 }
 
+// add adds the counts of another line.
+func (c *LineCounts) add(d LineCounts) {
+	c.Sent += d.Sent
+	c.Retried += d.Retried
+	c.Received += d.Received
+	c.Bad += d.Bad
+	c.Lost += d.Lost
+	c.Loaded += d.Loaded
+	c.MCUResets += d.MCUResets
+}
+
 // Status says what the bridge is doing. It holds up no device and no line, and
 // waits for none of them longer than a moment or until ctx ends.
 func (b *Bridge) Status(ctx context.Context) Status {

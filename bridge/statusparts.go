@@ -55,6 +55,36 @@ type portState struct {
 	reason string
 	config PortConfig
 	how    *speech // as which it was opened last, nil if it never was as it is configured
+	// goodput of the last finished load in bytes a second, and its share of what the line
+	// carries; 0 before there was one.
+	goodput, share float64
+}
+
+// loaded notes how fast a load was that has finished.
+func (p *portState) loaded(bytesPerSecond float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.goodput, p.share = bytesPerSecond, 0
+	if p.how != nil {
+		p.share = bytesPerSecond / byteRate(p.how.port)
+	}
+}
+
+// byteRate is how many bytes a second a port carries one behind the other: each has a start
+// bit, eight data bits, the parity bit if there is one, and a stop bit.
+func byteRate(p PortConfig) float64 {
+	bits := 10.0
+	if p.Parity != dialect.ParityNone {
+		bits++
+	}
+	return float64(p.Baud) / bits
+}
+
+// figures are what metrics tell of the port.
+func (p *portState) figures() portFigures {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return portFigures{port: portname.Printable(p.config.Path), up: p.state == PortOpen, goodput: p.goodput, share: p.share}
 }
 
 // set takes a state; the time counts from where it began.
@@ -139,15 +169,11 @@ func (c *lineCounts) read() LineCounts {
 	}
 }
 
-// counter is what the line's sessions count with, for the status and for the
+// count adds to a counter: the line's sessions count with it, for the status and for the
 // metrics.
-func (l *line) counter() func(dialect.Counter, int) {
-	metrics := l.dev.b.metrics.lineCounter(l.dev.id)
-	return func(k dialect.Counter, n int) {
-		if c := l.counts.of(k); c != nil {
-			c.Add(uint64(n))
-		}
-		metrics(k, n)
+func (l *line) count(k dialect.Counter, n int) {
+	if c := l.counts.of(k); c != nil {
+		c.Add(uint64(n))
 	}
 }
 

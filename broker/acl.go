@@ -47,6 +47,7 @@ const (
 	refusedDevice   refusal = "device"    // another principal's device
 	refusedSide     refusal = "direction" // the service's to say or the device's to hear
 	refusedRetain   refusal = "retain"    // retained, which the contract does not have for it
+	refusedQoS      refusal = "qos"       // another quality of service than the contract has for it
 	refusedSize     refusal = "size"      // over Kind.MaxPayload
 	refusedRevoked  refusal = "revoked"   // the credentials are no longer valid
 	refusedWildcard refusal = "wildcard"  // a wildcard or shared filter by a device

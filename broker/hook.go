@@ -123,10 +123,10 @@ func (h *hook) decide(c *conn, cl *mqtt.Client, pk packets.Packet) (*principal, 
 		case r == refusedDevice && p.bridge():
 			// The will speaks for one device of many. When that one was taken off the bridge's list, the
 			// others must not stay away because of it; all of them go offline without a will as well (presence.go).
-			h.b.metrics.aclRefused("will", r)
+			h.b.metrics.aclRefused(actionWill, r)
 			cl.Properties.Will = mqtt.Will{}
 		case r != allowed || w.Qos > 1:
-			h.b.metrics.aclRefused("will", r)
+			h.b.metrics.aclRefused(actionWill, r)
 			if r.limit() {
 				h.b.metrics.limited(string(r))
 			}

@@ -30,7 +30,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Publish:
 		h.b.metrics.messageIn()
 		if pk.FixedHeader.Qos > 1 {
-			h.b.refuse(c, "publish", pk.TopicName, "qos")
+			h.b.refuse(c, actionPublish, pk.TopicName, refusedQoS)
 			h.b.disconnect(c, packets.ErrQosNotSupported)
 			return pk, packets.ErrRejectPacket
 		}
@@ -97,7 +97,7 @@ func (b *Broker) count(c *conn, n int) {
 
 // notPublished refuses a message and returns what mochi is to make of it.
 func (h *hook) notPublished(c *conn, pk *packets.Packet, topic string, r refusal) packets.Code {
-	h.b.refuse(c, "publish", topic, r)
+	h.b.refuse(c, actionPublish, topic, r)
 	if c.version < 5 || pk.FixedHeader.Qos == 0 {
 		return packets.CodeSuccessIgnore
 	}
@@ -157,7 +157,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 			c.sub.grant(f.Filter, grant{q, int32(f.Identifier)})
 		}
 		if r != allowed {
-			h.b.refuse(c, "subscribe", f.Filter, r)
+			h.b.refuse(c, actionSubscribe, f.Filter, r)
 			answer.codes = append(answer.codes, r.subscribeCode().Code)
 			f.Filter = ""
 			continue

@@ -43,7 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "davit", Subsystem: "broker", Name: name, Help: help}, labels)
 	}
-	return &Metrics{
+	m := &Metrics{
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "connections", Help: "Authenticated MQTT connections by transport.",
 		}, []string{"transport"}),
@@ -74,12 +74,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		certRefusals: vec("certificate_refusals_total", "TLS handshakes refused because of the client's certificate, by reason.", "reason"),
 		certEnds:     vec("certificate_sessions_ended_total", "Sessions ended because their certificate was not good any more, by reason.", "reason"),
 		crlNext: f.NewGauge(prometheus.GaugeOpts{
-			Namespace: "davit", Subsystem: "broker", Name: "crl_next_update_seconds", Help: "When the first of the revocation lists ends, in Unix time; 0 without a list. After that, certificates are refused.",
+			Namespace: "davit", Subsystem: "broker", Name: "crl_next_update_timestamp_seconds", Help: "When the first of the revocation lists ends, in Unix time; 0 without a list. After that, certificates are refused.",
 		}),
 		crowded: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "davit", Subsystem: "broker", Name: "crowded_addresses", Help: "Remote addresses with too many wrong passwords, most of whose attempts to connect are dropped.",
 		}),
 	}
+	m.begin()
+	return m
 }
 
 func (m *Metrics) connected(t Transport, delta float64) {

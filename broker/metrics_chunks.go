@@ -19,6 +19,14 @@ const (
 
 func (w way) String() string { return [ways]string{"vectored", "copied", "multicast"}[w] }
 
+// Why a session was not sent chunks, as the metrics label it.
+const (
+	chunkImage         = "image" // it cannot be read
+	chunkEnded         = "ended"
+	chunkNotSubscribed = "not_subscribed"
+	chunkTooLarge      = "too_large"
+)
+
 // chunkMetrics count what goes past mochi.
 type chunkMetrics struct {
 	sent    [ways]prometheus.Counter
@@ -38,7 +46,7 @@ func newChunkMetrics(f promauto.Factory) (m chunkMetrics) {
 	m.missed = f.NewCounter(prometheus.CounterOpts(opts("multicast_missed_total", "Chunks on images' stream topics that sessions missed: they were busy, had ended, or did not subscribe.")))
 	m.slow = f.NewGauge(prometheus.GaugeOpts(opts("slow_connections", "Connections that have to wait now until their socket takes what there is for them (over TLS and WebSocket: that are being written to).")))
 	sent := f.NewCounterVec(prometheus.CounterOpts(opts("sent_chunks_total", "Chunks sent on the short way, past the fan-out of messages, by way; they are in sent_messages_total too.")), []string{"way"})
-	bytes := f.NewCounterVec(prometheus.CounterOpts(opts("sent_chunk_bytes_total", "Bytes of the packets of those chunks, by way.")), []string{"way"})
+	bytes := f.NewCounterVec(prometheus.CounterOpts(opts("sent_chunk_bytes_total", "Bytes of the packets of chunks sent on the short way, by way.")), []string{"way"})
 	for w := range ways {
 		m.sent[w], m.bytes[w] = sent.WithLabelValues(w.String()), bytes.WithLabelValues(w.String())
 	}
@@ -57,14 +65,14 @@ func (m *Metrics) chunkRefused(err error) {
 	if m == nil {
 		return
 	}
-	reason := "image" // it cannot be read
+	reason := chunkImage
 	switch {
 	case errors.Is(err, ErrSessionEnded):
-		reason = "ended"
+		reason = chunkEnded
 	case errors.Is(err, ErrNotSubscribed):
-		reason = "not_subscribed"
+		reason = chunkNotSubscribed
 	case errors.Is(err, errTooLarge):
-		reason = "too_large"
+		reason = chunkTooLarge
 	}
 	m.chunks.refused.WithLabelValues(reason).Inc()
 }

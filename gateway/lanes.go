@@ -36,6 +36,7 @@ type lanes struct {
 	first   *lane // lanes that have a message and no worker, oldest first
 	last    *lane
 	bytes   int
+	length  int // messages
 	closed  bool
 }
 
@@ -70,6 +71,7 @@ func (q *lanes) put(device string, it item, share float64) bool {
 	}
 	l.items = append(l.items, it)
 	q.bytes += it.cost()
+	q.length++
 	return true
 }
 
@@ -112,6 +114,7 @@ func (q *lanes) work(fn func(device string, it item)) {
 // done takes the first message off l. The caller holds q.mu.
 func (q *lanes) done(l *lane) {
 	q.bytes -= l.items[0].cost()
+	q.length--
 	l.items[0] = item{}
 	l.items = l.items[1:]
 	if len(l.items) > 0 {
@@ -137,6 +140,13 @@ func (q *lanes) ending() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed
+}
+
+// depth is how much is in the queue: messages, what they count, and what they may.
+func (q *lanes) depth() (messages, bytes, limit int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.length, q.bytes, q.limit
 }
 
 // load is the share of the limit that is in use.

@@ -28,6 +28,7 @@ type Metrics struct {
 	limits     *prometheus.CounterVec // by limit
 	claims     *prometheus.CounterVec // by result
 	rotations  *prometheus.CounterVec // by result
+	queues     *queuesCollector
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -60,6 +61,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		claims:    counter("davit_claims_total", "Logins of modules with the token of a claim that were refused, and answers to their claims, by result.", "result"),
 		rotations: counter("davit_password_rotations_total", "Answers to devices and bridges that asked for another password, by result.", "result"),
 	}
+	m.queues = newQueuesCollector()
 	m.limits = counter("davit_http_limited_total", "HTTP requests refused because of a limit, by limit.", "limit")
 	for _, kind := range schemas.Kinds() {
 		if !kind.FromDevice() {
@@ -87,7 +89,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range []string{rotationGiven, string(schemas.ErrorMalformed), string(schemas.ErrorNotAllowed), string(schemas.ErrorBusy), string(schemas.ErrorInternal)} {
 		m.rotations.WithLabelValues(r)
 	}
-	reg.MustRegister(m.claims, m.rotations, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded, m.limits)
+	for _, limit := range []string{limitRate, limitAtOnce, limitAllAtOnce, limitForm} {
+		m.limits.WithLabelValues(limit)
+	}
+	reg.MustRegister(m.queues, m.claims, m.rotations, m.received, m.refused, m.dropped, m.published, m.unsent, m.connected, m.requests, m.latency, m.authFailed, m.noScope, m.signIns, m.uploaded, m.limits)
 	return m
 }
 

@@ -158,6 +158,7 @@ func NewSessions(o SessionsOptions) (*Sessions, error) {
 			filters: []paho.SubscribeOptions{{Topic: schemas.SharedFilter(shareGroup, schemas.KindFetch), QoS: 0}},
 		}))
 	}
+	o.Metrics.watchQueues(map[string]*lanes{"messages": s.messages, "fetches": s.fetches})
 	return s, nil
 }
 

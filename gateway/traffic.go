@@ -39,6 +39,14 @@ const (
 	maxHeaderFields = 100
 )
 
+// The limits as the metrics label them.
+const (
+	limitRate      = "request_rate"
+	limitAtOnce    = "requests_at_once"
+	limitAllAtOnce = "all_requests_at_once"
+	limitForm      = "form"
+)
+
 // traffic bounds how many requests each token, user and address makes: a second, and at
 // a time. It is safe for concurrent use.
 type traffic struct {
@@ -77,11 +85,11 @@ func (t *traffic) enter(who *people.Principal, address string, now time.Time) (l
 	switch {
 	case !a.rate.AllowN(now, 1):
 		wait := time.Duration((1 - a.rate.TokensAt(now)) / float64(a.rate.Limit()) * float64(time.Second))
-		return nil, &exceeded{"request_rate", fmt.Sprintf("Too many requests: %s may make %g a second.", name, float64(a.rate.Limit())), wait}
+		return nil, &exceeded{limitRate, fmt.Sprintf("Too many requests: %s may make %g a second.", name, float64(a.rate.Limit())), wait}
 	case a.under >= a.most:
-		return nil, &exceeded{"requests_at_once", fmt.Sprintf("Too many requests at a time: of %s, %d are under way already.", name, a.most), time.Second}
+		return nil, &exceeded{limitAtOnce, fmt.Sprintf("Too many requests at a time: of %s, %d are under way already.", name, a.most), time.Second}
 	case t.all >= maxAllAtOnce:
-		return nil, &exceeded{"all_requests_at_once", fmt.Sprintf("The server is busy: %d requests are under way already.", maxAllAtOnce), time.Second}
+		return nil, &exceeded{limitAllAtOnce, fmt.Sprintf("The server is busy: %d requests are under way already.", maxAllAtOnce), time.Second}
 	}
 	a.under++
 	t.all++
@@ -181,7 +189,7 @@ func (a *API) wellFormed(next http.Handler) http.Handler {
 		if p.Status == http.StatusUnsupportedMediaType {
 			w.Header().Set("Accept-Encoding", "identity") // RFC 7694, section 3
 		}
-		a.options.Metrics.limited("form")
+		a.options.Metrics.limited(limitForm)
 		writeProblem(w, p)
 	})
 }

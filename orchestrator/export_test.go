@@ -8,6 +8,8 @@ import (
 	"maps"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"davit/schemas"
 )
 
@@ -349,3 +351,15 @@ func Lasting(ev Event) bool { return lasting(ev) }
 
 // TurnOf is turnOf.
 func TurnOf(rec []byte) (state schemas.State, priority int, ok bool) { return turnOf(rec) }
+
+// Transitions is how many executions entered a state with a cause.
+func (m *Metrics) Transitions(state, cause string) float64 {
+	return testutil.ToFloat64(m.transitions.WithLabelValues(state, cause))
+}
+
+// HellosHeard is how many devices are remembered whose hello has led to no offer yet.
+func (s *Service) HellosHeard() int {
+	s.outbox.mu.Lock()
+	defer s.outbox.mu.Unlock()
+	return len(s.outbox.heard)
+}

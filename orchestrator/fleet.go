@@ -137,6 +137,24 @@ func (s *Service) Device(ctx context.Context, id string) (Device, error) {
 	return one[Device](ctx, s.store, "device", id)
 }
 
+// TypesOf returns the types of devices in their order, "" for those that are not known.
+func (s *Service) TypesOf(ctx context.Context, ids []string) ([]string, error) {
+	types := make([]string, len(ids))
+	err := s.store.View(ctx, func(r Reader) error {
+		for i, id := range ids {
+			d, err := find[Device](r, id)
+			if err != nil {
+				return err
+			}
+			if d != nil {
+				types[i] = d.Type
+			}
+		}
+		return nil
+	})
+	return types, err
+}
+
 // Devices lists the devices that meet a filter, by id. It reads the index with
 // the fewest of them and looks at a bounded number of devices: a page may be short,
 // or empty, and still have a next one.

@@ -77,7 +77,9 @@ type transfer struct {
 	bytes   uint64
 	awaited uint64
 	session Session
-	backlog int64 // of the session, when the fetch came
+	backlog int64     // of the session, when the fetch came
+	asked   time.Time // when the fetch came; zero if it is handed
+	begun   bool      // some of it has been sent
 
 	follow bool // the device listens on the shared stream
 	always bool // and its job has the image shared also with few
@@ -307,7 +309,10 @@ func (t *transfer) release() {
 }
 
 // flowQueue is a queue without allocations. A flow is in one at most.
-type flowQueue struct{ head, tail *flow }
+type flowQueue struct {
+	head, tail *flow
+	length     int
+}
 
 func (q *flowQueue) push(f *flow) {
 	f.listed = q
@@ -318,6 +323,7 @@ func (q *flowQueue) push(f *flow) {
 		q.tail.next = f
 	}
 	q.tail = f
+	q.length++
 }
 
 // remove takes a flow out of the queue that it is in, if any.
@@ -337,4 +343,5 @@ func (f *flow) remove() {
 		f.next.prev = f.prev
 	}
 	f.listed, f.prev, f.next = nil, nil, nil
+	q.length--
 }

@@ -54,7 +54,7 @@ func (t *txn) stop(p *progressRecord, rule *StopRule, why string) error {
 		}
 		return t.pauseFor(p, why)
 	}
-	return t.byItself(p, "cancel", func() {
+	return t.byItself(p, stopActionCancel, func() {
 		p.State, p.Reason, p.RollBack = JobCanceled, why, rule.RollBack
 		p.Work = []jobTask{{Kind: taskCancel, Finish: rule.Action == StopAbort, Why: "the job was stopped: " + why}}
 	})
@@ -62,11 +62,17 @@ func (t *txn) stop(p *progressRecord, rule *StopRule, why string) error {
 
 // pauseFor pauses a job for a reason of its own.
 func (t *txn) pauseFor(p *progressRecord, why string) error {
-	return t.byItself(p, "pause", func() {
+	return t.byItself(p, stopActionPause, func() {
 		p.State, p.Reason = JobPaused, why
 		p.add(jobTask{Kind: taskSettle})
 	})
 }
+
+// What the service does to a job by itself, as the audit log and the metrics say it.
+const (
+	stopActionPause  = "pause"
+	stopActionCancel = "cancel"
+)
 
 // byItself has the service do something to a job that people could have done.
 func (t *txn) byItself(p *progressRecord, action string, do func()) error {

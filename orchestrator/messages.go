@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"davit/schemas"
 )
@@ -18,6 +19,8 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 	if err := h.Validate(); err != nil {
 		return invalid("hello: %w", err)
 	}
+	s.outbox.hello(device, time.Now())
+	defer s.outbox.unheard(device)
 	var dt *DeviceType
 	_, err := s.together.do(ctx, func(t *txn) error {
 		old, err := need[Device](t, "device", device)

@@ -1,7 +1,6 @@
 package orchestrator
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,12 +16,12 @@ const (
 	MetricWithdrawals     = "davit_offers_withdrawn_total"
 	MetricPublishFailures = "davit_offer_publish_failures_total"
 	MetricChunks          = "davit_chunks_sent_total"
-	MetricChunkBytes      = "davit_chunk_bytes_sent_total"
+	MetricChunkBytes      = "davit_chunk_sent_bytes_total"
 	MetricChunkErrors     = "davit_chunk_errors_total"
 	MetricFetches         = "davit_fetches_total"
 	MetricFetchesRefused  = "davit_fetches_refused_total"
-	MetricOutstanding     = "davit_chunk_bytes_outstanding"
-	MetricWithdrawnBytes  = "davit_chunk_bytes_withdrawn_total"
+	MetricOutstanding     = "davit_chunk_outstanding_bytes"
+	MetricWithdrawnBytes  = "davit_chunk_withdrawn_bytes_total"
 	MetricChunkWaits      = "davit_chunk_waits_total"
 	MetricCreditLapses    = "davit_chunk_credit_lapses_total"
 	MetricFollowers       = "davit_stream_followers"
@@ -33,51 +32,27 @@ const (
 	MetricFallBacks       = "davit_execution_fall_backs_total"
 	MetricReoffers        = "davit_offers_repeated_total"
 	MetricQuarantined     = "davit_devices_quarantined"
+	MetricDevices         = "davit_devices"
+	MetricOnline          = "davit_devices_online"
+	MetricJobs            = "davit_jobs"
+	MetricJobExecutions   = "davit_job_executions"
+	MetricJobWave         = "davit_job_wave"
+	MetricOffersWaiting   = "davit_offers_waiting"
+	MetricReportsWaiting  = "davit_reports_waiting"
+	MetricFlows           = "davit_chunk_flows"
+	MetricHelloToOffer    = "davit_hello_to_offer_seconds"
+	MetricFetchFirst      = "davit_fetch_first_chunk_seconds"
+	MetricFetchLast       = "davit_fetch_last_chunk_seconds"
 	MetricCommitSeconds   = "davit_store_commit_seconds"
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
 )
 
-// Label values of the metrics of chunks.
-const (
-	wayShort = "short" // to the connection that asked
-	wayLong  = "long"  // through the Publisher
-	// wayShared is by the Multicaster, to each device that was sent a chunk; where the
-	// broker is not ours, it is once for all.
-	wayShared = "shared"
-
-	withdrawnNewer      = "newer"      // a later fetch gave them up or asked for them again
-	withdrawnEnded      = "session"    // the connection has ended, or is not subscribed
-	withdrawnUnreadable = "unreadable" // the image cannot be opened
-
-	waitModule  = "module"  // that the device asks again
-	waitTotal   = "total"   // that any device asks again
-	waitSession = "session" // that the connection takes more
-)
-
-var (
-	ways             = []string{wayShort, wayLong, wayShared}
-	withdrawnReasons = []string{withdrawnNewer, withdrawnEnded, withdrawnUnreadable}
-	waitsFor         = []string{waitModule, waitTotal, waitSession}
-)
-
-// resolved registers a counter with one label and makes all of its series, so that
-// counting looks for none.
-func resolved(reg prometheus.Registerer, name, help, label string, values []string) map[string]prometheus.Counter {
-	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
-	reg.MustRegister(vec)
-	series := make(map[string]prometheus.Counter, len(values))
-	for _, v := range values {
-		series[v] = vec.WithLabelValues(v)
-	}
-	return series
-}
-
 // Metrics are what the orchestrator and its store count. A nil *Metrics counts
 // nothing.
 type Metrics struct {
-	states          *stateCollector
-	quarantined     *countCollector
+	records         *recordsCollector
+	queues          *queuesCollector
 	transitions     *prometheus.CounterVec
 	offers          prometheus.Counter
 	withdrawals     prometheus.Counter
@@ -101,50 +76,59 @@ type Metrics struct {
 	commitSeconds   prometheus.Histogram
 	commitUpdates   prometheus.Histogram
 	commitFailures  prometheus.Counter
+	helloToOffer    prometheus.Histogram
+	fetchFirst      prometheus.Histogram
+	fetchLast       prometheus.Histogram
 }
 
-// NewMetrics registers the orchestrator's metrics.
+// NewMetrics registers the orchestrator's metrics. Every series whose labels are of a
+// fixed set is there from the beginning, so that a rate over it sees the first event.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	seconds := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	}
 	m := &Metrics{
-		states:      &stateCollector{desc: prometheus.NewDesc(MetricExecutions, "Executions by state, of all jobs.", []string{"state"}, nil)},
-		quarantined: &countCollector{desc: prometheus.NewDesc(MetricQuarantined, "Devices that are in quarantine.", nil, nil)},
-		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricTransitions, Help: "Executions that entered a state, by state and cause."}, []string{"state", "cause"}),
+		records:         newRecordsCollector(),
+		queues:          newQueuesCollector(),
+		transitions:     vec(MetricTransitions, "Executions that entered a state, by state and cause.", "state", "cause"),
 		offers:          counter(MetricOffers, "Offers published, repetitions included."),
 		withdrawals:     counter(MetricWithdrawals, "Offers withdrawn, repetitions included."),
 		publishFailures: counter(MetricPublishFailures, "Offers or withdrawals that could not be published and are tried again."),
-		stops: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricStops, Help: "Jobs that were paused or canceled by a stop rule, by action."}, []string{"action"}),
-		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricRetries, Help: "Executions that the retry policy queued once more, by the cause of the attempt before."}, []string{"cause"}),
-		waves:       counter(MetricWaves, "Waves of jobs that were released."),
-		takenBack:   counter(MetricTakenBack, "Attempts that were taken back before they ended: paused, out of the window, put off, superseded, or downloaded to be installed later."),
-		fallBacks:   counter(MetricFallBacks, "Devices that reported another version again after they had succeeded."),
-		reoffers:    counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
-		chunkErrors: counter(MetricChunkErrors, "Chunks that could not be read or sent."),
-		fetches:     counter(MetricFetches, "Fetches honoured."),
-		fetchesRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricFetchesRefused, Help: "Fetches refused, by reason."}, []string{"reason"}),
+		stops:           vec(MetricStops, "Jobs that were paused or canceled by a stop rule, by action.", "action"),
+		retries:         vec(MetricRetries, "Executions that the retry policy queued once more, by the cause of the attempt before.", "cause"),
+		waves:           counter(MetricWaves, "Waves of jobs that were released."),
+		takenBack:       counter(MetricTakenBack, "Attempts that were taken back before they ended: paused, out of the window, put off, superseded, or downloaded to be installed later."),
+		fallBacks:       counter(MetricFallBacks, "Devices that reported another version again after they had succeeded."),
+		reoffers:        counter(MetricReoffers, "Offers that stood before and were published again, to devices that came back or a broker that may have lost them."),
+		chunkErrors:     counter(MetricChunkErrors, "Chunks that could not be read or sent."),
+		fetches:         counter(MetricFetches, "Fetches honoured."),
+		fetchesRefused:  vec(MetricFetchesRefused, "Fetches refused, by reason.", "reason"),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and still awaited as far as the devices have said."}),
 		followers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricFollowers, Help: "Devices that follow the shared stream of an image at the moment."}),
-		lapses: counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
-		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: MetricCommitSeconds, Help: "Time of a commit of the store.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16)}),
+		lapses:        counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
+		commitSeconds: seconds(MetricCommitSeconds, "Time of a commit of the store.", prometheus.ExponentialBuckets(50e-6, 2, 16)),
 		commitUpdates: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		commitFailures: counter(MetricCommitFailures, "Commits of the store that failed."),
+		helloToOffer:   seconds(MetricHelloToOffer, "Time from a device's hello to the offer that was published because of it, new or repeated.", prometheus.ExponentialBuckets(0.001, 2, 16)),
+		fetchFirst:     seconds(MetricFetchFirst, "Time from a fetch to the first of its chunks being handed to the connection or the broker; shared streams are not in it.", prometheus.ExponentialBuckets(20e-6, 4, 11)),
+		fetchLast:      seconds(MetricFetchLast, "Time from a fetch to the last of its chunks being handed to the connection or the broker; shared streams are not in it.", prometheus.ExponentialBuckets(20e-6, 4, 11)),
 	}
 	m.chunks = resolved(reg, MetricChunks, "Chunks of images sent to devices, by way.", "way", ways)
 	m.chunkBytes = resolved(reg, MetricChunkBytes, "Bytes of image data sent to devices, by way.", "way", ways)
 	m.withheld = resolved(reg, MetricWithdrawnBytes, "Bytes of image data that were asked for and not sent, by reason.", "reason", withdrawnReasons)
 	m.waits = resolved(reg, MetricChunkWaits, "How often something to be sent had to wait, by what for.", "for", waitsFor)
-	reg.MustRegister(m.states, m.quarantined, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
-		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures)
+	m.begin()
+	reg.MustRegister(m.records, m.queues, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
+		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures, m.helloToOffer, m.fetchFirst, m.fetchLast)
 	return m
 }
 
@@ -270,68 +254,31 @@ func (m *Metrics) setFollowers(n int) {
 	}
 }
 
-// source says where the executions by state are read at a scrape: one small
-// record.
-func (m *Metrics) source(read func() (map[schemas.State]uint64, error)) {
+// offeredAfterHello counts how long a device that said hello at the time since waited for
+// its offer; the zero time says that it did not.
+func (m *Metrics) offeredAfterHello(since time.Time) {
+	if m != nil && !since.IsZero() {
+		m.helloToOffer.Observe(time.Since(since).Seconds())
+	}
+}
+
+// fetchBegan and fetchEnded count how long the first and the last chunk of a fetch took.
+func (m *Metrics) fetchBegan(took time.Duration) {
 	if m != nil {
-		m.states.set(read)
+		m.fetchFirst.Observe(took.Seconds())
 	}
 }
 
-// quarantineSource says where the number of devices in quarantine is read at a scrape.
-func (m *Metrics) quarantineSource(read func() (int, error)) {
+func (m *Metrics) fetchEnded(took time.Duration) {
 	if m != nil {
-		m.quarantined.read.Store(&read)
+		m.fetchLast.Observe(took.Seconds())
 	}
 }
 
-// countCollector tells one number, which is read at each scrape.
-type countCollector struct {
-	desc *prometheus.Desc
-	read atomic.Pointer[func() (int, error)]
-}
-
-// Describe implements prometheus.Collector.
-func (c *countCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
-
-// Collect implements prometheus.Collector, as stateCollector does.
-func (c *countCollector) Collect(ch chan<- prometheus.Metric) {
-	read := c.read.Load()
-	if read == nil {
-		return
-	}
-	n, err := (*read)()
-	if err != nil {
-		ch <- prometheus.NewInvalidMetric(c.desc, err)
-		return
-	}
-	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n))
-}
-
-// stateCollector reads the executions by state when it is asked for them.
-type stateCollector struct {
-	desc *prometheus.Desc
-	read atomic.Pointer[func() (map[schemas.State]uint64, error)]
-}
-
-func (c *stateCollector) set(read func() (map[schemas.State]uint64, error)) { c.read.Store(&read) }
-
-// Describe implements prometheus.Collector.
-func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
-
-// Collect implements prometheus.Collector. A store that cannot be read yields
-// no samples and an error in the scrape.
-func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
-	read := c.read.Load()
-	if read == nil {
-		return
-	}
-	counts, err := (*read)()
-	if err != nil {
-		ch <- prometheus.NewInvalidMetric(c.desc, err)
-		return
-	}
-	for _, s := range schemas.States() {
-		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(counts[s]), string(s))
+// source says where a scrape reads what the records and the queues are.
+func (m *Metrics) source(records func() (figures, error), queues func() depths) {
+	if m != nil {
+		m.records.read.Store(&records)
+		m.queues.read.Store(&queues)
 	}
 }

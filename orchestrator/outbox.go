@@ -30,6 +30,8 @@ type outbox struct {
 	queue []string
 	again []string // devices in state markRepeat, and some that are not any more
 	state map[string]markState
+	// heard is when devices that are marked said hello, if that is why.
+	heard map[string]time.Time
 	wake  chan struct{} // capacity 1: something is queued
 	pace  *rate.Limiter // of what is only repeated
 }
@@ -48,7 +50,7 @@ const repeatBurst = 4
 
 func newOutbox(repeats int) *outbox {
 	return &outbox{
-		state: map[string]markState{}, wake: make(chan struct{}, 1),
+		state: map[string]markState{}, heard: map[string]time.Time{}, wake: make(chan struct{}, 1),
 		pace: rate.NewLimiter(rate.Limit(repeats), max(1, repeats/repeatBurst)),
 	}
 }
@@ -167,11 +169,46 @@ func (o *outbox) done(device string, again bool) {
 	defer o.mu.Unlock()
 	if !again && o.state[device] == markBusy {
 		delete(o.state, device)
+		delete(o.heard, device)
 		return
 	}
 	o.state[device] = markQueued
 	o.queue = append(o.queue, device)
 	o.signal()
+}
+
+// hello notes that a device says hello, before that may mark it; unheard that it is over
+// and has not, so that no offer comes of it.
+func (o *outbox) hello(device string, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.heard[device] = now
+}
+
+func (o *outbox) unheard(device string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state[device] == 0 {
+		delete(o.heard, device)
+	}
+}
+
+// offered is when the device said hello whose offer is published now, zero if it was
+// published for another reason.
+func (o *outbox) offered(device string) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	since := o.heard[device]
+	delete(o.heard, device)
+	return since
+}
+
+// waiting is how many devices wait for something new to be published, and how many for
+// what stands to be said again. The latter may count some that do not wait any more.
+func (o *outbox) waiting() (queued, repeats int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue), len(o.again)
 }
 
 // publishLoop brings marked devices up to date until ctx ends. After a failure
@@ -240,6 +277,7 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 				return nil, err
 			}
 			s.metrics.offered()
+			s.metrics.offeredAfterHello(s.outbox.offered(device))
 		case Withdraw:
 			clear := s.publisher.Withdraw
 			if w.dev == nil {

@@ -69,15 +69,6 @@ func (s *Service) Quarantined(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// quarantineCount is how many devices are in quarantine, for the metrics.
-func (s *Service) quarantineCount() (n int, err error) {
-	err = s.store.View(context.Background(), func(r Reader) (err error) {
-		n, err = readCounter(r, countQuarantined)
-		return err
-	})
-	return n, err
-}
-
 func (d *Device) quarantined() bool { return !d.QuarantinedAt.IsZero() }
 
 // quarantineWords says since when and why the device is in quarantine.

@@ -1,7 +1,6 @@
 package orchestrator
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -169,8 +168,7 @@ func New(o Options) (*Service, error) {
 		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
 		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit, multicaster: o.Multicaster,
 	})
-	s.metrics.source(s.executionTotals)
-	s.metrics.quarantineSource(s.quarantineCount)
+	s.metrics.source(s.figures, s.depths)
 	return s, nil
 }
 
@@ -180,16 +178,6 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // String names the task in logs.
 func (s *Service) String() string { return "orchestrator" }
-
-// executionTotals are the executions of all jobs by state.
-func (s *Service) executionTotals() (map[schemas.State]uint64, error) {
-	var t totals
-	err := s.store.View(context.Background(), func(r Reader) (err error) {
-		t, err = readTotals(r)
-		return err
-	})
-	return t, err
-}
 
 // newID makes an id of 16 random characters after the prefix.
 func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }

@@ -108,7 +108,7 @@ func (s *streamer) add(ctx context.Context, device string, t transfer) {
 // addFirst is add, except for that turn, which it returns if there is one.
 func (s *streamer) addFirst(device string, t transfer) *turn {
 	now := time.Now()
-	t.backlog = backlogOf(t.session)
+	t.backlog, t.asked = backlogOf(t.session), now
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.flowOf(device, now)
@@ -153,6 +153,13 @@ func (s *streamer) apply(f *flow, t transfer) {
 		return
 	}
 	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog))
+}
+
+// waiting is how many devices something could be sent to now, and how many wait for credit.
+func (s *streamer) waiting() (ready, starved int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proven.length + s.trial.length, s.starved.length
 }
 
 // forget drops what is queued for a device, which has the image or has ended its

@@ -116,6 +116,23 @@ func (w *turn) publishOne(ctx context.Context, blob *sharedBlob, c schemas.Chunk
 	return w.publisher.Chunk(ctx, w.flow.device, b)
 }
 
+// timed counts how long the first and the last chunk of a fetch took, if the turn had
+// them; mu is held and the transfer's chunks are taken off it.
+func (w *turn) timed(now time.Time) {
+	t := w.transfer
+	if t.asked.IsZero() {
+		return
+	}
+	took := now.Sub(t.asked)
+	if !t.begun {
+		t.begun = true
+		w.metrics.fetchBegan(took)
+	}
+	if len(t.ranges) == 0 {
+		w.metrics.fetchEnded(took)
+	}
+}
+
 // settle gives the flow back.
 func (w *turn) settle(out sent) {
 	s, f := w.streamer, w.flow
@@ -128,12 +145,13 @@ func (w *turn) settle(out sent) {
 		f.advance(w.transfer)
 	}
 	f.earn(out.bytes, len(w.transfer.ranges) == 0)
+	if out.taken > 0 {
+		f.touched = time.Now()
+		w.timed(f.touched)
+	}
 	f.sweepEmpty()
 	s.underWay(f, out.bytes)
 	f.busy = false
-	if out.taken > 0 {
-		f.touched = time.Now()
-	}
 	switch {
 	case out.failed != nil:
 		s.metrics.withdrew(out.reason, f.dropAll())

@@ -69,7 +69,8 @@ type Spool struct {
 	images map[string]*Image
 	stored map[string]stored // every image on disk
 	kept   map[string]owners // images that somebody wants later, on disk or not
-	total  atomic.Int64      // their bytes
+	total  atomic.Int64      // bytes of stored
+	needed atomic.Int64      // those of them that make no room
 }
 
 // owners are those who want an image later.
@@ -126,6 +127,10 @@ func Open(dir string, opts Options) (*Spool, error) {
 // that is stuck included.
 func (s *Spool) Used() int64 { return s.total.Load() }
 
+// Needed is how many of them belong to images that are in use or that somebody wants
+// later. It waits for nothing either.
+func (s *Spool) Needed() int64 { return s.needed.Load() }
+
 // Limit is how many bytes they may have.
 func (s *Spool) Limit() int64 { return s.opts.Limit }
 
@@ -142,12 +147,24 @@ func (s *Spool) Whole(sum string) bool {
 // is held.
 func (s *Spool) keep(sum string, st stored) {
 	s.stored[sum] = st
-	s.total.Store(s.used())
+	s.count()
 }
 
 func (s *Spool) forget(sum string) {
 	delete(s.stored, sum)
+	s.count()
+}
+
+// count brings the sums up to date that are told without mu, which is held.
+func (s *Spool) count() {
 	s.total.Store(s.used())
+	var needed int64
+	for sum, st := range s.stored {
+		if s.images[sum] != nil || s.kept[sum] != nil {
+			needed += st.bytes
+		}
+	}
+	s.needed.Store(needed)
 }
 
 func (s *Spool) used() int64 {
@@ -197,6 +214,7 @@ func (s *Spool) Keep(sum, owner string) {
 		s.kept[sum] = owners{}
 	}
 	s.kept[sum][owner] = true
+	s.count()
 }
 
 // LetGo says that owner does not want the image any more.
@@ -207,6 +225,7 @@ func (s *Spool) LetGo(sum, owner string) {
 	if len(s.kept[sum]) == 0 {
 		delete(s.kept, sum)
 	}
+	s.count()
 }
 
 // makeRoom removes unused images, the longest unused first and those that somebody
@@ -275,6 +294,6 @@ func (s *Spool) release(img *Image) error {
 	delete(s.images, img.sum)
 	st := s.stored[img.sum]
 	st.used = time.Now()
-	s.stored[img.sum] = st
+	s.keep(img.sum, st)
 	return img.close()
 }

@@ -103,6 +103,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	b.registry.MustRegister(newDiskCollector(o.Data))
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
 		MQTT: connection, Passwords: passwords, RotateEvery: o.RotatePassword,
@@ -137,6 +138,9 @@ func (o *BridgeOptions) secured() (*tls.Config, error) {
 	}
 	return files.Load(u.Hostname())
 }
+
+// Registry has the bridge's metrics, as GET /metrics tells them.
+func (b *Bridge) Registry() *prometheus.Registry { return b.registry }
 
 // Options are those that the bridge was started with, its file's included.
 func (b *Bridge) Options() BridgeOptions { return b.options }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -39,7 +40,8 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 	if o.External.URL != "" {
 		return s.bus.useExternal(o.External)
 	}
-	s.connected = newConnectedDevices(registry)
+	s.connected = newConnectedDevices(s.typesOf)
+	registry.MustRegister(s.connected)
 	cfg := broker.Config{
 		Credentials: file, ServiceName: serviceName, ServicePassword: rand.Text(),
 		KnowsDevice: s.knowsDevice,
@@ -118,11 +120,18 @@ func (s *Server) pressed() bool { return s.sessions.Load() > 0.25 }
 
 // principalCame counts the devices of a new connection. That they are online
 // they say themselves.
-func (s *Server) principalCame(_ string, devices []string) { s.connected.Add(float64(len(devices))) }
+func (s *Server) principalCame(_ string, devices []string) { s.connected.came(devices) }
 
 // principalGone counts the devices of a connection that has ended. That they
 // are offline the broker says on their presence topics.
-func (s *Server) principalGone(_ string, devices []string) { s.connected.Sub(float64(len(devices))) }
+func (s *Server) principalGone(_ string, devices []string) { s.connected.gone(devices) }
+
+// typesOf are the types of devices, "" for those that the service does not know.
+func (s *Server) typesOf(devices []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return s.service.TypesOf(ctx, devices)
+}
 
 // inbound hands what devices say to the orchestrator. It stands between the
 // two because each needs the other to be made.

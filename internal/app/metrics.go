@@ -23,17 +23,6 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// newConnectedDevices counts the devices whose own connection, or whose
-// bridge's, stands at the embedded broker.
-func newConnectedDevices(r prometheus.Registerer) prometheus.Gauge {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "davit_connected_devices",
-		Help: "Devices whose connection to the embedded broker stands, those of a connected bridge included.",
-	})
-	r.MustRegister(g)
-	return g
-}
-
 func metricsHandler(r *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r})
 }

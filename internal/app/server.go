@@ -54,7 +54,8 @@ type Server struct {
 	// certificate is the one for listeners over TLS, nil for none.
 	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
-	connected prometheus.Gauge
+	connected *connectedDevices
+	registry  *prometheus.Registry
 	ready     chan struct{}
 	done      chan struct{}
 }
@@ -81,6 +82,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	registry := newRegistry()
+	s.registry = registry
 	keys, ring, err := s.openFiles(o, registry)
 	if err != nil {
 		return err
@@ -91,6 +93,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
+	registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
 	counters := gateway.NewMetrics(registry)
 	if err := s.openPeople(o, store, token, counters); err != nil {
 		return err
@@ -171,7 +174,7 @@ func lockFolder(dir, who string) (*durable.DirLock, error) {
 }
 
 // openData opens records and blobs of a data folder that is locked.
-func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, orchestrator.Blobs, error) {
+func openData(dir string, m *orchestrator.Metrics) (*boltstore.Store, *fileblobs.Blobs, error) {
 	blobs, err := fileblobs.Open(filepath.Join(dir, blobsName))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the images: %w", err)
@@ -241,6 +244,9 @@ func closeOnce(ln net.Listener) func() error {
 		return nil
 	}
 }
+
+// Registry has the server's metrics, as GET /metrics tells them.
+func (s *Server) Registry() *prometheus.Registry { return s.registry }
 
 // Addresses say where the server listens.
 func (s *Server) Addresses() Addresses { return s.addrs }

@@ -38,6 +38,9 @@ func (s *Server) openFiles(o ServerOptions, registry prometheus.Registerer) (tru
 	if err == nil {
 		err = s.openCertificate(o)
 	}
+	if s.certificate != nil {
+		registry.MustRegister(newCertificateEnd(s.certificate))
+	}
 	return keys, ring, err
 }
 

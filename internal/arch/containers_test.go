@@ -25,14 +25,15 @@ import (
 // refused, so a misspelt one does not pass unseen.
 type compose struct {
 	Services map[string]struct {
-		Build     string   `yaml:"build"`
-		Image     string   `yaml:"image"`
-		Command   []string `yaml:"command"`
-		Ports     []string `yaml:"ports"`
-		Volumes   []string `yaml:"volumes"`
-		ReadOnly  bool     `yaml:"read_only"`
-		Restart   string   `yaml:"restart"`
-		DependsOn map[string]struct {
+		Build       string            `yaml:"build"`
+		Image       string            `yaml:"image"`
+		Command     []string          `yaml:"command"`
+		Ports       []string          `yaml:"ports"`
+		Volumes     []string          `yaml:"volumes"`
+		Environment map[string]string `yaml:"environment"`
+		ReadOnly    bool              `yaml:"read_only"`
+		Restart     string            `yaml:"restart"`
+		DependsOn   map[string]struct {
 			Condition string `yaml:"condition"`
 		} `yaml:"depends_on"`
 	} `yaml:"services"`
@@ -72,7 +73,7 @@ func TestContainersRunWhatTheProgramHas(t *testing.T) {
 	var c compose
 	readYAML(t, "docker-compose.yml", &c, yaml.Strict())
 	var scrape scrapeConfig
-	readYAML(t, "deploy/prometheus.yml", &scrape)
+	readYAML(t, "deploy/prometheus/prometheus.yml", &scrape)
 	davit := c.Services["davit"]
 
 	dockerfile := string(readFile(t, "Dockerfile"))
@@ -105,9 +106,18 @@ func TestContainersRunWhatTheProgramHas(t *testing.T) {
 		t.Errorf("the Dockerfile's volume is not %s", data)
 	}
 	checkScrapeTarget(t, scrape, flags["--http"])
-	for _, v := range c.Services["prometheus"].Volumes {
-		if from, _, _ := strings.Cut(v, ":"); strings.HasPrefix(from, "./") {
-			readFile(t, from) // must exist
+	for name, s := range c.Services {
+		for _, v := range s.Volumes {
+			from, _, _ := strings.Cut(v, ":")
+			if _, err := os.Stat(filepath.Join(root, from)); strings.HasPrefix(from, "./") && err != nil {
+				t.Errorf("%s mounts %s: %v", name, from, err)
+			}
+			if _, named := c.Volumes[from]; !strings.HasPrefix(from, "./") && !named {
+				t.Errorf("%s uses the volume %s, which is not among the volumes", name, from)
+			}
+		}
+		if _, tag, pinned := strings.Cut(s.Image, ":"); s.Build == "" && (!pinned || tag == "latest") {
+			t.Errorf("%s is the image %q, without a version", name, s.Image)
 		}
 	}
 
@@ -120,8 +130,8 @@ func checkScrapeTarget(t *testing.T, scrape scrapeConfig, http string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(scrape.ScrapeConfigs) != 1 || !slices.Contains(scrape.ScrapeConfigs[0].StaticConfigs[0].Targets, "davit:"+port) {
-		t.Errorf("deploy/prometheus.yml does not scrape davit:%s", port)
+	if len(scrape.ScrapeConfigs) != 2 || !slices.Contains(scrape.ScrapeConfigs[0].StaticConfigs[0].Targets, "davit:"+port) {
+		t.Errorf("deploy/prometheus/prometheus.yml does not scrape davit:%s and bridges", port)
 	}
 }
 

@@ -62,8 +62,8 @@ func TestSharedStreamOfTheService(t *testing.T) {
 		if r.Updates.AsDrawn != devices || r.Updates.WrongChunks+r.Updates.WrongImages > 0 {
 			t.Errorf("updates: %+v", r.Updates)
 		}
-		shared := s.metric(`davit_chunk_bytes_sent_total{way="shared"}`)
-		t.Logf("%.0f shared, %.0f short, %.0f long, %d came", shared, s.metric(`davit_chunk_bytes_sent_total{way="short"}`), s.metric(`davit_chunk_bytes_sent_total{way="long"}`), r.Download.ChunkBytes)
+		shared := s.metric(`davit_chunk_sent_bytes_total{way="shared"}`)
+		t.Logf("%.0f shared, %.0f short, %.0f long, %d came", shared, s.metric(`davit_chunk_sent_bytes_total{way="short"}`), s.metric(`davit_chunk_sent_bytes_total{way="long"}`), r.Download.ChunkBytes)
 		return shared
 	}
 	t.Run("embedded", func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestSharedStreamOfTheService(t *testing.T) {
 		if shared := follow(t, s); shared < size/2 || shared > 4*size {
 			t.Errorf("%.0f bytes were published for all, of an image of %d", shared, size)
 		}
-		if long := s.metric(`davit_chunk_bytes_sent_total{way="long"}`); long > devices*size/2 {
+		if long := s.metric(`davit_chunk_sent_bytes_total{way="long"}`); long > devices*size/2 {
 			t.Errorf("%.0f bytes were published for one each", long)
 		}
 		s.stop()

@@ -95,6 +95,29 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
+// Sizes of a store.
+type Sizes struct {
+	// File is how many bytes the file has up to the last page that is or was in use,
+	// Free how many of them are in pages that the next commits may use.
+	File, Free int64
+	// Waiting is how many updates wait for the writer.
+	Waiting int
+}
+
+// Sizes tells how large the store is; it costs the same for any store. ErrClosed after
+// Close.
+func (s *Store) Sizes() (Sizes, error) {
+	btx, err := s.db.Begin(false)
+	if err != nil {
+		return Sizes{}, s.closedError()
+	}
+	z := Sizes{File: btx.Size(), Waiting: len(s.requests)}
+	_ = btx.Rollback() // ends a read; there is nothing to lose
+	st := s.db.Stats()
+	z.Free = int64(st.FreePageN+st.PendingPageN) * int64(s.db.Info().PageSize)
+	return z, nil
+}
+
 func (s *Store) closedError() error {
 	return fmt.Errorf("store %s is %w", s.path, orchestrator.ErrClosed)
 }

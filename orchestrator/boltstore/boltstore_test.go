@@ -3,6 +3,7 @@ package boltstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -198,4 +199,47 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("with room again: %v", err)
 		}
 	})
+}
+
+// TestSizes: the file's size is told, and that what was removed is room for what comes.
+func TestSizes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := boltstore.Open(boltstore.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n, size = 200, 4000
+	update := func(fn func(w orchestrator.Writer, key []byte) error) {
+		t.Helper()
+		err := s.Update(t.Context(), func(w orchestrator.Writer) error {
+			for i := range n {
+				if err := fn(w, fmt.Append(nil, i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(func(w orchestrator.Writer, key []byte) error { return w.Put("t", key, make([]byte, size)) })
+	full, err := s.Sizes()
+	if err != nil || full.File < n*size {
+		t.Errorf("%+v, %v with %d bytes written", full, err, n*size)
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() < full.File {
+		t.Errorf("the file has %d bytes, %d are told (%v)", st.Size(), full.File, err)
+	}
+	update(func(w orchestrator.Writer, key []byte) error { return w.Delete("t", key) })
+	empty, err := s.Sizes()
+	if err != nil || empty.Free < n*size*9/10 || empty.File < full.File {
+		t.Errorf("%+v, %v after all was removed", empty, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sizes(); !errors.Is(err, orchestrator.ErrClosed) {
+		t.Errorf("%v after Close", err)
+	}
 }

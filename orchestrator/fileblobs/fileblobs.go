@@ -1,6 +1,6 @@
 // Package fileblobs keeps the bytes of images as files that are named by
 // their SHA-256: DIR/ab/ab12.... It imports the orchestrator's interfaces and
-// durable and holds no state but its folder's name, so any goroutine may call it;
+// durable and holds no state but its folder's name and how many bytes are in it, so any goroutine may call it;
 // one process at a time may use a folder (the data folder's lock sees to that).
 package fileblobs
 
@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"davit/internal/durable"
 	"davit/orchestrator"
@@ -23,6 +24,10 @@ import (
 // Blobs implements orchestrator.Blobs.
 type Blobs struct {
 	dir string
+	// placing is held while a file is put in its place or removed, so that bytes counts
+	// each once.
+	placing sync.Mutex
+	bytes   atomic.Int64
 }
 
 // Open makes the folder if it is not there and removes what a crash left
@@ -37,8 +42,19 @@ func Open(dir string) (*Blobs, error) {
 	if err := durable.RemoveTemp(dir); err != nil {
 		return nil, fmt.Errorf("open blobs: remove unfinished files: %w", err)
 	}
-	return &Blobs{dir}, nil
+	b := &Blobs{dir: dir}
+	err := b.List(context.Background(), func(_ string, size int64) bool {
+		b.bytes.Add(size)
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	return b, nil
 }
+
+// Bytes is how many bytes all blobs have. It reads no folder.
+func (b *Blobs) Bytes() int64 { return b.bytes.Load() }
 
 // noSpace adds the orchestrator's kind to errors of a full disk.
 func noSpace(err error) error {
@@ -132,9 +148,13 @@ func (b *Blobs) Remove(ctx context.Context, sum string) error {
 	if !validSum(sum) {
 		return fmt.Errorf("blob %q: %w: a blob's name is 64 lower-case hexadecimal digits", sum, orchestrator.ErrInvalid)
 	}
+	b.placing.Lock()
+	defer b.placing.Unlock()
+	size := b.sizeOf(b.path(sum))
 	if err := os.Remove(b.path(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}
+	b.bytes.Add(-size)
 	return nil
 }
 
@@ -233,6 +253,8 @@ func (w *writer) Write(p []byte) (int, error) {
 func (w *writer) Commit() (string, int64, error) {
 	sum := hex.EncodeToString(w.hash.Sum(nil))
 	path := w.blobs.path(sum)
+	w.blobs.placing.Lock()
+	defer w.blobs.placing.Unlock()
 	if st, err := os.Stat(path); err == nil && st.Size() == w.size {
 		w.file.Abort()
 		return sum, w.size, nil
@@ -241,10 +263,21 @@ func (w *writer) Commit() (string, int64, error) {
 		w.file.Abort()
 		return "", 0, fmt.Errorf("commit blob: %w", noSpace(err))
 	}
+	damaged := w.blobs.sizeOf(path)
 	if err := w.file.Commit(path); err != nil {
 		return "", 0, fmt.Errorf("commit blob: %w", noSpace(err))
 	}
+	w.blobs.bytes.Add(w.size - damaged)
 	return sum, w.size, nil
+}
+
+// sizeOf is the size of a file, 0 if there is none.
+func (b *Blobs) sizeOf(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
 }
 
 // folder makes a folder under b durable, once.

@@ -245,3 +245,29 @@ func TestMapped(t *testing.T) {
 		t.Error("a closed blob was mapped")
 	}
 }
+
+// TestBytes: how much all blobs have is known without a look at the folder, the same as
+// after a new start.
+func TestBytes(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	sums := []string{write(t, b, make([]byte, 1000)), write(t, b, make([]byte, 20)), write(t, b, make([]byte, 1000))} // the last is there already
+	if err := os.WriteFile(filepath.Join(dir, sums[1][:2], sums[1]), make([]byte, 7), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, dir)
+	if got := b.Bytes(); got != 1007 {
+		t.Errorf("%d bytes after a file was damaged, want 1007", got)
+	}
+	write(t, b, make([]byte, 20)) // takes the damaged one's place
+	for i, want := range []int64{1020, 20, 20, 0} {
+		if i > 0 {
+			if err := b.Remove(ctx, sums[[]int{0, 0, 1}[i-1]]); err != nil { // one of them twice
+				t.Fatal(err)
+			}
+		}
+		if got := b.Bytes(); got != want || open(t, dir).Bytes() != want {
+			t.Errorf("step %d: %d bytes, %d after a new start, want %d", i, got, open(t, dir).Bytes(), want)
+		}
+	}
+}
