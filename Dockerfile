@@ -18,7 +18,9 @@ COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
 VOLUME /data
 EXPOSE 1883 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["/davit", "health", "--server", "http://127.0.0.1:8080"]
-# Nobody logs in with a password from elsewhere unless --passwords on is added, which is for a lab (docs/security.md).
+# Settings are variables, so that others win over them: -e DAVIT_HTTP=..., or a file by DAVIT_CONFIG (docs/configuration.md).
+# Nobody logs in with a password from elsewhere unless DAVIT_PASSWORDS=on is added, which is for a lab (docs/security.md).
+ENV DAVIT_DATA=/data DAVIT_MQTT=0.0.0.0:1883 DAVIT_HTTP=0.0.0.0:8080 DAVIT_SERVER=http://127.0.0.1:8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/davit", "health"]
 ENTRYPOINT ["/davit"]
-CMD ["serve", "--data", "/data", "--mqtt", "0.0.0.0:1883", "--http", "0.0.0.0:8080"]
+CMD ["serve"]

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
+	"davit/internal/app/systemd"
 	"davit/internal/client"
 )
 
@@ -99,13 +100,18 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 			opts := b.Options()
 			_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
 		case <-b.Done():
+			return
 		}
+		p.tellManager(cmd.Context(), opts.Log, bridgeStatusLine(b), b.Done())
 	}()
 	go func() {
 		for {
 			select {
 			case <-reload:
+				manager := systemd.New(p.environ)
+				warnOfManager(opts.Log, manager.Reloading())
 				b.Reload(cmd.Context())
+				warnOfManager(opts.Log, manager.Ready(bridgeStatusLine(b)))
 			case <-b.Done():
 				return
 			}

@@ -190,7 +190,9 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 			a := server.Addresses()
 			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
 		case <-server.Done():
+			return
 		}
+		p.tellManager(cmd.Context(), opts.Log, "Serving "+opts.Data, server.Done())
 	}()
 	if err := server.Run(cmd.Context()); err != nil {
 		return fmt.Errorf("serve: %w", err)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -24,20 +25,32 @@ import (
 // compose is what this test reads of docker-compose.yml; unknown keys are
 // refused, so a misspelt one does not pass unseen.
 type compose struct {
-	Services map[string]struct {
-		Build       string            `yaml:"build"`
-		Image       string            `yaml:"image"`
-		Command     []string          `yaml:"command"`
-		Ports       []string          `yaml:"ports"`
-		Volumes     []string          `yaml:"volumes"`
-		Environment map[string]string `yaml:"environment"`
-		ReadOnly    bool              `yaml:"read_only"`
-		Restart     string            `yaml:"restart"`
-		DependsOn   map[string]struct {
-			Condition string `yaml:"condition"`
-		} `yaml:"depends_on"`
-	} `yaml:"services"`
-	Volumes map[string]any `yaml:"volumes"`
+	Services map[string]composeService `yaml:"services"`
+	Volumes  map[string]any            `yaml:"volumes"`
+}
+
+type composeService struct {
+	Build       string            `yaml:"build"`
+	Image       string            `yaml:"image"`
+	Command     []string          `yaml:"command"`
+	Ports       []string          `yaml:"ports"`
+	Volumes     []string          `yaml:"volumes"`
+	Environment map[string]string `yaml:"environment"`
+	ReadOnly    bool              `yaml:"read_only"`
+	Profiles    []string          `yaml:"profiles"`
+	SecurityOpt []string          `yaml:"security_opt"`
+	CapDrop     []string          `yaml:"cap_drop"`
+	Tmpfs       []string          `yaml:"tmpfs"`
+	Healthcheck struct {
+		Test        []string `yaml:"test"`
+		Interval    string   `yaml:"interval"`
+		StartPeriod string   `yaml:"start_period"`
+		Disable     bool     `yaml:"disable"`
+	} `yaml:"healthcheck"`
+	Restart   string `yaml:"restart"`
+	DependsOn map[string]struct {
+		Condition string `yaml:"condition"`
+	} `yaml:"depends_on"`
 }
 
 type scrapeConfig struct {
@@ -77,16 +90,20 @@ func TestContainersRunWhatTheProgramHas(t *testing.T) {
 	davit := c.Services["davit"]
 
 	dockerfile := string(readFile(t, "Dockerfile"))
-	// The compose file is a lab's, with passwords; the image by itself takes none from elsewhere.
-	if cmd := append(execForm(t, dockerfile, "CMD"), "--passwords", "on"); !slices.Equal(cmd, davit.Command) {
-		t.Errorf("Dockerfile runs %q but for the passwords, docker-compose.yml %q", cmd, davit.Command)
+	// Settings are variables, which flags would win over. The compose file is a lab's, with passwords; the image by itself takes none from elsewhere.
+	settings := environment(t, dockerfile)
+	if cmd := execForm(t, dockerfile, "CMD"); !slices.Equal(cmd, []string{"serve"}) || davit.Command != nil {
+		t.Errorf("the Dockerfile runs %q, docker-compose.yml %q; want settings as variables", cmd, davit.Command)
 	}
+	if settings["DAVIT_PASSWORDS"] != "" || davit.Environment["DAVIT_PASSWORDS"] != "on" {
+		t.Error("the image takes passwords from elsewhere, or the compose file does not")
+	}
+	maps.Copy(settings, davit.Environment)
 	if user := directive(t, dockerfile, "USER"); strings.HasPrefix(user, "0") || strings.HasPrefix(user, "root") {
 		t.Errorf("the container runs as %s", user)
 	}
 
-	flags := flagValues(t, davit.Command)
-	for _, port := range []string{flags["--mqtt"], flags["--http"]} {
+	for _, port := range []string{settings["DAVIT_MQTT"], settings["DAVIT_HTTP"]} {
 		_, number, err := net.SplitHostPort(port)
 		if err != nil {
 			t.Fatal(err)
@@ -98,14 +115,14 @@ func TestContainersRunWhatTheProgramHas(t *testing.T) {
 			t.Errorf("port %s is not exposed by the Dockerfile", number)
 		}
 	}
-	data := flags["--data"]
+	data := settings["DAVIT_DATA"]
 	if !slices.ContainsFunc(davit.Volumes, func(v string) bool { return strings.HasSuffix(v, ":"+data) }) {
 		t.Errorf("the data folder %s is on no volume: %v", data, davit.Volumes)
 	}
 	if directive(t, dockerfile, "VOLUME") != data {
 		t.Errorf("the Dockerfile's volume is not %s", data)
 	}
-	checkScrapeTarget(t, scrape, flags["--http"])
+	checkScrapeTarget(t, scrape, settings["DAVIT_HTTP"])
 	for name, s := range c.Services {
 		for _, v := range s.Volumes {
 			from, _, _ := strings.Cut(v, ":")
@@ -119,9 +136,29 @@ func TestContainersRunWhatTheProgramHas(t *testing.T) {
 		if _, tag, pinned := strings.Cut(s.Image, ":"); s.Build == "" && (!pinned || tag == "latest") {
 			t.Errorf("%s is the image %q, without a version", name, s.Image)
 		}
+		if !s.ReadOnly || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || !slices.Equal(s.CapDrop, []string{"ALL"}) {
+			t.Errorf("%s may write to its image, or gain privileges", name)
+		}
+		if s.Build == "" && len(s.Healthcheck.Test) == 0 {
+			t.Errorf("%s has no health check", name)
+		}
 	}
 
-	runAsContainer(t, davit.Command, execForm(t, dockerfile, "HEALTHCHECK"), scrape.ScrapeConfigs[0].MetricsPath)
+	runAsContainer(t, settings, execForm(t, dockerfile, "HEALTHCHECK"), c.Services["rack"], scrape.ScrapeConfigs[0].MetricsPath)
+}
+
+// environment reads the variables of the Dockerfile's ENV line.
+func environment(t *testing.T, dockerfile string) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for word := range strings.FieldsSeq(directive(t, dockerfile, "ENV")) {
+		name, value, ok := strings.Cut(word, "=")
+		if !ok {
+			t.Fatalf("ENV has %q without a value", word)
+		}
+		values[name] = value
+	}
+	return values
 }
 
 func checkScrapeTarget(t *testing.T, scrape scrapeConfig, http string) {
@@ -135,25 +172,26 @@ func checkScrapeTarget(t *testing.T, scrape scrapeConfig, http string) {
 	}
 }
 
-// runAsContainer runs the command and the health check as the container would.
-func runAsContainer(t *testing.T, command, health []string, metricsPath string) {
+// runAsContainer runs the service and the health check as the container would, and then the simulated rack.
+func runAsContainer(t *testing.T, settings map[string]string, health []string, rack composeService, metricsPath string) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "davit")
-	if out, err := exec.Command("go", "build", "-o", binary, root+"/cmd/davit").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	args := slices.Clone(command)
-	for i, a := range args {
-		switch a {
-		case "--data":
-			args[i+1] = t.TempDir()
-		case "--mqtt", "--http":
-			args[i+1] = "127.0.0.1:0"
+	binary := davit(t)
+	data := t.TempDir()
+	environ := os.Environ()
+	for name, value := range settings {
+		switch name {
+		case "DAVIT_DATA":
+			value = data
+		case "DAVIT_MQTT", "DAVIT_HTTP":
+			value = "127.0.0.1:0"
 		}
+		environ = append(environ, name+"="+value)
 	}
+	args := []string{"serve"}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = environ
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()
@@ -169,7 +207,7 @@ func runAsContainer(t *testing.T, command, health []string, metricsPath string) 
 			t.Errorf("davit %v: %v\n%s", args, err, log.String())
 		}
 	}()
-	var ready struct{ HTTP string }
+	var ready struct{ HTTP, MQTT string }
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
 		t.Fatalf("no ready line: %v\n%s", err, log.String())
@@ -179,17 +217,37 @@ func runAsContainer(t *testing.T, command, health []string, metricsPath string) 
 	}
 
 	url := "http://" + ready.HTTP
-	check := slices.Clone(health)
-	for i, a := range check {
-		if strings.HasPrefix(a, "http://") {
-			check[i] = url
-		}
-	}
-	if out, err := exec.CommandContext(ctx, binary, check[1:]...).CombinedOutput(); err != nil {
-		t.Errorf("health check %v: %v\n%s", check, err, out)
+	environ = append(environ, "DAVIT_SERVER="+url)
+	check := exec.CommandContext(ctx, binary, health[1:]...)
+	check.Env = environ
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("health check %v: %v\n%s", health, err, out)
 	}
 	if err := get(ctx, url+metricsPath, "davit_"); err != nil {
 		t.Error(err)
+	}
+	if strings.Contains(log.String(), "has no effect") {
+		t.Errorf("a variable of the image has no effect:\n%s", log.String())
+	}
+	// The rack stays for ever and brings an image to its MCUs, which take ten seconds to boot; here it only connects.
+	command := slices.Clone(rack.Command[:2])
+	for flag := range slices.Chunk(rack.Command[2:], 2) {
+		switch flag[0] {
+		case "--data":
+			command = append(command, flag[0], data)
+		case "--broker":
+			command = append(command, flag[0], ready.MQTT)
+		case "--hold":
+			command = append(command, flag[0], "10ms")
+		case "--push":
+		default:
+			command = append(command, flag...)
+		}
+	}
+	fleet := exec.CommandContext(ctx, binary, command...)
+	fleet.Env = environ
+	if out, err := fleet.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("10 online in the end")) {
+		t.Errorf("davit %v: %v\n%s", command, err, out)
 	}
 }
 
@@ -233,18 +291,4 @@ func execForm(t *testing.T, dockerfile, name string) []string {
 		t.Fatalf("%s %s: %v", name, text, err)
 	}
 	return args
-}
-
-func flagValues(t *testing.T, args []string) map[string]string {
-	t.Helper()
-	values := map[string]string{}
-	for i, a := range args {
-		if strings.HasPrefix(a, "--") {
-			if i+1 == len(args) {
-				t.Fatalf("%s has no value", a)
-			}
-			values[a] = args[i+1]
-		}
-	}
-	return values
 }

@@ -15,7 +15,7 @@ func TestPinned(t *testing.T) {
 	if pinned == nil {
 		t.Fatal("release/binary names no compiler")
 	}
-	for _, script := range []string{"release/binary", "release/build"} {
+	for _, script := range []string{"release/binary", "release/build", "release/deb"} {
 		for _, other := range compiler.FindAllStringSubmatch(string(readFile(t, script)), -1) {
 			if other[1] != pinned[1] {
 				t.Errorf("%s builds with Go %s, release/binary with %s", script, other[1], pinned[1])

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"davit/internal/app"
+	"davit/internal/app/systemd"
+)
+
+// tellManager tells the service manager that a program is ready, and when ctx ends that it is about to end. It
+// returns then, or when the program is done.
+func (p *program) tellManager(ctx context.Context, log *slog.Logger, status string, done <-chan struct{}) {
+	manager := systemd.New(p.environ)
+	warnOfManager(log, manager.Ready(status))
+	select {
+	case <-ctx.Done():
+		warnOfManager(log, manager.Stopping("Ending in order"))
+	case <-done:
+	}
+}
+
+// warnOfManager logs that the service manager could not be told something.
+func warnOfManager(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("the service manager does not hear this program and may take it for one that hangs", "err", err)
+	}
+}
+
+// bridgeStatusLine is what systemctl status shows of a bridge.
+func bridgeStatusLine(b *app.Bridge) string {
+	o := b.Options()
+	return fmt.Sprintf("%d ports, broker %s", len(o.Ports), o.Broker)
+}
