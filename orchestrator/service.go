@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/internal/logonce"
+	"davit/internal/pulse"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -139,6 +140,7 @@ type Service struct {
 	nextWake atomic.Int64
 	// clock is the latest time that Advance or an update has seen, in nanoseconds.
 	clock         atomic.Int64
+	advancing     *pulse.Pulse
 	plans         *plans
 	maxInProgress int
 	verifier      atomic.Pointer[verifier]
@@ -161,7 +163,7 @@ func New(o Options) (*Service, error) {
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
-		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
+		advancing: pulse.New(), jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.verifier.Store(v)
 	s.together = &together{commit: s.commit, most: maxTogether}

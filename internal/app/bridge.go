@@ -147,7 +147,7 @@ func (b *Bridge) Ready() <-chan struct{} { return b.bridge.Ready() }
 // Done is closed when Run has returned.
 func (b *Bridge) Done() <-chan struct{} { return b.done }
 
-// MetricsAddr is where /metrics and /status are served, empty if they are not.
+// MetricsAddr is where /metrics, /status, /readyz and /livez are served, empty if they are not.
 func (b *Bridge) MetricsAddr() string {
 	if b.metrics == nil {
 		return ""
@@ -178,6 +178,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", b.serveStatus)
+	probes := newBridgeProbes(b.bridge.Status, b.options.Data)
+	ready, live := gateway.NewReadiness(probes.ready()), gateway.NewLiveness(probes.vital())
+	mux.Handle("GET /readyz", ready)
+	mux.Handle("GET /livez", live)
+	for _, h := range []*gateway.Health{ready, live} {
+		g.Go(func() error { return h.Run(looking) })
+	}
 	if b.status != nil {
 		g.Go(func() error { return gateway.Serve(looking, b.status, mux, b.log.With("part", "status")) })
 	}
@@ -185,7 +192,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		g.Go(func() error {
 			all := http.NewServeMux()
 			all.Handle("GET /metrics", metricsHandler(b.registry))
-			all.Handle("GET /status", mux)
+			all.Handle("GET /", mux)
 			return gateway.Serve(looking, b.metrics, all, b.log.With("part", "metrics"))
 		})
 	}

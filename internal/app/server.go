@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -55,8 +57,11 @@ type Server struct {
 	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected prometheus.Gauge
-	ready     chan struct{}
-	done      chan struct{}
+	// committing is how long the commit under way has taken; stopping says that Run is to end.
+	committing func() time.Duration
+	stopping   atomic.Bool
+	ready      chan struct{}
+	done       chan struct{}
 }
 
 // NewServer takes the data folder and opens everything that a Server needs,
@@ -91,6 +96,7 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	s.cleanup.add("store", store.Close)
+	s.committing = store.Committing
 	counters := gateway.NewMetrics(registry)
 	if err := s.openPeople(o, store, token, counters); err != nil {
 		return err
@@ -122,7 +128,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
-		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})
 	if err != nil {
@@ -196,21 +202,6 @@ func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
 	})
 }
 
-// checks are the conditions for being ready.
-func (s *Server) checks() []gateway.Check {
-	return []gateway.Check{
-		{Name: "orchestrator", Healthy: func(context.Context) error {
-			select {
-			case <-s.service.Ready():
-				return nil
-			default:
-				return errors.New("the records are being recovered")
-			}
-		}},
-		{Name: "broker", Healthy: s.sessions.Health},
-	}
-}
-
 func (s *Server) listenWeb(o ServerOptions) error {
 	plain, err := net.Listen("tcp", o.HTTP)
 	if err != nil {
@@ -270,7 +261,9 @@ func (s *Server) Run(ctx context.Context) error {
 // and admits devices when those hear them.
 func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { s.stopping.Store(true) })()
 	g.Go(func() error { return s.service.Run(ctx) })
+	g.Go(func() error { return s.api.Ready().Run(ctx) })
 	g.Go(func() error { return s.files.run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error { return gateway.Serve(ctx, ln, http.Handler(s.api), s.log.With("part", "http")) })

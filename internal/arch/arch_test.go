@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"internal/durable":       {},
 	"internal/signtest":      {"trust"},
 	"internal/logonce":       {},
+	"internal/pulse":         {},
 	"internal/secrettest":    {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
@@ -57,7 +58,7 @@ var allowed = map[string][]string{
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce"},
+	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/pulse"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},

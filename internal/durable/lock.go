@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockName is the file in a data folder whose flock says that it is in use.
-const lockName = "LOCK"
+// LockName is the file in a data folder whose flock says that it is in use.
+const LockName = "LOCK"
 
 // ErrLocked is wrapped by the error of Lock when another process holds the
 // folder.
@@ -24,7 +24,7 @@ type DirLock struct{ f *os.File }
 // that a second process gets, for example "davit serve". The lock ends with
 // Unlock or with the process, however it ends: nothing stale is left to remove.
 func Lock(dir, who string) (*DirLock, error) {
-	path := filepath.Join(dir, lockName)
+	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

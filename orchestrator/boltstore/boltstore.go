@@ -20,6 +20,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"davit/internal/durable"
+	"davit/internal/pulse"
 	"davit/orchestrator"
 )
 
@@ -52,6 +53,7 @@ type Store struct {
 	path     string
 	maxGroup int
 	onCommit func(int, time.Duration, error)
+	commits  *pulse.Pulse
 
 	requests chan *request
 	mu       sync.RWMutex // read-locked while a request is handed over
@@ -88,7 +90,7 @@ func Open(o Options) (*Store, error) {
 		o.MaxGroup = defaultMaxGroup
 	}
 	s := &Store{
-		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit,
+		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
 	}
 	go s.writeLoop()
@@ -106,6 +108,9 @@ func noSpace(err error) error {
 	}
 	return err
 }
+
+// Committing is for how long the commit that is under way has been so, 0 if there is none.
+func (s *Store) Committing() time.Duration { return s.commits.Busy() }
 
 // View implements orchestrator.Store.
 func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
@@ -210,7 +215,9 @@ func (s *Store) collect(group []*request) []*request {
 // run executes a group and answers it after the commit.
 func (s *Store) run(group []*request) {
 	began := time.Now()
+	s.commits.Begin()
 	ran, err := s.execute(group)
+	s.commits.End()
 	if s.onCommit != nil && ran > 0 {
 		s.onCommit(ran, time.Since(began), err)
 	}
