@@ -83,7 +83,7 @@ Start with: davit demo`,
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "short for --output json")
 	root.PersistentFlags().VarP(outputFlag{&p.json}, "output", "o", "table for people, or json: one object per line")
 	completeWith(root, "output", outputTable, outputJSON)
-	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.configCommand(), p.checkCommand(), p.healthCommand())
+	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.configCommand(), p.checkCommand(), p.healthCommand(), p.doctorCommand())
 	p.under(root, groupFirmware, "Firmware:", p.imageTypeCommand(), p.deviceTypeCommand(), p.imageCommand(), p.keyCommand(), p.keyListCommand())
 	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())

@@ -23,6 +23,7 @@ import (
 	"davit/bridge/replay"
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/internal/machine"
 )
 
 // Bridge is a bridge with its status socket and its own listener for metrics.
@@ -47,7 +48,7 @@ func NewBridge(flags BridgeOptions) (*Bridge, error) {
 	}
 	b := &Bridge{log: o.Log, registry: newRegistry(), done: make(chan struct{}), flags: flags, options: o}
 	if err := b.open(o); err != nil {
-		return nil, errors.Join(err, b.cleanup.close())
+		return nil, errors.Join(startError(err, machine.This()), b.cleanup.close())
 	}
 	return b, nil
 }

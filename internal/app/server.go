@@ -20,6 +20,7 @@ import (
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/durable"
+	"davit/internal/machine"
 	"davit/orchestrator"
 	"davit/orchestrator/boltstore"
 	"davit/orchestrator/fileblobs"
@@ -69,7 +70,7 @@ type Server struct {
 func NewServer(o ServerOptions) (*Server, error) {
 	s := &Server{log: o.Log, ready: make(chan struct{}), done: make(chan struct{})}
 	if err := s.open(o); err != nil {
-		return nil, errors.Join(err, s.cleanup.close())
+		return nil, errors.Join(startError(err, machine.This()), s.cleanup.close())
 	}
 	return s, nil
 }

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"internal/signtest":      {"trust"},
 	"internal/logonce":       {},
 	"internal/pulse":         {},
+	"internal/machine":       {},
 	"internal/secrettest":    {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
@@ -70,7 +71,7 @@ var allowed = map[string][]string{
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/machine", "internal/client", "internal/sim"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
