@@ -27,9 +27,6 @@ func Probe(ctx context.Context, cfg Config) error {
 		return err
 	}
 	u := t.(*client).url
-	if err := dialOnce(ctx, u, cfg.TLS); err != nil {
-		return err
-	}
 	failed := make(chan error, 1)
 	life, end := context.WithCancel(ctx)
 	defer end()
@@ -37,7 +34,7 @@ func Probe(ctx context.Context, cfg Config) error {
 	if cfg.Login != nil {
 		password = cfg.Login.Password()
 	}
-	cm, err := autopaho.NewConnection(life, autopaho.ClientConfig{
+	conf := autopaho.ClientConfig{
 		ServerUrls: []*url.URL{u}, TlsCfg: cfg.TLS, KeepAlive: keepAliveSeconds, CleanStartOnInitialConnection: true,
 		ConnectTimeout: packetTimeout, ConnectUsername: cfg.Username, ConnectPassword: []byte(password),
 		OnConnectError: func(err error) {
@@ -48,7 +45,13 @@ func Probe(ctx context.Context, cfg Config) error {
 			end()
 		},
 		ClientConfig: paho.ClientConfig{ClientID: "davit-doctor-" + rand.Text()[:10], PacketTimeout: packetTimeout},
-	})
+	}
+	if u.Scheme != "ws" && u.Scheme != "wss" { // the library says of those which step failed
+		conf.AttemptConnection = func(ctx context.Context, _ autopaho.ClientConfig, u *url.URL) (net.Conn, error) {
+			return dial(ctx, u, cfg.TLS)
+		}
+	}
+	cm, err := autopaho.NewConnection(life, conf)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
 	}
@@ -69,8 +72,17 @@ func Probe(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// refusal says in words why a broker has not let somebody in.
+// errStep is of a step before MQTT; its text is for people.
+type errStep struct{ error }
+
+func (e errStep) Unwrap() error { return e.error }
+
+// refusal says in words why there is no connection.
 func refusal(u *url.URL, err error) error {
+	var step errStep
+	if errors.As(err, &step) {
+		return step
+	}
 	var answer *autopaho.ConnackError
 	if !errors.As(err, &answer) {
 		return fmt.Errorf("%s gives no good answer to an MQTT CONNECT: %w", u.Redacted(), err)
@@ -82,26 +94,27 @@ func refusal(u *url.URL, err error) error {
 	return fmt.Errorf("%s refuses the connection: %w", u.Redacted(), err)
 }
 
-// dialOnce reaches the address, and agrees on TLS where that is asked for.
-func dialOnce(ctx context.Context, u *url.URL, conf *tls.Config) error {
+// dial reaches the address, and agrees on TLS where that is asked for.
+func dial(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: packetTimeout / 2}
 	conn, err := dialer.DialContext(ctx, "tcp", u.Host)
 	if err != nil {
-		return fmt.Errorf("%s cannot be reached: %w", u.Host, err)
+		return nil, errStep{fmt.Errorf("%s cannot be reached: %w", u.Host, err)}
 	}
-	defer conn.Close()
 	switch u.Scheme {
-	case "mqtts", "ssl", "tls", "wss":
+	case "mqtts", "ssl", "tls":
 	default:
-		return nil
+		return conn, nil
 	}
 	if conf == nil {
 		conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	conf = conf.Clone()
 	conf.ServerName = u.Hostname()
-	if err := tls.Client(conn, conf).HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("%s does not agree on TLS: %w", u.Host, err)
+	secure := tls.Client(conn, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the error before says more
+		return nil, errStep{fmt.Errorf("%s does not agree on TLS: %w", u.Host, err)}
 	}
-	return nil
+	return secure, nil
 }

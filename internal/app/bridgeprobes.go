@@ -19,8 +19,8 @@ const (
 	// stuckDevice is for how long a device's goroutine may not answer before nothing but a
 	// restart is thought to help.
 	stuckDevice = 5 * time.Minute
-	// fresh is for how long one look at the bridge serves several checks.
-	fresh = time.Second
+	// fresh is for how long one look at the bridge serves the checks of one question.
+	fresh = 20 * time.Millisecond
 	// namedPorts is how many ports an answer tells of one by one.
 	namedPorts = 8
 )
@@ -40,7 +40,7 @@ func newBridgeProbes(look func(context.Context) bridge.Status, dir string) *brid
 	return &bridgeProbes{look: look, dir: dir, busy: map[string]time.Time{}}
 }
 
-// status is a look at the bridge that is not older than a second.
+// status is a look at the bridge that the checks of one question share.
 func (p *bridgeProbes) status(ctx context.Context) bridge.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

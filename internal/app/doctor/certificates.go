@@ -46,7 +46,7 @@ func (s System) pair(what, certFile, keyFile string, use x509.ExtKeyUsage, hosts
 	}
 	for _, host := range hosts {
 		if err := leaf.VerifyHostname(host); err != nil {
-			found = append(found, warning(fmt.Sprintf("%s %s is not for %s, by which it is reached: %v", what, certFile, host, err), "have it issued with that name (davit ca issue --host "+host+" ...)"))
+			found = append(found, warning(fmt.Sprintf("%s %s is not for %s, by which it is reached: %v", what, certFile, host, err), "have it issued with that name (davit ca issue DIR --server "+host+",...)"))
 		}
 	}
 	return orGood(found, "%s %s fits its key and is valid for %s", what, certFile, days(leaf.NotAfter.Sub(s.Now())))

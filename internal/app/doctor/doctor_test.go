@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"davit/bridge"
-	"davit/bridge/portname/porttest"
 	"davit/internal/app/keyfile"
 	"davit/internal/ca"
 )
@@ -62,7 +61,7 @@ func TestHealthyService(t *testing.T) {
 }
 
 func TestServeFindsWhatIsBroken(t *testing.T) {
-	now := time.Now()
+	now, whole := time.Now(), newRig(t)
 	for _, c := range []struct {
 		name  string
 		spoil func(r *rig)
@@ -101,27 +100,42 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 			must(r.t, os.WriteFile(r.serve.ClientCA, []byte("hello"), 0o600))
 		}, "certificates", Fail, []string{"holds no certificate"}},
 		{"no image keys", func(r *rig) { r.serve.Keys = keyfile.Source{Keys: []string{"/nowhere/release.pub"}} }, "image keys", Fail, []string{"/nowhere/release.pub"}},
-		{"a full disk", func(r *rig) { r.system.Room = func(string) (Room, error) { return Room{1 << 20, 400 << 30, 9e6, 10e6}, nil } }, "disk", Fail, []string{"1.0 MiB left of 400.0 GiB"}},
-		{"little room", func(r *rig) { r.system.Room = func(string) (Room, error) { return Room{10 << 30, 400 << 30, 9e6, 10e6}, nil } }, "disk", Warn, []string{"10.0 GiB left"}},
-		{"no inodes", func(r *rig) { r.system.Room = func(string) (Room, error) { return Room{200 << 30, 400 << 30, 3, 10e6}, nil } }, "disk", Fail, []string{"3 inodes left"}},
-		{"a clock that was never set", func(r *rig) { r.system.Now = func() time.Time { return time.Unix(0, 0) }; r.serve.TLSCert, r.serve.TLSKey, r.serve.ClientCA, r.serve.ClientCRLs = "", "", "", nil }, "clock", Fail, []string{"1970"}},
+		{"a full disk", func(r *rig) {
+			r.system.Room = func(string) (Room, error) { return Room{1 << 20, 400 << 30, 9e6, 10e6}, nil }
+		}, "disk", Fail, []string{"1.0 MiB left of 400.0 GiB"}},
+		{"little room", func(r *rig) {
+			r.system.Room = func(string) (Room, error) { return Room{9 << 30, 400 << 30, 9e6, 10e6}, nil }
+		}, "disk", Warn, []string{"9.0 GiB left"}},
+		{"no inodes", func(r *rig) {
+			r.system.Room = func(string) (Room, error) { return Room{200 << 30, 400 << 30, 3, 10e6}, nil }
+		}, "disk", Fail, []string{"3 inodes left"}},
+		{"a clock that was never set", func(r *rig) {
+			r.system.Now = func() time.Time { return time.Unix(0, 0) }
+			r.serve.TLSCert, r.serve.TLSKey, r.serve.ClientCA, r.serve.ClientCRLs = "", "", "", nil
+		}, "clock", Fail, []string{"1970"}},
 		{"a clock that is behind", func(r *rig) {
 			r.system.Now = func() time.Time { return now.Add(-2 * time.Hour) }
 			r.serve.TLSCert, r.serve.TLSKey, r.serve.ClientCA, r.serve.ClientCRLs = "", "", "", nil
 		}, "clock", Fail, []string{"behind"}},
 		{"a clock that nobody keeps", func(r *rig) { r.system.Synchronised = func() (bool, bool) { return false, true } }, "clock", Warn, []string{"no NTP client"}},
 		{"few files", func(r *rig) { r.system.OpenFiles = func() (uint64, error) { return 256, nil } }, "open files", Fail, []string{"256 files"}},
-		{"a store that is none", func(r *rig) { must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "davit.db"), make([]byte, 1<<16), 0o600)) }, "store", Fail, []string{"davit.db"}},
+		{"a store that is none", func(r *rig) {
+			must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "davit.db"), make([]byte, 1<<16), 0o600))
+		}, "store", Fail, []string{"davit.db"}},
 		{"a store that is cut short", func(r *rig) {
 			must(r.t, os.Truncate(filepath.Join(r.serve.Data, "davit.db"), 3*4096))
 		}, "store", Fail, []string{"cut short"}},
-		{"broken credentials", func(r *rig) { must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "credentials.json"), []byte("{"), 0o600)) }, "store", Fail, []string{"credentials.json"}},
-		{"no broker", func(r *rig) { r.serve.External.URL, r.serve.External.Username = "127.0.0.1:1", "davit"; r.serve.ClientCA, r.serve.ClientCRLs = "", nil }, "broker", Fail, []string{"127.0.0.1:1 cannot be reached"}},
+		{"broken credentials", func(r *rig) {
+			must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "credentials.json"), []byte("{"), 0o600))
+		}, "store", Fail, []string{"credentials.json"}},
+		{"no broker", func(r *rig) {
+			r.serve.External.URL, r.serve.External.Username = "127.0.0.1:1", "davit"
+			r.serve.ClientCA, r.serve.ClientCRLs = "", nil
+		}, "broker", Fail, []string{"127.0.0.1:1 cannot be reached"}},
 		{"no provider", func(r *rig) { r.serve.OIDC.Issuer = "http://127.0.0.1:1" }, "sign-in", Warn, []string{"cannot be reached"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
+			r := whole.again(t)
 			c.spoil(r)
 			found := Serve(t.Context(), r.system, r.serve, nil)
 			if c.check == "data folder" || c.check == "files" { // what follows from it is told as well
@@ -196,11 +210,8 @@ func TestHealthyBridge(t *testing.T) {
 		{"ModemManager", func(r *rig) { r.put("proc/79/comm", "ModemManager\n") }, "serial ports", Warn, []string{"ModemManager (pid 79) runs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			spoiled := *r
-			spoiled.bridge.Ports = slices.Clone(r.bridge.Ports)
-			spoiled.tree = porttest.New(t)
-			spoiled.system.Machine, spoiled.system.Ports = atRoot(spoiled.tree)
-			c.spoil(&spoiled)
+			spoiled := r.again(t)
+			c.spoil(spoiled)
 			want(t, Bridge(t.Context(), spoiled.system, spoiled.bridge, "", nil), c.check, c.level, c.words...)
 		})
 	}
@@ -271,13 +282,13 @@ func TestACheckThatHangs(t *testing.T) {
 // TestExamples holds the examples of docs/doctor.md against what is found on a healthy and on a broken machine.
 func TestExamples(t *testing.T) {
 	healthy := newRig(t)
-	broken := newRig(t)
+	broken := healthy.again(t)
 	broken.listens("77", "nginx", "nginx\x00", "1F90")
 	must(t, os.Chmod(filepath.Join(broken.serve.Data, "admin.token"), 0o644))
 	broken.serve.TLSCert, broken.serve.TLSKey = broken.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com", Days: 90}, time.Now().Add(-100*24*time.Hour))
 	broken.system.Room = func(string) (Room, error) { return Room{30 << 20, 400 << 30, 9e6, 10e6}, nil }
 	broken.system.Synchronised = func() (bool, bool) { return false, true }
-	rack := newRig(t)
+	rack := healthy.again(t)
 	rack.withBridge()
 	rack.put("proc/79/comm", "ModemManager\n")
 	rack.bridge.Broker = "mqtt://127.0.0.1:1"

@@ -6,11 +6,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/creack/pty"
 
 	"davit/bridge"
 	"davit/bridge/portname"
@@ -61,6 +60,41 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// again is the same machine anew, for a test that changes it. Nothing is made again that costs time.
+func (r *rig) again(t *testing.T) *rig {
+	t.Helper()
+	fresh := *r
+	fresh.t, fresh.tree = t, porttest.New(t)
+	fresh.system.Machine, fresh.system.Ports, fresh.system.Root = machine.At(fresh.tree.Root), portname.At(fresh.tree.Root), fresh.tree.Root
+	dir := t.TempDir()
+	fresh.ca, fresh.serve.Data = filepath.Join(dir, "ca"), filepath.Join(dir, "data")
+	copyFolder(t, r.ca, fresh.ca)
+	copyFolder(t, r.serve.Data, fresh.serve.Data)
+	moved := func(path string) string { return strings.Replace(path, r.ca, fresh.ca, 1) }
+	fresh.serve.TLSCert, fresh.serve.TLSKey, fresh.serve.ClientCA = moved(r.serve.TLSCert), moved(r.serve.TLSKey), moved(r.serve.ClientCA)
+	fresh.serve.ClientCRLs = []string{moved(r.serve.ClientCRLs[0])}
+	fresh.bridge.Ports = slices.Clone(r.bridge.Ports)
+	return &fresh
+}
+
+// copyFolder copies a folder whose files are their owner's alone.
+func copyFolder(t *testing.T, from, to string) {
+	t.Helper()
+	must(t, os.MkdirAll(to, 0o700))
+	entries, err := os.ReadDir(from)
+	must(t, err)
+	for _, e := range entries {
+		a, b := filepath.Join(from, e.Name()), filepath.Join(to, e.Name())
+		if e.IsDir() {
+			copyFolder(t, a, b)
+			continue
+		}
+		content, err := os.ReadFile(a)
+		must(t, err)
+		must(t, os.WriteFile(b, content, 0o600))
+	}
+}
+
 // issue issues a certificate at a time.
 func (r *rig) issue(q ca.Request, at time.Time) (cert, key string) {
 	r.t.Helper()
@@ -87,7 +121,8 @@ func (r *rig) listens(pid, comm, cmdline, port string) {
 	must(r.t, os.Symlink("socket:[4711]", filepath.Join(r.tree.Root, "proc", pid, "fd", "3")))
 }
 
-// withBridge gives the rig a bridge: a service that knows it, a password and a serial port.
+// withBridge gives the rig a bridge: a service that knows it, a password, and a character device that
+// stands for a serial port.
 func (r *rig) withBridge() {
 	t := r.t
 	t.Helper()
@@ -122,12 +157,9 @@ func (r *rig) withBridge() {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rack.password")
 	must(t, os.WriteFile(file, []byte(b.Password+"\n"), 0o600))
-	master, tty, err := pty.Open()
-	must(t, err)
-	t.Cleanup(func() { _, _ = master.Close(), tty.Close() })
 	r.bridge = app.BridgeOptions{
 		Broker: "mqtt://" + s.Addresses().MQTT, Username: "rack", PasswordFile: file, Data: filepath.Join(dir, "data"),
-		Ports: []bridge.PortConfig{{Device: "pump", Path: tty.Name()}},
+		Ports: []bridge.PortConfig{{Device: "pump", Path: os.DevNull}},
 	}
 }
 
@@ -136,9 +168,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// atRoot is a machine whose proc and sys are a tree's.
-func atRoot(tree *porttest.Tree) (machine.Machine, portname.System) {
-	return machine.At(tree.Root), portname.At(tree.Root)
 }

@@ -53,6 +53,9 @@ func (s System) serialPort(p bridge.PortConfig, running *machine.Process) []Find
 		group := groupOf(info)
 		return []Finding{failed(fmt.Sprintf("%s: %s may not use %s, which is for the group %s (mode %04o)", what, me(), path, group, info.Mode().Perm()), fmt.Sprintf("usermod -aG %s USER, and start the bridge anew, or SupplementaryGroups=%s in its unit", group, group))}
 	}
+	if strings.HasPrefix(path, "/dev/pts/") {
+		return []Finding{good("%s is a pseudo-terminal: a program plays the host MCU", what)}
+	}
 	holder, held := s.Machine.Holder(path)
 	if held && (running == nil || holder.PID != running.PID) {
 		return []Finding{failed(fmt.Sprintf("%s is open in %s", what, holder), "stop that process: two that read one line each get a part of it")}

@@ -16,6 +16,7 @@ const (
 	// megabytes, and a store that cannot grow stops the service.
 	fewBytes     = 1 << 30
 	veryFewBytes = 100 << 20
+	tenGiB       = 10 << 30 // on a large disk a small share is much
 	// behind is how much a clock may be behind what has happened already.
 	behind = time.Minute
 	// apart is how much the clocks of two machines may differ.
@@ -47,7 +48,7 @@ func (s System) disk(dir string) []Finding {
 	switch text := fmt.Sprintf("the disk of %s has %s left of %s", dir, bytes(room.Free), bytes(room.All)); {
 	case room.Free < veryFewBytes:
 		found = append(found, failed(text, "make room: nothing can be recorded on a full disk"))
-	case room.Free < fewBytes || room.Free < room.All/20:
+	case room.Free < fewBytes || room.Free < tenGiB && room.Free < room.All/20:
 		found = append(found, warning(text, "make room, or remove images that are not needed any more (davit image list)"))
 	}
 	if room.AllNodes > 0 && room.FreeNodes < max(1000, room.AllNodes/50) {
@@ -147,7 +148,7 @@ func (s System) kernel(connections int) []Finding {
 	if low, ok := s.Machine.TCPMemory(); ok && low*pageSize < int64(connections)*connectionMemory {
 		found = append(found, warning(fmt.Sprintf("net.ipv4.tcp_mem lets all connections have %s, and %s may take %s", bytes(uint64(low*pageSize)), count(connections, "connection"), bytes(uint64(connections*connectionMemory))), "raise the third number of net.ipv4.tcp_mem"))
 	}
-	return orGood(found, "limits of the kernel suffice for %s", count(connections, "connection"))
+	return orGood(found, "limits on connections are in order for %s", count(connections, "device"))
 }
 
 // bytes is a size for people.
