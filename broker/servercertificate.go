@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // Certificate is a server's certificate with its key, from PEM files that can be read again
@@ -32,6 +33,9 @@ func (c *Certificate) Reload() error {
 	c.now.Store(&cert)
 	return nil
 }
+
+// NotAfter is when the certificate ends that connections are shown now.
+func (c *Certificate) NotAfter() time.Time { return c.now.Load().Leaf.NotAfter }
 
 // TLS makes the configuration of a Listener, or of any other server, that shows the
 // certificate.

@@ -46,6 +46,8 @@ type APIOptions struct {
 	Console http.Handler
 	// Checks have to pass for /readyz to say yes, Live for /livez.
 	Checks, Live []Check
+	// System tells of the program and its machine for the status; nil leaves that out.
+	System func() SystemStatus
 	// MetricsHandler answers /metrics; nil leaves it out.
 	MetricsHandler http.Handler
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means

@@ -307,7 +307,10 @@ func (t *transfer) release() {
 }
 
 // flowQueue is a queue without allocations. A flow is in one at most.
-type flowQueue struct{ head, tail *flow }
+type flowQueue struct {
+	head, tail *flow
+	length     int
+}
 
 func (q *flowQueue) push(f *flow) {
 	f.listed = q
@@ -318,6 +321,7 @@ func (q *flowQueue) push(f *flow) {
 		q.tail.next = f
 	}
 	q.tail = f
+	q.length++
 }
 
 // remove takes a flow out of the queue that it is in, if any.
@@ -337,4 +341,5 @@ func (f *flow) remove() {
 		f.next.prev = f.prev
 	}
 	f.listed, f.prev, f.next = nil, nil, nil
+	q.length--
 }

@@ -119,6 +119,7 @@ func (w *turn) publishOne(ctx context.Context, blob *sharedBlob, c schemas.Chunk
 // settle gives the flow back.
 func (w *turn) settle(out sent) {
 	s, f := w.streamer, w.flow
+	s.doings.sent(out.taken, out.bytes)
 	if out.failed != nil {
 		s.log.Debug("chunks not sent", slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
 	}

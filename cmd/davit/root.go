@@ -85,7 +85,7 @@ Start with: davit demo`,
 	completeWith(root, "output", outputTable, outputJSON)
 	p.under(root, groupRun, "Programs:", p.serveCommand(), p.bridgeCommand(), p.mcuCommand(), p.simCommand(), p.sniffCommand(), p.replayCommand(), p.demoCommand(), p.caCommand(), p.configCommand(), p.checkCommand(), p.healthCommand(), p.doctorCommand())
 	p.under(root, groupFirmware, "Firmware:", p.imageTypeCommand(), p.deviceTypeCommand(), p.imageCommand(), p.keyCommand(), p.keyListCommand())
-	p.under(root, groupFleet, "Fleet:", p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
+	p.under(root, groupFleet, "Fleet:", p.statusCommand(), p.fleetCommand(), p.deviceCommand(), p.groupCommand(), p.claimCommand(), p.eventsCommand())
 	p.under(root, groupRollouts, "Rollouts:", p.jobCommand())
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand())
 	root.AddCommand(append(p.manCommands(), p.versionCommand())...)

@@ -129,7 +129,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
-		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(),
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(), System: s.systemStatus(o, time.Now()),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
 	})
 	if err != nil {
