@@ -48,8 +48,10 @@ type APIOptions struct {
 	// Console answers every path outside /v1 that is not one of the API's own;
 	// nil leaves it out. It does its own redirecting to the sign-in.
 	Console http.Handler
-	// Checks have to pass for /readyz to say yes.
-	Checks []Check
+	// Checks have to pass for /readyz to say yes, Live for /livez.
+	Checks, Live []Check
+	// System tells of the program and its machine for the status; nil leaves that out.
+	System func() SystemStatus
 	// MetricsHandler answers /metrics; nil leaves it out.
 	MetricsHandler http.Handler
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means
@@ -69,14 +71,6 @@ type APIOptions struct {
 	Tracer *trace.Tracer
 	// Levels are those of Log; nil if they cannot be changed.
 	Levels *logevent.Levels
-}
-
-// Check is one condition for being ready.
-type Check struct {
-	// Name says what is checked, for example "broker".
-	Name string
-	// Healthy returns nil or a sentence that says what is wrong.
-	Healthy func(context.Context) error
 }
 
 // DefaultMaxUpload is the longest image file in bytes unless told otherwise: 12 GiB,
@@ -100,6 +94,8 @@ type API struct {
 	polls     *Slots // of long polls under way
 	streams   *Slots // of streams of events
 	traffic   *traffic
+	ready     *Health
+	live      *Health
 	logged    logonce.Limit
 	provision *Provisioner
 	unlisted  []string // operations that the matrix does not have
@@ -127,6 +123,8 @@ func NewAPI(o APIOptions) (*API, error) {
 		polls:   newSlots(maxLongPolls),
 		streams: newSlots(maxStreams),
 		traffic: newTraffic(o.RequestRate),
+		ready:   NewReadiness(o.Checks),
+		live:    NewLiveness(o.Live),
 
 		provision: o.Provision,
 	}
@@ -166,6 +164,9 @@ func NewAPI(o APIOptions) (*API, error) {
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Ready is what /readyz tells; whoever serves the API runs it.
+func (a *API) Ready() *Health { return a.ready }
 
 // OpenAPI returns the OpenAPI 3.1 document as YAML.
 func (a *API) OpenAPI() ([]byte, error) { return a.spec.YAML() }
@@ -213,8 +214,8 @@ func (a *API) plainRoutes(mux *http.ServeMux) error {
 	}
 	mux.HandleFunc("GET /openapi.yaml", constant("application/yaml", text))
 	mux.HandleFunc("GET /openapi.json", constant("application/json", doc))
-	mux.HandleFunc("GET /livez", constant("text/plain; charset=utf-8", []byte("ok\n")))
-	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.Handle("GET /livez", a.live)
+	mux.Handle("GET /readyz", a.ready)
 	if a.options.MetricsHandler != nil {
 		mux.Handle("GET /metrics", a.options.MetricsHandler)
 	}
@@ -223,29 +224,6 @@ func (a *API) plainRoutes(mux *http.ServeMux) error {
 	}
 	mux.HandleFunc("/", a.elsewhere(mux))
 	return nil
-}
-
-// Readiness is the answer of /readyz.
-type Readiness struct {
-	Ready bool `json:"ready"`
-	// Checks has "ok" or the reason for each check.
-	Checks map[string]string `json:"checks"`
-}
-
-func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
-	answer := Readiness{Ready: true, Checks: map[string]string{}}
-	status := http.StatusOK
-	for _, c := range a.options.Checks {
-		answer.Checks[c.Name] = "ok"
-		if err := c.Healthy(r.Context()); err != nil {
-			answer.Ready, status = false, http.StatusServiceUnavailable
-			answer.Checks[c.Name] = err.Error()
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	// The client may be gone; there is nobody else to tell.
-	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // ID is the id in a path.

@@ -14,5 +14,6 @@ func (a *API) fleetRoutes(api huma.API) {
 		func(ctx context.Context, _ *nothing) (*bodyOf[orchestrator.FleetSummary], error) {
 			return one(s.Fleet(ctx))
 		}, describe("The fleet in figures."))
+	a.statusRoutes(api)
 	a.eventRoutes(api)
 }

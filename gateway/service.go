@@ -151,6 +151,7 @@ type jobProgress interface {
 // records look at everything at once, and back.
 type records interface {
 	Fleet(context.Context) (orchestrator.FleetSummary, error)
+	Activity(context.Context) (orchestrator.Activity, error)
 	LastRev(context.Context) (uint64, error)
 	Events(ctx context.Context, since uint64, f orchestrator.FeedFilter, limit int, wait time.Duration) (orchestrator.Feed, error)
 	Audit(ctx context.Context, action, kind, id string, before, after any) error

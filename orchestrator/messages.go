@@ -155,6 +155,7 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	if err != nil {
 		return fmt.Errorf("record status of device %q: %w", device, err)
 	}
+	s.doings.reported()
 	if st.State.Final() || st.State == schemas.StateDownloaded {
 		s.streamer.forget(device)
 	}

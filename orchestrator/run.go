@@ -107,10 +107,13 @@ func (s *Service) jobLoop(ctx context.Context) {
 // Run calls it by itself; only who has a clock of his own does so as well. An error
 // means that something is left to do.
 func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
+	s.advancing.Begin()
+	defer s.advancing.End()
 	if err := s.lookAtClock(ctx); err != nil {
 		return time.Time{}, err
 	}
 	for {
+		s.advancing.Begin() // each round is a piece of work of a bounded size
 		fired, err := s.fireTimers(ctx)
 		if err != nil {
 			return time.Time{}, err
@@ -132,6 +135,10 @@ func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 }
+
+// Advancing is for how long the present round of the rollout loop has been under way, 0 if it
+// waits for something to be due. A round makes a bounded number of transactions.
+func (s *Service) Advancing() time.Duration { return s.advancing.Busy() }
 
 // workRound does some parts of the work of each job in turn, so that a large job
 // does not hold up the others, and says whether there was any.

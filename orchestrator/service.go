@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"davit/internal/logonce"
+	"davit/internal/pulse"
 	"davit/internal/trace"
 	"davit/schemas"
 	"davit/trust"
@@ -144,6 +145,8 @@ type Service struct {
 	nextWake atomic.Int64
 	// clock is the latest time that Advance or an update has seen, in nanoseconds.
 	clock         atomic.Int64
+	advancing     *pulse.Pulse
+	doings        *doings
 	plans         *plans
 	maxInProgress int
 	retention     Retention
@@ -171,12 +174,12 @@ func New(o Options) (*Service, error) {
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		retention: o.Retention, plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
-		jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
+		advancing: pulse.New(), doings: newDoings(), jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.verifier.Store(v)
 	s.together = &together{commit: s.commit, most: maxTogether}
 	s.streamer = newStreamer(streamerConfig{
-		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics,
+		blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, doings: s.doings,
 		workers: o.StreamWorkers, moduleCredit: o.ModuleCredit, totalCredit: o.TotalCredit, multicaster: o.Multicaster,
 	})
 	s.metrics.source(s.figures, s.depths)

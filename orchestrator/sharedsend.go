@@ -285,6 +285,7 @@ func (s *streamer) settleShared(b *batch, sent int) {
 	st := b.stream
 	bytes := int64(b.bytes) * int64(max(0, sent)) / int64(len(b.chunks))
 	s.metrics.sent(wayShared, max(0, sent), bytes)
+	s.doings.sent(max(0, sent), bytes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.sending = false

@@ -20,6 +20,7 @@ type streamerConfig struct {
 	publisher    Publisher
 	log          *slog.Logger
 	metrics      *Metrics
+	doings       *doings // may be nil
 	workers      int
 	moduleCredit int64
 	totalCredit  int64

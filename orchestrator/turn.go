@@ -137,6 +137,7 @@ func (w *turn) timed(now time.Time) {
 // settle gives the flow back.
 func (w *turn) settle(out sent) {
 	s, f := w.streamer, w.flow
+	s.doings.sent(out.taken, out.bytes)
 	if out.failed != nil {
 		s.log.Debug("chunks not sent", "event", logevent.ChunksNotSent, slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
 	}

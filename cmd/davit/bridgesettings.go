@@ -84,7 +84,7 @@ func (s *bridgeSettings) addTo(cmd *cobra.Command) {
 	into(cmd, "window", "SIZE", "how much of images is awaited from the service at a time; several images that are fetched at once share it (1MiB)", rehearsal.ParseSize, func(v float64) { s.opts.Window = int(v) })
 	f.StringVar(&s.opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&s.opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
-	f.StringVar(&s.opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
+	f.StringVar(&s.opts.Metrics, "metrics", "", "address of a listener for /metrics, /status, /readyz and /livez (default none; port 0 takes a free one)")
 	addTraceFlags(cmd, &s.opts.Traces)
 	s.logs = addLogFlags(cmd, "info", logevent.BridgeParts())
 	_ = f.Lookup("window").Value.Set(strconv.Itoa(bridge.DefaultWindow)) // it is one

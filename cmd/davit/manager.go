@@ -7,6 +7,7 @@ import (
 
 	"davit/internal/app"
 	"davit/internal/app/systemd"
+	"davit/internal/logevent"
 )
 
 // tellManager tells the service manager that a program is ready, and when ctx ends that it is about to end. It
@@ -24,7 +25,7 @@ func (p *program) tellManager(ctx context.Context, log *slog.Logger, status stri
 // warnOfManager logs that the service manager could not be told something.
 func warnOfManager(log *slog.Logger, err error) {
 	if err != nil {
-		log.Warn("the service manager does not hear this program and may take it for one that hangs", "err", err)
+		log.Warn("the service manager does not hear this program and may take it for one that hangs", "event", logevent.ManagerNotTold, "error", err)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"davit/bridge/replay"
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/internal/machine"
 )
 
 // Bridge is a bridge with its status socket and its own listener for metrics.
@@ -47,7 +48,7 @@ func NewBridge(flags BridgeOptions) (*Bridge, error) {
 	}
 	b := &Bridge{log: o.Log, registry: newRegistry(), done: make(chan struct{}), flags: flags, options: o}
 	if err := b.open(o); err != nil {
-		return nil, errors.Join(err, b.cleanup.close())
+		return nil, errors.Join(startError(err, machine.This()), b.cleanup.close())
 	}
 	return b, nil
 }
@@ -161,7 +162,7 @@ func (b *Bridge) Ready() <-chan struct{} { return b.bridge.Ready() }
 // Done is closed when Run has returned.
 func (b *Bridge) Done() <-chan struct{} { return b.done }
 
-// MetricsAddr is where /metrics and /status are served, empty if they are not.
+// MetricsAddr is where /metrics, /status, /readyz and /livez are served, empty if they are not.
 func (b *Bridge) MetricsAddr() string {
 	if b.metrics == nil {
 		return ""
@@ -192,6 +193,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", b.serveStatus)
+	probes := newBridgeProbes(b.bridge.Status, b.options.Data)
+	ready, live := gateway.NewReadiness(probes.ready()), gateway.NewLiveness(probes.vital())
+	mux.Handle("GET /readyz", ready)
+	mux.Handle("GET /livez", live)
+	for _, h := range []*gateway.Health{ready, live} {
+		g.Go(func() error { return h.Run(looking) })
+	}
 	if b.status != nil {
 		local := http.NewServeMux() // what only the bridge's own user and root may do
 		local.Handle("GET /status", mux)
@@ -203,7 +211,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		g.Go(func() error {
 			all := http.NewServeMux()
 			all.Handle("GET /metrics", metricsHandler(b.registry))
-			all.Handle("GET /status", mux)
+			all.Handle("GET /", mux)
 			return gateway.Serve(looking, b.metrics, all, b.log.With("part", "metrics"))
 		})
 	}

@@ -62,7 +62,7 @@ type BridgeOptions struct {
 	// DrainTimeout is how long Run goes on for MCU legs that are under way when
 	// its context ends; 0 ends them at once.
 	DrainTimeout time.Duration
-	// Metrics is the address of a listener for /metrics and /status; empty for none.
+	// Metrics is the address of a listener for /metrics, /status, /readyz and /livez; empty for none.
 	Metrics string
 	// Traces say where spans go, to nobody by default.
 	Traces TraceOptions

@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"time"
+
+	"davit/gateway"
 )
 
 // healthTimeout is how long a service may take to say that it is ready.
@@ -31,6 +34,26 @@ func Health(ctx context.Context, url string) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-	return fmt.Errorf("the service at %s is not ready: %s %s", url, resp.Status, strings.TrimSpace(string(body)))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	var said gateway.Readiness
+	if json.Unmarshal(body, &said) != nil || len(said.Details) == 0 {
+		return fmt.Errorf("the service at %s is not ready: %s %.512s", url, resp.Status, strings.TrimSpace(string(body)))
+	}
+	return fmt.Errorf("the service at %s is not ready: %s", url, failures(said.Details))
+}
+
+// failures are the checks that fail, in words.
+func failures(states []gateway.CheckState) string {
+	var all []string
+	for _, s := range states {
+		if s.OK {
+			continue
+		}
+		text := fmt.Sprintf("%s, since %s: %s", s.Name, s.Since.Local().Format(time.DateTime), s.Reason)
+		if s.Remedy != "" {
+			text += " (" + s.Remedy + ")"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/logevent"
+	"davit/internal/machine"
 	"davit/orchestrator"
 )
 
@@ -51,9 +53,12 @@ type Server struct {
 	certificate *broker.Certificate
 	// connected counts devices at the embedded broker; nil with an external one.
 	connected *connectedDevices
-	registry  *prometheus.Registry
-	ready     chan struct{}
-	done      chan struct{}
+	// committing is how long the commit under way has taken; stopping says that Run is to end.
+	committing func() time.Duration
+	stopping   atomic.Bool
+	registry   *prometheus.Registry
+	ready      chan struct{}
+	done       chan struct{}
 }
 
 // NewServer takes the data folder and opens everything that a Server needs,
@@ -61,7 +66,7 @@ type Server struct {
 func NewServer(o ServerOptions) (*Server, error) {
 	s := &Server{log: o.Log, drain: cmp.Or(o.Drain, gateway.DefaultDrain), ready: make(chan struct{}), done: make(chan struct{})}
 	if err := s.open(o); err != nil {
-		return nil, errors.Join(err, s.cleanup.close())
+		return nil, errors.Join(startError(err, machine.This()), s.cleanup.close())
 	}
 	return s, nil
 }
@@ -104,6 +109,7 @@ func (s *Server) open(o ServerOptions) error {
 	if refused != nil {
 		return refused
 	}
+	s.committing = store.Committing
 	counters := gateway.NewMetrics(registry)
 	if err := s.openPeople(o, store, token, counters); err != nil {
 		return err
@@ -136,7 +142,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Storage: s.storage, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
-		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(), System: s.systemStatus(o, time.Now()),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
 	if err != nil {
@@ -176,22 +182,6 @@ func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
 		},
 		Metrics: m, Log: s.log.With("part", "sessions"),
 	})
-}
-
-// checks are the conditions for being ready.
-func (s *Server) checks() []gateway.Check {
-	return []gateway.Check{
-		{Name: "orchestrator", Healthy: func(context.Context) error {
-			select {
-			case <-s.service.Ready():
-				return nil
-			default:
-				return errors.New("the records are being recovered")
-			}
-		}},
-		{Name: "broker", Healthy: s.sessions.Health},
-		{Name: "storage", Healthy: s.disk.healthy},
-	}
 }
 
 func (s *Server) listenWeb(o ServerOptions) error {
@@ -256,7 +246,9 @@ func (s *Server) Run(ctx context.Context) error {
 // and admits devices when those hear them.
 func (s *Server) runParts(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { s.stopping.Store(true) })()
 	g.Go(func() error { return s.service.Run(ctx) })
+	g.Go(func() error { return s.api.Ready().Run(ctx) })
 	g.Go(func() error { return s.files.run(ctx) })
 	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
 	for _, ln := range s.web {

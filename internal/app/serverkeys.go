@@ -1,7 +1,6 @@
 package app
 
 import (
-	"fmt"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,7 +87,7 @@ func (s *Server) openCertificate(o ServerOptions) error {
 	before := filestamp.All(files)
 	var err error
 	if s.certificate, err = broker.LoadCertificate(o.TLSCert, o.TLSKey); err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	s.files.add(followedCertificate, files, before, s.certificate.Reload)
 	return nil

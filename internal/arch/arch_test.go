@@ -33,6 +33,8 @@ var allowed = map[string][]string{
 	"internal/logevent":      {},
 	"internal/trace":         {"schemas"},
 	"internal/tracing":       {"schemas", "internal/logevent", "internal/trace"},
+	"internal/pulse":         {},
+	"internal/machine":       {},
 	"internal/secrettest":    {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
@@ -61,7 +63,7 @@ var allowed = map[string][]string{
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset", "internal/logevent"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
+	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace", "internal/pulse"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
@@ -73,7 +75,7 @@ var allowed = map[string][]string{
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/backup", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/backup", "internal/durable", "internal/filestamp", "internal/keystate", "internal/machine", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},

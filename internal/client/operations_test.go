@@ -211,6 +211,9 @@ func callRecords(t *testing.T, c *client.Client) {
 	if f := ok[orchestrator.FleetSummary](t)(c.Fleet(ctx)); f.Devices != 5 || f.ByType["pump"] != 5 {
 		t.Errorf("fleet: %+v", f)
 	}
+	if s := ok[client.ServiceStatus](t)(c.Status(ctx)); s.Fleet.Devices != 5 || !s.Ready || !s.Healthy || s.At.IsZero() || s.Failures == nil {
+		t.Errorf("status: %+v", s)
+	}
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -250,6 +250,11 @@ func (c *Client) Fleet(ctx context.Context) (orchestrator.FleetSummary, error) {
 	return get[orchestrator.FleetSummary](ctx, c, "fleet")
 }
 
+// Status returns how the service stands.
+func (c *Client) Status(ctx context.Context) (ServiceStatus, error) {
+	return get[ServiceStatus](ctx, c, "status")
+}
+
 // set adds those of the pairs of names and values whose value is not empty.
 func set(query url.Values, pairs ...string) url.Values {
 	for i := 0; i+1 < len(pairs); i += 2 {

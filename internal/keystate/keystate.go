@@ -46,19 +46,9 @@ func (f File) Accept(ring *trust.KeyRing) error {
 	if ring == nil {
 		return nil
 	}
-	known, err := f.load()
-	if err != nil {
+	known, now, err := f.compare(ring)
+	if err != nil || known[ring.Anchor()] == now {
 		return err
-	}
-	now := list{ring.Version(), ring.Digest()}
-	last := known[ring.Anchor()]
-	switch {
-	case now == last:
-		return nil
-	case now.Version < last.Version:
-		return &trust.Refusal{Reason: trust.ErrKeyListRollback, Text: fmt.Sprintf("the key list has version %d, and version %d was accepted before from the same root keys; put the newest list in its place, or pin other root keys", now.Version, last.Version)}
-	case now.Version == last.Version:
-		return &trust.Refusal{Reason: trust.ErrKeyListRollback, Text: fmt.Sprintf("the key list has version %d, and is not the list of that version that was accepted before: there are two; have a list with a higher version signed", now.Version)}
 	}
 	known[ring.Anchor()] = now
 	b, err := json.Marshal(content{contentV, known})
@@ -70,6 +60,32 @@ func (f File) Accept(ring *trust.KeyRing) error {
 		return fmt.Errorf("version %d of the key list cannot be remembered, so it is not accepted: %w", now.Version, err)
 	}
 	return nil
+}
+
+// Check returns what Accept would refuse a list with, and changes nothing.
+func (f File) Check(ring *trust.KeyRing) error {
+	if ring == nil {
+		return nil
+	}
+	_, _, err := f.compare(ring)
+	return err
+}
+
+// compare returns what is remembered and what the list is, and refuses one that is older.
+func (f File) compare(ring *trust.KeyRing) (known map[string]list, now list, err error) {
+	if known, err = f.load(); err != nil {
+		return nil, now, err
+	}
+	now = list{ring.Version(), ring.Digest()}
+	last := known[ring.Anchor()]
+	switch {
+	case now == last:
+	case now.Version < last.Version:
+		return known, now, &trust.Refusal{Reason: trust.ErrKeyListRollback, Text: fmt.Sprintf("the key list has version %d, and version %d was accepted before from the same root keys; put the newest list in its place, or pin other root keys", now.Version, last.Version)}
+	case now.Version == last.Version:
+		return known, now, &trust.Refusal{Reason: trust.ErrKeyListRollback, Text: fmt.Sprintf("the key list has version %d, and is not the list of that version that was accepted before: there are two; have a list with a higher version signed", now.Version)}
+	}
+	return known, now, nil
 }
 
 func (f File) load() (map[string]list, error) {

@@ -19,6 +19,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"davit/internal/durable"
+	"davit/internal/pulse"
 	"davit/orchestrator"
 )
 
@@ -50,6 +51,7 @@ type Store struct {
 	path     string
 	maxGroup int
 	onCommit func(int, time.Duration, error)
+	commits  *pulse.Pulse
 
 	requests chan *request
 	mu       sync.RWMutex // read-locked while a request is handed over
@@ -94,7 +96,7 @@ func Open(o Options) (*Store, error) {
 		o.MaxGroup = defaultMaxGroup
 	}
 	s := &Store{
-		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit,
+		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -136,6 +138,9 @@ func noSpace(err error) error {
 	}
 	return err
 }
+
+// Committing is for how long the commit that is under way has been so, 0 if there is none.
+func (s *Store) Committing() time.Duration { return s.commits.Busy() }
 
 // View implements orchestrator.Store.
 func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
@@ -265,7 +270,9 @@ func (s *Store) collect(group []*request) (whole []*request, between *request) {
 // run executes a group and answers it after the commit.
 func (s *Store) run(group []*request) {
 	began := time.Now()
+	s.commits.Begin()
 	ran, err := s.execute(group)
+	s.commits.End()
 	if s.onCommit != nil && ran > 0 {
 		s.onCommit(ran, time.Since(began), err)
 	}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"davit/internal/app"
+	"davit/internal/client"
+	"davit/orchestrator"
+)
+
+const (
+	// statusColumns and statusRows are the screen that a status has room on.
+	statusColumns, statusRows = 80, 24
+	// statusJobs and statusFailures are how many of each it shows.
+	statusJobs, statusFailures = 3, 4
+	// endsSoon is how long before its end a certificate is pointed out.
+	endsSoon = 30 * 24 * time.Hour
+)
+
+func (p *program) statusCommand() *cobra.Command {
+	var watch bool
+	cmd := p.apiCommand("status [--watch]", "Show on one screen how the service stands; exit code 1 if it is not healthy", noArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		if watch {
+			return p.watchStatus(cmd.Context(), c)
+		}
+		s, err := c.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := p.show(s, func(w io.Writer) { _, _ = io.WriteString(w, statusScreen(s)) }); err != nil {
+			return err
+		}
+		if !s.Healthy {
+			return errReported
+		}
+		return nil
+	})
+	cmd.Long = `Show on one screen of 80 columns and 24 lines how the service stands: whether it is ready and
+why not, devices, jobs and those that wait for a person, executions, the last failures with
+their causes, what happens in a second, what waits, store and disk, certificates.
+
+The exit code is 0 if the service is healthy: it is ready, its disk has room and its
+certificate has not ended; otherwise 1. With --watch the same is shown anew every second
+until interrupted. With --json it is one object; GET /v1/status describes it.`
+	cmd.Flags().BoolVar(&watch, "watch", false, "look every second until interrupted")
+	return cmd
+}
+
+// watchStatus shows the status every second: in place on a terminal, else one behind the other. A
+// service that goes away while it is watched is waited for.
+func (p *program) watchStatus(ctx context.Context, c *client.Client) error {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	screen := app.IsTerminal(p.out) && !p.json
+	if screen {
+		fmt.Fprint(p.out, clearScreen)
+	}
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for lost := false; ; s, err = c.Status(ctx) {
+		switch {
+		case ctx.Err() != nil:
+			return nil // an interrupt is how watching ends
+		case err != nil && !lost:
+			fmt.Fprintf(p.err, "davit: %v\n", err)
+		case err == nil && screen:
+			fmt.Fprint(p.out, toTheTop+strings.ReplaceAll(statusScreen(s), "\n", clearLine+"\n")+clearBelow)
+		case err == nil:
+			if err := p.show(s, func(w io.Writer) { _, _ = io.WriteString(w, statusScreen(s)) }); err != nil {
+				return err
+			}
+		}
+		lost = err != nil
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// statusScreen is a status on a screen of 80 columns and 24 lines.
+func statusScreen(s client.ServiceStatus) string {
+	var b strings.Builder
+	f, q := s.Fleet, s.Queues
+	pairs := []string{
+		"service", fmt.Sprintf("davit %s, up %s, since %s", s.System.Version, span(s.At, s.System.Since), when(s.System.Since)),
+		"ready", readyLine(s), "broker", s.System.Broker,
+		"devices", fmt.Sprintf("%d of %d connected", f.Online, f.Devices), "by type", tally(f.ByType), "in quarantine", number(uint64(f.Quarantined)),
+		"jobs", tally(f.Jobs), "executions", counts(f.Executions),
+		"per second", fmt.Sprintf("%.1f chunks, %s, %.1f reports", s.Throughput.Chunks, size(uint64(s.Throughput.Bytes)), s.Throughput.Reports),
+		"waiting", fmt.Sprintf("%d offers, %d repeats, %d reports; chunks for %d devices, %d without credit", q.Offers, q.Repeats, q.Reports, q.Chunks, q.Starved),
+		"store", size(uint64(s.System.Store)), "disk", diskLine(s), "certificate", certificateLine(s),
+	}
+	fields(&b, pairs...)
+	attentionOf(&b, s.Attention)
+	failuresOf(&b, s)
+	return fitted(b.String())
+}
+
+func readyLine(s client.ServiceStatus) string {
+	if s.Ready {
+		return "yes"
+	}
+	var why []string
+	for _, c := range s.Checks {
+		if !c.OK {
+			why = append(why, fmt.Sprintf("%s for %s: %s", c.Name, span(s.At, c.Since), c.Reason))
+		}
+	}
+	return "NO: " + strings.Join(why, "; ")
+}
+
+func diskLine(s client.ServiceStatus) string {
+	if s.System.DiskFree < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s free of %s", size(uint64(s.System.DiskFree)), size(uint64(s.System.DiskAll)))
+}
+
+func certificateLine(s client.ServiceStatus) string {
+	var all []string
+	for _, c := range s.System.Certificates {
+		text := "ends " + when(c.Ends)
+		switch left := c.Ends.Sub(s.At); {
+		case left <= 0:
+			text = "HAS ENDED " + when(c.Ends)
+		case left < endsSoon:
+			text += fmt.Sprintf(", in %d days", int(left/(24*time.Hour)))
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
+}
+
+// attentionOf are the jobs that wait for a person.
+func attentionOf(w io.Writer, jobs []orchestrator.Attention) {
+	for i, a := range jobs {
+		if i == statusJobs {
+			fmt.Fprintf(w, "  and %s; davit job list shows them\n", count(len(jobs)-i, "more job"))
+			return
+		}
+		fmt.Fprintf(w, "! job %s: %s: %s\n", a.Job, a.Why, cell(a.Reason))
+	}
+}
+
+// failuresOf are the last executions that failed.
+func failuresOf(w io.Writer, s client.ServiceStatus) {
+	if len(s.Failures) == 0 {
+		fmt.Fprintln(w, "no failures since the start")
+		return
+	}
+	fmt.Fprintln(w, "last failures:")
+	for _, f := range s.Failures[:min(len(s.Failures), statusFailures)] {
+		fmt.Fprintf(w, "  %s ago  %s  %s  %s (%s)  %s\n", span(s.At, f.At), f.Device, f.Job, f.State, f.Cause, cell(f.Detail))
+	}
+}
+
+// fitted cuts a text to the screen: no line wraps, and none is below it.
+func fitted(text string) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > statusColumns {
+			lines[i] = string([]rune(line)[:statusColumns-3]) + "..."
+		}
+	}
+	if len(lines) >= statusRows {
+		lines = slices.Clip(lines[:statusRows-1])
+	}
+	return strings.Join(lines, "\n") + "\n"
+}

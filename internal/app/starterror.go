@@ -1,0 +1,78 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"syscall"
+
+	"davit/internal/machine"
+)
+
+// startError adds to an error of the start what a person needs to do something about it: who holds
+// an address, and whose a file is.
+func startError(err error, m machine.Machine) error {
+	var op *net.OpError
+	var path *fs.PathError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &op) && op.Op == "listen" && op.Addr != nil:
+		return listenError(err, op.Addr.String(), m)
+	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: this program runs as %s, and %s; run it as the owner, or give the file to the user that it runs as", err, userName(os.Getuid()), ownerOf(path.Path))
+	case errors.As(err, &path) && errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; mount it for writing or name a folder elsewhere", err)
+	}
+	return err
+}
+
+// listenError says why an address cannot be listened on.
+func listenError(err error, addr string, m machine.Machine) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		who := "another process"
+		if p, ok := m.Listener(addr); ok {
+			who = p.String()
+		}
+		return fmt.Errorf("%w: %s is held by %s; stop that process or choose another address", err, addr, who)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: ports below 1024 are for root, and for programs with the capability CAP_NET_BIND_SERVICE; choose a higher one, or give it that", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: this machine does not have that address; ip address lists those that it has", err)
+	}
+	return err
+}
+
+// ownerOf says whose a file is, or the first folder above it that there is.
+func ownerOf(path string) string {
+	info, err := os.Stat(path)
+	for errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
+		path = filepath.Dir(path)
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return path + " cannot be looked at"
+	}
+	return fmt.Sprintf("%s belongs to %s with mode %04o", path, userName(owner(info)), info.Mode().Perm())
+}
+
+// owner is the number of the user whose a file is, -1 if the system does not say.
+func owner(info fs.FileInfo) int {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid)
+	}
+	return -1
+}
+
+// userName is a user's name, or number if there is none.
+func userName(uid int) string {
+	if u, err := user.LookupId(fmt.Sprint(uid)); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("user %d", uid)
+}
