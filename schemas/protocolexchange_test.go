@@ -18,7 +18,7 @@ func (p *protocolDocument) exchange() {
 		p.said(device, &s)
 		p.said(device, &Ack{V: Version, Execution: execution, Attempt: 1, Seq: seq, State: s.State})
 	}
-	p.printf("## An update, byte by byte\n\nDevice %s runs 2.0.3 and is to run 2.1.0. The image is the text `%s...`, %d bytes; it is fetched in chunks of %d bytes. "+
+	p.printf("## An update, byte by byte\n\nDevice %s runs 2.0.3 and is to run 2.1.0. The image is a text that begins with \"%s\" and has %d bytes; it is fetched in chunks of %d bytes. "+
 		"Line breaks before the payload are the page's. Each `>` is from the device, each `<` from the service.\n\n```text\n", device, image[:22], len(image), chunkSize)
 	p.said(device, &Presence{V: Version, Online: true})
 	p.said(device, &Hello{V: Version, Dialect: "ayla", HostVersions: map[string]string{"oem_host_version": "2.0.3"}})

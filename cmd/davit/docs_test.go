@@ -36,7 +36,7 @@ const (
 var (
 	fence       = regexp.MustCompile("^```([a-z]*)$")
 	comment     = regexp.MustCompile(`^<!-- (.*) -->$`)
-	commandLine = regexp.MustCompile(`^(\$ |\./davit |davit |go (run|test|build|tool|generate) |\.ci/run)`)
+	commandLine = regexp.MustCompile(`^(\w+=\S+ +)*(\$|\./\w+|davit|go (run|test|build|tool|generate)|\.ci/run|release/\w+|docker|systemctl|promtool|minisign|curl|apt-get|sudo|export|kill) \S`)
 )
 
 // pagesOf finds the documents: every Markdown file but those in testdata.

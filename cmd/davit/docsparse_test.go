@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -172,13 +173,18 @@ func takes(words []string, tests map[string][]string, files bool) error {
 	return nil
 }
 
-// davitTakes parses a command line of davit without running it.
-func davitTakes(args []string) error {
+// documentedRoot is a command tree of its own for each line, as parsing sets flags.
+func documentedRoot() *cobra.Command {
 	p := &program{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard}}
 	root := p.root()
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
-	cmd, rest, err := root.Find(args)
+	return root
+}
+
+// davitTakes parses a command line of davit without running it.
+func davitTakes(args []string) error {
+	cmd, rest, err := documentedRoot().Find(args)
 	if err != nil {
 		return err
 	}

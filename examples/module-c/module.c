@@ -3,6 +3,8 @@
 // below, and here a file; yours goes in its place. docs/module-author.md explains it, docs/protocol.md has every field.
 //
 //     module HOST PORT DEVICE PASSWORD_FILE FOLDER
+#define _FILE_OFFSET_BITS 64 // images may have 4 GiB, also where long has 32 bits
+
 #include <mosquitto.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,10 +20,13 @@ enum { CHUNK = 4096, WINDOW = 32, HEADER = 16 }; // bytes of a chunk, chunks tha
 static struct mosquitto *mqtt;
 static const char *device;
 static volatile sig_atomic_t stop;
-static char running[800] = "1.0.0"; // what the host MCU reports: a JSON text without its quotes, as it came
+static unsigned pause_; // seconds before the next attempt to connect
+
+enum { TEXT = 1536 }; // room for a version of 255 bytes, each written as \uXXXX
+static char running[TEXT] = "1.0.0"; // what the host MCU reports: a JSON text without its quotes, as it came
 
 // The update. What has to outlive a restart is in the files state (first line of save()), slot (the image) and have (one byte for each chunk).
-static char execution[65], image[65], version[800], sha256[65], unacked[2048]; // the last is the report that has no ack yet
+static char execution[65], image[65], version[TEXT], sha256[65], unacked[2 * TEXT]; // the last is the report that has no ack yet
 static unsigned long long attempt, seq, size;
 static int open_, final; // an update is under way; its end has been decided
 static FILE *slot, *have;
@@ -79,7 +84,7 @@ static void say(const char *kind, int qos, int retain, const char *payload) {
 }
 
 static void hello(void) {
-	char json[1200], open[160] = "";
+	char json[2 * TEXT], open[160] = "";
 	if (open_)
 		snprintf(open, sizeof open, ",\"execution\":\"%s\",\"attempt\":%llu", execution, attempt);
 	snprintf(json, sizeof json, "{\"v\":1,\"module\":\"module-c 1.0\",\"dialect\":\"ayla\",\"host_versions\":{\"oem_host_version\":\"%s\"}%s}", running, open);
@@ -107,7 +112,7 @@ static void install(void) {
 }
 
 static void succeeded(void) {
-	char more[1000];
+	char more[TEXT + 32];
 	snprintf(more, sizeof more, ",\"host_version\":\"%s\"", running);
 	report("succeeded", size, more);
 	hello();
@@ -157,7 +162,7 @@ static void chunk(const unsigned char *p, size_t length) {
 	unsigned long long i = offset / CHUNK;
 	if (!open_ || p[0] != 1 || p[1] & ~1 || strncmp(mark, sha256, 8) || i >= chunks || offset % CHUNK || n != (i + 1 < chunks ? CHUNK : size - offset) || got[i])
 		return; // of another image or version, not as it was asked for, or here already
-	if (fseek(slot, (long)offset, SEEK_SET) || fwrite(p + HEADER, 1, n, slot) != n || fflush(slot) || fseek(have, (long)i, SEEK_SET) || fputc(1, have) < 0 || fflush(have)) {
+	if (fseeko(slot, (off_t)offset, SEEK_SET) || fwrite(p + HEADER, 1, n, slot) != n || fflush(slot) || fseeko(have, (off_t)i, SEEK_SET) || fputc(1, have) < 0 || fflush(have)) {
 		report("failed", held * CHUNK, ",\"cause\":\"storage\",\"detail\":\"The image cannot be written.\"");
 		return;
 	}
@@ -212,7 +217,7 @@ static void offer(const char *json) {
 		return;
 	}
 	if (!value(json, "execution", id, sizeof id) || !value(json, "sha256", sum, sizeof sum) || !n || !number(json, "size"))
-		return;
+		return; // none of the contract
 	value(json, "action", action, sizeof action);
 	int known = !strcmp(id, execution) && n == attempt;
 	if (known && (open_ || final))
@@ -271,6 +276,7 @@ static void on_connect(struct mosquitto *m, void *user, int refused) {
 		fprintf(stderr, "refused: %s\n", mosquitto_connack_string(refused));
 		return;
 	}
+	pause_ = 1;
 	for (int i = 0; i < 3; i++)
 		snprintf(topics[i], sizeof topics[i], "davit/v1/%s/%s", device, kinds[i]);
 	mosquitto_subscribe_multiple(m, NULL, 3, list, 1, 0, NULL);
@@ -321,7 +327,7 @@ int main(int argc, char **argv) {
 	}
 	first_line("version", running, sizeof running);
 	if ((state = fopen("state", "r"))) {
-		if (fscanf(state, "%64s %llu %llu %d %64s%*[\n]%2047[^\n]", execution, &attempt, &seq, &final, sha256, unacked) < 5)
+		if (fscanf(state, "%64s %llu %llu %d %64s%*[\n]%3071[^\n]", execution, &attempt, &seq, &final, sha256, unacked) < 5)
 			*execution = 0;
 		fclose(state);
 	}
@@ -333,16 +339,15 @@ int main(int argc, char **argv) {
 	mosquitto_will_set(mqtt, will, (int)strlen(offline), offline, 1, true);
 	mosquitto_connect_callback_set(mqtt, on_connect);
 	mosquitto_message_callback_set(mqtt, on_message);
-	for (unsigned pause = 1; mosquitto_connect(mqtt, argv[1], atoi(argv[2]), 30) && !stop; pause = pause < 32 ? 2 * pause : 60)
-		sleep(pause);
-	for (unsigned pause = 1; !stop; remind()) {
-		if (mosquitto_loop(mqtt, 200, 1) == MOSQ_ERR_SUCCESS) {
-			pause = 1;
-		} else {
-			sleep(pause); // longer each time, so that a fleet does not come back all at once
-			pause = pause < 32 ? 2 * pause : 60;
-			mosquitto_reconnect(mqtt);
-		}
+	srand((unsigned)getpid() ^ (unsigned)time(NULL));
+	int connected = mosquitto_connect(mqtt, argv[1], atoi(argv[2]), 30) == MOSQ_ERR_SUCCESS;
+	for (pause_ = 1; !stop; remind()) {
+		if (connected && (connected = mosquitto_loop(mqtt, 200, 1) == MOSQ_ERR_SUCCESS))
+			continue;
+		sleep(pause_ + (unsigned)rand() % (pause_ + 1)); // longer each time and by chance, so that a fleet does not come back all at once
+		pause_ = pause_ < 32 ? 2 * pause_ : 60;
+		if (!stop)
+			connected = mosquitto_reconnect(mqtt) == MOSQ_ERR_SUCCESS;
 	}
 	say("presence", 1, 1, offline); // an orderly end sends no will
 	mosquitto_disconnect(mqtt);

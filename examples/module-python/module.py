@@ -5,7 +5,7 @@ here a file; yours goes in its place. docs/module-author.md explains it, docs/pr
 
     module.py HOST PORT DEVICE PASSWORD_FILE FOLDER
 """
-import hashlib, json, os, signal, sys, time
+import hashlib, json, math, os, random, signal, sys, time
 import paho.mqtt.client as mqtt
 
 CHUNK, WINDOW = 4096, 32  # bytes of a chunk, chunks that are asked for at once
@@ -20,6 +20,7 @@ class Module:
             with open("state") as f:
                 self.state = json.load(f)
         self.missing, self.awaited, self.tag = None, set(), 0  # missing: chunks, None while nothing is being fetched
+        self.told, self.pause = 0, 1  # when the last progress was told; seconds before the next attempt to connect
         self.due = {}  # what is to be repeated: name -> (when, pause)
 
     def save(self):  # after a power cut there is the old state or the new one
@@ -115,7 +116,9 @@ class Module:
         if not self.missing:
             self.whole()
         elif not self.awaited:
-            self.report("downloading", offer["size"] - len(self.missing) * CHUNK if len(self.missing) * CHUNK < offer["size"] else 0)
+            if time.monotonic() > self.told + 1:  # not more often
+                self.told = time.monotonic()
+                self.report("downloading", max(0, offer["size"] - len(self.missing) * CHUNK))
             self.fetch(2)
         else:
             self.again("fetch", 2)
@@ -146,6 +149,7 @@ class Module:
     def connected(self, client, user, flags, refused):
         if refused:
             return print("refused:", mqtt.connack_string(refused), file=sys.stderr)
+        self.pause = 1
         client.subscribe([(f"davit/v1/{self.device}/{kind}", 1) for kind in ("offer", "chunk", "ack")])
         self.say("presence", {"online": True}, retain=True)
         self.hello()
@@ -154,19 +158,25 @@ class Module:
 
     def message(self, client, user, m):
         kind = m.topic.rsplit("/", 1)[1]
-        if kind == "chunk":
-            self.chunk(m.payload)
-        elif kind == "ack":
-            self.acknowledged(json.loads(m.payload))
-        elif m.payload:
-            self.offer(json.loads(m.payload))
-        elif not self.state["final"]:
-            self.drop()  # withdrawn
+        try:
+            if kind == "chunk":
+                self.chunk(m.payload)
+            elif kind == "ack":
+                self.acknowledged(json.loads(m.payload))
+            elif m.payload:
+                self.offer(json.loads(m.payload))
+            elif not self.state["final"]:
+                self.drop()  # withdrawn
+        except (ValueError, KeyError, IndexError) as e:
+            print(f"{kind} is none of the contract: {e!r}", file=sys.stderr)
+        except OSError as e:
+            self.missing = None
+            self.report("failed", cause="storage", detail=f"The image cannot be stored: {e.strerror}.")
 
     def remind(self):  # what is due
         for name, wanted, limit, do in (("status", self.state["unacked"], 60, self.repeat), ("fetch", self.missing, 30, self.fetch),
                                         ("hello", True, 600, lambda _: self.hello())):
-            when, pause = self.due.get(name, (0, 1))
+            when, pause = self.due.get(name, (math.inf, 1))
             if wanted and time.monotonic() >= when:
                 do(min(2 * pause, limit))
 
@@ -178,20 +188,19 @@ class Module:
         stop = []
         for s in (signal.SIGINT, signal.SIGTERM):
             signal.signal(s, lambda *_: stop.append(1))
-        pause, online = 1, False
+        online = False
         while not stop:
-            if online:
-                online = client.loop(0.2) == mqtt.MQTT_ERR_SUCCESS
-                pause = 1 if online else pause
-                self.remind()
-                continue
             try:
-                online = client.connect(host, port, keepalive=30) == mqtt.MQTT_ERR_SUCCESS
+                done = client.loop(0.2) if online else client.connect(host, port, keepalive=30)
+                online = done == mqtt.MQTT_ERR_SUCCESS
             except OSError as e:
                 print(e, file=sys.stderr)
-            if not online:  # longer each time, so that a fleet does not come back all at once
-                time.sleep(pause)
-                pause = min(2 * pause, 60)
+                online = False
+            if online:
+                self.remind()
+            elif not stop:  # longer each time and by chance, so that a fleet does not come back all at once
+                time.sleep(self.pause * random.uniform(1, 2))
+                self.pause = min(2 * self.pause, 60)
         self.say("presence", {"online": False}, retain=True)  # an orderly end sends no will
         client.disconnect()
         client.loop(0.2)
