@@ -41,8 +41,8 @@ type session struct {
 // pseudo-terminal) and the build of davit (this program, made of the same source). A reader has docs/ and examples/, and two
 // images of firmware.
 func TestDocumentedSessions(t *testing.T) {
-	if raceDetector && os.Getenv("DAVIT_TEST_FULL") == "" {
-		t.Skip("programs under the race detector: the whole check runs them")
+	if raceDetector {
+		t.Skip("programs under the race detector take several times as long; the whole check runs them without it")
 	}
 	ran := 0
 	for _, page := range pagesOf(t) {
@@ -59,7 +59,7 @@ func TestDocumentedSessions(t *testing.T) {
 		ran += len(blocks)
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			t.Parallel()
-			lackOf(t, needed[page])
+			lackOf(t, append([]string{"bash", "awk"}, needed[page]...))
 			newSession(t, page, blocks).work(blocks)
 		})
 	}
