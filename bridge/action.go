@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"davit/bridge/dialect"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -55,7 +56,7 @@ func (d *device) fetchedOnly() {
 func (d *device) handedIn() {
 	ex := d.ex
 	s := ex.out.status
-	d.log.Info("the image is kept until it is to be installed", "execution", s.Execution, "version", ex.offer.Version)
+	d.log.Info("the image is kept until it is to be installed", "event", logevent.ImageKept, "execution", s.Execution, "version", ex.offer.Version)
 	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, Acked: true, At: time.Now()})
 	d.close()
 }

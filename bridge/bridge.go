@@ -34,7 +34,9 @@ import (
 	"davit/bridge/spool"
 	"davit/internal/durable"
 	"davit/internal/keystate"
+	"davit/internal/logevent"
 	"davit/internal/logonce"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -101,8 +103,9 @@ type Config struct {
 	// what is left.
 	DrainTimeout time.Duration
 
-	Logger  *slog.Logger // nil discards
-	Metrics *Metrics     // nil counts nothing
+	Logger  *slog.Logger  // nil discards
+	Metrics *Metrics      // nil counts nothing
+	Tracer  *trace.Tracer // nil traces nothing
 }
 
 // Bridge serves ports. It runs once.
@@ -153,12 +156,12 @@ func New(cfg Config) (*Bridge, error) {
 		if cfg.MQTT.ClientID == "" {
 			cfg.MQTT.ClientID = "davit-bridge-" + cfg.MQTT.Username
 		}
-		if b.transport, err = mqtt.New(cfg.MQTT, b.log); err != nil {
+		if b.transport, err = mqtt.New(cfg.MQTT, b.log.With("part", "mqtt")); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.Passwords != nil {
-		b.rotation = newRotation(cfg.MQTT.Username, cfg.Passwords, cfg.RotateEvery, b.transport.Publish, b.log)
+		b.rotation = newRotation(cfg.MQTT.Username, cfg.Passwords, cfg.RotateEvery, b.transport.Publish, b.log.With("part", "mqtt"))
 	}
 	if err := b.open(); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -270,7 +273,7 @@ func (b *Bridge) open() error {
 	b.folders = append(b.folders, b.opening.recorded)
 	b.records, b.trust = records{dir}, b.cfg.Trust
 	b.downloads = &downloads{
-		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log, window: b.cfg.Window,
+		publish: b.fetch, transport: b.transport, spool: b.spool, metrics: b.metrics, log: b.log.With("part", "spool"), window: b.cfg.Window,
 		patience: b.cfg.FetchPatience, running: map[string]*download{},
 	}
 	b.metrics.source(b.figures, b.spool)
@@ -357,7 +360,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 
 // client is what the transport has to know.
 func (b *Bridge) client() Client {
-	return Client{Will: b.will, Subscriptions: b.subscriptions, Connected: b.up, Disconnected: b.down, Received: b.received}
+	return Client{Will: b.will, Subscriptions: b.subscriptions, Connected: b.up, Disconnected: b.down, Received: b.received, Traced: b.traced}
 }
 
 // will is the next connection's. A connection has one only: it speaks for the first device. The service's own
@@ -383,7 +386,7 @@ func message(device string, p schemas.Payload) (Message, error) {
 }
 
 func (b *Bridge) up() {
-	b.log.Info("connected to the broker")
+	b.log.Info("connected to the broker", "event", logevent.BridgeConnected)
 	b.metrics.broker(true)
 	b.setConnected(true)
 	if b.rotation != nil {
@@ -393,7 +396,7 @@ func (b *Bridge) up() {
 }
 
 func (b *Bridge) down() {
-	b.log.Warn("connection to the broker lost")
+	b.log.Warn("connection to the broker lost", "event", logevent.BridgeDisconnected)
 	b.metrics.broker(false)
 	b.setConnected(false)
 }
@@ -410,7 +413,11 @@ func (b *Bridge) setConnected(up bool) {
 }
 
 // received takes a message of the service to its device, without waiting.
-func (b *Bridge) received(topic string, payload []byte) {
+func (b *Bridge) received(topic string, payload []byte) { b.traced(topic, payload, "", "") }
+
+// traced is received for a message that carries a trace context, of which only an
+// offer's is wanted.
+func (b *Bridge) traced(topic string, payload []byte, parent, state string) {
 	if sum, ok := schemas.ParseStreamTopic(topic); ok {
 		b.downloads.stream(sum, payload)
 		return
@@ -432,7 +439,7 @@ func (b *Bridge) received(topic string, payload []byte) {
 	m := &l.dev.mail
 	switch t.Kind {
 	case schemas.KindOffer:
-		m.update(func() { m.offer, m.hasOffer = payload, true })
+		m.update(func() { m.offer, m.hasOffer, m.offerTrace = payload, true, readTraceHeader(parent, state) })
 	case schemas.KindProfile:
 		m.update(func() { m.profile, m.hasProfile = payload, true })
 	case schemas.KindChunk:
@@ -460,24 +467,30 @@ func (d *device) route(dl *download) { d.line.route.Store(dl) }
 
 // publish queues a message of a device. One that is lost is said again: a
 // status until its ack, a hello after a failure.
-func (b *Bridge) publish(d *device, p schemas.Payload) {
+func (b *Bridge) publish(d *device, p schemas.Payload, h *traceHeader) {
 	m, err := message(d.id, p)
 	if err != nil {
-		d.log.Error("message outside the contract", "error", err)
+		d.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
 		return
+	}
+	if h != nil {
+		m.Traceparent, m.Tracestate = h.Parent, h.State
 	}
 	select {
 	case d.line.outgoing <- m:
 	default:
-		d.log.Debug("message dropped: the connection is slower than the device", "topic", m.Topic)
+		d.log.Debug("message dropped: the connection is slower than the device", "event", logevent.BridgeMessageDropped, "topic", m.Topic)
 		d.mail.update(func() { d.mail.failed = d.mail.failed || p.Kind() == schemas.KindHello })
 	}
 }
 
-func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch) error {
+func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch, h *traceHeader) error {
 	m, err := message(device, f)
 	if err != nil {
 		return err
+	}
+	if h != nil {
+		m.Traceparent, m.Tracestate = h.Parent, h.State
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -503,7 +516,7 @@ func (b *Bridge) sayOffline(ctx context.Context, device string) {
 		err = b.transport.Publish(ctx, m)
 	}
 	if err != nil {
-		b.log.Debug("farewell", "device", device, "error", err)
+		b.log.Debug("farewell", "event", logevent.FarewellNotSent, "device", device, "error", err)
 	}
 }
 
@@ -513,5 +526,5 @@ func (b *Bridge) refuse(device string, k schemas.Kind, err error) {
 	if !b.refusals.Allow(device) {
 		return
 	}
-	b.log.Warn("malformed message from the service", "device", device, "kind", k, "error", err)
+	b.log.Warn("malformed message from the service", "event", logevent.ServiceMessageMalformed, "device", device, "kind", k, "error", err)
 }

@@ -364,6 +364,6 @@ func TestTakenOverIsTold(t *testing.T) {
 		defer stop()
 	}
 	s.await("the first to say that another one has its name", func() bool {
-		return strings.Contains(s.log.String(), "another program has connected with this user name") && strings.Contains(s.log.String(), "username=rack-1")
+		return strings.Contains(s.log.String(), "another program has connected with this user name") && strings.Contains(s.log.String(), "principal=rack-1")
 	})
 }

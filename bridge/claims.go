@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 // claims says which line has which port, under the name that the configuration
@@ -61,7 +63,7 @@ func (l *line) claim(ctx context.Context, s speech) bool {
 	}
 	const held = "another device of this bridge has the port until its update is over"
 	l.port.set(PortClosed, "", held)
-	d.log.Info("waiting for the port: "+held, "path", s.port.Path)
+	d.log.Info("waiting for the port: "+held, "event", logevent.PortWaiting, "port", s.port.Path)
 	d.do(func() { d.plan.awaiting = true })
 	defer d.do(func() { d.plan.awaiting, d.downSince = false, time.Now() })
 	for wait != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/trust"
 )
 
@@ -115,7 +116,7 @@ func (d *device) raise() {
 			err = d.b.counters.raise(d.id, imageType, n)
 		}
 		if err != nil {
-			d.log.Error("a security counter could not be written; after a restart an older image might be taken until it is", "image_type", imageType, "counter", n, "error", err)
+			d.log.Error("a security counter could not be written; after a restart an older image might be taken until it is", "event", logevent.CounterNotWritten, "image_type", imageType, "counter", n, "error", err)
 			continue
 		}
 		delete(d.raising, imageType)

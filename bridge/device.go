@@ -8,6 +8,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -71,6 +72,7 @@ type device struct {
 	helloDue    time.Time         // when the next hello is due; it stands while there is a connection
 	saveDue     time.Time         // when the record is to be written, or zero
 	ex          *execution
+	arrived     *traceHeader       // what came with the offer that arrived last
 	plan        plan               // what a reload asked for
 	outbox      map[string]*repeat // results that are not acknowledged, by execution
 	raising     map[string]uint64  // security counters that are not on disk yet, by image type
@@ -89,6 +91,7 @@ type repeat struct {
 	due     time.Time
 	wait    time.Duration
 	awaited bool // a drain waits for its ack
+	trace   *traceHeader
 }
 
 // mailbox holds what the service said, in bounded space: of offers and profiles
@@ -97,6 +100,7 @@ type mailbox struct {
 	mu         sync.Mutex
 	offer      []byte
 	hasOffer   bool
+	offerTrace *traceHeader
 	profile    []byte
 	hasProfile bool
 	acks       []schemas.Ack
@@ -124,7 +128,7 @@ func (m *mailbox) connect(up bool) { m.update(func() { m.connected, m.changed = 
 
 func newDevice(b *Bridge, port PortConfig, rec record) *device {
 	d := &device{
-		b: b, id: port.Device, port: port, log: b.log.With("device", port.Device), rec: rec, over: make(chan struct{}),
+		b: b, id: port.Device, port: port, log: b.log.With("part", "ports", "device", port.Device), rec: rec, over: make(chan struct{}),
 		calls: make(chan call), gone: make(chan struct{}), outbox: map[string]*repeat{}, raising: map[string]uint64{}, believed: map[string]bool{},
 		drain: draining{over: make(chan struct{})},
 	}
@@ -182,11 +186,11 @@ func (d *device) run(ctx context.Context) {
 func (d *device) restore() {
 	for _, e := range d.rec.Ended {
 		if e.Status != nil && !e.Acked {
-			d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat}
+			d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat, trace: e.Trace}
 		}
 	}
 	if d.rec.Open != nil {
-		d.log.Info("taking up an execution", "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
+		d.log.Info("taking up an execution", "event", logevent.ExecutionResumed, "execution", d.rec.Open.Offer.Execution, "state", d.rec.Open.State)
 		d.open()
 		d.resume()
 	}
@@ -196,7 +200,7 @@ func (d *device) restore() {
 func (d *device) stop() {
 	if d.ex != nil {
 		if d.drain.on {
-			d.log.Warn("update is stopped at the limit of the drain; it goes on after the next start", "execution", d.ex.offer.Execution, "state", d.ex.state)
+			d.log.Warn("update is stopped at the limit of the drain; it goes on after the next start", "event", logevent.ExecutionLeft, "execution", d.ex.offer.Execution, "state", d.ex.state)
 		}
 		d.ex.letGo()
 	}
@@ -208,7 +212,7 @@ func (d *device) stop() {
 // read takes what the service said.
 func (d *device) read() {
 	d.mail.mu.Lock()
-	offer, hasOffer, acks := d.mail.offer, d.mail.hasOffer, d.mail.acks
+	offer, hasOffer, offerTrace, acks := d.mail.offer, d.mail.hasOffer, d.mail.offerTrace, d.mail.acks
 	profile, hasProfile := d.mail.profile, d.mail.hasProfile
 	connected, changed, failed := d.mail.connected, d.mail.changed, d.mail.failed
 	d.mail.offer, d.mail.hasOffer, d.mail.acks, d.mail.changed, d.mail.failed = nil, false, nil, false, false
@@ -231,6 +235,7 @@ func (d *device) read() {
 		d.profiled(profile)
 	}
 	if hasOffer {
+		d.arrived = offerTrace
 		d.offered(offer)
 	}
 }
@@ -238,7 +243,7 @@ func (d *device) read() {
 // announce says everything that the service may have missed.
 func (d *device) announce(now time.Time) {
 	d.announceDue = time.Time{}
-	d.b.publish(d, &schemas.Presence{V: schemas.Version, Online: true})
+	d.b.publish(d, &schemas.Presence{V: schemas.Version, Online: true}, nil)
 	d.hello()
 	for _, r := range d.outbox {
 		r.due, r.wait = now, firstRepeat
@@ -294,7 +299,7 @@ func (d *device) tick(now time.Time) time.Duration {
 func (d *device) send(r *repeat, now time.Time) time.Time {
 	if !now.Before(r.due) {
 		s := r.status
-		d.b.publish(d, &s)
+		d.b.publish(d, &s, r.trace)
 		r.due = now.Add(r.wait)
 		r.wait = min(2*r.wait, lastRepeat)
 	}
@@ -338,7 +343,7 @@ func (d *device) save() error {
 	}
 	if err != nil {
 		d.saveDue = time.Now().Add(saveAgain)
-		d.log.Error("the device's record could not be written; a restart may repeat work", "error", err)
+		d.log.Error("the device's record could not be written; a restart may repeat work", "event", logevent.RecordNotWritten, "error", err)
 	}
 	if len(d.raising) > 0 {
 		d.saveDue = time.Now().Add(saveAgain)

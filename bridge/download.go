@@ -10,6 +10,7 @@ import (
 
 	"davit/bridge/fetcher"
 	"davit/bridge/spool"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -156,7 +157,7 @@ func (dl *download) verify() (done bool, err error) {
 	if dl.mismatches++; dl.mismatches >= maxMismatches {
 		return true, fmt.Errorf("%w, %d times: %w", errChecksum, dl.mismatches, err)
 	}
-	dl.ds.log.Warn("the image fetched is not the one announced; fetching it again", "error", err)
+	dl.ds.log.Warn("the image fetched is not the one announced; fetching it again", "event", logevent.FetchAgain, "error", err)
 	return false, nil
 }
 
@@ -188,8 +189,11 @@ func (dl *download) ask(ctx context.Context, leader *member, now time.Time) {
 		}
 		f.Image = leader.image
 		// An error means that there is no connection, or none any more: the pieces run out of time.
-		if err := dl.ds.publish(ctx, leader.device, &f); err != nil {
-			dl.ds.log.Debug("fetch", "device", leader.device, "error", err)
+		h := leader.trace
+		leader.trace = nil
+		if err := dl.ds.publish(ctx, leader.device, &f, h); err != nil {
+			leader.trace = h
+			dl.ds.log.Debug("fetch", "event", logevent.FetchNotSent, "device", leader.device, "error", err)
 		}
 	}
 }

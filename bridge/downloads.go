@@ -11,6 +11,7 @@ import (
 
 	"davit/bridge/fetcher"
 	"davit/bridge/spool"
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -36,7 +37,7 @@ func CheckWindow(n int) error {
 // downloads are the images that are being fetched: each once, for all devices
 // that want it.
 type downloads struct {
-	publish   func(ctx context.Context, device string, f *schemas.Fetch) error
+	publish   func(ctx context.Context, device string, f *schemas.Fetch, h *traceHeader) error
 	transport Transport
 	spool     *spool.Spool
 	metrics   *Metrics
@@ -54,10 +55,12 @@ type downloads struct {
 // member is a device that wants an image.
 type member struct {
 	device string
-	image  string      // the id by which the device was offered it
-	chunk  int         // the largest that it may ask for
-	stream bool        // its offer points to the image's shared stream
-	done   func(error) // called once, from the download's goroutine
+	image  string // the id by which the device was offered it
+	chunk  int    // the largest that it may ask for
+	stream bool   // its offer points to the image's shared stream
+	// trace is what the first fetch in its name carries; the download's goroutine owns it.
+	trace *traceHeader
+	done  func(error) // called once, from the download's goroutine
 	// signed are the hashes of the image's blocks, nil if it is not signed; start is called once,
 	// from the download's goroutine, when enough of a signed image is there to begin with.
 	signed *trust.Verified
@@ -120,7 +123,7 @@ func (ds *downloads) run(ctx context.Context, sum string, dl *download) {
 		}
 	}
 	if err := dl.img.Release(); err != nil {
-		ds.log.Warn("image spool", "error", err)
+		ds.log.Warn("image spool", "event", logevent.SpoolFailed, "error", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -36,7 +37,7 @@ func (b *Bridge) drain() {
 		}
 	}
 	if n > 0 {
-		b.log.Info("draining", "updates_under_way", n, "at_most", limit.String())
+		b.log.Info("draining", "event", logevent.DrainStarted, "updates_under_way", n, "at_most", limit.String())
 	}
 	for _, l := range lines {
 		select {
@@ -44,15 +45,15 @@ func (b *Bridge) drain() {
 		case <-l.dev.gone: // taken out of the configuration before
 		case <-ctx.Done():
 			if b.halted.Err() != nil {
-				b.log.Warn("draining is stopped")
+				b.log.Warn("draining is stopped", "event", logevent.DrainStopped)
 			} else {
-				b.log.Warn("draining has reached its limit", "limit", limit.String())
+				b.log.Warn("draining has reached its limit", "event", logevent.DrainLimit, "limit", limit.String())
 			}
 			return
 		}
 	}
 	if n > 0 {
-		b.log.Info("drained", "took", time.Since(now).Round(time.Millisecond).String())
+		b.log.Info("drained", "event", logevent.DrainDone, "took", time.Since(now).Round(time.Millisecond).String())
 	}
 }
 
@@ -135,7 +136,7 @@ func (d *device) drained() {
 // to the next start, and closes the port.
 func (d *device) release() {
 	if ex := d.ex; ex != nil {
-		d.log.Info("update is left for the next start", "execution", ex.offer.Execution, "state", ex.state)
+		d.log.Info("update is left for the next start", "event", logevent.ExecutionLeft, "execution", ex.offer.Execution, "state", ex.state)
 		d.route(nil)
 		ex.letGo()
 		d.ex = nil

@@ -9,6 +9,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -85,14 +86,18 @@ func (d *device) take(o schemas.Offer) {
 		return // delivered late
 	}
 	if !o.Expires.IsZero() && !time.Now().Before(o.Expires) {
-		d.log.Info("offer has expired", "execution", o.Execution)
+		d.log.Info("offer has expired", "event", logevent.OfferExpired, "execution", o.Execution)
 		return
 	}
 	if ex := d.ex; ex != nil {
 		if ex.offer.Execution == o.Execution && o.Attempt <= ex.offer.Attempt {
+			if d.rec.Open.Trace == nil {
+				d.rec.Open.Trace = d.arrived // saved with the next state
+			}
 			return // delivered once more
 		}
 		if ex.state == schemas.StateBooting {
+			d.rec.NextTrace = d.arrived
 			d.rec.Next = &o // what the MCU boots is decided; then comes the next
 			_ = d.save()
 			return
@@ -100,7 +105,7 @@ func (d *device) take(o schemas.Offer) {
 		d.drop("replaced by execution "+o.Execution, nil)
 	}
 	if d.drain.on {
-		d.log.Info("offer is left for the next start", "execution", o.Execution)
+		d.log.Info("offer is left for the next start", "event", logevent.OfferLeft, "execution", o.Execution)
 		return // it is retained
 	}
 	d.begin(o)
@@ -112,7 +117,7 @@ func (d *device) sayAgain(e *endedRecord) {
 		return
 	}
 	e.Acked = false
-	d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat}
+	d.outbox[e.Execution] = &repeat{status: *e.Status, wait: firstRepeat, trace: e.Trace}
 }
 
 // withdrawn takes an empty offer. An MCU that was told to boot is watched to
@@ -120,7 +125,7 @@ func (d *device) sayAgain(e *endedRecord) {
 func (d *device) withdrawn() {
 	d.plan.offer = nil
 	if d.rec.Next != nil {
-		d.rec.Next = nil
+		d.rec.Next, d.rec.NextTrace = nil, nil
 		_ = d.save()
 	}
 	if d.ex != nil && d.ex.state != schemas.StateBooting {
@@ -134,13 +139,13 @@ func (d *device) begin(o schemas.Offer) {
 		d.plan.offer = &o // in case the configuration has the device again before it is gone
 		return
 	}
-	d.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
+	d.log.Info("offer", "event", logevent.OfferReceived, "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	problem := ""
 	if o.Host.Dialect != "" { // before anything goes down the line
 		problem = d.adopt(o.Host.Dialect)
 	}
 	d.rec.name(o.Host.VersionProperty)
-	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered}
+	d.rec.Open = &openRecord{Offer: o, State: schemas.StateOffered, Trace: d.arrived, PhaseAt: time.Now()}
 	err := d.save()
 	d.open()
 	switch {
@@ -282,6 +287,10 @@ func (d *device) advance(s schemas.State) error {
 	}
 	old := *d.rec.Open
 	d.rec.Open.State = s
+	now := time.Now()
+	if phase(s) != phase(old.State) {
+		d.rec.Open.PhaseAt = now
+	}
 	if property := d.property(ex); s == schemas.StateBooting && d.believed[property] {
 		d.rec.Open.Before = d.rec.Versions[property]
 	}
@@ -289,8 +298,11 @@ func (d *device) advance(s schemas.State) error {
 		*d.rec.Open = old
 		return err
 	}
+	if phase(s) != phase(old.State) {
+		d.phaseEnded(old, now, "")
+	}
 	ex.state, d.held = s, holdUp{}
-	d.log.Info("update", "execution", ex.offer.Execution, "state", s)
+	d.log.Info("update", "event", logevent.Execution(string(s)), "execution", ex.offer.Execution, "state", s)
 	d.report()
 	return nil
 }
@@ -300,7 +312,7 @@ func (d *device) advance(s schemas.State) error {
 func (d *device) report() {
 	ex := d.ex
 	ex.reported, ex.reportAt = ex.bytes(), time.Now()
-	ex.out = &repeat{wait: firstRepeat, status: schemas.Status{
+	ex.out = &repeat{wait: firstRepeat, trace: d.rec.Open.Trace.of(phase(ex.state)), status: schemas.Status{
 		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: ex.state, BytesDone: ex.reported,
 	}}
 	if d.connected {
@@ -358,7 +370,7 @@ func (d *device) progress(now time.Time) time.Time {
 // drop ends the execution without a report of our own.
 func (d *device) drop(why string, e *endedRecord) {
 	ex := d.ex
-	d.log.Info("execution dropped", "execution", ex.offer.Execution, "why", why)
+	d.log.Info("execution dropped", "event", logevent.ExecutionDropped, "execution", ex.offer.Execution, "reason", why)
 	if e != nil {
 		d.rec.remember(*e)
 	}
@@ -385,14 +397,20 @@ func (d *device) finish(r dialect.Result) {
 		putOff(&s, off)
 	}
 	if err := s.Validate(); err != nil {
-		d.log.Error("result outside the contract", "error", err)
+		d.log.Error("result outside the contract", "event", logevent.ResultInvalid, "error", err)
 		s.State, s.Cause, s.Detail, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, schemas.Detail(err.Error()), ""
 		s.DeferS = 0
 	}
-	d.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
+	d.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)
-	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: time.Now()})
-	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on}
+	now, told := time.Now(), d.rec.Open.Trace.of(phase(ex.state))
+	failed := ""
+	if s.State != schemas.StateSucceeded {
+		failed = string(s.Cause) + ": " + s.Detail
+	}
+	d.phaseEnded(*d.rec.Open, now, failed)
+	d.rec.remember(endedRecord{Execution: s.Execution, Attempt: s.Attempt, Status: &s, At: now, Trace: told})
+	d.outbox[s.Execution] = &repeat{status: s, wait: firstRepeat, awaited: d.drain.on, trace: told}
 	if d.session != nil {
 		d.session.Cancel() // nothing, if the session itself said so
 	}
@@ -406,11 +424,12 @@ func (d *device) close() {
 	d.route(nil)
 	d.ex.letGo()
 	d.ex = nil
-	next := d.rec.Next
-	d.rec.Open, d.rec.Next = nil, nil
+	next, header := d.rec.Next, d.rec.NextTrace
+	d.rec.Open, d.rec.Next, d.rec.NextTrace = nil, nil, nil
 	_ = d.save() // logged; the result is repeated from memory, and after a restart the MCU is asked again
 	d.settle(time.Now())
 	if next != nil && !d.drain.on {
+		d.arrived = header
 		d.begin(*next)
 		return
 	}

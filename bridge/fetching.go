@@ -5,6 +5,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -23,7 +24,7 @@ func (d *device) fetch() {
 		d.finish(failure(err))
 		return
 	}
-	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: d.largestChunk(), stream: ex.offer.Stream}
+	ex.member = &member{device: d.id, image: ex.offer.Image, chunk: d.largestChunk(), stream: ex.offer.Stream, trace: d.fetchTrace()}
 	if ex.signed != nil {
 		ex.member.signed = ex.signed
 		ex.member.start = func() {
@@ -43,7 +44,7 @@ func (d *device) fetch() {
 	}
 	held := ex.image.Held()
 	whole := held == ex.image.Size()
-	d.log.Debug("fetching the image", "execution", ex.offer.Execution, "held", held, "bytes", ex.offer.Size, "signed", ex.signed != nil)
+	d.log.Debug("fetching the image", "event", logevent.FetchStarted, "execution", ex.offer.Execution, "held", held, "bytes", ex.offer.Size, "signed", ex.signed != nil)
 	if ex.dl, err = d.b.downloads.join(ex.offer.SHA256, ex.offer.Size, ex.member); err != nil {
 		d.finish(failure(err))
 		return

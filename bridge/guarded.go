@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -49,7 +50,7 @@ func (dl *download) guard() error {
 	dl.guarded = true
 	bad, err := dl.img.Guard(m.signed)
 	if bad > 0 {
-		dl.ds.log.Warn("blocks on disk are not what was signed; fetching them again", "image", dl.img.SHA256(), "blocks", bad)
+		dl.ds.log.Warn("blocks on disk are not what was signed; fetching them again", "event", logevent.BlocksOnDiskBad, "sha256", dl.img.SHA256(), "blocks", bad)
 		for range bad {
 			dl.ds.metrics.badBlock()
 		}
@@ -68,7 +69,7 @@ func (dl *download) reuse() error {
 	dl.held.Store(dl.img.Held())
 	dl.ds.metrics.reused(found)
 	if found.Blocks > 0 {
-		dl.ds.log.Info("blocks of other images are the same; they are not fetched", "image", dl.img.SHA256(), "blocks", found.Blocks, "bytes", found.Bytes, "of", dl.img.Size())
+		dl.ds.log.Info("blocks of other images are the same; they are not fetched", "event", logevent.BlocksReused, "sha256", dl.img.SHA256(), "blocks", found.Blocks, "bytes", found.Bytes, "of", dl.img.Size())
 	}
 	return err
 }
@@ -106,7 +107,7 @@ func (dl *download) spoiled(blocks []int) error {
 		dl.badBlocks[i]++
 		dl.ds.metrics.badBlock()
 		r := dl.img.Block(i)
-		dl.ds.log.Warn("a block is not what was signed", "image", dl.img.SHA256(), "block", i, "offset", r.Offset, "times", dl.badBlocks[i])
+		dl.ds.log.Warn("a block is not what was signed", "event", logevent.BlockBad, "sha256", dl.img.SHA256(), "block", i, "offset", r.Offset, "times", dl.badBlocks[i])
 		if dl.badBlocks[i] >= maxBadBlocks {
 			return fmt.Errorf("%w: block %d at offset %d came %d times and was never what was signed; look for what changes it between the signer and this bridge", errChecksum, i, r.Offset, maxBadBlocks)
 		}
@@ -126,8 +127,8 @@ func (dl *download) slow(now time.Time) {
 	if took := now.Sub(a.began); !a.slow && took > limit {
 		a.slow = true
 		dl.ds.metrics.alarm(alarmSlow)
-		dl.ds.log.Warn("a download is suspiciously slow: somebody may hold an update back; look at the path to the service",
-			"image", dl.img.SHA256(), "held", dl.img.Held(), "bytes", dl.img.Size(), "took", took.Round(time.Second).String())
+		dl.ds.log.Warn("a download is suspiciously slow: somebody may hold an update back; look at the path to the service", "event", logevent.FetchSlow,
+			"sha256", dl.img.SHA256(), "held", dl.img.Held(), "bytes", dl.img.Size(), "took", took.Round(time.Second).String())
 	}
 }
 
@@ -138,7 +139,7 @@ func (dl *download) unasked(n int) {
 	if !a.endless && a.stray > dl.img.Size()+endlessGrace {
 		a.endless = true
 		dl.ds.metrics.alarm(alarmEndless)
-		dl.ds.log.Warn("data keeps coming that nobody asked for; it is dropped; look for who sends it",
-			"image", dl.img.SHA256(), "bytes", a.stray, "image_bytes", dl.img.Size())
+		dl.ds.log.Warn("data keeps coming that nobody asked for; it is dropped; look for who sends it", "event", logevent.FetchUnasked,
+			"sha256", dl.img.SHA256(), "bytes", a.stray, "of", dl.img.Size())
 	}
 }

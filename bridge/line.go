@@ -6,6 +6,7 @@ import (
 
 	"davit/bridge/dialect"
 	"davit/bridge/recording"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -42,7 +43,7 @@ func (l *line) run(ctx context.Context) {
 		}
 		if err != nil && err.Error() != complaint {
 			complaint = err.Error()
-			d.log.Warn("serial port is down; trying again", "path", s.port.Path, "error", err)
+			d.log.Warn("serial port is down; trying again", "event", logevent.PortDown, "port", s.port.Path, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -82,7 +83,7 @@ func (l *line) session(ctx context.Context, how speech) error {
 	defer cancel()
 	tty := terminal(port, how.port.Path)
 	l.port.up(how, tty)
-	d.log.Info("serial port is open", "path", how.port.Path, "tty", tty, "baud", how.port.Baud, "dialect", how.kind.Name())
+	d.log.Info("serial port is open", "event", logevent.PortOpen, "port", how.port.Path, "tty", tty, "baud", how.port.Baud, "dialect", how.kind.Name())
 	err = s.Run(ctx)
 	d.do(func() {
 		if !isClosed(how.over) { // or it says nothing of the next port
@@ -162,7 +163,7 @@ func (l *line) sendOne(ctx context.Context, m Message) {
 	if err == nil {
 		return
 	}
-	l.dev.log.Debug("publish", "topic", m.Topic, "error", err)
+	l.dev.log.Debug("publish", "event", logevent.PublishFailed, "topic", m.Topic, "error", err)
 	if t, e := schemas.ParseTopic(m.Topic); e == nil && (t.Kind == schemas.KindHello || t.Kind == schemas.KindPresence) {
 		mail := &l.dev.mail
 		mail.update(func() { mail.failed = true })

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -131,7 +132,7 @@ func (b *Bridge) introduce(ctx context.Context, l *line) {
 		if err == nil {
 			break
 		}
-		l.dev.log.Debug("subscribe", "error", err)
+		l.dev.log.Debug("subscribe", "event", logevent.SubscribeFailed, "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -166,9 +167,9 @@ func (b *Bridge) retire(l *line) {
 		topics = append(topics, s.Topic)
 	}
 	if err := b.transport.Unsubscribe(ctx, topics); err != nil {
-		l.dev.log.Debug("unsubscribe", "error", err)
+		l.dev.log.Debug("unsubscribe", "event", logevent.SubscribeFailed, "error", err)
 	}
-	l.dev.log.Info("the port is closed and the device is gone from this bridge", "path", l.dev.port.Path)
+	l.dev.log.Info("the port is closed and the device is gone from this bridge", "event", logevent.PortClosed, "port", l.dev.port.Path)
 	b.replace(l)
 }
 
@@ -181,7 +182,7 @@ func (b *Bridge) replace(l *line) {
 		if again {
 			var err error // the disk is not waited for while mu is held
 			if next, err = b.prepare(p); err != nil {
-				b.log.Error("a device that was taken off the configuration and is back is not served; reload again, or restart the bridge", "device", p.Device, "error", err)
+				b.log.Error("a device that was taken off the configuration and is back is not served; reload again, or restart the bridge", "event", logevent.DeviceNotServed, "device", p.Device, "error", err)
 			}
 		}
 		if b.exchange(l, next, p, again) {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -90,7 +91,7 @@ func (d *device) usePort(p PortConfig) {
 	d.port = p
 	d.line.port.configure(p)
 	d.speakAs(d.configured())
-	d.log.Info("the port is configured anew", "path", p.Path)
+	d.log.Info("the port is configured anew", "event", logevent.PortConfigured, "port", p.Path)
 	d.speakAnew()
 	if d.kind != before {
 		d.hello() // whose dialect is another; if it is not known, the service says it

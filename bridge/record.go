@@ -31,6 +31,8 @@ type record struct {
 	Open *openRecord `json:"open,omitempty"`
 	// Next is an offer that waits for the MCU to have booted.
 	Next *schemas.Offer `json:"next,omitempty"`
+	// NextTrace is what came with it.
+	NextTrace *traceHeader `json:"next_trace,omitempty"`
 	// Ended are the executions that ended last, the newest at the end: a
 	// result is repeated until it is acknowledged, and an offer that comes
 	// again is not carried out again.
@@ -52,6 +54,10 @@ type openRecord struct {
 	// Counter is the security counter of the image's manifest, which was verified;
 	// nil if nothing was.
 	Counter *uint64 `json:"counter,omitempty"`
+	// Trace is what came with the offer, nil for nothing; PhaseAt is when the phase
+	// of State began (traces.go).
+	Trace   *traceHeader `json:"trace,omitempty"`
+	PhaseAt time.Time    `json:"phase_at,omitzero"`
 }
 
 type endedRecord struct {
@@ -61,6 +67,8 @@ type endedRecord struct {
 	// asked for; absent if the service ended the execution itself.
 	Status *schemas.Status `json:"status,omitempty"`
 	Acked  bool            `json:"acked"`
+	// Trace is what Status carries.
+	Trace *traceHeader `json:"trace,omitempty"`
 	// At is when it ended, the zero time if that is not known.
 	At time.Time `json:"at,omitzero"`
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -50,7 +51,7 @@ func (r *rotation) subscription() Subscription {
 func (r *rotation) take(payload []byte) {
 	var a schemas.Rotated
 	if err := schemas.Decode(payload, &a); err != nil {
-		r.log.Warn("a malformed word about the bridge's password", "error", err)
+		r.log.Warn("a malformed word about the bridge's password", "event", logevent.PasswordWordMalformed, "error", err)
 		return
 	}
 	select {
@@ -107,7 +108,7 @@ func (r *rotation) ask(ctx context.Context) time.Duration {
 		cancel()
 	}
 	if err != nil {
-		r.log.Debug("another password is not asked for", "error", err)
+		r.log.Debug("another password is not asked for", "event", logevent.PasswordNotAsked, "error", err)
 	}
 	return rotateAnswer
 }
@@ -125,13 +126,13 @@ func (r *rotation) heard(ctx context.Context, a schemas.Rotated) time.Duration {
 	}
 	r.nonce = ""
 	if a.Error != "" {
-		r.log.Error("the service does not change the bridge's password", "reason", a.Error, "detail", a.Detail)
+		r.log.Error("the service does not change the bridge's password", "event", logevent.PasswordRefused, "reason", a.Error, "detail", a.Detail)
 		return rotateFailed
 	}
 	if err := r.keep.Put(a.Password); err != nil {
-		r.log.Error("the bridge's new password is not kept; it goes on with the present one", "error", err)
+		r.log.Error("the bridge's new password is not kept; it goes on with the present one", "event", logevent.PasswordNotKept, "error", err)
 		return rotateFailed
 	}
-	r.log.Info("the bridge has another password, and connects with it")
+	r.log.Info("the bridge has another password, and connects with it", "event", logevent.PasswordTaken)
 	return rotateLook
 }

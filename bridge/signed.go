@@ -11,6 +11,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/spool"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -168,7 +169,7 @@ func (d *device) manifestFetched(err error, then func()) {
 		return
 	}
 	m := signed.Manifest()
-	d.log.Info("manifest verified", "execution", ex.offer.Execution, "manifest", signed.Digest(), "signed_by", fmt.Sprint(keyIDs(signed)), "counter", m.Counter, "expires", m.Expires)
+	d.log.Info("manifest verified", "event", logevent.ManifestVerified, "execution", ex.offer.Execution, "manifest", signed.Digest(), "signed_by", fmt.Sprint(keyIDs(signed)), "counter", m.Counter, "expires", m.Expires)
 	d.b.metrics.manifest(manifestAccepted)
 	ex.signed, ex.vouched = signed, true
 	d.rec.Open.Counter = &m.Counter
@@ -210,7 +211,7 @@ func (d *device) refuseImage(err error) {
 		reason = string(r.Reason)
 	}
 	d.b.metrics.manifest(reason)
-	d.log.Warn("the image is refused", "execution", d.ex.offer.Execution, "reason", reason, "error", err)
+	d.log.Warn("the image is refused", "event", logevent.ImageRefused, "execution", d.ex.offer.Execution, "reason", reason, "error", err)
 	d.finish(dialect.Result{State: schemas.StateRejected, Cause: schemas.CauseSignature, Detail: "The bridge refused the image: " + err.Error() + "."})
 }
 

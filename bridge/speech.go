@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"davit/bridge/dialect"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -66,7 +67,7 @@ func (d *device) profiled(payload []byte) {
 	}
 	if problem := d.adopt(p.Dialect); problem != "" {
 		if d.b.refusals.Allow("dialect " + d.id) {
-			d.log.Warn("the port stays as it is: "+problem, "device type", p.DeviceType)
+			d.log.Warn("the port stays as it is: "+problem, "event", logevent.PortUnchanged, "device_type", p.DeviceType)
 		}
 		return
 	}
@@ -98,7 +99,7 @@ func (d *device) adopt(name string) (problem string) {
 	case kind == nil:
 		return fmt.Sprintf("The device type says that the host MCU speaks %s, which this bridge does not know.", name)
 	}
-	d.log.Info("dialect of the host MCU", "dialect", name)
+	d.log.Info("dialect of the host MCU", "event", logevent.PortDialect, "dialect", name)
 	d.rec.Dialect = name
 	d.speakAs(kind)
 	_ = d.save() // logged; the service says it again

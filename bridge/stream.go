@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -53,7 +54,7 @@ func (dl *download) follow(ctx context.Context) {
 	defer cancel()
 	topic := schemas.StreamTopic(dl.img.SHA256())
 	if err := dl.ds.transport.Subscribe(ctx, []Subscription{{Topic: topic, QoS: schemas.KindChunk.QoS()}}); err != nil {
-		dl.ds.log.Debug("subscribe", "topic", topic, "error", err)
+		dl.ds.log.Debug("subscribe", "event", logevent.SubscribeFailed, "topic", topic, "error", err)
 		return
 	}
 	dl.mu.Lock()
@@ -73,7 +74,7 @@ func (dl *download) unfollow() {
 	defer cancel()
 	topic := schemas.StreamTopic(dl.img.SHA256())
 	if err := dl.ds.transport.Unsubscribe(ctx, []string{topic}); err != nil {
-		dl.ds.log.Debug("unsubscribe", "topic", topic, "error", err)
+		dl.ds.log.Debug("unsubscribe", "event", logevent.SubscribeFailed, "topic", topic, "error", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -32,7 +33,7 @@ func (d *device) hello() {
 	for len(h.HostVersions) > 0 && !fits(h) {
 		delete(h.HostVersions, longest(h.HostVersions))
 	}
-	d.b.publish(d, h)
+	d.b.publish(d, h, d.helloTrace())
 }
 
 // helloInterval is how often a device repeats its hello: each at a pace of its
@@ -95,7 +96,7 @@ func (d *device) tellNews(now time.Time) {
 		d.newsWait = versionsEvery
 	}
 	d.newsAt, d.newsDue = now, time.Time{}
-	d.log.Info("host versions", "versions", d.rec.Versions)
+	d.log.Info("host versions", "event", logevent.HostVersions, "versions", d.rec.Versions)
 	_ = d.save() // logged; the MCU is asked again after a restart
 	if !maps.Equal(d.told, d.versions()) {
 		d.hello()

@@ -14,6 +14,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logevent"
 	"davit/internal/logonce"
 )
 
@@ -214,7 +215,7 @@ func (b *Broker) Start() error {
 	go b.events.run()
 	for i, l := range b.cfg.Listeners {
 		b.serve(l, b.listeners[i])
-		b.log.Info("MQTT listener open", "transport", string(l.Transport), "address", b.listeners[i].Addr().String(), "tls", l.TLS != nil)
+		b.log.Info("MQTT listener open", "event", logevent.BrokerListening, "transport", string(l.Transport), "address", b.listeners[i].Addr().String(), "tls", l.TLS != nil)
 	}
 	b.tasks.Go(b.sieve)
 	for t := range b.trusts() {
@@ -357,6 +358,6 @@ func (b *Broker) revoked(name string) {
 func (b *Broker) slowReader(c *conn) {
 	b.metrics.slowReader()
 	if p := c.principal; p != nil && b.logged.Allow("slow/"+p.name) {
-		b.log.Warn("MQTT client reads too slowly; connection ended", "principal", p.name, "remote", c.RemoteAddr().String())
+		b.log.Warn("MQTT client reads too slowly; connection ended", "event", logevent.BrokerSlowReader, "principal", p.name, "remote", c.RemoteAddr().String())
 	}
 }

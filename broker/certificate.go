@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -141,7 +142,7 @@ func (b *Broker) holdAgainst(t *ClientTrust, s *trustState, now time.Time) {
 // distrust ends a session because of its certificate.
 func (b *Broker) distrust(c *conn, err *untrusted) {
 	b.metrics.certificateEnded(err.reason)
-	b.log.Warn("MQTT session ended, because its certificate is not good any more",
+	b.log.Warn("MQTT session ended, because its certificate is not good any more", "event", logevent.CertificateEnded,
 		"principal", c.principal.name, "serial", c.certificate.serial(), "remote", c.RemoteAddr().String(), "reason", err.reason, "error", err)
 	b.disconnect(c, notAuthorized)
 }
@@ -150,10 +151,10 @@ func (b *Broker) distrust(c *conn, err *untrusted) {
 func (b *Broker) tellTrust(t *ClientTrust, s *trustState) {
 	b.metrics.crlNextUpdate(s.crls.nextUpdate())
 	if s.unusable != nil {
-		b.log.Error("client certificates are refused until this is mended; sessions go on", "reason", s.unusable.reason, "error", s.unusable)
+		b.log.Error("client certificates are refused until this is mended; sessions go on", "event", logevent.CertificatesUnusable, "reason", s.unusable.reason, "error", s.unusable)
 		return
 	}
-	b.log.Info("client certificates are believed by these files", "authorities", len(s.anchors), "ca_file", t.o.CAFile, "required", t.o.Required,
+	b.log.Info("client certificates are believed by these files", "event", logevent.CertificatesInForce, "authorities", len(s.anchors), "ca_file", t.o.CAFile, "required", t.o.Required,
 		"crl_files", t.o.CRLFiles, "revoked", s.crls.entries(), "crl_next_update", s.crls.nextUpdate())
 }
 
@@ -163,9 +164,9 @@ func (b *Broker) tellCRLs(s *trustState, now time.Time) {
 	switch {
 	case next.IsZero() || next.Sub(now) > 24*time.Hour || !b.logged.Allow("crl"):
 	case now.Before(next):
-		b.log.Warn("a revocation list ends within a day; after that, certificates of its authority are refused", "next_update", next)
+		b.log.Warn("a revocation list ends within a day; after that, certificates of its authority are refused", "event", logevent.CRLEndsSoon, "next_update", next)
 	default:
-		b.log.Error("a revocation list has ended: certificates of its authority are refused until there is a new one", "next_update", next)
+		b.log.Error("a revocation list has ended: certificates of its authority are refused until there is a new one", "event", logevent.CRLEnded, "next_update", next)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -70,7 +71,7 @@ func (h *hook) byClaim(c *conn, user, device string, token []byte) (*principal, 
 	case errors.Is(err, ErrClaimRefused):
 		return nil, verdictClaim, err
 	case err != nil:
-		h.b.log.Error("a claim could not be looked up", "error", err)
+		h.b.log.Error("a claim could not be looked up", "event", logevent.ClaimLookupFailed, "error", err)
 		return nil, verdictBusy, nil
 	case h.b.claimants.Load() >= maxClaimants: // a few more may come at the same moment
 		return nil, verdictBusy, nil

@@ -140,7 +140,7 @@ type Config struct {
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one. It returns false for a fetch that it refused
 	// unread; a device is then read on only after fetchRest.
-	OnFetch func(device string, payload []byte, from *Session) bool
+	OnFetch func(device string, payload []byte, from *Session, traceparent string) bool
 	// AdmitClaim says whether a module may come in with a claim's token in the place of
 	// credentials, to ask for a device: nil, ErrClaimToken or ErrClaimRefused with the reason
 	// for the log; any other error is the service's own. Nil admits none.

@@ -10,6 +10,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/internal/logevent"
 )
 
 const (
@@ -239,7 +241,7 @@ func (b *Broker) unsendable(c *conn, err error) {
 	}
 	b.metrics.chunkRefused(err)
 	if b.logged.Allow("image") {
-		b.log.Error("a chunk cannot be completed, because the image cannot be read from the disk; MQTT connection ended. Look for errors of the disk, and run davit check",
+		b.log.Error("a chunk cannot be completed, because the image cannot be read from the disk; MQTT connection ended. Look for errors of the disk, and run davit check", "event", logevent.ImageUnreadable,
 			"principal", c.principal.name, "remote", c.RemoteAddr().String(), "error", err)
 	}
 }

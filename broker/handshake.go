@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"runtime"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 // handshakes bounds how many TLS handshakes are reckoned at a time, at half of the
@@ -113,13 +115,13 @@ func (b *Broker) noHandshake(remote net.Addr, err error) {
 	why := whyUntrusted(err)
 	if why == "" {
 		if b.logged.Allow("tls") {
-			b.log.Warn("TLS handshake of an MQTT client failed", "remote", remote.String(), "error", err)
+			b.log.Warn("TLS handshake of an MQTT client failed", "event", logevent.TLSHandshakeFailed, "remote", remote.String(), "error", err)
 		}
 		return
 	}
 	b.metrics.certificateRefused(why)
 	if b.logged.Allow("tls/" + why) {
-		b.log.Warn("client certificate refused", "remote", remote.String(), "reason", why, "error", err)
+		b.log.Warn("client certificate refused", "event", logevent.CertificateRefused, "remote", remote.String(), "reason", why, "error", err)
 	}
 }
 

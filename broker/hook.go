@@ -12,6 +12,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -74,7 +75,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		c.talk.answered = true
 		h.b.metrics.refused(refused.reason)
 		if name := printable(pk.Connect.Username); h.b.strangers.Allow(name) {
-			h.b.log.Warn("MQTT CONNECT refused", "reason", refused.reason, "user", name,
+			h.b.log.Warn("MQTT CONNECT refused", "event", logevent.BrokerConnectRefused, "reason", refused.reason, "principal", name,
 				"client_id", printable([]byte(pk.Connect.ClientIdentifier)), "remote", cl.Net.Remote, "detail", refused.detail)
 		}
 		if refused.guess {
@@ -302,7 +303,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		c.abort() // the change came between the password check and join
 	}
 	h.b.checkJoined(c)
-	h.b.log.Debug("MQTT connection accepted", "principal", c.principal.name, "remote", cl.Net.Remote, "version", c.version)
+	h.b.log.Debug("MQTT connection accepted", "event", logevent.BrokerConnected, "principal", c.principal.name, "remote", cl.Net.Remote, "version", c.version)
 }
 
 // OnWill implements mqtt.Hook.

@@ -8,6 +8,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -111,7 +112,7 @@ func (b *Broker) refuse(c *conn, action, topic string, r refusal) {
 		b.metrics.limited(string(r))
 	}
 	if b.logged.Allow("acl/" + c.principal.name) {
-		b.log.Warn("MQTT "+action+" refused", "principal", c.principal.name, "topic", printable([]byte(topic)),
+		b.log.Warn("MQTT "+action+" refused", "event", logevent.BrokerACLRefused, "principal", c.principal.name, "topic", printable([]byte(topic)),
 			"reason", string(r), "remote", c.RemoteAddr().String())
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/internal/logevent"
 )
 
 // Pauses after an error of accept.
@@ -51,7 +53,7 @@ func (a acceptor) Accept() (net.Conn, error) {
 		}
 		a.b.metrics.acceptError()
 		if a.b.logged.Allow("accept") {
-			a.b.log.Error("cannot accept MQTT connections for now; trying again", "address", a.Addr().String(), "error", err)
+			a.b.log.Error("cannot accept MQTT connections for now; trying again", "event", logevent.BrokerAcceptFailed, "address", a.Addr().String(), "error", err)
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -102,7 +104,7 @@ func (b *Broker) shed(s *socket) bool {
 	}
 	b.metrics.refused("crowded")
 	if b.strangers.Allow("/crowded") {
-		b.log.Warn("MQTT connections are not heard and closed: too many with wrong passwords come from their address", "remote", s.RemoteAddr().String())
+		b.log.Warn("MQTT connections are not heard and closed: too many with wrong passwords come from their address", "event", logevent.BrokerAddressUnheard, "remote", s.RemoteAddr().String())
 	}
 	if tcp, ok := s.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // nothing is to be said, so nothing has to be kept until it has arrived
@@ -128,7 +130,7 @@ func (s *socket) Close() error {
 func (b *Broker) evict(s *socket) {
 	b.metrics.refused("evicted")
 	if b.strangers.Allow("/evicted") {
-		b.log.Warn("sockets that do not say CONNECT are closed to make room for others", "remote", s.RemoteAddr().String(), "pending", b.cfg.Limits.MaxPending)
+		b.log.Warn("sockets that do not say CONNECT are closed to make room for others", "event", logevent.BrokerPendingFull, "remote", s.RemoteAddr().String(), "pending", b.cfg.Limits.MaxPending)
 	}
 	_ = s.Close()
 }
@@ -221,14 +223,14 @@ func (b *Broker) close(c *conn, err error) {
 	if c.principal != nil {
 		b.farewell(c)
 		b.metrics.connected(c.transport, -1)
-		b.log.Debug("MQTT connection ended", "principal", c.principal.name, "remote", c.RemoteAddr().String(), "cause", err)
+		b.log.Debug("MQTT connection ended", "event", logevent.BrokerDisconnected, "principal", c.principal.name, "remote", c.RemoteAddr().String(), "error", err)
 		return
 	}
 	if !c.talk.answered {
 		reason := whyNoConnect(err)
 		b.metrics.refused(reason)
 		if b.strangers.Allow("/" + reason) {
-			b.log.Warn("socket closed: no proper MQTT CONNECT", "remote", c.RemoteAddr().String(), "reason", reason, "error", err)
+			b.log.Warn("socket closed: no proper MQTT CONNECT", "event", logevent.BrokerNoConnect, "remote", c.RemoteAddr().String(), "reason", reason, "error", err)
 		}
 	}
 }
@@ -254,7 +256,7 @@ func (b *Broker) caught(c *conn, err *error) {
 	c.abort()
 	b.metrics.panicked()
 	if b.logged.Allow("panic") {
-		b.log.Error("MQTT packet made the library panic; connection ended",
+		b.log.Error("MQTT packet made the library panic; connection ended", "event", logevent.BrokerPanic,
 			"remote", c.RemoteAddr().String(), "panic", v, "stack", string(debug.Stack()))
 	}
 }
@@ -301,7 +303,7 @@ func (b *Broker) await(c *conn, from netip.Prefix, deadline time.Time) error {
 	b.failures.busy(from)
 	b.metrics.refused(reason)
 	if b.strangers.Allow("/" + reason) {
-		b.log.Warn("MQTT clients are asked to come back later: too many connect at once", "reason", reason, "retry_after", retry)
+		b.log.Warn("MQTT clients are asked to come back later: too many connect at once", "event", logevent.BrokerBusy, "reason", reason, "retry_after", retry)
 	}
 	c.sendAway(&connect, code, retry)
 	return errRefused

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/internal/logevent"
 )
 
 const (
@@ -159,7 +161,7 @@ func (b *Broker) pace(c *conn, size int) error {
 // and limit.
 func (b *Broker) tellLimited(c *conn, which, what string) {
 	if b.logged.Allow("limit/" + which + "/" + c.principal.name) {
-		b.log.Warn("MQTT client goes over its limits: "+what, "principal", c.principal.name, "limit", which, "remote", c.RemoteAddr().String())
+		b.log.Warn("MQTT client goes over its limits: "+what, "event", logevent.BrokerLimited, "principal", c.principal.name, "limit", which, "remote", c.RemoteAddr().String())
 	}
 }
 

@@ -3,6 +3,7 @@ package broker
 import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -14,7 +15,7 @@ import (
 func (b *Broker) offline(p *principal) {
 	payload, err := schemas.Encode(&schemas.Presence{V: schemas.Version})
 	if err != nil { // it is the same payload every time
-		b.log.Error("presence cannot be encoded", "error", err)
+		b.log.Error("presence cannot be encoded", "event", logevent.BrokerMessageInvalid, "error", err)
 		return
 	}
 	for _, device := range p.devices {

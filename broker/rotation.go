@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -169,7 +170,7 @@ func (b *Broker) tellDue(c *conn) {
 	}
 	payload, err := schemas.Encode(&schemas.Rotated{V: schemas.Version, Due: true})
 	if err != nil { // it is the same payload every time
-		b.log.Error("the word about a password cannot be encoded", "error", err)
+		b.log.Error("the word about a password cannot be encoded", "event", logevent.BrokerMessageInvalid, "error", err)
 		return
 	}
 	b.answer(c, rotatedTopic(c.principal.name), payload)

@@ -45,7 +45,13 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	if err != nil || t.Kind != schemas.KindFetch {
 		return false
 	}
-	b.fetch(c, t.Device, pk.Payload)
+	traceparent := ""
+	for _, u := range pk.Properties.User {
+		if u.Key == schemas.TraceparentProperty {
+			traceparent = u.Val
+		}
+	}
+	b.fetch(c, t.Device, pk.Payload, traceparent)
 	return true
 }
 
@@ -67,14 +73,14 @@ func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
 	}
 	atomic.AddInt64(&b.server.Info.PacketsReceived, 1)
 	atomic.AddInt64(&b.server.Info.MessagesReceived, 1)
-	b.fetch(c, t.Device, pk.Payload)
+	b.fetch(c, t.Device, pk.Payload, "")
 	return true
 }
 
 // fetch hands a fetch over, and notes whether the connection is to rest. A bridge does not:
 // one of its devices must not hold up the others.
-func (b *Broker) fetch(c *conn, device string, payload []byte) {
-	if !b.cfg.OnFetch(device, payload, b.reader(c, device)) && !c.principal.bridge() {
+func (b *Broker) fetch(c *conn, device string, payload []byte, traceparent string) {
+	if !b.cfg.OnFetch(device, payload, b.reader(c, device), traceparent) && !c.principal.bridge() {
 		c.talk.rest = true
 	}
 }

@@ -187,7 +187,7 @@ func TestKeepAliveIsTheMeasureOfASlowClient(t *testing.T) {
 		b, err := New(Config{
 			Listeners: []Listener{{Transport: TCP, Addr: "pipe"}}, Credentials: credentials(t), Logger: slog.New(slog.DiscardHandler),
 			listen: func(string, string) (net.Listener, error) { return listener, nil },
-			OnFetch: func(device string, payload []byte, from *Session) bool {
+			OnFetch: func(device string, payload []byte, from *Session, _ string) bool {
 				fetches <- fetched{device, string(payload), from}
 				return true
 			},

@@ -79,7 +79,7 @@ type fetched struct {
 // takeFetches makes a broker hand its fetches to the channel.
 func takeFetches(c *Config) <-chan fetched {
 	taken := make(chan fetched, 1024)
-	c.OnFetch = func(device string, payload []byte, from *Session) bool {
+	c.OnFetch = func(device string, payload []byte, from *Session, _ string) bool {
 		taken <- fetched{device, string(payload), from}
 		return true
 	}

@@ -121,7 +121,7 @@ func TestFetchesWithoutATaker(t *testing.T) {
 func TestWhoAsksTooOftenRests(t *testing.T) {
 	for _, bridge := range []bool{false, true} {
 		b := start(t, func(c *Config) {
-			c.OnFetch = func(_ string, payload []byte, _ *Session) bool { return string(payload) != "one too many" }
+			c.OnFetch = func(_ string, payload []byte, _ *Session, _ string) bool { return string(payload) != "one too many" }
 		})
 		svc := connect(t, b.addr(), connectOptions{login: service()})
 		svc.subscribe(1, schemas.Filter(schemas.KindStatus))

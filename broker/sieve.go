@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 const (
@@ -49,7 +51,7 @@ func (b *Broker) sift(crowds []netip.Prefix) bool {
 		if err := sift(l, crowds); err != nil {
 			b.failures.sieved(nil)
 			if b.logged.Allow("sieve") {
-				b.log.Warn("attempts to connect from addresses with too many wrong passwords cannot be dropped; they are accepted and closed", "error", err)
+				b.log.Warn("attempts to connect from addresses with too many wrong passwords cannot be dropped; they are accepted and closed", "event", logevent.BrokerNoSieve, "error", err)
 			}
 			return false
 		}

@@ -14,7 +14,9 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/internal/logonce"
+	"davit/internal/trace"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -61,6 +63,10 @@ type APIOptions struct {
 	// Metrics may be nil; Log must not.
 	Metrics *Metrics
 	Log     *slog.Logger
+	// Tracer traces requests; nil traces none.
+	Tracer *trace.Tracer
+	// Levels are those of Log; nil if they cannot be changed.
+	Levels *logevent.Levels
 }
 
 // Check is one condition for being ready.
@@ -140,6 +146,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.fleetRoutes(api)
 	a.auditRoutes(api)
 	a.peopleRoutes(api)
+	a.logRoutes(api)
 	if len(a.unlisted) > 0 {
 		return nil, fmt.Errorf("operations %q are not in the matrix of gateway/people/operations.go, so nobody may do them", a.unlisted)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -59,7 +60,7 @@ func (a *API) exportAudit(ctx context.Context, in *AuditQuery) (*huma.StreamResp
 		w.WriteHeader(http.StatusOK)
 		if err := a.writeAudit(ctx, w, in.filter(), items, next); err != nil {
 			if ctx.Err() == nil {
-				a.options.Log.Error("the export of the audit log broke off", "request_id", requestID(ctx), "error", err)
+				a.options.Log.Error("the export of the audit log broke off", "event", logevent.AuditExportBroken, "request", requestID(ctx), "error", err)
 			}
 			panic(http.ErrAbortHandler) // only breaking the answer off tells the client
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -108,7 +109,7 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		defer cancel()
 		err := s.run(waiting, first, !resumed)
 		if waiting.Err() == nil && !errors.Is(err, errStreamGone) && !errors.Is(err, people.ErrNoSession) {
-			a.options.Log.Warn("a stream of events broke off", "request_id", requestID(ctx), "error", err)
+			a.options.Log.Warn("a stream of events broke off", "event", logevent.EventStreamBroken, "request", requestID(ctx), "error", err)
 		}
 	}}, nil
 }

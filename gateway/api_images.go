@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -131,7 +132,7 @@ func (a *API) download(ctx context.Context, in *ID) (*huma.StreamResponse, error
 		r, w := humago.Unwrap(ctx)
 		defer func() {
 			if err := blob.Close(); err != nil {
-				a.options.Log.Warn("closing an image", "image", image.ID, "error", err)
+				a.options.Log.Warn("closing an image", "event", logevent.ImageNotClosed, "image", image.ID, "error", err)
 			}
 		}()
 		h := w.Header()

@@ -22,6 +22,7 @@ import (
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/internal/secrettest"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
@@ -235,7 +236,11 @@ func newAPI(t testing.TB, change func(*gateway.APIOptions)) *apiRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := gateway.APIOptions{Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log, RequestRate: 1 << 20}
+	levels, err := logevent.NewLevels("info", logevent.ServiceParts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := gateway.APIOptions{Levels: levels, Service: r.service, Credentials: r.credentials, People: r.people, Metrics: metrics, Log: log, RequestRate: 1 << 20}
 	if change != nil {
 		change(&o)
 	}

@@ -77,6 +77,7 @@ func (r *apiRig) changes() []change {
 		{"change-image-type", "PATCH /v1/image-types/app", `{"name":"App"}`, "update image_type app", nil},
 		{"create-device-type", "POST /v1/device-types", `{"id":"pump","dialect":"ayla","image_types":[{"id":"app"}]}`, "create device_type pump", nil},
 		{"change-device-type", "PATCH /v1/device-types/pump", `{"name":"Pump"}`, "update device_type pump", nil},
+		{"set-log-level", "PUT /v1/log-level", `{"level":"warn,broker=debug"}`, "update log level", nil},
 		{"create-device", "POST /v1/devices", `{"id":"d","type":"pump"}`, "create device d", nil},
 		{"change-device", "PATCH /v1/devices/d", `{"labels":{"a":"b"}}`, "update device d", nil},
 		{"rotate-device-credentials", "POST /v1/devices/d/credentials", "", "rotate device d", nil},

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -185,7 +186,7 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	id := requestID(r.Context())
-	a.options.Log.Error("it cannot be found out who makes a request", "request_id", id, "error", err)
+	a.options.Log.Error("it cannot be found out who makes a request", "event", logevent.IdentityUnknown, "request", id, "error", err)
 	p := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
 	p.Instance = "urn:davit:request:" + id
 	writeProblem(w, p)

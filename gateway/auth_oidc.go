@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 )
 
 // The cookie that binds a sign-in through OpenID Connect to the browser which began
@@ -79,7 +80,7 @@ func (a *API) oidcFailed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &refused):
 		status, text = http.StatusForbidden, refused.Reason
-		a.options.Log.Info("sign-in through OpenID Connect refused", "reason", refused.Reason, "address", ClientAddress(r), "request_id", id)
+		a.options.Log.Info("sign-in through OpenID Connect refused", "event", logevent.SignInRefused, "reason", refused.Reason, "remote", ClientAddress(r), "request", id)
 	case errors.As(err, &many):
 		status, text = http.StatusTooManyRequests, "There have been too many tries to sign in. Try again in a moment."
 		w.Header().Set("Retry-After", strconv.Itoa(max(int(many.RetryAfter.Seconds()+0.999), 1)))
@@ -87,9 +88,9 @@ func (a *API) oidcFailed(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadGateway
 		text = "The OpenID Connect provider does not answer as it should; the log of the server has the reason under request " + id +
 			". Try again later, or sign in with a password of davit's own."
-		a.options.Log.Error("sign-in through OpenID Connect failed", "error", err, "request_id", id)
+		a.options.Log.Error("sign-in through OpenID Connect failed", "event", logevent.SignInBroken, "error", err, "request", id)
 	default:
-		a.options.Log.Error("sign-in through OpenID Connect failed", "error", err, "request_id", id)
+		a.options.Log.Error("sign-in through OpenID Connect failed", "event", logevent.SignInBroken, "error", err, "request", id)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -98,7 +98,7 @@ func newFuzz(t *testing.T, seed uint64) *fuzz {
 	}
 	f.generator = &generator{Rand: rand.New(rand.NewPCG(seed, 0)), doc: doc, known: map[string][]any{
 		"id": {"app", "pump", "pump-1", "pump-2", "g", "j-1"}, "image_type": {"app"}, "device_type": {"pump"}, "type": {"pump"}, "name": {"j-1", "nobody"},
-		"device": {"pump-1", "pump-2"}, "group": {"g"}, "dialect": {"ayla"}, "role": {"viewer"}, "query": {"online", `type == "pump"`},
+		"device": {"pump-1", "pump-2"}, "group": {"g"}, "dialect": {"ayla"}, "role": {"viewer"}, "level": {"warn", "info,http=error"}, "query": {"online", `type == "pump"`},
 		"expires": {"24h"}, "zone": {"UTC"}, "cron": {"0 1 * * *"}, "wave": {1, 2, 3}, "factor": {1.5, 2},
 		"wait": {"0s", "1ms"}, "after": {""}, "password": {"long enough to be one"}, "size_limit": {0, 4096}, "numeric_type": {0, 101}, "kind": {"device", "job"},
 		"last_event_id": {"0", "1"}, "Last-Event-ID": {"0"}, "If-Match": {`"1"`, "*"}, "If-None-Match": {`"1"`}, "Idempotency-Key": {"k1", "k2", "k3"}, "label": {"site", "site=north"},

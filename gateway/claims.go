@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -103,13 +104,13 @@ func (c *Claims) Answer(ctx context.Context, claim, device, remote string, paylo
 	switch {
 	case err == nil:
 		answer.Device, answer.Password = device, password
-		c.log.Info("a module has become a device", "device", device, "claim", claim, "repeated", repeated, "remote", remote)
+		c.log.Info("a module has become a device", "event", logevent.ClaimGranted, "device", device, "claim", claim, "repeated", repeated, "remote", remote)
 	case errors.As(err, &refused):
 		answer.Error, answer.Detail = refused.Reason, schemas.Detail(refused.Error())
-		c.log.Warn("a claim is refused", "device", device, "claim", claim, "remote", remote, "reason", refused.Reason)
+		c.log.Warn("a claim is refused", "event", logevent.ClaimRefused, "device", device, "claim", claim, "remote", remote, "reason", refused.Reason)
 	default:
 		answer.Error, answer.Detail = schemas.ErrorInternal, "the service could not do it; ask again later"
-		c.log.Error("a device could not be claimed", "device", device, "claim", claim, "error", err)
+		c.log.Error("a device could not be claimed", "event", logevent.ClaimFailed, "device", device, "claim", claim, "error", err)
 	}
 	return answer
 }

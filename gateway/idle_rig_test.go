@@ -7,6 +7,7 @@ import (
 
 	"davit/gateway"
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
 	"davit/orchestrator/memstore"
@@ -52,7 +53,12 @@ func idleAPIOn(t testing.TB, other gateway.Service) *idle {
 	if other == nil {
 		other = r.service
 	}
+	levels, err := logevent.NewLevels("info", logevent.ServiceParts())
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.api, err = gateway.NewAPI(gateway.APIOptions{
+		Levels:      levels,
 		RequestRate: 1 << 20, // they come as fast as they are answered
 		Service:     other, Credentials: r.credentials, People: r.people, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -21,7 +23,7 @@ const (
 
 // receive takes one message from the broker. It runs on paho's goroutine, so
 // it only sorts and queues.
-func (s *Sessions) receive(name string, payload []byte) {
+func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 	topic, err := schemas.ParseTopic(name)
 	if err != nil || !topic.Kind.FromDevice() {
 		s.refuse("", "", reasonTopic, err)
@@ -30,9 +32,9 @@ func (s *Sessions) receive(name string, payload []byte) {
 	if !s.worthReading(topic, payload) {
 		return
 	}
-	if !s.enqueue(topic, payload) && !s.messages.ending() {
+	if !s.enqueue(topic, payload, c) && !s.messages.ending() {
 		s.options.Metrics.droppedMessage(topic.Kind)
-		s.refusals.warn(topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
+		s.refusals.warn(logevent.MessageDropped, topic.Device, "message dropped: too much waits to be handled", "kind", topic.Kind)
 	}
 }
 
@@ -59,21 +61,25 @@ var (
 // connection that is to get the chunks. It is read at once, on the read loop of
 // that connection: nothing of it waits but for the store, which is asked once in a
 // while, and what one device costs is bounded by MayFetch. The payload is
-// TakeFetch's. It returns false if it has refused the fetch unread, for being too long or
-// one of too many.
-func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session) bool {
+// TakeFetch's. traceparent is what came with it, empty for nearly all. It returns false if
+// it has refused the fetch unread, for being too long or one of too many.
+func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session, traceparent string) bool {
 	if s.fetches.ending() {
 		return true
 	}
 	if !s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
 		return false
 	}
-	s.handle(context.Background(), device, item{kind: schemas.KindFetch, payload: payload, from: from})
+	it := item{kind: schemas.KindFetch, payload: payload, from: from}
+	if traceparent != "" {
+		it.trace = parsed(traceparent, "")
+	}
+	s.handle(context.Background(), device, it)
 	return true
 }
 
-func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
-	it := item{kind: t.Kind, payload: payload}
+func (s *Sessions) enqueue(t schemas.Topic, payload []byte, c *trace.Carried) bool {
+	it := item{kind: t.Kind, payload: payload, trace: c}
 	switch t.Kind {
 	case schemas.KindFetch:
 		return s.messages.load() <= fetchShare && s.fetches.put(t.Device, it, fullShare)
@@ -86,6 +92,9 @@ func (s *Sessions) enqueue(t schemas.Topic, payload []byte) bool {
 // handle decodes one message and gives it to the orchestrator. It runs on a
 // worker.
 func (s *Sessions) handle(ctx context.Context, device string, it item) {
+	if it.trace != nil {
+		ctx = trace.Carry(ctx, *it.trace)
+	}
 	err := s.dispatch(ctx, device, it)
 	switch {
 	case err == nil:
@@ -95,7 +104,7 @@ func (s *Sessions) handle(ctx context.Context, device string, it item) {
 		// The service is being stopped; what was not acknowledged is repeated.
 	case errors.Is(err, ErrDisconnected):
 		// The report is recorded and its ack could not be sent: the device repeats it.
-		s.refusals.warn(device, "acknowledgement not sent", "kind", it.kind, "error", err)
+		s.refusals.warn(logevent.AckNotSent, device, "acknowledgement not sent", "kind", it.kind, "error", err)
 	case it.kind == schemas.KindFetch:
 		s.options.Metrics.refusedMessage(it.kind, orchestratorReason(err)) // logged where it was refused
 	default:
@@ -160,8 +169,8 @@ func deliver[T any, P interface {
 func (s *Sessions) refuse(device string, kind schemas.Kind, r reason, err error) {
 	s.options.Metrics.refusedMessage(kind, r)
 	if r == reasonInternal {
-		s.refusals.error(device, "message could not be handled", "kind", kind, "error", err)
+		s.refusals.error(logevent.MessageFailed, device, "message could not be handled", "kind", kind, "error", err)
 		return
 	}
-	s.refusals.warn(device, "message refused", "kind", kind, "reason", string(r), "error", err)
+	s.refusals.warn(logevent.MessageRefused, device, "message refused", "kind", kind, "reason", string(r), "error", err)
 }

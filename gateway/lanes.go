@@ -3,6 +3,7 @@ package gateway
 import (
 	"sync"
 
+	"davit/internal/trace"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -20,6 +21,7 @@ type item struct {
 	kind    schemas.Kind
 	payload []byte
 	from    orchestrator.Session // of a fetch that TakeFetch was given
+	trace   *trace.Carried       // nil for most
 }
 
 func (i item) cost() int { return len(i.payload) + itemCost }

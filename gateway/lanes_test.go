@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/internal/logonce"
 	"davit/schemas"
 )
@@ -117,14 +118,14 @@ func TestRefusalsAreLoggedOncePerDeviceAndMinute(t *testing.T) {
 		var log strings.Builder
 		l := refusalLog{log: slog.New(slog.NewTextHandler(&log, nil))}
 		for range 3 {
-			l.warn("a", "refused")
-			l.error("b", "failed")
+			l.warn(logevent.MessageRefused, "a", "refused")
+			l.error(logevent.MessageFailed, "b", "failed")
 		}
 		if n := strings.Count(log.String(), "\n"); n != 2 {
 			t.Errorf("%d lines, want one for each device:\n%s", n, log.String())
 		}
 		time.Sleep(logonce.Every)
-		l.error("a", "failed")
+		l.error(logevent.MessageFailed, "a", "failed")
 		if n := strings.Count(log.String(), "\n"); n != 3 {
 			t.Errorf("%d lines, want a third one after a minute:\n%s", n, log.String())
 		}

@@ -17,6 +17,9 @@ import (
 	paholog "github.com/eclipse/paho.golang/paho/log"
 	"github.com/eclipse/paho.golang/paho/session"
 	"github.com/eclipse/paho.golang/paho/session/state"
+
+	"davit/internal/logevent"
+	"davit/internal/trace"
 )
 
 // Settings of the service's connections to the broker.
@@ -44,7 +47,7 @@ type linkConfig struct {
 	options  *SessionsOptions
 	broker   *url.URL
 	filters  []paho.SubscribeOptions
-	receive  func(topic string, payload []byte)
+	receive  func(topic string, payload []byte, c *trace.Carried)
 	// subscribed is called after each connect, when the broker has granted
 	// all filters; its context ends with the connection.
 	subscribed func(context.Context)
@@ -98,7 +101,8 @@ func (l *link) start(ctx context.Context) error {
 		ConnectPacketBuilder: func(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {
 			receiveMaximum, packetMax := uint16(linkReceiveMaximum), uint32(linkMaxPacket)
 			c.CleanStart = true
-			c.Properties = &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum, MaximumPacketSize: &packetMax}
+			// Without problem information mochi keeps user properties from us, of PUBLISH too.
+			c.Properties = &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum, MaximumPacketSize: &packetMax, RequestProblemInfo: true}
 			return c, nil
 		},
 		ClientConfig: paho.ClientConfig{
@@ -106,12 +110,14 @@ func (l *link) start(ctx context.Context) error {
 			Session:       &freshSession{},
 			PacketTimeout: requestTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-				l.receive(p.Packet.Topic, p.Packet.Payload)
+				l.receive(p.Packet.Topic, p.Packet.Payload, carried(p.Packet.Properties))
 				return true, nil
 			}},
-			OnClientError: func(err error) { l.log.Warn("the connection to the MQTT broker failed", "error", err) },
+			OnClientError: func(err error) {
+				l.log.Warn("the connection to the MQTT broker failed", "event", logevent.LinkFailed, "error", err)
+			},
 			OnServerDisconnect: func(d *paho.Disconnect) {
-				l.log.Warn("the MQTT broker ended the connection", "reason_code", d.ReasonCode)
+				l.log.Warn("the MQTT broker ended the connection", "event", logevent.LinkEnded, "reason_code", d.ReasonCode)
 			},
 		},
 	}
@@ -133,7 +139,7 @@ func (l *link) refused(err error) {
 	l.setProblem(err)
 	if now := time.Now(); err.Error() != l.complaint || now.Sub(l.complained) >= time.Minute {
 		l.complaint, l.complained = err.Error(), now
-		l.log.Warn("cannot connect to the MQTT broker; trying again", "broker", l.broker.Redacted(), "error", err)
+		l.log.Warn("cannot connect to the MQTT broker; trying again", "event", logevent.LinkDown, "broker", l.broker.Redacted(), "error", err)
 	}
 }
 
@@ -181,7 +187,7 @@ func (l *link) subscribe(conn context.Context, cm *autopaho.ConnectionManager) {
 		}
 		err = fmt.Errorf("the MQTT broker does not grant the service's subscriptions: %w", err)
 		l.setProblem(err)
-		l.log.Error("cannot subscribe; trying again", "error", err)
+		l.log.Error("cannot subscribe; trying again", "event", logevent.LinkSubscribeFailed, "error", err)
 		select {
 		case <-conn.Done():
 			return
@@ -191,7 +197,7 @@ func (l *link) subscribe(conn context.Context, cm *autopaho.ConnectionManager) {
 	if !l.usable(conn) {
 		return
 	}
-	l.log.Info("connected to the MQTT broker", "broker", l.broker.Redacted())
+	l.log.Info("connected to the MQTT broker", "event", logevent.LinkUp, "broker", l.broker.Redacted())
 	l.subscribed(conn)
 }
 

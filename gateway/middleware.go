@@ -7,10 +7,16 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"davit/internal/logevent"
+	"davit/internal/trace"
+	"davit/schemas"
 )
 
 // Limits on slow peers. There is no deadline on a request as a whole, because
@@ -40,13 +46,30 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
+// callerID is a request id as a caller may choose it: what goes into a log and the
+// audit log has to be short and harmless.
+var callerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// nameRequest is the request's id: the one that its caller gives, who may be a proxy
+// that logs it too, else the id of the trace that it belongs to, else a new one.
+func nameRequest(h http.Header) string {
+	if id := h.Get("X-Request-Id"); callerID.MatchString(id) {
+		return id
+	}
+	if c, ok := schemas.ParseTraceparent(h.Get("traceparent")); ok {
+		return c.TraceID()
+	}
+	return rand.Text()[:12]
+}
+
 // observe is the outermost handler: it names the request, bounds slow peers,
 // survives a panic, and counts and logs the answer.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		id := rand.Text()[:12]
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		id := nameRequest(r.Header)
+		ctx, span := a.options.Tracer.Begin(context.WithValue(r.Context(), requestIDKey{}, id), id, r.Header.Get(schemas.TraceparentProperty), start)
+		r = r.WithContext(ctx)
 		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
 		if r.Body != nil && r.Body != http.NoBody {
 			rec.body = &pacedBody{ReadCloser: r.Body, control: rec.control, start: start}
@@ -57,7 +80,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 			if p := recover(); p != nil {
 				a.recovered(rec, r, id, p)
 			}
-			a.answered(rec, r, time.Since(start))
+			a.answered(rec, r, time.Since(start), span)
 		}()
 		next.ServeHTTP(rec, r)
 		rec.linger()
@@ -68,7 +91,7 @@ func (a *API) recovered(rec *recorder, r *http.Request, id string, p any) {
 	if p == http.ErrAbortHandler {
 		panic(p)
 	}
-	a.options.Log.Error("request handler panicked", "method", r.Method, "path", r.URL.Path, "request_id", id, "panic", p, "stack", string(debug.Stack()))
+	a.options.Log.Error("request handler panicked", "event", logevent.RequestPanicked, "method", r.Method, "path", r.URL.Path, "request", id, "panic", p, "stack", string(debug.Stack()))
 	if rec.status != 0 {
 		panic(http.ErrAbortHandler) // the answer has begun; only breaking it off tells the client
 	}
@@ -77,7 +100,7 @@ func (a *API) recovered(rec *recorder, r *http.Request, id string, p any) {
 	writeProblem(rec, problem)
 }
 
-func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
+func (a *API) answered(rec *recorder, r *http.Request, took time.Duration, span *trace.Request) {
 	status := rec.status
 	if status == 0 {
 		status = http.StatusOK
@@ -94,7 +117,16 @@ func (a *API) answered(rec *recorder, r *http.Request, took time.Duration) {
 		route = "none"
 	}
 	a.options.Metrics.answered(method, route, status, took)
-	a.options.Log.Debug("request answered", "method", r.Method, "path", r.URL.Path, "status", status, "took", took, "request_id", requestID(r.Context()))
+	if span != nil && !watched(route) {
+		span.End(method, route, strconv.Itoa(status), status >= http.StatusInternalServerError, time.Now())
+	}
+	a.options.Log.Debug("request answered", "event", logevent.RequestAnswered, "method", r.Method, "path", r.URL.Path, "status", status, "took", took, "request", requestID(r.Context()))
+}
+
+// watched are the routes that are asked every few seconds by what watches the
+// service, of which nobody wants a span.
+func watched(route string) bool {
+	return route == "/livez" || route == "/readyz" || route == "/metrics"
 }
 
 func methods() []string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -92,7 +93,7 @@ func (a *API) problem(ctx context.Context, op *huma.Operation, err error) error 
 		return newProblem(http.StatusServiceUnavailable, "The request was abandoned before it was done.")
 	}
 	id := requestID(ctx)
-	a.options.Log.Error("request failed", "operation", op.OperationID, "request_id", id, "error", err)
+	a.options.Log.Error("request failed", "event", logevent.RequestFailed, "operation", op.OperationID, "request", id, "error", err)
 	p := newProblem(status, "Something went wrong inside davit; the log of the server has it under request "+id+".")
 	p.Instance = "urn:davit:request:" + id
 	return p

@@ -108,5 +108,9 @@ func (s *Sessions) publish(ctx context.Context, l *link, t schemas.Topic, payloa
 			return fmt.Errorf("publish on %s: the broker does not answer: %w", t, err)
 		}
 	}
-	return l.publish(ctx, &paho.Publish{Topic: t.String(), QoS: t.Kind.QoS(), Retain: t.Kind.Retained(), Payload: payload})
+	p := &paho.Publish{Topic: t.String(), QoS: t.Kind.QoS(), Retain: t.Kind.Retained(), Payload: payload}
+	if t.Kind == schemas.KindOffer {
+		carry(ctx, p)
+	}
+	return l.publish(ctx, p)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"davit/internal/logevent"
 	"davit/internal/logonce"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -79,15 +80,15 @@ type refusalLog struct {
 }
 
 // warn logs msg for device unless it did so within the last minute.
-func (l *refusalLog) warn(device, msg string, args ...any) {
+func (l *refusalLog) warn(event logevent.Event, device, msg string, args ...any) {
 	if l.due.Allow(device) {
-		l.log.Warn(msg, append([]any{"device", device}, args...)...)
+		l.log.Warn(msg, append([]any{"event", event, "device", device}, args...)...)
 	}
 }
 
 // error is warn for faults of our own.
-func (l *refusalLog) error(device, msg string, args ...any) {
+func (l *refusalLog) error(event logevent.Event, device, msg string, args ...any) {
 	if l.due.Allow(device) {
-		l.log.Error(msg, append([]any{"device", device}, args...)...)
+		l.log.Error(msg, append([]any{"event", event, "device", device}, args...)...)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -161,11 +162,11 @@ func (r *Rotations) Answer(ctx context.Context, name string, certificate bool, r
 	ctx = orchestrator.WithActor(ctx, orchestrator.Actor{Name: name, Kind: orchestrator.ActorModule, Address: remote})
 	password, until, err := r.provision.renew(ctx, name)
 	if err != nil {
-		r.log.Error("a password could not be changed", "name", name, "error", err)
+		r.log.Error("a password could not be changed", "event", logevent.PasswordNotChanged, "principal", name, "error", err)
 		return refuse(schemas.ErrorInternal, "the service could not do it; ask again later")
 	}
 	r.metrics.rotation(rotationGiven)
-	r.log.Info("another password is given", "name", name, "remote", remote)
+	r.log.Info("another password is given", "event", logevent.PasswordGiven, "principal", name, "remote", remote)
 	answer.Password, answer.Expires = password, until
 	return answer
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 	"davit/internal/logonce"
 )
 
@@ -52,7 +53,7 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 		if c.count > c.all || c.from[address] > c.each {
 			_ = conn.Close() // StateClosed comes for it as for others
 			if c.logged.Allow("connections") {
-				c.log.Warn("HTTP connections are closed: there are too many", "open", c.count, "address", address, "of the address", c.from[address])
+				c.log.Warn("HTTP connections are closed: there are too many", "event", logevent.ConnectionsLimited, "open", c.count, "remote", address, "of_remote", c.from[address])
 			}
 		}
 	case http.StateClosed, http.StateHijacked:
@@ -102,7 +103,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	defer cancel()
 	err := srv.Shutdown(grace)
 	if err != nil {
-		log.Warn("HTTP requests were cut off at shutdown", "error", err)
+		log.Warn("HTTP requests were cut off at shutdown", "event", logevent.RequestsCutOff, "error", err)
 		err = srv.Close()
 	}
 	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {

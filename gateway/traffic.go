@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"davit/gateway/people"
+	"davit/internal/logevent"
 )
 
 // DefaultRequestRate is how many requests a second one token or user may make unless
@@ -152,7 +153,7 @@ func (a *API) admit(w http.ResponseWriter, who *people.Principal, address string
 		name = who.User
 	}
 	if a.logged.Allow(over.limit + "/" + name) {
-		a.options.Log.Warn("HTTP requests over a limit are refused", "limit", over.limit, "who", name, "address", address)
+		a.options.Log.Warn("HTTP requests over a limit are refused", "event", logevent.RequestsLimited, "limit", over.limit, "principal", name, "remote", address)
 	}
 	seconds := max(1, int(math.Ceil(over.after.Seconds())))
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 
+	"davit/internal/logevent"
 	"davit/orchestrator/firmware"
 )
 
@@ -62,7 +63,7 @@ func (s *Service) receive(ctx context.Context, src source, keep func(*received) 
 	unpinned := s.unpin(context.WithoutCancel(ctx), sum)
 	if err == nil && unpinned != nil {
 		// The record is kept; a blob that nobody needs is swept at the next start.
-		s.log.Warn("bytes that may be unused were not looked at", slog.String("sha256", sum), slog.Any("error", unpinned))
+		s.log.Warn("bytes that may be unused were not looked at", "event", logevent.BytesNotFreed, slog.String("sha256", sum), slog.Any("error", unpinned))
 		unpinned = nil
 	}
 	return errors.Join(err, unpinned)

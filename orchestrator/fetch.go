@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
+	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -31,6 +34,11 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	if err := f.Validate(); err != nil {
 		return s.refuse(device, refusedMalformed, invalid("fetch: %w", err))
 	}
+	carried := trace.CarriedBy(ctx)
+	var began time.Time
+	if carried.Sampled {
+		began = s.now()
+	}
 	g, stream, err := s.granted(ctx, device, f.Image)
 	switch {
 	case errors.Is(err, ErrConflict):
@@ -52,13 +60,14 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 		t.bytes += r.Length
 	}
 	s.streamer.add(ctx, device, t)
+	s.fetchedIn(carried, device, f.Image, began)
 	return nil
 }
 
 func (s *Service) refuse(device, reason string, err error) error {
 	s.metrics.fetchRefused(reason)
 	if s.refused.Allow(reason + " " + device) {
-		s.log.Warn("fetch refused", slog.String("device", device), slog.String("reason", reason), slog.Any("error", err))
+		s.log.Warn("fetch refused", "event", logevent.FetchRefused, slog.String("device", device), slog.String("reason", reason), slog.Any("error", err))
 	}
 	return err
 }

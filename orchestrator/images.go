@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 // UploadImage reads an image from r, flattens it, looks at what it says of
@@ -80,7 +82,7 @@ func (t *txn) addImage(rec *Image, want uint64) (err error) {
 }
 
 func (s *Service) logImage(rec *Image) {
-	s.log.Info("image created", slog.String("image", rec.ID), slog.String("type", rec.ImageType),
+	s.log.Info("image created", "event", logevent.ImageCreated, slog.String("image", rec.ID), slog.String("image_type", rec.ImageType),
 		slog.String("version", rec.Version), slog.Uint64("version_id", rec.VersionID), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256),
 		slog.Int("warnings", len(rec.Warnings)))
 }

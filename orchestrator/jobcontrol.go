@@ -65,6 +65,7 @@ func (t *txn) begin(p *progressRecord) (err error) {
 		return err
 	}
 	p.State, p.StartedAt = JobRunning, t.now
+	t.out.started = append(t.out.started, startedJob{p.Name, p.StartedAt})
 	if len(p.Waves) > 0 {
 		p.release(t.now)
 	}

@@ -99,7 +99,7 @@ func (p *progressRecord) groupRoom(pl *plan, groups uint64, now time.Time) (n in
 func (p *progressRecord) view(pl *plan, left int, now time.Time) *JobView {
 	v := &JobView{
 		Paused: p.State == JobPaused, Over: p.State == JobCanceled || p.State == JobCompleted || p.Ended || pl.past(now), Past: pl.past(now),
-		Connected: pl.connected() || left != unlimited, Wave: p.Wave, Full: left <= 0,
+		Connected: pl.connected() || left != unlimited, Wave: p.Wave, Full: left <= 0, Started: p.StartedAt,
 	}
 	if pl == nil {
 		return v

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -48,7 +49,7 @@ func (s *Service) AttachManifest(ctx context.Context, id string, n NewManifest) 
 		return Image{}, err
 	}
 	s.drop(ctx, replaced)
-	s.log.Info("manifest attached", slog.String("image", id), slog.String("sha256", facts.SHA256), slog.Uint64("counter", facts.Counter),
+	s.log.Info("manifest attached", "event", logevent.ManifestAttached, slog.String("image", id), slog.String("sha256", facts.SHA256), slog.Uint64("counter", facts.Counter),
 		slog.Any("signed_by", facts.SignedBy), slog.Any("verified_by", facts.VerifiedBy))
 	return rec, nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/logevent"
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -22,7 +24,9 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 	s.outbox.hello(device, time.Now())
 	defer s.outbox.unheard(device)
 	var dt *DeviceType
+	told := trace.CarriedBy(ctx)
 	_, err := s.together.do(ctx, func(t *txn) error {
+		t.tell(device, told)
 		old, err := need[Device](t, "device", device)
 		if err != nil {
 			return err
@@ -48,8 +52,8 @@ func (s *Service) Hello(ctx context.Context, device string, h schemas.Hello) err
 		return err
 	}
 	if h.DeviceType != "" && h.DeviceType != dt.ID && s.refused.Allow("type "+device) {
-		s.log.Warn("device says that it is of another type than it was created with; the created one counts",
-			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("type", dt.ID))
+		s.log.Warn("device says that it is of another type than it was created with; the created one counts", "event", logevent.DeviceTypeDiffers,
+			slog.String("device", device), slog.String("says", h.DeviceType), slog.String("device_type", dt.ID))
 	}
 	s.profile(ctx, device, dt, &h)
 	return nil
@@ -64,7 +68,7 @@ func (s *Service) profile(ctx context.Context, device string, dt *DeviceType, h 
 		return
 	}
 	if err := s.publisher.Profile(ctx, device, p); err != nil && s.refused.Allow("profile") {
-		s.log.Warn("profile not published; it is when the device says hello again", slog.String("device", device), slog.Any("error", err))
+		s.log.Warn("profile not published; it is when the device says hello again", "event", logevent.ProfileNotPublished, slog.String("device", device), slog.Any("error", err))
 	}
 }
 
@@ -97,7 +101,11 @@ func (s *Service) Presence(ctx context.Context, device string, online bool) erro
 		return t.connected(&rec)
 	})
 	if err == nil {
-		s.log.Debug("presence", slog.String("device", device), slog.Bool("online", online))
+		event := logevent.DeviceDisconnected
+		if online {
+			event = logevent.DeviceConnected
+		}
+		s.log.Debug("presence", "event", event, slog.String("device", device), slog.Bool("online", online))
 	}
 	return err
 }
@@ -119,7 +127,9 @@ func (s *Service) Status(ctx context.Context, device string, st schemas.Status) 
 	if err := st.Validate(); err != nil {
 		return invalid("status: %w", err)
 	}
+	told := trace.CarriedBy(ctx)
 	acks, err := s.together.do(ctx, func(t *txn) error {
+		t.tell(device, told)
 		var dev *Device
 		var err error
 		if st.State.Final() || st.HostVersion != "" {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"davit/internal/logevent"
+	"davit/internal/trace"
 )
 
 const (
@@ -250,7 +253,7 @@ func (s *Service) notPublished(ctx context.Context, device string, err error) {
 	}
 	s.metrics.publishFailed()
 	if s.refused.Allow("publish") {
-		s.log.Warn("offer not published; it is tried again", slog.String("device", device), slog.Any("error", err))
+		s.log.Warn("offer not published; it is tried again", "event", logevent.OfferNotPublished, slog.String("device", device), slog.Any("error", err))
 	}
 }
 
@@ -273,6 +276,9 @@ func (s *Service) publishOffer(ctx context.Context, device string) (*withdrawal,
 		case Offer:
 			o := offerOf(&e.Execution, w.dev, w.dt, w.jobs[e.Execution.Job], w.signed)
 			o.Stream = o.Stream && s.streamer.multicaster != nil
+			if c := s.offeredIn(&e.Execution, w.jobs[e.Execution.Job]); c.Valid() {
+				ctx = trace.Carry(ctx, c)
+			}
 			if err := s.publisher.Offer(ctx, device, o); err != nil {
 				return nil, err
 			}

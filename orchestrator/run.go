@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"davit/internal/logevent"
 )
 
 // offlinePerPart is how many devices are set offline in one transaction.
@@ -123,7 +125,7 @@ func (s *Service) jobLoop(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			s.log.Warn("something that was asked of jobs is not done on all of their devices yet; it is tried again", slog.Any("error", err))
+			s.log.Warn("something that was asked of jobs is not done on all of their devices yet; it is tried again", "event", logevent.JobTaskDelayed, slog.Any("error", err))
 			timer.Reset(lastBackoff)
 		case next.IsZero():
 			timer.Stop()

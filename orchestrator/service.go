@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"davit/internal/logonce"
+	"davit/internal/trace"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -24,6 +25,8 @@ type Options struct {
 	Multicaster Multicaster
 	Logger      *slog.Logger
 	Metrics     *Metrics
+	// Tracer traces jobs and executions; nil traces nothing.
+	Tracer *trace.Tracer
 	// Now is the clock of the records.
 	Now func() time.Time
 	// Random is what is random in the ids of executions, all 64 bits of it. By default
@@ -112,6 +115,7 @@ type Service struct {
 	publisher    Publisher
 	log          *slog.Logger
 	metrics      *Metrics
+	tracer       *trace.Tracer // nil: nothing is traced
 	now          func() time.Time
 	random       func() uint64
 	maxImageSize uint64
@@ -156,7 +160,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, now: o.Now, random: o.Random,
+		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, tracer: o.Tracer, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
 		plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),

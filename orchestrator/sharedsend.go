@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -271,7 +272,7 @@ func (s *streamer) multicast(ctx context.Context, b *batch) int {
 	if st.blob == nil {
 		blob, err := s.cache.open(ctx, st.sum)
 		if err != nil {
-			s.log.Debug("image not shared", slog.String("sha256", st.sum), slog.Any("error", err))
+			s.log.Debug("image not shared", "event", logevent.ImageNotShared, slog.String("sha256", st.sum), slog.Any("error", err))
 			return -1
 		}
 		st.blob = blob

@@ -115,6 +115,8 @@ type JobView struct {
 	Closed    map[int]bool
 	// NoRetries: the budget is spent.
 	NoRetries bool
+	// Started is when the job was; no rule goes by it.
+	Started time.Time
 
 	links []link // of a job that leads over several versions
 	last  link

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -33,7 +34,7 @@ func changeOf(from schemas.State, to *Tracked) stateChange {
 func (s *Service) tellStops(stops []stopped) {
 	for _, x := range stops {
 		s.metrics.stopped(x.action)
-		s.log.Warn("job stopped by itself", slog.String("job", x.job), slog.String("action", x.action), slog.String("reason", x.why))
+		s.log.Warn("job stopped by itself", "event", logevent.JobStopped, slog.String("job", x.job), slog.String("action", x.action), slog.String("reason", x.why))
 	}
 }
 
@@ -64,8 +65,8 @@ func (s *Service) tell(changes []stateChange) {
 // cause.
 func (s *Service) logChange(from schemas.State, c *stateChange) {
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, "execution changed", 0)
-	r.AddAttrs(slog.String("job", c.job), slog.String("device", c.device), slog.String("execution", c.execution),
-		slog.String("from", string(from)), slog.String("state", string(c.to)))
+	r.AddAttrs(logevent.Execution(string(c.to)).Attr(), slog.String("job", c.job), slog.String("device", c.device), slog.String("execution", c.execution),
+		slog.String("from", string(from)))
 	if c.cause != schemas.CauseNone || c.detail != "" {
 		r.AddAttrs(slog.String("cause", string(c.cause)), slog.String("detail", c.detail))
 	}

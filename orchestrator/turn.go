@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -97,7 +98,7 @@ func (w *turn) publish(ctx context.Context, blob *sharedBlob) sent {
 		if err := w.publishOne(ctx, blob, c, (*buf)[:0]); err != nil {
 			w.metrics.chunkFailed(1)
 			if ctx.Err() == nil {
-				w.log.Debug("chunk not sent", slog.String("device", w.flow.device), slog.String("sha256", blob.sum), slog.Any("error", err))
+				w.log.Debug("chunk not sent", "event", logevent.ChunkNotSent, slog.String("device", w.flow.device), slog.String("sha256", blob.sum), slog.Any("error", err))
 			}
 			continue
 		}
@@ -137,7 +138,7 @@ func (w *turn) timed(now time.Time) {
 func (w *turn) settle(out sent) {
 	s, f := w.streamer, w.flow
 	if out.failed != nil {
-		s.log.Debug("chunks not sent", slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
+		s.log.Debug("chunks not sent", "event", logevent.ChunksNotSent, slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

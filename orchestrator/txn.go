@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/trace"
 	"davit/schemas"
 )
 
@@ -22,6 +23,8 @@ type outcome struct {
 	wake    time.Time       // the earliest timer that was set
 	stops   []stopped       // what the service did to jobs by itself
 	waves   int             // how many were released
+	spans   []trace.Span    // that have ended
+	started []startedJob
 	// fetchers are the devices whose executions were written: what they may fetch has
 	// to be read anew.
 	fetchers map[string]bool
@@ -55,12 +58,14 @@ type txn struct {
 	ids      executionIDs    // executionid.go
 	random   func() uint64
 	plans    *plans
-	verifier *verifier           // the service's keys when it began
-	limit    int                 // Options.MaxInProgress
-	fair     bool                // places of that limit are being shared out
-	views    map[string]*JobView // of jobs, until they change
-	gone     int                 // executions that are not ready any more
-	matchers map[string]*matcher // by the text of their query
+	tracer   *trace.Tracer
+	told     map[string]trace.Carried // with messages, by device
+	verifier *verifier                // the service's keys when it began
+	limit    int                      // Options.MaxInProgress
+	fair     bool                     // places of that limit are being shared out
+	views    map[string]*JobView      // of jobs, until they change
+	gone     int                      // executions that are not ready any more
+	matchers map[string]*matcher      // by the text of their query
 }
 
 func newTxn(ctx context.Context, w Writer, now time.Time) *txn {
@@ -87,7 +92,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
 		t.batch, t.random, t.plans, t.limit = s.jobBatch, s.random, s.plans, s.maxInProgress
-		t.verifier = s.verifier.Load()
+		t.verifier, t.tracer = s.verifier.Load(), s.tracer
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -122,6 +127,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	s.tell(t.out.changes)
 	s.tellStops(t.out.stops)
 	s.metrics.released(t.out.waves)
+	s.tellTraces(ctx, &t.out)
 	return t.out, nil
 }
 
@@ -407,6 +413,9 @@ func (t *txn) change(old *executionRecord, c *Changed) (*executionRecord, error)
 			return nil, err
 		}
 		t.out.changes = append(t.out.changes, changeOf(c.From, &rec.Tracked))
+		if t.tracer.On() {
+			t.traced(p, old, c)
+		}
 	}
 	if old == nil || !old.DueAt.Equal(rec.DueAt) {
 		t.out.wakeAt(rec.DueAt)

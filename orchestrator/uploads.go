@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 // UploadKept is how long an upload waits to become an image.
@@ -69,7 +71,7 @@ func (s *Service) StageUpload(ctx context.Context, n NewUpload, r io.Reader) (Up
 		return Upload{}, err
 	}
 	s.drop(ctx, displaced)
-	s.log.Info("file uploaded", slog.String("upload", rec.ID), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256))
+	s.log.Info("file uploaded", "event", logevent.UploadDone, slog.String("upload", rec.ID), slog.Uint64("size", rec.Size), slog.String("sha256", rec.SHA256))
 	return rec, nil
 }
 
@@ -102,7 +104,7 @@ func (s *Service) drop(ctx context.Context, sums []string) {
 	defer s.blobMu.Unlock()
 	for _, sum := range sums {
 		if err := s.dropUnused(context.WithoutCancel(ctx), sum); err != nil {
-			s.log.Warn("bytes that may be unused stay until the next start", slog.String("sha256", sum), slog.Any("error", err))
+			s.log.Warn("bytes that may be unused stay until the next start", "event", logevent.BytesNotFreed, slog.String("sha256", sum), slog.Any("error", err))
 		}
 	}
 }
@@ -228,7 +230,7 @@ func (s *Service) uploadLoop(ctx context.Context) {
 	defer every.Stop()
 	for {
 		if err := s.sweepUploads(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("expired uploads are not thrown away; it is tried again in an hour", slog.Any("error", err))
+			s.log.Warn("expired uploads are not thrown away; it is tried again in an hour", "event", logevent.UploadsNotExpired, slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -280,7 +282,7 @@ func (s *Service) sweepPart(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.log.Info("uploads thrown away that were not used in time", slog.Int("uploads", n))
+	s.log.Info("uploads thrown away that were not used in time", "event", logevent.UploadsExpired, slog.Int("uploads", n))
 	for _, u := range expired {
 		err = errors.Join(err, s.dropUnused(context.WithoutCancel(ctx), u.SHA256))
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"davit/bridge/mqtt"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -85,11 +86,11 @@ func Claim(ctx context.Context, cfg ClaimConfig) (password string, err error) {
 		Take: func(payload []byte) (done bool, again time.Duration) {
 			var a schemas.Claimed
 			if err := schemas.Decode(payload, &a); err != nil || a.Nonce != cfg.Nonce && a.Error != schemas.ErrorMalformed {
-				cfg.Log.Warn("an answer that is not ours", "error", err)
+				cfg.Log.Warn("an answer that is not ours", "event", logevent.ClaimAnswerInvalid, "error", err)
 				return false, firstAgain
 			}
 			if a.Error.Temporary() {
-				cfg.Log.Warn("the service asks for patience", "reason", a.Error, "detail", a.Detail)
+				cfg.Log.Warn("the service asks for patience", "event", logevent.ClaimDelayed, "reason", a.Error, "detail", a.Detail)
 				again, wait = wait, min(2*wait, lastAgain)
 				return false, again
 			}

@@ -13,6 +13,7 @@ import (
 	"davit/bridge/fetcher"
 	"davit/bridge/mqtt"
 	"davit/bridge/rangeset"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -97,7 +98,7 @@ func (m *Module) tickDownload(now time.Time) time.Time {
 		}
 		f.Image = u.offer.Image
 		if err := m.publish(&f); err != nil {
-			m.log.Debug("fetch", "error", err) // what does not come is asked for again
+			m.log.Debug("fetch", "event", logevent.FetchNotSent, "error", err) // what does not come is asked for again
 			break
 		}
 	}
@@ -139,7 +140,7 @@ func (m *Module) takeChunk(c chunk) {
 	}
 	h, data, err := schemas.ParseChunk(c.payload)
 	if err != nil {
-		m.log.Debug("malformed chunk", "error", err)
+		m.log.Debug("malformed chunk", "event", logevent.ChunkMalformed, "error", err)
 		return
 	}
 	r := schemas.Range{Offset: h.Offset, Length: uint64(len(data))}
@@ -182,7 +183,7 @@ func (m *Module) keep(u *update) {
 	}
 	u.unsynced, u.syncedAt = 0, time.Now()
 	if err := u.slot.Sync(); err != nil {
-		m.log.Error("the slot could not be synced", "error", err)
+		m.log.Error("the slot could not be synced", "event", logevent.SlotNotSynced, "error", err)
 		return
 	}
 	m.rec.Image = &storedImage{SHA256: u.offer.SHA256, Ranges: slices.Clone(u.have.Ranges())}
@@ -222,7 +223,7 @@ func (m *Module) mismatch() {
 		m.finish(schemas.Status{State: schemas.StateFailed, Cause: schemas.CauseChecksum, Detail: errChecksum.Error() + "."})
 		return
 	}
-	m.log.Warn("fetching the image again", "error", errChecksum)
+	m.log.Warn("fetching the image again", "event", logevent.FetchAgain, "error", errChecksum)
 	m.download()
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"davit/bridge/mqtt"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -135,7 +136,7 @@ func (o *outbox) run(ctx context.Context) {
 func (m *Module) say(key string, p schemas.Payload) {
 	msg, err := m.message(p)
 	if err != nil {
-		m.log.Error("message outside the contract", "error", err)
+		m.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
 		return
 	}
 	m.out.put(errand{key, func(ctx context.Context) error { return m.cfg.Transport.Publish(ctx, msg) }, true})

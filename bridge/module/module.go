@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"davit/bridge/mqtt"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -190,7 +191,7 @@ func (m *Module) Run(ctx context.Context) error {
 	bye, cancel := context.WithTimeout(network, publishTimeout/5)
 	defer cancel()
 	if err := m.cfg.Transport.Publish(bye, m.offline()); err != nil {
-		m.log.Debug("farewell", "error", err)
+		m.log.Debug("farewell", "event", logevent.FarewellNotSent, "error", err)
 	}
 	hangUp()
 	return link.Wait()
@@ -269,6 +270,6 @@ func (m *Module) offerChunk(c chunk) {
 	select {
 	case m.chunks <- c:
 	default:
-		m.log.Debug("chunk dropped")
+		m.log.Debug("chunk dropped", "event", logevent.ChunkDropped)
 	}
 }

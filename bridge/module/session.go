@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -79,7 +80,7 @@ func (m *Module) forget(execution string) {
 func (m *Module) onAck(payload []byte) {
 	var a schemas.Ack
 	if err := schemas.Decode(payload, &a); err != nil {
-		m.log.Warn("malformed ack", "error", err)
+		m.log.Warn("malformed ack", "event", logevent.ServiceMessageMalformed, "error", err)
 		return
 	}
 	for _, r := range m.reports {

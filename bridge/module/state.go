@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -72,7 +73,7 @@ func (m *Module) save() {
 		err = m.cfg.Save(b)
 	}
 	if err != nil {
-		m.log.Error("the module's state could not be kept; a restart may repeat work", "error", err)
+		m.log.Error("the module's state could not be kept; a restart may repeat work", "event", logevent.RecordNotWritten, "error", err)
 	}
 }
 

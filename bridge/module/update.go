@@ -7,6 +7,7 @@ import (
 
 	"davit/bridge/fetcher"
 	"davit/bridge/rangeset"
+	"davit/internal/logevent"
 	"davit/schemas"
 )
 
@@ -63,7 +64,7 @@ func (m *Module) resume() {
 	o := *m.rec.Open
 	m.open(o.Offer)
 	m.up.state, m.up.seq, m.up.proven = o.State, o.Seq+seqGap, true
-	m.log.Info("taking up an execution", "execution", o.Offer.Execution, "state", o.State)
+	m.log.Info("taking up an execution", "event", logevent.ExecutionResumed, "execution", o.Offer.Execution, "state", o.State)
 	if o.State.Rank() >= schemas.StateAccepted.Rank() {
 		m.progress()
 	}
@@ -84,7 +85,7 @@ func (m *Module) onOffer(payload []byte) {
 	}
 	var o schemas.Offer
 	if err := schemas.Decode(payload, &o); err != nil {
-		m.log.Warn("malformed offer", "error", err)
+		m.log.Warn("malformed offer", "event", logevent.OfferMalformed, "error", err)
 		return
 	}
 	u := m.up
@@ -114,7 +115,7 @@ func (m *Module) withdrawn() {
 }
 
 func (m *Module) begin(o schemas.Offer) {
-	m.log.Info("offer", "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
+	m.log.Info("offer", "event", logevent.OfferReceived, "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	m.open(o)
 	m.rec.Open = &open{Offer: o, State: schemas.StateOffered}
 	m.save()
@@ -244,7 +245,7 @@ func (m *Module) advance(s schemas.State) {
 	m.rec.Open.State = s
 	m.rec.Open.Seq = u.seq + 1
 	m.save()
-	m.log.Info("update", "execution", u.offer.Execution, "state", s)
+	m.log.Info("update", "event", logevent.Execution(string(s)), "execution", u.offer.Execution, "state", s)
 	m.progress()
 }
 
@@ -281,7 +282,7 @@ func (m *Module) finish(s schemas.Status) {
 		s.State, s.Cause, s.Code, s.DeferS, s.HostVersion = schemas.StateFailed, schemas.CauseInternal, 0, 0, ""
 		s.Detail = schemas.Detail(err.Error())
 	}
-	m.log.Info("update ended", "execution", s.Execution, "state", s.State, "cause", s.Cause, "detail", s.Detail)
+	m.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "detail", s.Detail)
 	m.rec.remember(result{Status: s})
 	m.repeat(s)
 	m.close()
@@ -289,7 +290,7 @@ func (m *Module) finish(s schemas.Status) {
 
 // drop ends the update without a word: the service knows.
 func (m *Module) drop(why string) {
-	m.log.Info("execution dropped", "execution", m.up.offer.Execution, "why", why)
+	m.log.Info("execution dropped", "event", logevent.ExecutionDropped, "execution", m.up.offer.Execution, "reason", why)
 	m.forget(m.up.offer.Execution)
 	m.close()
 }

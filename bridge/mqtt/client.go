@@ -15,6 +15,8 @@ import (
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+
+	"davit/internal/logevent"
 )
 
 // Config says how to reach the broker.
@@ -111,7 +113,7 @@ func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct
 		t.reconnects.connected()
 		if t.cfg.Login != nil {
 			if err := t.cfg.Login.Accepted(); err != nil {
-				t.log.Error("the change of the password is not ended on disk; it is at the next login", "error", err)
+				t.log.Error("the change of the password is not ended on disk; it is at the next login", "event", logevent.PasswordChangeOpen, "error", err)
 			}
 		}
 		t.cm.Store(cm)
@@ -133,7 +135,7 @@ func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct
 	bye, cancel := context.WithTimeout(life, packetTimeout/5)
 	defer cancel()
 	if err := cm.Disconnect(bye); err != nil && !errors.Is(err, context.Canceled) {
-		t.log.Debug("disconnect from broker", "error", err)
+		t.log.Debug("disconnect from broker", "event", logevent.BridgeFarewell, "error", err)
 	}
 	end()
 	<-cm.Done()
@@ -162,12 +164,12 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 			if t.cfg.Login != nil && errors.As(err, &answer) && answer.ReasonCode == packets.ConnackBadUsernameOrPassword {
 				t.cfg.Login.Refused()
 			}
-			t.log.Warn("no connection to the broker; trying again", "broker", t.url.Redacted(), "error", err)
+			t.log.Warn("no connection to the broker; trying again", "event", logevent.BrokerUnreachable, "broker", t.url.Redacted(), "error", err)
 		},
 		ClientConfig: paho.ClientConfig{
 			ClientID: t.cfg.ClientID, PacketTimeout: packetTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-				c.Received(p.Packet.Topic, p.Packet.Payload)
+				c.deliver(p.Packet)
 				return true, nil
 			}},
 			OnServerDisconnect: t.ended,
@@ -179,18 +181,18 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 // it over is nothing that ends by itself: each of the two comes back.
 func (t *client) ended(d *paho.Disconnect) {
 	if d.ReasonCode == packets.DisconnectSessionTakenOver {
-		t.log.Error("another program has connected with this user name, which serves one: end one of the two, or give it a user name of its own (davit bridge add, davit device add)",
-			"broker", t.url.Redacted(), "username", t.cfg.Username)
+		t.log.Error("another program has connected with this user name, which serves one: end one of the two, or give it a user name of its own (davit bridge add, davit device add)", "event", logevent.BridgeDuplicated,
+			"broker", t.url.Redacted(), "principal", t.cfg.Username)
 		return
 	}
-	t.log.Warn("the broker ended the connection", "broker", t.url.Redacted(), "reason", d.ReasonCode)
+	t.log.Warn("the broker ended the connection", "event", logevent.BrokerEndedConnection, "broker", t.url.Redacted(), "reason", d.ReasonCode)
 }
 
 // subscribe subscribes and then says that the connection stands. It gives up
 // when the connection does.
 func (t *client) subscribe(ctx context.Context, cm *autopaho.ConnectionManager, c Client) {
 	if err := t.subscribeAll(ctx, cm, c.Subscriptions()); err != nil {
-		t.log.Warn("subscribe", "broker", t.url.Redacted(), "error", err)
+		t.log.Warn("subscribe", "event", logevent.SubscribeFailed, "broker", t.url.Redacted(), "error", err)
 		return // the connection is lost, or will be: its ping fails next
 	}
 	c.Connected()
@@ -215,7 +217,7 @@ func (t *client) subscribeAll(ctx context.Context, cm *autopaho.ConnectionManage
 		}
 		for i, code := range ack.Reasons {
 			if code >= 0x80 && i < len(batch) {
-				t.log.Error("the broker refuses a subscription; may this user name act for the device? (davit bridge add, davit device add)",
+				t.log.Error("the broker refuses a subscription; may this user name act for the device? (davit bridge add, davit device add)", "event", logevent.SubscribeRefused,
 					"topic", batch[i].Topic, "reason", code)
 			}
 		}
@@ -253,6 +255,32 @@ func (t *client) Publish(ctx context.Context, m Message) error {
 	if cm == nil {
 		return errNotConnected
 	}
-	_, err := cm.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
+	p := &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}
+	if m.Traceparent != "" {
+		p.Properties = &paho.PublishProperties{}
+		p.Properties.User.Add(traceparentProperty, m.Traceparent)
+		if m.Tracestate != "" {
+			p.Properties.User.Add(tracestateProperty, m.Tracestate)
+		}
+	}
+	_, err := cm.Publish(ctx, p)
 	return err
+}
+
+// The user properties that carry a trace context, as schemas names them, which this
+// package does not import.
+const (
+	traceparentProperty = "traceparent"
+	tracestateProperty  = "tracestate"
+)
+
+// deliver hands a message to the client.
+func (c *Client) deliver(p *paho.Publish) {
+	if c.Traced != nil && p.Properties != nil && len(p.Properties.User) > 0 {
+		if parent := p.Properties.User.Get(traceparentProperty); parent != "" {
+			c.Traced(p.Topic, p.Payload, parent, p.Properties.User.Get(tracestateProperty))
+			return
+		}
+	}
+	c.Received(p.Topic, p.Payload)
 }

@@ -12,6 +12,8 @@ type Message struct {
 	Payload []byte
 	QoS     byte
 	Retain  bool
+	// Traceparent and Tracestate are sent as user properties unless they are empty.
+	Traceparent, Tracestate string
 }
 
 // Subscription is a topic filter with the quality of service asked for.
@@ -34,6 +36,10 @@ type Client struct {
 	Connected    func()
 	Disconnected func()
 	Received     func(topic string, payload []byte)
+	// Traced is called instead of Received for a message with a trace context (W3C
+	// Trace Context, as user properties of MQTT 5), which is not checked; nil has
+	// Received called for those too.
+	Traced func(topic string, payload []byte, traceparent, tracestate string)
 }
 
 // Transport is a module's connection to the broker. Guarantees are the

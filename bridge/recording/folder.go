@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"davit/internal/logevent"
 )
 
 // MaxFile is how long one recording may become in bytes; then it ends.
@@ -71,7 +73,7 @@ func (f *Folder) Start(h Header) *Recorder {
 	h.Start = began.UTC().Round(0) // the wall clock alone; Recorder counts by the other
 	head, err := appendHead(nil, h)
 	if err != nil {
-		f.log.Warn("this port is not recorded", "device", h.Device, "error", err)
+		f.log.Warn("this port is not recorded", "event", logevent.RecordingFailed, "device", h.Device, "error", err)
 		return nil
 	}
 	r := newRecorder(began, head, f.limit)
@@ -89,10 +91,10 @@ func (f *Folder) write(r *Recorder, h Header) {
 	switch {
 	case err != nil:
 		if !f.broken.Swap(true) {
-			f.log.Warn("recording has ended for all ports, updates go on; make room on the disk and start the bridge again to record", "device", h.Device, "error", err)
+			f.log.Warn("recording has ended for all ports, updates go on; make room on the disk and start the bridge again to record", "event", logevent.RecordingEnded, "device", h.Device, "error", err)
 		}
 	case r.filled():
-		f.log.Warn("a recording is as long as one may become and has ended; the next opening of the port begins another", "device", h.Device, "path", path, "bytes", f.limit)
+		f.log.Warn("a recording is as long as one may become and has ended; the next opening of the port begins another", "event", logevent.RecordingFull, "device", h.Device, "path", path, "bytes", f.limit)
 	}
 }
 
@@ -141,6 +143,6 @@ func (f *Folder) Wait() {
 	select {
 	case <-written:
 	case <-time.After(farewell):
-		f.log.Warn("the disk does not take the end of the recordings")
+		f.log.Warn("the disk does not take the end of the recordings", "event", logevent.RecordingCut)
 	}
 }

@@ -72,7 +72,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 			if err := located(set, "bridge", s.opts.Config, o.Validate()); err != nil {
 				return err
 			}
-			if s.opts.Log, err = app.NewLogger(p.err, o.LogLevel); err != nil {
+			if s.opts.Log, err = app.NewLogger(p.err, o.Logs); err != nil {
 				return located(set, "bridge", s.opts.Config, fmt.Errorf("--log-level: %w", err))
 			}
 			warnOfVariables(s.opts.Log, warnings)
@@ -80,7 +80,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 		})
 	cmd.Long = bridgeLong
 	s.addTo(cmd)
-	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(),
+	cmd.AddCommand(p.bridgeAdd(), p.bridgeList(), p.bridgeShow(), p.bridgeChange(), p.bridgeRotate(), p.bridgePorts(), p.bridgeStatus(), p.bridgeLogLevel(),
 		p.removeCommand("a bridge's credentials; its devices stay", (*client.Client).DeleteBridge))
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 	"davit/internal/app"
 	"davit/internal/app/bridgefile"
 	"davit/internal/app/settings"
+	"davit/internal/logevent"
 	"davit/internal/rehearsal"
 )
 
@@ -18,6 +19,7 @@ type bridgeSettings struct {
 	opts             app.BridgeOptions
 	ports            []string
 	requireSignature bool
+	logs             *logFlags
 }
 
 // load gives the settings that no flag has given the values of the environment. What
@@ -35,6 +37,7 @@ func (s *bridgeSettings) load(cmd *cobra.Command, environ []string) (*settings.S
 		}
 		s.opts.Ports = append(s.opts.Ports, port)
 	}
+	s.opts.Logs = s.logs.options
 	s.opts.Given, s.opts.AllowUnsigned, s.opts.Elsewhere = cmd.Flags().Changed, !s.requireSignature, set.Elsewhere
 	return set, warnings, nil
 }
@@ -82,7 +85,8 @@ func (s *bridgeSettings) addTo(cmd *cobra.Command) {
 	f.StringVar(&s.opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&s.opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&s.opts.Metrics, "metrics", "", "address of a listener for /metrics and /status (default none; port 0 takes a free one)")
-	f.StringVar(&s.opts.LogLevel, "log-level", "info", "debug, info, warn or error")
+	addTraceFlags(cmd, &s.opts.Traces)
+	s.logs = addLogFlags(cmd, "info", logevent.BridgeParts())
 	_ = f.Lookup("window").Value.Set(strconv.Itoa(bridge.DefaultWindow)) // it is one
 	file(cmd, "config", "yaml", "yml", "json")
 	file(cmd, "password-file")

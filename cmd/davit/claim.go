@@ -145,7 +145,7 @@ func parseDays(flag, s string) (time.Duration, error) {
 // deviceClaim is a module's own command, not one of the service's API.
 func (p *program) deviceClaim() *cobra.Command {
 	var o app.ClaimOptions
-	var level string
+	var logs *logFlags
 	var timeout time.Duration
 	cmd := p.command("claim --broker URL --token-file FILE --id ID --out FILE", "Make a device with a claim's token, over MQTT; writes its password to a file", noArgs,
 		func(cmd *cobra.Command, _ []string) error {
@@ -155,8 +155,8 @@ func (p *program) deviceClaim() *cobra.Command {
 				}
 			}
 			var err error
-			if o.Log, err = app.NewLogger(p.err, level); err != nil {
-				return usageError{err}
+			if o.Log, err = logs.logger(p); err != nil {
+				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
@@ -174,7 +174,7 @@ func (p *program) deviceClaim() *cobra.Command {
 	f.StringVar(&o.Out, "out", "", "file for the password, readable by you only (required)")
 	f.BoolVar(&o.Force, "force", false, "overwrite the file")
 	f.DurationVar(&timeout, "timeout", time.Minute, "how long to try")
-	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
+	logs = addLogFlags(cmd, "warn", nil)
 	return cmd
 }
 

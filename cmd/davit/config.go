@@ -116,7 +116,7 @@ func checkServeFile(name string) (n int, needed, err error) {
 
 // inOrder is what is wrong with the settings that are there.
 func (s *serveSettings) inOrder(set *settings.Set) error {
-	if _, err := app.NewLogger(io.Discard, s.level); err != nil {
+	if _, err := app.NewLogger(io.Discard, s.logs.options); err != nil {
 		return s.located(set, fmt.Errorf("--log-level: %w", err))
 	}
 	return s.located(set, s.opts.Consistent())

@@ -75,6 +75,8 @@ func sample(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "int", "int64", "N", "SIZE":
 		return "7"
+	case "float64":
+		return "0.5"
 	case "bool":
 		return "off"
 	case "duration":

@@ -12,12 +12,12 @@ import (
 
 func (p *program) demoCommand() *cobra.Command {
 	opts := demo.Options{}
-	var level string
+	var logs *logFlags
 	cmd := p.command("demo", "Run the whole product in one process: three simulated host MCUs get new firmware", noArgs,
 		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
+			log, err := logs.logger(p)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			opts.Log, opts.Out, opts.Progress, opts.Terminal, opts.JSON = log, p.out, p.err, app.IsTerminal(p.out), p.json
 			if err := opts.Validate(); err != nil {
@@ -52,6 +52,6 @@ dialect; at the 9600 bit/s of many afero products the load would take three minu
 	f.IntVar(&opts.Size, "size", demo.DefaultSize, "size of the made image in bytes")
 	f.StringVar(&opts.Fail, "fail", "", "what goes wrong on one device: "+demo.FaultNames())
 	f.BoolVar(&opts.Keep, "keep", false, "leave everything running and print the addresses, until interrupted")
-	f.StringVar(&level, "log-level", "error", "debug, info, warn or error")
+	logs = addLogFlags(cmd, "error", nil)
 	return cmd
 }

@@ -22,12 +22,12 @@ type mcuReady struct {
 
 func (p *program) mcuCommand() *cobra.Command {
 	var opts app.MCUOptions
-	var level string
+	var logs *logFlags
 	cmd := p.command("mcu", "Run a simulated host MCU on a pseudo-terminal and print the terminal's path", noArgs,
 		func(cmd *cobra.Command, _ []string) error {
-			log, err := app.NewLogger(p.err, level)
+			log, err := logs.logger(p)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			opts.Log = log
 			if !cmd.Flags().Changed("baud") {
@@ -64,7 +64,7 @@ davit image push --version-id, so that its version is shown and not only the num
 	f.IntVar(&opts.SlotSize, "slot", 1<<20, "size of one flash slot in bytes: the largest image")
 	f.StringVar(&opts.Fault, "fault", "", "what goes wrong: "+app.FaultNames())
 	f.StringVar(&opts.Link, "link", "", "path of a symbolic link to the terminal, which stays the same when it is unplugged and plugged again")
-	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
+	logs = addLogFlags(cmd, "warn", nil)
 	completeWith(cmd, "dialect", orchestrator.Dialects()...)
 	return cmd
 }

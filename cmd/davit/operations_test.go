@@ -51,7 +51,7 @@ func TestEveryOperationHasItsCommand(t *testing.T) {
 
 // programs are the commands that call no operation of the API.
 func programs() []string {
-	return []string{"davit serve", "davit bridge", "davit bridge ports", "davit bridge status", "davit mcu", "davit sim fleet", "davit sniff", "davit replay", "davit demo", "davit config check", "davit config print serve", "davit config print bridge", "davit check", "davit health", "davit job simulate", "davit version", "davit device claim",
+	return []string{"davit serve", "davit bridge", "davit bridge ports", "davit bridge status", "davit bridge log-level", "davit mcu", "davit sim fleet", "davit sniff", "davit replay", "davit demo", "davit config check", "davit config print serve", "davit config print bridge", "davit check", "davit health", "davit job simulate", "davit version", "davit device claim",
 		"davit ca init", "davit ca issue", "davit ca revoke", "davit ca crl", "davit ca list",
 		"davit key generate", "davit key show", "davit image sign", "davit image cosign", "davit image verify",
 		"davit keylist create", "davit keylist sign", "davit keylist show", "davit keylist check"}

@@ -7,6 +7,7 @@ import (
 
 	"davit/internal/app"
 	"davit/internal/app/settings"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -51,7 +52,7 @@ func (p *program) serveCommand() *cobra.Command {
 			if err := s.located(set, s.opts.Validate()); err != nil {
 				return err
 			}
-			log, err := app.NewLogger(p.err, s.level)
+			log, err := app.NewLogger(p.err, s.logs.options)
 			if err != nil {
 				return s.located(set, fmt.Errorf("--log-level: %w", err))
 			}
@@ -69,8 +70,9 @@ const serveExample = "docs/serve.yaml is an example"
 
 // serveSettings are the settings of davit serve.
 type serveSettings struct {
-	opts          app.ServerOptions
-	config, level string
+	opts   app.ServerOptions
+	config string
+	logs   *logFlags
 }
 
 // load gives the settings that no flag has given the values of the environment and of the file.
@@ -142,7 +144,8 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 	f.StringVar(&s.opts.OIDC.RoleClaim, "oidc-role-claim", "", "claim that says what somebody is, such as groups or realm_access.roles")
 	f.StringArrayVar(&s.opts.OIDC.Roles, "oidc-role", nil, "VALUE=ROLE: what a value of the claim makes: viewer, operator, developer or admin (repeatable)")
 	f.StringVar(&s.opts.OIDC.DefaultRole, "oidc-default-role", "", "role of those whose claim says nothing (default: they are refused)")
-	f.StringVar(&s.level, "log-level", "info", "debug, info, warn or error")
+	addTraceFlags(cmd, &s.opts.Traces)
+	s.logs = addLogFlags(cmd, "info", logevent.ServiceParts())
 	completeWith(cmd, "mqtts-client-auth", app.AuthRequire, app.AuthAllow)
 	completeWith(cmd, "passwords", app.PasswordsAuto, app.PasswordsOn, app.PasswordsOff)
 	folder(cmd, "data")

@@ -9,6 +9,7 @@ import (
 
 	"davit/internal/app/settings"
 	"davit/internal/app/yamlfile"
+	"davit/internal/logevent"
 )
 
 // named are the settings of a set by their names, with the command that has them.
@@ -40,7 +41,7 @@ func located(set *settings.Set, command, config string, err error) error {
 // warnOfVariables logs which environment variables look like settings and are none.
 func warnOfVariables(log *slog.Logger, warnings []string) {
 	for _, w := range warnings {
-		log.Warn("an environment variable has no effect", "reason", w)
+		log.Warn("an environment variable has no effect", "event", logevent.VariableUnknown, "reason", w)
 	}
 }
 

@@ -54,7 +54,7 @@ func (p *program) tokenCreate() *cobra.Command {
 
 // scopeNames are the scopes, for help and completion; the service decides.
 func scopeNames() []string {
-	return []string{"account", "read", "devices:write", "groups:write", "jobs:pause", "devices:quarantine", "types:write", "images:write", "images:download", "jobs:run", "audit:read", "people:manage"}
+	return []string{"account", "read", "devices:write", "groups:write", "jobs:pause", "devices:quarantine", "types:write", "images:write", "images:download", "jobs:run", "audit:read", "people:manage", "service:manage"}
 }
 
 func tokenCreated(w io.Writer, t client.NewSecret) {

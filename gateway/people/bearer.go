@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -30,7 +31,7 @@ func (d *Directory) Bearer(ctx context.Context, token string) (Principal, error)
 		return Principal{}, err
 	}
 	if err != nil {
-		d.log.Error("the use of a token was not written down", "user", p.User, "token", p.Token, "error", err)
+		d.log.Error("the use of a token was not written down", "event", logevent.UseNotWritten, "principal", p.User, "token", p.Token, "error", err)
 	}
 	return p, nil
 }

@@ -13,7 +13,7 @@ type Operation struct {
 	// Scope that it takes.
 	Scope Scope
 	// Console is the path of the console's page on which it is done, in the form of
-	// net/http's patterns.
+	// net/http's patterns; empty if the console does without.
 	Console string
 	// CLI is the command that does it.
 	CLI string
@@ -21,7 +21,7 @@ type Operation struct {
 
 // Operations are all operations, by kind of record.
 func Operations() []Operation {
-	return slices.Concat(imageOperations(), fleetOperations(), jobOperations(), peopleOperations())
+	return slices.Concat(imageOperations(), fleetOperations(), jobOperations(), peopleOperations(), serviceOperations())
 }
 
 // imageOperations are those on what is deployed and what it fits, behind the overview.
@@ -134,6 +134,15 @@ func peopleOperations() []Operation {
 
 		{"list-audit-entries", ScopeAudit, "/audit", "davit audit list"},
 		{"export-audit", ScopeAudit, "/audit", "davit audit export"},
+	}
+}
+
+// serviceOperations are those on the service's own process. The console has no page
+// for them: it shows the product, and who changes a log's level reads that log.
+func serviceOperations() []Operation {
+	return []Operation{
+		{"get-log-level", ScopeService, "", "davit log level"},
+		{"set-log-level", ScopeService, "", "davit log level"},
 	}
 }
 

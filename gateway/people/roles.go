@@ -43,13 +43,14 @@ const (
 	ScopeRun        Scope = "jobs:run"           // create, start, resume, retry and cancel jobs
 	ScopeAudit      Scope = "audit:read"         // read the audit log
 	ScopePeople     Scope = "people:manage"      // users, and everybody's tokens
+	ScopeService    Scope = "service:manage"     // how the service's own process runs: the levels of its log
 )
 
 // Scopes are all scopes, in the order of the roles that have them first.
 func Scopes() []Scope {
 	return []Scope{
 		ScopeAccount, ScopeRead, ScopeDevices, ScopeGroups, ScopePause, ScopeQuarantine, ScopeTypes, ScopeImages, ScopeDownload,
-		ScopeRun, ScopeAudit, ScopePeople,
+		ScopeRun, ScopeAudit, ScopePeople, ScopeService,
 	}
 }
 

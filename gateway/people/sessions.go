@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -151,7 +152,7 @@ func (d *Directory) Session(ctx context.Context, token string) (Principal, error
 	}
 	if err != nil {
 		// The session is good; only the note of its use is lost.
-		d.log.Error("the use of a session was not written down", "user", p.User, "error", err)
+		d.log.Error("the use of a session was not written down", "event", logevent.UseNotWritten, "principal", p.User, "error", err)
 	}
 	return p, nil
 }

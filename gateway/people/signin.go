@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -91,7 +92,7 @@ func (d *Directory) authenticate(ctx context.Context, name, password, address st
 	if match {
 		return user, renewed, nil
 	}
-	d.log.Info("sign-in failed", "known", user != nil, "address", address)
+	d.log.Info("sign-in failed", "event", logevent.SignInFailed, "known", user != nil, "remote", address)
 	if user == nil {
 		return nil, "", d.strangerFailed(ctx, name)
 	}
@@ -141,7 +142,7 @@ func (d *Directory) failed(ctx context.Context, name, address string) error {
 	}
 	var locked *LockedError
 	if errors.As(answer, &locked) {
-		d.log.Warn("a user is locked after too many wrong passwords", slog.String("user", name), slog.Time("until", locked.Until), slog.String("address", address))
+		d.log.Warn("a user is locked after too many wrong passwords", "event", logevent.UserLocked, slog.String("principal", name), slog.Time("until", locked.Until), slog.String("remote", address))
 	}
 	return answer
 }

@@ -37,6 +37,7 @@ func scopeText(s people.Scope) string {
 		people.ScopeRun:        "create, start, resume, retry and cancel jobs",
 		people.ScopeAudit:      "read the audit log",
 		people.ScopePeople:     "users, and everybody's tokens",
+		people.ScopeService:    "the levels of the service's log",
 	}[s]
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"davit/gateway"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 )
 
@@ -76,14 +77,14 @@ func (v *visit) failed(err error) {
 		if v.ctx().Err() != nil {
 			return // nobody is there to read it
 		}
-		v.options.Log.Error("page failed", "method", v.r.Method, "path", v.r.URL.Path, "request_id", t.Request, "error", err)
+		v.options.Log.Error("page failed", "event", logevent.PageFailed, "method", v.r.Method, "path", v.r.URL.Path, "request", t.Request, "error", err)
 		t.Text = "The server could not do this; its log has the reason."
 		t.Hint = "Try again; if it stays, tell whoever runs this server."
 	default:
 		title, t.Text = "This was not done", sentence(err)
 	}
 	if err := v.renderStatus(t.Status, "error", page{Title: title, Data: t, Bare: !v.signed}); err != nil {
-		v.options.Log.Error("page of an error failed", "path", v.r.URL.Path, "error", err)
+		v.options.Log.Error("page of an error failed", "event", logevent.ErrorPageFailed, "path", v.r.URL.Path, "error", err)
 		http.Error(v.w, t.Text, t.Status)
 	}
 }

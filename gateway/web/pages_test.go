@@ -28,6 +28,9 @@ func TestRoutesCoverOperations(t *testing.T) {
 		}
 	}
 	for _, op := range people.Operations() {
+		if op.Console == "" {
+			continue
+		}
 		if !served[op.ID] {
 			t.Errorf("%s: no route of the console serves it", op.ID)
 		}

@@ -34,6 +34,7 @@ type bench struct {
 	client  *client.Client
 	mcu     sim.Host
 	path    string // of the terminal
+	traces  TraceOptions
 	trust   string // file with the broker's certificate, if it has one
 
 	mu     sync.Mutex
@@ -59,7 +60,7 @@ func (b *bench) serveData() string { return filepath.Join(b.dir, "serve") }
 // stops it.
 func (b *bench) serve(external ExternalBroker) (stop func()) {
 	b.t.Helper()
-	o := ServerOptions{Data: b.serveData(), MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0", External: external, Log: b.log("serve")}
+	o := ServerOptions{Data: b.serveData(), MQTT: "127.0.0.1:0", HTTP: "127.0.0.1:0", External: external, Traces: b.traces, Log: b.log("serve")}
 	if b.http != "" {
 		o.HTTP = b.http
 	}
@@ -186,7 +187,7 @@ func (b *bench) bridge(broker, username, password string) (stop func()) {
 	}
 	br, err := NewBridge(BridgeOptions{
 		Broker: broker, Username: username, PasswordFile: file, CAFile: b.trust, Data: filepath.Join(b.dir, "bridge"),
-		Ports: []bridge.PortConfig{{Device: "pump", Path: b.path, Baud: benchBaud}}, OfferInterval: 2 * time.Second, Log: b.log("bridge"),
+		Ports: []bridge.PortConfig{{Device: "pump", Path: b.path, Baud: benchBaud}}, OfferInterval: 2 * time.Second, Traces: b.traces, Log: b.log("bridge"),
 	})
 	if err != nil {
 		b.t.Fatal(err)

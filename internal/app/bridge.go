@@ -104,12 +104,16 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	b.registry.MustRegister(newDiskCollector(o.Data))
+	tracer, err := o.Traces.tracer("davit-bridge", o.Log, &b.cleanup)
+	if err != nil {
+		return err
+	}
 	b.bridge, err = bridge.New(bridge.Config{
 		DataDir: o.Data, Ports: o.Ports, Dialects: dialects(), OfferInterval: o.OfferInterval, Defer: o.Defer, Window: o.Window, RecordDir: o.Record, DrainTimeout: o.DrainTimeout,
 		MQTT: connection, Passwords: passwords, RotateEvery: o.RotatePassword,
 		Trust:  trusted,
 		Module: "davit bridge " + ReadBuild().Version,
-		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry),
+		Logger: o.Log, Metrics: bridge.NewMetrics(b.registry), Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -183,7 +187,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", b.serveStatus)
 	if b.status != nil {
-		g.Go(func() error { return gateway.Serve(looking, b.status, mux, b.log.With("part", "status")) })
+		local := http.NewServeMux() // what only the bridge's own user and root may do
+		local.Handle("GET /status", mux)
+		local.HandleFunc("GET /log-level", b.serveLogLevel)
+		local.HandleFunc("PUT /log-level", b.serveLogLevel)
+		g.Go(func() error { return gateway.Serve(looking, b.status, local, b.log.With("part", "status")) })
 	}
 	if b.metrics != nil {
 		g.Go(func() error {

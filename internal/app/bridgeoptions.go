@@ -64,9 +64,11 @@ type BridgeOptions struct {
 	DrainTimeout time.Duration
 	// Metrics is the address of a listener for /metrics and /status; empty for none.
 	Metrics string
-	// LogLevel is the least level that Log takes: debug, info, warn or error.
-	LogLevel string
-	Log      *slog.Logger
+	// Traces say where spans go, to nobody by default.
+	Traces TraceOptions
+	// Logs say how the program makes Log.
+	Logs LogOptions
+	Log  *slog.Logger
 
 	values bridgefile.Values // what the file says
 }
@@ -120,8 +122,14 @@ func (o *BridgeOptions) takeTexts(f bridgefile.File) {
 			*s.to = s.file
 		}
 	}
-	if !o.given("log-level") && f.LogLevel != "" {
-		o.LogLevel = f.LogLevel
+	for _, s := range []struct { // which have values if the file says nothing
+		flag string
+		to   *string
+		file string
+	}{{"log-level", &o.Logs.Level, f.LogLevel}, {"log-format", &o.Logs.Format, f.LogFormat}, {"trace-endpoint", &o.Traces.Endpoint, f.TraceEndpoint}} {
+		if !o.given(s.flag) && s.file != "" {
+			*s.to = s.file
+		}
 	}
 	for _, s := range []struct {
 		flag string
@@ -151,6 +159,9 @@ func (o *BridgeOptions) takeNumbers(f bridgefile.File) {
 	if !o.given("drain-timeout") && f.DrainTimeout != nil {
 		o.DrainTimeout = *f.DrainTimeout
 	}
+	if !o.given("trace-ratio") && f.TraceRatio != nil {
+		o.Traces.Ratio = *f.TraceRatio
+	}
 	if !o.given("image-keys-threshold") {
 		o.Keys.Threshold = f.ImageKeysThreshold
 	}
@@ -169,7 +180,7 @@ func (o *BridgeOptions) given(flag string) bool { return o.Given != nil && o.Giv
 func (o *BridgeOptions) fixed() [][2]string {
 	return [][2]string{
 		{"broker", address.Broker(o.Broker)}, {"username", o.Username}, {"password-file", o.PasswordFile}, {"ca", o.CAFile}, {"tls-cert", o.TLSCert}, {"tls-key", o.TLSKey}, {"data", o.Data}, {"metrics", o.Metrics},
-		{"log-level", o.LogLevel}, {"rotate-password", o.RotatePassword.String()}, {"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
+		{"log-level", o.Logs.Level}, {"log-format", o.Logs.Format}, {"trace-endpoint", o.Traces.Endpoint}, {"trace-ratio", strconv.FormatFloat(o.Traces.Ratio, 'g', -1, 64)}, {"rotate-password", o.RotatePassword.String()}, {"drain-timeout", o.DrainTimeout.String()}, {"defer", o.Defer.String()}, {"window", strconv.Itoa(o.Window)},
 	}
 }
 
@@ -218,6 +229,9 @@ func (o *BridgeOptions) consistent() error {
 		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+	}
+	if err := o.Traces.Validate(); err != nil {
+		return err
 	}
 	if err := o.validateKeys(); err != nil {
 		return err

@@ -3,9 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
 
 	"davit/bridge"
 	"davit/internal/app/yamlfile"
+	"davit/internal/logevent"
 )
 
 // Reload reads the configuration file anew and puts in force what can change
@@ -15,7 +18,7 @@ import (
 // until ctx ends.
 func (b *Bridge) Reload(ctx context.Context) {
 	if b.flags.Config == "" {
-		b.log.Warn("no configuration file; nothing to reload (davit bridge --config FILE has one)")
+		b.log.Warn("no configuration file; nothing to reload (davit bridge --config FILE has one)", "event", logevent.ReloadImpossible)
 		return
 	}
 	log := b.log.With("file", b.flags.Config)
@@ -35,7 +38,7 @@ func (b *Bridge) Reload(ctx context.Context) {
 		b.complain(err)
 		return
 	}
-	log.Info("configuration reloaded", summary(changes)...)
+	log.Info("configuration reloaded", append([]any{"event", logevent.ConfigReloaded}, summary(changes)...)...)
 	var later []string
 	now := b.options.fixed()
 	for i, s := range o.fixed() {
@@ -44,19 +47,17 @@ func (b *Bridge) Reload(ctx context.Context) {
 		}
 	}
 	if len(later) > 0 {
-		log.Warn("these settings take effect at the next start", "fields", later)
+		log.Warn("these settings take effect at the next start", "event", logevent.ConfigLater, "fields", later)
 	}
 }
 
 // summary is what a reload did, for the log: the lists that are not empty.
 func summary(c bridge.Changes) []any {
 	var attrs []any
-	for _, l := range []struct {
-		name    string
-		devices []string
-	}{{"kept", c.Kept}, {"added", c.Added}, {"removed", c.Removed}, {"changed", c.Changed}, {"waiting", c.Waiting}} {
-		if len(l.devices) > 0 {
-			attrs = append(attrs, l.name, l.devices)
+	all := []any{"kept", c.Kept, "added", c.Added, "removed", c.Removed, "changed", c.Changed, "waiting", c.Waiting}
+	for pair := range slices.Chunk(all, 2) {
+		if devices, ok := pair[1].([]string); ok && len(devices) > 0 {
+			attrs = append(attrs, pair...)
 		}
 	}
 	return attrs
@@ -68,17 +69,17 @@ func (b *Bridge) complain(err error) {
 	log := b.log.With("file", b.flags.Config)
 	var bad *yamlfile.Error
 	if !errors.As(err, &bad) {
-		log.Error(what, "error", err)
+		log.Error(what, "event", logevent.ConfigRefused, "error", err)
 		return
 	}
 	for _, p := range bad.Problems {
 		var where []any // what is wrong with the file as a whole has neither
 		if p.Line > 0 {
-			where = append(where, "line", p.Line)
+			where = append(where, slog.Int("line", p.Line))
 		}
 		if p.Field != "" {
-			where = append(where, "field", p.Field)
+			where = append(where, slog.String("field", p.Field))
 		}
-		log.Error(what, append(where, "error", p.String())...)
+		log.Error(what, append(where, "event", logevent.ConfigRefused, "error", p.String())...)
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"davit/bridge"
+	"davit/internal/logevent"
 )
 
 const (
@@ -45,7 +47,7 @@ func (b *Bridge) openStatus(data string) {
 		}
 	}
 	if err != nil {
-		b.log.Warn("davit bridge status will not work: the socket cannot be made", "path", filepath.Join(data, statusName), "error", err)
+		b.log.Warn("davit bridge status will not work: the socket cannot be made", "event", logevent.StatusSocketFailed, "path", filepath.Join(data, statusName), "error", err)
 		return
 	}
 	b.status = ln
@@ -114,6 +116,18 @@ func (b *Bridge) serveStatus(w http.ResponseWriter, r *http.Request) {
 // error wraps ErrNoBridge if none does.
 func BridgeStatus(ctx context.Context, data string) (bridge.Status, error) {
 	var s bridge.Status
+	answer, err := askBridge(ctx, data, http.MethodGet, "/status", "")
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal([]byte(answer), &s); err != nil {
+		return s, fmt.Errorf("ask the bridge on %s: %w", data, err)
+	}
+	return s, nil
+}
+
+// askBridge makes a request on the socket of a bridge.
+func askBridge(ctx context.Context, data, method, path, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -125,25 +139,26 @@ func BridgeStatus(ctx context.Context, data string) (bridge.Status, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://bridge/status", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://bridge"+path, strings.NewReader(body))
 	if err != nil {
-		return s, err
+		return "", err
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return s, fmt.Errorf("%w on %s; start one with davit bridge --data %s", ErrNoBridge, data, data)
+		return "", fmt.Errorf("%w on %s; start one with davit bridge --data %s", ErrNoBridge, data, data)
 	case errors.Is(err, fs.ErrPermission):
-		return s, fmt.Errorf("ask the bridge on %s: only its own user and root may: %w", data, err)
+		return "", fmt.Errorf("ask the bridge on %s: only its own user and root may: %w", data, err)
 	case err != nil:
-		return s, fmt.Errorf("ask the bridge on %s: %w", data, err)
+		return "", fmt.Errorf("ask the bridge on %s: %w", data, err)
 	}
 	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, longestStatus))
+	if err != nil {
+		return "", fmt.Errorf("ask the bridge on %s: %w", data, err)
+	}
 	if resp.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("ask the bridge on %s: it answers %s", data, resp.Status)
+		return "", fmt.Errorf("ask the bridge on %s: it answers %s: %.200q", data, resp.Status, strings.TrimSpace(string(answer)))
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, longestStatus)).Decode(&s); err != nil {
-		return s, fmt.Errorf("ask the bridge on %s: %w", data, err)
-	}
-	return s, nil
+	return string(answer), nil
 }

@@ -47,7 +47,9 @@ func (s *Server) openBus(o ServerOptions, registry prometheus.Registerer) error 
 		KnowsDevice: s.knowsDevice,
 		OnConnect:   s.principalCame, OnDisconnect: s.principalGone, HoldDevices: true, Pressed: s.pressed,
 		// No device is admitted before the sessions are there.
-		OnFetch:    func(device string, payload []byte, from *broker.Session) bool { return s.sessions.TakeFetch(device, payload, from) },
+		OnFetch: func(device string, payload []byte, from *broker.Session, traceparent string) bool {
+			return s.sessions.TakeFetch(device, payload, from, traceparent)
+		},
 		AdmitClaim: s.admitClaim, OnRequest: s.answerRequest,
 		Limits: broker.Limits{MessageRate: o.MessageRate, ConnectRate: o.ConnectRate},
 		Logger: s.log.With("part", "broker"), Metrics: broker.NewMetrics(registry),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"davit/broker"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -43,7 +44,7 @@ func (s *Server) answerRequest(ctx context.Context, r broker.Request) []byte {
 	}
 	b, err := schemas.Encode(answer)
 	if err != nil {
-		s.log.Error("an answer is outside the contract", "kind", answer.Kind(), "error", err)
+		s.log.Error("an answer is outside the contract", "event", logevent.AnswerInvalid, "kind", answer.Kind(), "error", err)
 	}
 	return b
 }

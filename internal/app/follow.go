@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"davit/internal/filestamp"
+	"davit/internal/logevent"
 )
 
 // followEvery is how often files are looked at for changes.
@@ -91,11 +92,11 @@ func (f *follower) look() {
 		if err != nil {
 			f.reloads.WithLabelValues(w.what, "failed").Inc()
 			f.usable.WithLabelValues(w.what).Set(0)
-			log.Error("files have changed and cannot be used; what they said before stays in force", "error", err)
+			log.Error("files have changed and cannot be used; what they said before stays in force", "event", logevent.FilesUnusable, "error", err)
 			continue
 		}
 		f.reloads.WithLabelValues(w.what, "ok").Inc()
 		f.usable.WithLabelValues(w.what).Set(1)
-		log.Info("files have changed and were read again")
+		log.Info("files have changed and were read again", "event", logevent.FilesReread)
 	}
 }

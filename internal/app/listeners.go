@@ -7,6 +7,7 @@ import (
 
 	"davit/broker"
 	"davit/internal/app/address"
+	"davit/internal/logevent"
 )
 
 // listeners are the embedded broker's; the plain MQTT one comes first.
@@ -55,13 +56,13 @@ func (s *Server) tellPasswords(o ServerOptions, all []broker.Listener) {
 	for _, l := range all {
 		switch {
 		case !l.NoPasswords && l.TLS == nil && address.CheckLoopback(l.Addr) != nil:
-			s.log.Warn("passwords of devices and bridges pass unencrypted on this listener; that is for a lab", "address", l.Addr, "transport", string(l.Transport))
+			s.log.Warn("passwords of devices and bridges pass unencrypted on this listener; that is for a lab", "event", logevent.ListenerUnencrypted, "address", l.Addr, "transport", string(l.Transport))
 		case l.NoPasswords && l.Trust == nil:
 			s.log.Warn("no device and no bridge can log in on this listener, because passwords are off where it is not on loopback and it takes no certificates; "+
-				"give them certificates (--mqtts with --mqtts-client-ca, docs/security.md), or say --passwords on in a lab",
+				"give them certificates (--mqtts with --mqtts-client-ca, docs/security.md), or say --passwords on in a lab", "event", logevent.ListenerUnusable,
 				"address", l.Addr, "transport", string(l.Transport), "passwords", o.Passwords)
 		case l.NoPasswords:
-			s.log.Info("devices and bridges log in with certificates only on this listener", "address", l.Addr, "transport", string(l.Transport))
+			s.log.Info("devices and bridges log in with certificates only on this listener", "event", logevent.ListenerCertificates, "address", l.Addr, "transport", string(l.Transport))
 		}
 	}
 }

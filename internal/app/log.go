@@ -7,20 +7,45 @@ import (
 	"os"
 
 	"golang.org/x/term"
+
+	"davit/internal/logevent"
 )
 
-// NewLogger returns a logger for w: text if w is a terminal, one JSON object
-// per line otherwise. level is "debug", "info", "warn" or "error".
-func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q is not debug, info, warn or error", level)
+// The formats of a log.
+const (
+	LogAuto = "auto" // text on a terminal, JSON otherwise
+	LogText = "text"
+	LogJSON = "json" // one object per line
+)
+
+// LogOptions say what a process logs, and how.
+type LogOptions struct {
+	// Format is LogAuto, which is the default, LogText or LogJSON.
+	Format string
+	// Level is what logevent.Levels.Set takes: "info", "info,broker=debug".
+	Level string
+	// Parts of the program that may have a level of their own.
+	Parts []logevent.Part
+}
+
+// NewLogger returns a logger for w. Its levels can be changed later, through
+// logevent.LevelsOf.
+func NewLogger(w io.Writer, o LogOptions) (*slog.Logger, error) {
+	levels, err := logevent.NewLevels(o.Level, o.Parts)
+	if err != nil {
+		return nil, err
 	}
-	opts := &slog.HandlerOptions{Level: l}
-	if IsTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, opts)), nil
+	every := &slog.HandlerOptions{Level: slog.LevelDebug} // what is written is for levels to say
+	var handler slog.Handler
+	switch {
+	case o.Format == LogText, (o.Format == LogAuto || o.Format == "") && IsTerminal(w):
+		handler = slog.NewTextHandler(w, every)
+	case o.Format == LogJSON, o.Format == LogAuto, o.Format == "":
+		handler = slog.NewJSONHandler(w, every)
+	default:
+		return nil, fmt.Errorf("log format %.40q is not auto, text or json", o.Format)
 	}
-	return slog.New(slog.NewJSONHandler(w, opts)), nil
+	return slog.New(levels.Handler(handler)), nil
 }
 
 // IsTerminal says whether w is a terminal.

@@ -12,6 +12,7 @@ import (
 	"davit/bridge/dialect"
 	"davit/bridge/dialect/afero"
 	"davit/bridge/dialect/ayla"
+	"davit/internal/logevent"
 	"davit/internal/sim"
 	"davit/schemas"
 	"davit/schemas/afpro"
@@ -160,6 +161,6 @@ func logEvents(log *slog.Logger) func(sim.Event) {
 		if e.Kind == sim.EventLoad {
 			level = slog.LevelDebug
 		}
-		log.Log(context.Background(), level, "host MCU", "event", string(e.Kind), "version", e.Version, "done", e.Done, "size", e.Size, "code", e.Code.String())
+		log.Log(context.Background(), level, "host MCU", "event", logevent.SimulatedMCU, "what", string(e.Kind), "version", e.Version, "done", e.Done, "size", e.Size, "code", e.Code.String())
 	}
 }

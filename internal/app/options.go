@@ -79,7 +79,9 @@ type ServerOptions struct {
 	// TrustedProxies are networks or addresses of proxies whose X-Forwarded-For
 	// and X-Forwarded-Proto are believed.
 	TrustedProxies []string
-	Log            *slog.Logger
+	// Traces say where spans go, to nobody by default.
+	Traces TraceOptions
+	Log    *slog.Logger
 }
 
 // Whether clients have to have a certificate.
@@ -150,6 +152,9 @@ func (o *ServerOptions) Consistent() error {
 	}
 	if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
 		return errors.New("--mqtts and --https need --tls-cert and --tls-key")
+	}
+	if err := o.Traces.Validate(); err != nil {
+		return fmt.Errorf("serve: %w", err)
 	}
 	if err := o.validateIdentity(); err != nil {
 		return err

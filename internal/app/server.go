@@ -18,6 +18,7 @@ import (
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/durable"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/boltstore"
 	"davit/orchestrator/fileblobs"
@@ -81,6 +82,10 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	tracer, err := o.Traces.tracer("davit", s.log, &s.cleanup)
+	if err != nil {
+		return err
+	}
 	registry := newRegistry()
 	s.registry = registry
 	keys, ring, err := s.openFiles(o, registry)
@@ -107,7 +112,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
 		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers,
-		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring,
+		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring, Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -126,7 +131,7 @@ func (s *Server) open(o ServerOptions) error {
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(),
-		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"),
+		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -192,7 +197,7 @@ func (s *Server) newSessions(m *gateway.Metrics) (*gateway.Sessions, error) {
 		Devices: inbound{s},
 		OnConnected: func(ctx context.Context) {
 			if err := s.service.Republish(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("offers are not published anew", "error", err)
+				s.log.Error("offers are not published anew", "event", logevent.OffersNotRepublished, "error", err)
 			}
 		},
 		Metrics: m, Log: s.log.With("part", "sessions"),

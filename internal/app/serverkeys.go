@@ -10,6 +10,7 @@ import (
 	"davit/internal/app/keyfile"
 	"davit/internal/filestamp"
 	"davit/internal/keystate"
+	"davit/internal/logevent"
 	"davit/trust"
 )
 
@@ -68,7 +69,7 @@ func (s *Server) openKeys(from keyfile.Source, dir string) (trust.KeySet, *trust
 			list := ring.List()
 			attrs = []any{"key_list", list.Version, "expires", list.Expires, "revoked", len(list.Revoked)}
 		}
-		s.log.Info("image keys are in force", attrs...)
+		s.log.Info("image keys are in force", append(attrs, "event", logevent.KeysInForce)...)
 		return nil
 	})
 	return keys, ring, nil

@@ -30,6 +30,9 @@ var allowed = map[string][]string{
 	"internal/durable":       {},
 	"internal/signtest":      {"trust"},
 	"internal/logonce":       {},
+	"internal/logevent":      {},
+	"internal/trace":         {"schemas"},
+	"internal/tracing":       {"schemas", "internal/logevent", "internal/trace"},
 	"internal/secrettest":    {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
@@ -38,8 +41,8 @@ var allowed = map[string][]string{
 	"internal/filestamp": {},
 	"internal/ca":        {"schemas", "internal/durable"},
 	"internal/sim":       {"schemas"},
-	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce"},
-	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce"},
+	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce", "internal/logevent"},
+	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce", "internal/logevent", "internal/trace"},
 	"bridge/dialect":     {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
@@ -47,29 +50,29 @@ var allowed = map[string][]string{
 	// Which port a name means is told with the errors of opening one.
 	"bridge/portname":          {"bridge/serialport"},
 	"bridge/portname/porttest": {},
-	"bridge/recording":         {"schemas"},
+	"bridge/recording":         {"schemas", "internal/logevent"},
 	"bridge/sniff":             {"schemas", "bridge/recording"},
 	"bridge/sniff/live":        {"bridge/recording", "bridge/sniff", "bridge/portname", "bridge/serialport"},
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "bridge/rangeset", "internal/durable", "internal/logonce"},
-	"bridge/mqtt":              {},
+	"bridge/mqtt":              {"internal/logevent"},
 	"bridge/login":             {"internal/durable"},
-	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset"},
+	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset", "internal/logevent"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce"},
+	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
 	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
 	// interface of six methods cannot name and that a second set of types would only repeat.
-	"gateway": {"schemas", "orchestrator", "internal/durable", "internal/logonce"},
+	"gateway": {"schemas", "orchestrator", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
 	// Users, roles and tokens are kept in the orchestrator's store and told to its audit log.
-	"gateway/people": {"orchestrator"},
+	"gateway/people": {"orchestrator", "internal/logevent"},
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
-	"gateway/web":     {"schemas", "orchestrator", "gateway"},
+	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
-	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim"},
+	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/durable", "internal/filestamp", "internal/keystate", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
 	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
 	"internal/fleet/mqtt":   {},
@@ -86,9 +89,9 @@ var allowed = map[string][]string{
 	"internal/app/fleetfile": {"schemas", "orchestrator", "internal/app/yamlfile", "internal/fleet", "internal/rehearsal"},
 	// It plays jobs on the service itself.
 	"internal/rehearsal": {"schemas", "orchestrator"},
-	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim"},
+	"internal/demo":      {"schemas", "orchestrator", "bridge", "internal/app", "internal/client", "internal/sim", "internal/logevent"},
 	// release/manpages is in the program that writes the manual, not in the binary that is published.
-	"cmd/davit": {"release/manpages", "schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce"},
+	"cmd/davit": {"release/manpages", "schemas", "trust", "orchestrator", "bridge", "gateway/people", "internal/app", "internal/ca", "internal/client", "internal/demo", "internal/fleet", "internal/rehearsal", "internal/sim", "internal/durable", "internal/logonce", "internal/logevent"},
 }
 
 // never lists imports that the rules above would let pass: the console is
@@ -113,6 +116,7 @@ var fences = map[string][]string{
 	"golang.org/x/time":              {"gateway", "gateway/people", "orchestrator"},
 	"github.com/netresearch/go-cron": {"orchestrator"},
 	"github.com/google/licensecheck": {"release/licenses"},
+	"go.opentelemetry.io":            {"internal/tracing"},
 }
 
 // source is one Go file of the module.

@@ -22,6 +22,7 @@ import (
 	"davit/gateway"
 	"davit/gateway/people"
 	"davit/internal/client"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/fileblobs"
 	"davit/orchestrator/memstore"
@@ -139,7 +140,11 @@ func serveThrough(t *testing.T, front func(http.Handler) http.Handler) (*client.
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := gateway.NewAPI(gateway.APIOptions{Service: service, Credentials: principals{}, People: directory, Log: log})
+	levels, err := logevent.NewLevels("info", logevent.ServiceParts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := gateway.NewAPI(gateway.APIOptions{Levels: levels, Service: service, Credentials: principals{}, People: directory, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

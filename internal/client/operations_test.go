@@ -419,6 +419,9 @@ func callLog(t *testing.T, c *client.Client) {
 	count(t, 1, client.All(ctx, func(ctx context.Context, p orchestrator.Page) ([]orchestrator.AuditEntry, string, error) {
 		return c.AuditEntries(ctx, orchestrator.AuditFilter{Kind: "user", ID: "eve", Action: "create"}, p)
 	}))
+	if l := ok[client.LogLevel](t)(c.SetLogLevel(ctx, "warn")); l.Level != "warn" || l.Level != ok[client.LogLevel](t)(c.LogLevel(ctx)).Level {
+		t.Errorf("%+v", l)
+	}
 	export := ok[io.ReadCloser](t)(c.ExportAudit(ctx, orchestrator.AuditFilter{Kind: "job"}))
 	b, err := io.ReadAll(export)
 	if err != nil || bytes.Count(b, []byte("\n")) < 5 {

@@ -48,7 +48,7 @@ func beBridge(text string) error {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
-	log, err := app.NewLogger(os.Stderr, "warn")
+	log, err := app.NewLogger(os.Stderr, app.LogOptions{Level: "warn"})
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ type service struct {
 func newService(t *testing.T, ports int) *service {
 	t.Helper()
 	data := t.TempDir()
-	log, err := app.NewLogger(os.Stderr, "error")
+	log, err := app.NewLogger(os.Stderr, app.LogOptions{Level: "error"})
 	if err != nil {
 		t.Fatal(err)
 	}

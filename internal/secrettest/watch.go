@@ -113,8 +113,8 @@ type handler struct {
 }
 
 // Plant is Watch.Plant for who has only the logger that Watch.Logger has returned.
-func Plant(l *slog.Logger, secret string) string {
-	if h, ok := l.Handler().(handler); ok {
+func Plant(log *slog.Logger, secret string) string {
+	if h, ok := log.Handler().(handler); ok {
 		h.watch.Plant(secret)
 	}
 	return secret

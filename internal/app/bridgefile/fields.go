@@ -2,7 +2,6 @@ package bridgefile
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,8 @@ import (
 	"davit/bridge/portname"
 	"davit/internal/app/address"
 	"davit/internal/app/yamlfile"
+	"davit/internal/logevent"
+	"davit/internal/tracing"
 	"davit/schemas"
 	"davit/trust"
 )
@@ -88,9 +89,31 @@ func plainFields() []known[File] {
 		fileField("record", func(f *File) *string { return &f.Record }),
 		{name: "log-level", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.LogLevel = v
-			if new(slog.Level).UnmarshalText([]byte(v)) != nil {
-				return fmt.Errorf("log-level is %q; it is debug, info, warn or error", v)
+			if _, err := logevent.NewLevels(v, logevent.BridgeParts()); err != nil {
+				return fmt.Errorf("log-level: %w", err)
 			}
+			return nil
+		}},
+		{name: "log-format", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.LogFormat = v
+			if v != "auto" && v != "text" && v != "json" {
+				return fmt.Errorf("log-format is %q; it is auto, text or json", v)
+			}
+			return nil
+		}},
+		{name: "trace-endpoint", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.TraceEndpoint = v
+			if err := tracing.CheckEndpoint(v); err != nil {
+				return fmt.Errorf("trace-endpoint: %w", err)
+			}
+			return nil
+		}},
+		{name: "trace-ratio", want: yamlfile.Real, set: func(_ *reader, f *File, v string) error {
+			ratio, err := strconv.ParseFloat(v, 64)
+			if err != nil || !(ratio >= 0 && ratio <= 1) {
+				return fmt.Errorf("trace-ratio is %q; write a share from 0 to 1", v)
+			}
+			f.TraceRatio = &ratio
 			return nil
 		}},
 		{name: "rotate-password", want: yamlfile.Text, set: func(_ *reader, f *File, v string) (err error) {

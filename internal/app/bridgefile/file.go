@@ -24,7 +24,12 @@ type File struct {
 	// flags of davit bridge; names of files are absolute, or relative as the name of
 	// the configuration file is.
 	Broker, Username, PasswordFile, CA, TLSCert, TLSKey, Data, Metrics, Record string
-	// LogLevel is the least level that is logged.
+	// LogFormat is auto, text or json.
+	LogFormat string
+	// TraceEndpoint is where traces go; TraceRatio the share of updates that is traced.
+	TraceEndpoint string
+	TraceRatio    *float64
+	// LogLevel is the least level that is logged, and that of parts of the program.
 	LogLevel                             string
 	OfferInterval, Defer, RotatePassword time.Duration
 	Window                               int

@@ -33,7 +33,7 @@ func TestReferenceFile(t *testing.T) {
 	on := true
 	want := File{
 		Broker: "mqtts://davit.example.com:8883", Username: "rack-1", PasswordFile: "../../../docs/rack-1.password", CA: "../../../docs/ca.pem", TLSCert: "../../../docs/rack-1.pem", TLSKey: "../../../docs/rack-1.key",
-		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", LogLevel: "debug", RotatePassword: 30 * 24 * time.Hour, OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
+		Data: "/var/lib/davit-bridge", Metrics: "127.0.0.1:9464", Record: "../../../docs/recordings", LogLevel: "debug", LogFormat: "json", TraceEndpoint: "http://127.0.0.1:4318", TraceRatio: new(0.05), RotatePassword: 30 * 24 * time.Hour, OfferInterval: 90 * time.Second, Defer: 20 * time.Minute, DrainTimeout: new(45 * time.Second), Window: 1048576,
 		Ports: []bridge.PortConfig{
 			{Device: "pump-1", Path: "usb:0403:6001:A50285BI", DeviceType: "pump-v2"},
 			{
@@ -134,8 +134,8 @@ func TestMistakes(t *testing.T) {
 		{"a key that is written badly", "brokre: x\nport:\n  - device: a\n", []string{
 			":1:1: brokre is not known; did you mean broker?", ":2:1: port is not known; did you mean ports?",
 		}},
-		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window"}},
-		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window`}},
+		{"a key of nothing", "frequency: 1\n", []string{":1:1: frequency is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-format, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, trace-endpoint, trace-ratio, username, window"}},
+		{"a key that cannot be printed", "\"a\\e[1m\": 1\n", []string{`:1:1: "a\x1b[1m" is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-format, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, trace-endpoint, trace-ratio, username, window`}},
 		{"a key twice", "broker: x\nusername: u\nbroker: y\n", []string{":3:1: broker stands twice, first in line 1; take one of them out"}},
 		{"no value", "broker:\nusername: ''\ndata: ~\n", []string{
 			":1:1: broker has no value; give it one, or take the line out", ":2:11: username has no value; give it one, or take the line out",
@@ -156,7 +156,7 @@ func TestMistakes(t *testing.T) {
 		{"an offer-interval without a unit", "offer-interval: 90\n", []string{`:1:17: offer-interval is a number without a unit; write a time such as 90s or 2m`}},
 		{"a key of the other program", "username: u\nmqtt: x\n", []string{":2:1: mqtt is a setting of davit serve, and this is a file of davit bridge; take it out"}},
 		{"an age that is none", "rotate-password: old\n", []string{`:1:18: rotate-password is "old"; write a duration such as 12h or 30d`}},
-		{"a log level", "log-level: loud\n", []string{`:1:12: log-level is "loud"; it is debug, info, warn or error`}},
+		{"a log level", "log-level: loud\n", []string{`:1:12: log-level: log level "loud" is not debug, info, warn or error`}},
 		{"a defer of nothing", "defer: 0\n", []string{`:1:8: defer: 0s is not one of 1s to 720h0m0s, in whole seconds`}},
 		{"a defer that is too long", "defer: 721h\n", []string{`:1:8: defer: 721h0m0s is not one of 1s to 720h0m0s, in whole seconds`}},
 		{"a window of one chunk", "window: 1024\n", []string{`:1:9: window: 1024 bytes are not 4096 to 134217728`}},
@@ -215,7 +215,7 @@ func TestMistakes(t *testing.T) {
 		{"Windows' ends of lines, comments and blank lines", "# c\r\n\r\nbroker: x\r\nports: # d\r\n  # e\r\n  - device: a # f\r\n    port: /dev/x\r\n    baud: 1 # g\r\n", []string{
 			`:8:11: ports[0].baud is "1", allowed are 300 to 4000000`,
 		}},
-		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, username, window"}},
+		{"behind a text of several lines", "username: \"a\n  b\"\nbaud: 1\n", []string{":3:1: baud is not known; there are broker, ca, data, defer, drain-timeout, image-keys, image-keys-threshold, key-list, log-format, log-level, metrics, offer-interval, password-file, ports, record, require-signature, root-keys, root-keys-threshold, rotate-password, tls-cert, tls-key, trace-endpoint, trace-ratio, username, window"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

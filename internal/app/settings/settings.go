@@ -126,6 +126,8 @@ func wants(f *pflag.Flag) (want yamlfile.Want, any bool) {
 	switch f.Value.Type() {
 	case "int", "int64", "uint64", "N":
 		return yamlfile.Number, false
+	case "float64":
+		return yamlfile.Real, false
 	case "bool":
 		return yamlfile.Switch, false
 	case "duration":
