@@ -151,8 +151,8 @@ func TestConfigurationDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	mistakes := between(t, string(text), "$ cat mistakes.yaml\n", "    $ ")
-	for name, content := range map[string]string{"serve.yaml": string(reference), "mistakes.yaml": strings.ReplaceAll(mistakes, "    ", "")} {
+	mistakes := between(t, string(text), "$ cat mistakes.yaml\n", "$ ")
+	for name, content := range map[string]string{"serve.yaml": string(reference), "mistakes.yaml": mistakes} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestConfigurationDocument(t *testing.T) {
 		root.SetArgs(strings.Fields(c.command)[1:])
 		p.exitCode(root.Execute())
 		rest := out.String()
-		for line := range strings.Lines(between(t, string(text), c.command+"\n", "\n\n")) {
+		for line := range strings.Lines(between(t, string(text), c.command+"\n", "```\n")) {
 			line = strings.TrimSpace(line)
 			if line == "..." {
 				continue
