@@ -28,7 +28,7 @@ func Operations() []Operation {
 func imageOperations() []Operation {
 	return []Operation{
 		{"get-fleet", ScopeRead, "/", "davit fleet"},
-		{"get-status", ScopeRead, "/", "davit status"},
+		{"get-status", ScopeRead, "", "davit status"},
 		{"watch-events", ScopeRead, "/", "davit events"},
 
 		{"list-image-types", ScopeRead, "/image-types", "davit image-type list"},

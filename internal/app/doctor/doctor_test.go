@@ -122,6 +122,9 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 		{"a store that is none", func(r *rig) {
 			must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "davit.db"), make([]byte, 1<<16), 0o600))
 		}, "store", Fail, []string{"davit.db"}},
+		{"records of an older davit", func(r *rig) {
+			r.unpack("../testdata/layouts/signed.tar.gz", "davit.db")
+		}, "store", Warn, []string{"layout", "migrates"}},
 		{"a store that is cut short", func(r *rig) {
 			must(r.t, os.Truncate(filepath.Join(r.serve.Data, "davit.db"), 3*4096))
 		}, "store", Fail, []string{"cut short"}},

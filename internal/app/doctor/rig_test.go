@@ -1,7 +1,10 @@
 package doctor
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -167,5 +170,26 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// unpack takes one file of an archive into the service's data folder.
+func (r *rig) unpack(archive, name string) {
+	r.t.Helper()
+	f, err := os.Open(archive)
+	must(r.t, err)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	must(r.t, err)
+	for files := tar.NewReader(z); ; {
+		h, err := files.Next()
+		must(r.t, err)
+		if filepath.Base(h.Name) != name {
+			continue
+		}
+		content, err := io.ReadAll(files)
+		must(r.t, err)
+		must(r.t, os.WriteFile(filepath.Join(r.serve.Data, name), content, 0o600))
+		return
 	}
 }

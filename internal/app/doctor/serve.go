@@ -113,8 +113,22 @@ func (d *serve) look(ctx context.Context) (g orchestrator.Glance, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return orchestrator.Glanced(ctx, func(ctx context.Context, fn func(orchestrator.Reader) error) error {
-		return boltstore.Look(ctx, d.storeFile(), fn)
+		return boltstore.Look(ctx, d.storeFile(), func(r orchestrator.Reader) error {
+			if err := orchestrator.CheckLayout(r); err != nil {
+				return err
+			}
+			return fn(r)
+		})
 	})
+}
+
+// laidOut is what is to be said of the records' layout, nil if it is this program's.
+func (d *serve) laidOut() *orchestrator.LayoutError {
+	var e *orchestrator.LayoutError
+	if !errors.As(d.looked, &e) {
+		return nil
+	}
+	return e
 }
 
 // store checks that the records can be read, or how the service that has them says it is.
@@ -128,6 +142,10 @@ func (d *serve) store(ctx context.Context) []Finding {
 		return []Finding{failed(d.looked.Error(), "run davit and its doctor as the user whose the data folder is")}
 	case errors.Is(d.looked, boltstore.ErrInUse):
 		return []Finding{failed(d.looked.Error(), "stop that process, or wait for its end")}
+	case d.laidOut() != nil && d.laidOut().Have < orchestrator.Layout:
+		return []Finding{warning(d.storeFile()+": "+d.looked.Error(), "make a backup of the folder before that: there is no way back")}
+	case d.laidOut() != nil:
+		return []Finding{failed(d.storeFile()+": "+d.looked.Error(), "install that version; nothing was changed")}
 	case d.looked != nil:
 		return []Finding{failed(d.looked.Error(), "restore a backup; davit check says what else is damaged")}
 	}
