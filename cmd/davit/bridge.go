@@ -90,6 +90,7 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 	reload := make(chan os.Signal, 1) // before anything else: a reload that comes early must not kill the process
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	go app.GiveBackMemory(cmd.Context())
 	b, err := app.NewBridge(opts)
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)

@@ -32,7 +32,8 @@ const (
 )
 
 // GiveBackMemory gives memory that is not needed any more back to the system whenever
-// the process has become calm, until ctx ends.
+// the process has become calm, until ctx ends: at first what its start needed, and those
+// pages of the program that only the start had.
 func GiveBackMemory(ctx context.Context) {
 	look := time.NewTicker(calmLook)
 	defer look.Stop()
@@ -40,8 +41,12 @@ func GiveBackMemory(ctx context.Context) {
 	for {
 		select {
 		case <-look.C:
+			first := c.given == 0
 			if c.came(allocated()) {
 				debug.FreeOSMemory()
+				if first {
+					unmapProgram()
+				}
 			}
 		case <-ctx.Done():
 			return
@@ -54,10 +59,11 @@ func GiveBackMemory(ctx context.Context) {
 type calm struct{ last, given uint64 }
 
 // came says whether much was allocated since the last time, and little since the last look.
+// The first time is when the start is over.
 func (c *calm) came(allocated uint64) bool {
 	grown := allocated - c.last
 	c.last = allocated
-	if grown > calmMost || allocated-c.given < calmWorth {
+	if grown > calmMost || c.given > 0 && allocated-c.given < calmWorth {
 		return false
 	}
 	c.given = allocated

@@ -13,7 +13,8 @@ func TestCalm(t *testing.T) {
 		grown uint64
 		came  bool
 	}{
-		{2 * mib, false}, // a service that begins
+		{20 * mib, false}, // a service that begins
+		{2 * mib, true},
 		{0, false},
 		{100 * mib, false}, // a storm
 		{50 * mib, false},
