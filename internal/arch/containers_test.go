@@ -192,8 +192,19 @@ func runAsContainer(t *testing.T, settings map[string]string, health []string, r
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = environ
-	var log bytes.Buffer
-	cmd.Stderr = &log
+	log, err := os.Create(filepath.Join(t.TempDir(), "log")) // a file may be read while the program writes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	logged := func() string {
+		text, err := os.ReadFile(log.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -204,13 +215,13 @@ func runAsContainer(t *testing.T, settings map[string]string, health []string, r
 	defer func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("davit %v: %v\n%s", args, err, log.String())
+			t.Errorf("davit %v: %v\n%s", args, err, logged())
 		}
 	}()
 	var ready struct{ HTTP, MQTT string }
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
-		t.Fatalf("no ready line: %v\n%s", err, log.String())
+		t.Fatalf("no ready line: %v\n%s", err, logged())
 	}
 	if err := json.Unmarshal(line, &ready); err != nil {
 		t.Fatalf("ready line %q: %v", line, err)
@@ -226,8 +237,8 @@ func runAsContainer(t *testing.T, settings map[string]string, health []string, r
 	if err := get(ctx, url+metricsPath, "davit_"); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(log.String(), "has no effect") {
-		t.Errorf("a variable of the image has no effect:\n%s", log.String())
+	if strings.Contains(logged(), "has no effect") {
+		t.Errorf("a variable of the image has no effect:\n%s", logged())
 	}
 	// The rack stays for ever and brings an image to its MCUs, which take ten seconds to boot; here it only connects.
 	command := slices.Clone(rack.Command[:2])
