@@ -196,6 +196,7 @@ func TestKeepAliveIsTheMeasureOfASlowClient(t *testing.T) {
 		check(t, b.Start())
 		defer b.Stop()
 		m := moduleOn(t, listener.dial(), addDevice(t, b, "d"), fetches, connectOptions{keepalive: 30})
+		synctest.Wait() // the SUBACK is read, and has left for the broker, too
 		image := newImage(1 << 20)
 		called := make(chan struct{})
 		chunks := chunksOf(image, 4096)
