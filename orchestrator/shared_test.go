@@ -379,8 +379,6 @@ func TestManifestBesideTheStream(t *testing.T) {
 		ids := e.fleet(devices)
 		m, signed := e.signedImage("2", c.body)
 		e.job("j", m.ID, ids...)
-		e.start()
-		defer func() { e.stop() }()
 		var mu sync.Mutex
 		var image, papers [devices]int
 		sessions := make([]*session, devices)
@@ -403,6 +401,8 @@ func TestManifestBesideTheStream(t *testing.T) {
 			}
 			fetch(i, m.ID, len(c.body), 0)
 		}
+		e.start() // with all of them there: what is sent before they are enough to share is sent to each
+		defer func() { e.stop() }()
 		synctest.Wait()
 		bundle := signed.Bundle()
 		fetch(0, m.Manifest.SHA256, len(bundle)/2, 0)
