@@ -260,6 +260,49 @@ func TestBytesEarnFetches(t *testing.T) {
 	})
 }
 
+// TestStrangersAskLittle: one device may ask sixteen times before it was answered, a thousand
+// together not sixteen thousand times; and what one has earned nobody takes from it.
+func TestStrangersAskLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const crowd = 1000
+		e, _, m := streaming(t, crowd+2, 100_000)
+		e.start()
+		defer func() { e.stop() }()
+		ask := func(device, times int) (read int) {
+			for range times {
+				if e.MayFetch(deviceName(device)) {
+					read++
+				}
+			}
+			return read
+		}
+		if n := ask(crowd, 100); n != 16 {
+			t.Errorf("one alone may ask %d times", n)
+		}
+		earns := deviceName(crowd + 1)
+		for i := range uint64(100) {
+			e.take(earns, everything(nil), m, 1000, 0, i*1000, 1000)
+		}
+		synctest.Wait()
+		flood := func() (read int) {
+			for i := range crowd {
+				read += ask(i, 16)
+			}
+			return read
+		}
+		if n := flood(); n > 5*crowd {
+			t.Errorf("strangers may ask %d times at once", n)
+		}
+		if n := ask(crowd+1, 100); n != 16 {
+			t.Errorf("one that has earned sixteen fetches may ask %d times beside them", n)
+		}
+		time.Sleep(time.Second)
+		if n := flood(); n < 2*crowd || n > 3*crowd {
+			t.Errorf("a second later they may ask %d times", n)
+		}
+	})
+}
+
 // TestTinyRanges: ranges of a byte all over the image, never the same, are
 // answered a few chunks a turn and hold up nobody.
 func TestTinyRanges(t *testing.T) {

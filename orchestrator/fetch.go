@@ -20,7 +20,7 @@ const (
 )
 
 // MayFetch says whether a fetch of the device is worth reading: it is not while
-// the device asks faster than it is answered (askBurst). It counts as one that was
+// the device asks faster than it is answered (mayAsk). It counts as one that was
 // made, and costs next to nothing.
 func (s *Service) MayFetch(device string) bool { return s.streamer.mayAsk(device) }
 

@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"davit/schemas"
 )
 
@@ -17,12 +19,19 @@ const (
 )
 
 // A device may ask as often as it is answered: each fetch of which all is sent earns it
-// one, and so do askBytes of those that are asked anew before that. Beside that it has
-// askRate fetches a second, and askBurst at once.
+// one, and so do askBytes of those that are asked anew before that, askBurst in all. Beside
+// that it has askFirst at once, and again askRate a second. Who has none left is lent
+// askLent, of which there are lendRate a second for all devices together: one that asks for
+// the next before it has the last begins at once, and a thousand that only ask do not cost
+// a thousand times as much.
 const (
-	askBurst = 16
-	askRate  = 2
-	askBytes = 16 << 10
+	askBurst  = 16
+	askFirst  = 4
+	askLent   = 12
+	askRate   = 2
+	askBytes  = 16 << 10
+	lendRate  = 1000
+	lendBurst = 1000
 )
 
 // flow is what one device is to be sent. It is guarded by streamer.mu.
@@ -60,7 +69,7 @@ type flow struct {
 	looks     int       // in a row for nothing
 	touched   time.Time // when it asked, or was sent something
 
-	asks    int
+	asks    int // that it has; less than none if it was lent some
 	askedAt time.Time
 	earned  int64 // bytes sent since the last fetch that they earned
 }
@@ -87,13 +96,13 @@ type transfer struct {
 	handed bool // a part of earlier fetches that is not shared: no word of the device
 }
 
-// mayAsk takes one of the device's fetches, if it has any.
-func (f *flow) mayAsk(now time.Time) bool {
-	if earned := int(now.Sub(f.askedAt).Seconds() * askRate); earned > 0 {
-		f.asks = min(askBurst, f.asks+earned)
+// mayAsk takes one of the device's fetches, or lends it one, if there are any.
+func (f *flow) mayAsk(now time.Time, lent *rate.Limiter) bool {
+	if again := int(now.Sub(f.askedAt).Seconds() * askRate); again > 0 {
+		f.asks = max(f.asks, min(askFirst, f.asks+again))
 		f.askedAt = now
 	}
-	if f.asks == 0 {
+	if f.asks <= -askLent || f.asks <= 0 && !lent.AllowN(now, 1) {
 		return false
 	}
 	f.asks--

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"davit/schemas"
 )
@@ -59,12 +60,14 @@ type streamer struct {
 	following map[string]*follower
 	alone     map[string]time.Time // devices that do not follow until then
 	shareWake chan struct{}        // capacity 1: something may be shared
+	lent      *rate.Limiter        // fetches that devices have not earned yet
 }
 
 func newStreamer(c streamerConfig) *streamer {
 	s := &streamer{
 		streamerConfig: c, cache: newBlobCache(c.blobs), devices: map[string]*flow{}, wake: make(chan struct{}, 1), starving: make(chan struct{}, 1),
 		streams: map[string]*stream{}, following: map[string]*follower{}, alone: map[string]time.Time{}, shareWake: make(chan struct{}, 1),
+		lent: rate.NewLimiter(lendRate, lendBurst),
 	}
 	s.buffers.New = func() any {
 		b := make([]byte, 0, schemas.ChunkHeaderSize+schemas.MaxChunkSize)
@@ -78,7 +81,7 @@ func newStreamer(c streamerConfig) *streamer {
 func (s *streamer) flowOf(device string, now time.Time) *flow {
 	f := s.devices[device]
 	if f == nil {
-		f = &flow{device: device, allowance: s.moduleCredit, trial: true, touched: now, asks: askBurst, askedAt: now}
+		f = &flow{device: device, allowance: s.moduleCredit, trial: true, touched: now, asks: askFirst, askedAt: now}
 		f.onReady = func() { s.sessionReady(f) }
 		s.devices[device] = f
 	}
@@ -93,7 +96,7 @@ func (s *streamer) mayAsk(device string) bool {
 	if len(s.devices) >= maxFlows && s.devices[device] == nil {
 		return true // add knows which devices are real
 	}
-	return s.flowOf(device, now).mayAsk(now)
+	return s.flowOf(device, now).mayAsk(now, s.lent)
 }
 
 // add queues a transfer for a device, and gives the device its first turn at once if
