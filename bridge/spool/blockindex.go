@@ -211,6 +211,7 @@ func (img *Image) reuseFrom(ctx context.Context, sum string, wanted *wantedBlock
 				if _, err := d.image.ReadAt(b, int64(offset)); err == nil && sha256.Sum256(b) == *hash {
 					delete(wanted.first, *hash)
 					taken, err := img.place(places, b)
+					block = make([]byte, d.block) // the other is the image's
 					all.Blocks += taken
 					all.Bytes += uint64(taken) * uint64(len(b))
 					if err != nil {

@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
-	"sync"
 
 	"davit/internal/durable"
 	"davit/schemas"
@@ -27,8 +25,8 @@ type Blocks interface {
 type guard struct {
 	Blocks
 	checked []bool
-	front   int       // blocks from the beginning on that are checked
-	whole   hash.Hash // of those
+	front   int        // blocks from the beginning on that are checked
+	whole   *wholeHash // of those
 	buf     []byte
 }
 
@@ -36,7 +34,7 @@ type guard struct {
 func (g *guard) restart() {
 	clear(g.checked)
 	g.front = 0
-	g.whole.Reset()
+	g.whole.reset()
 }
 
 // Guard has every block checked against blocks from now on, before it counts as
@@ -49,7 +47,7 @@ func (img *Image) Guard(blocks Blocks) (bad int, err error) {
 	if img.guard != nil || img.verified {
 		return 0, nil
 	}
-	g := &guard{Blocks: blocks, checked: make([]bool, blocks.Blocks()), whole: sha256.New(), buf: make([]byte, blocks.Range(0).Length)}
+	g := &guard{Blocks: blocks, checked: make([]bool, blocks.Blocks()), whole: newWholeHash(), buf: make([]byte, blocks.Range(0).Length)}
 	if last := blocks.Range(blocks.Blocks() - 1); last.End() != img.size {
 		return 0, fmt.Errorf("image spool: the blocks of image %.8s end at byte %d of %d", img.sum, last.End(), img.size)
 	}
@@ -93,7 +91,7 @@ func (img *Image) pass(index int, b []byte) error {
 	g := img.guard
 	g.checked[index] = true
 	if g.front == index {
-		g.whole.Write(b)
+		g.whole.write(b)
 		g.front++
 	}
 	return img.catchUp()
@@ -163,13 +161,9 @@ func (img *Image) Take(b []byte, offset uint64) (bad []int, err error) {
 	return bad, nil
 }
 
-// worthASecondCore is from how many bytes on the hash of the whole image is reckoned beside
-// those of the blocks: what it takes to hash them is many times what it takes to hand them over.
-const worthASecondCore = 16 << 10
-
 // takeInOrder is Take for the usual case, in which whole blocks come that continue those
-// that are checked: the image's own hash is reckoned on another core while the blocks are
-// checked and written. It does nothing if it is another case, or if a block is not what was signed. mu is held.
+// that are checked: the image's own hash is reckoned on another core, and nobody waits for
+// it. It does nothing if it is another case, or if a block is not what was signed. mu is held.
 func (img *Image) takeInOrder(b []byte, offset uint64, first, last int) (done bool, err error) {
 	g := img.guard
 	if len(b) < worthASecondCore || first != g.front || first >= last || g.Range(first).Offset != offset || g.Range(last-1).End() != offset+uint64(len(b)) {
@@ -178,13 +172,6 @@ func (img *Image) takeInOrder(b []byte, offset uint64, first, last int) (done bo
 	if slices.Contains(g.checked[first:last], true) {
 		return false, nil
 	}
-	whole, err := g.whole.(hash.Cloner).Clone()
-	if err != nil {
-		return false, fmt.Errorf("image spool: %w", err)
-	}
-	var beside sync.WaitGroup
-	beside.Go(func() { whole.Write(b) })
-	defer beside.Wait() // b is the caller's again
 	for i := first; i < last; i++ {
 		r := g.Range(i)
 		if g.Check(i, b[r.Offset-offset:r.End()-offset]) != nil {
@@ -194,8 +181,7 @@ func (img *Image) takeInOrder(b []byte, offset uint64, first, last int) (done bo
 	if err := img.write(b, offset); err != nil {
 		return false, err
 	}
-	beside.Wait()
-	g.whole = whole
+	g.whole.writeLater(b)
 	for i := first; i < last; i++ {
 		g.checked[i] = true
 	}
@@ -212,7 +198,7 @@ func (img *Image) catchUp() error {
 		if _, err := img.file.ReadAt(b, int64(r.Offset)); err != nil {
 			return fmt.Errorf("image spool: %w", err)
 		}
-		g.whole.Write(b)
+		g.whole.write(b)
 		g.front++
 	}
 	img.tell()

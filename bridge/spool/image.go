@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -170,11 +169,11 @@ func (img *Image) Verify() error {
 	if img.have.Total() != img.size {
 		return fmt.Errorf("image spool: %d of %d bytes are there, too few to verify", img.have.Total(), img.size)
 	}
-	h, err := img.hash()
+	sum, err := img.hash()
 	if err != nil {
 		return fmt.Errorf("image spool: %w", err)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != img.sum {
+	if got := hex.EncodeToString(sum[:]); got != img.sum {
 		return errors.Join(fmt.Errorf("%w: the image is %s, what was fetched is %s", ErrChecksum, img.sum, got), img.discard())
 	}
 	if img.journal != nil {
@@ -192,13 +191,13 @@ func (img *Image) Verify() error {
 
 // hash is that of the whole image: as it went along with the blocks that were checked, or of
 // what is on disk.
-func (img *Image) hash() (hash.Hash, error) {
+func (img *Image) hash() (sum [sha256.Size]byte, err error) {
 	if g := img.guard; g != nil && g.front == len(g.checked) {
-		return g.whole, nil
+		return g.whole.end(), nil
 	}
 	h := sha256.New()
-	_, err := io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size)))
-	return h, err
+	_, err = io.Copy(h, io.NewSectionReader(img.file, 0, int64(img.size)))
+	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
 // complete gives the file its final name.
@@ -259,6 +258,9 @@ func (img *Image) Release() error { return img.spool.release(img) }
 func (img *Image) close() error {
 	img.mu.Lock()
 	defer img.mu.Unlock()
+	if img.guard != nil {
+		img.guard.whole.end() // what it goes on with is of no use
+	}
 	return errors.Join(img.sync(), img.closeFiles())
 }
 
