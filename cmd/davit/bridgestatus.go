@@ -52,10 +52,16 @@ whose fields docs/cli.md lists; the bridge's user and root may ask.`
 	return cmd
 }
 
-// watchBridge shows the status every second: in place on a terminal, else one
-// behind the other. A bridge that goes away while it is watched is waited for.
+// watchBridge shows the status every second.
 func (p *program) watchBridge(ctx context.Context, data string) error {
-	s, err := app.BridgeStatus(ctx, data)
+	look := func(ctx context.Context) (bridge.Status, error) { return app.BridgeStatus(ctx, data) }
+	return watching(ctx, p, look, p.refresh)
+}
+
+// watching looks every second: in place on a terminal, else one behind the other. Who
+// goes away while it is watched is waited for.
+func watching[T any](ctx context.Context, p *program, look func(context.Context) (T, error), show func(screen bool, seen T) error) error {
+	seen, err := look(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,14 +71,14 @@ func (p *program) watchBridge(ctx context.Context, data string) error {
 	}
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
-	for lost := false; ; s, err = app.BridgeStatus(ctx, data) {
+	for lost := false; ; seen, err = look(ctx) {
 		switch {
 		case ctx.Err() != nil:
 			return nil // an interrupt is how watching ends
 		case err != nil && !lost:
 			fmt.Fprintf(p.err, "davit: %v\n", err)
 		case err == nil:
-			if err := p.refresh(screen, s); err != nil {
+			if err := show(screen, seen); err != nil {
 				return err
 			}
 		}
@@ -93,6 +99,12 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
+// inPlace writes a screen over the one before.
+func (p *program) inPlace(text string) error {
+	_, err := io.WriteString(p.out, toTheTop+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
+	return err
+}
+
 func (p *program) refresh(screen bool, s bridge.Status) error {
 	if !screen {
 		return p.showBridge(p.out, s)
@@ -105,8 +117,7 @@ func (p *program) refresh(screen bool, s bridge.Status) error {
 	if columns, rows, ok := app.TerminalSize(p.out); ok {
 		text = fitting(text, s, columns, rows)
 	}
-	_, err := io.WriteString(p.out, toTheTop+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
-	return err
+	return p.inPlace(text)
 }
 
 // fitting is a status as it has room on a terminal: as its table, or with a few

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"davit/internal/app"
 	"davit/internal/client"
 	"davit/orchestrator"
 )
@@ -35,7 +34,7 @@ func (p *program) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := p.show(s, func(w io.Writer) { _, _ = io.WriteString(w, statusScreen(s)) }); err != nil {
+		if err := p.showStatus(s); err != nil {
 			return err
 		}
 		if !s.Healthy {
@@ -54,39 +53,18 @@ until interrupted. With --json it is one object; GET /v1/status describes it.`
 	return cmd
 }
 
-// watchStatus shows the status every second: in place on a terminal, else one behind the other. A
-// service that goes away while it is watched is waited for.
+// watchStatus shows the status every second.
 func (p *program) watchStatus(ctx context.Context, c *client.Client) error {
-	s, err := c.Status(ctx)
-	if err != nil {
-		return err
-	}
-	screen := app.IsTerminal(p.out) && !p.json
-	if screen {
-		fmt.Fprint(p.out, clearScreen)
-	}
-	ticker := time.NewTicker(watchEvery)
-	defer ticker.Stop()
-	for lost := false; ; s, err = c.Status(ctx) {
-		switch {
-		case ctx.Err() != nil:
-			return nil // an interrupt is how watching ends
-		case err != nil && !lost:
-			fmt.Fprintf(p.err, "davit: %v\n", err)
-		case err == nil && screen:
-			fmt.Fprint(p.out, toTheTop+strings.ReplaceAll(statusScreen(s), "\n", clearLine+"\n")+clearBelow)
-		case err == nil:
-			if err := p.show(s, func(w io.Writer) { _, _ = io.WriteString(w, statusScreen(s)) }); err != nil {
-				return err
-			}
+	return watching(ctx, p, c.Status, func(screen bool, s client.ServiceStatus) error {
+		if screen {
+			return p.inPlace(statusScreen(s))
 		}
-		lost = err != nil
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+		return p.showStatus(s)
+	})
+}
+
+func (p *program) showStatus(s client.ServiceStatus) error {
+	return p.show(s, func(w io.Writer) { _, _ = io.WriteString(w, statusScreen(s)) })
 }
 
 // statusScreen is a status on a screen of 80 columns and 24 lines.

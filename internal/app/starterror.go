@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
 	"syscall"
 
@@ -24,7 +23,7 @@ func startError(err error, m machine.Machine) error {
 	case errors.As(err, &op) && op.Op == "listen" && op.Addr != nil:
 		return listenError(err, op.Addr.String(), m)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: this program runs as %s, and %s; run it as the owner, or give the file to the user that it runs as", err, userName(os.Getuid()), ownerOf(path.Path))
+		return fmt.Errorf("%w: this program runs as %s, and %s; run it as the owner, or give the file to the user that it runs as", err, machine.UserName(os.Getuid()), ownerOf(path.Path))
 	case errors.As(err, &path) && errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w; mount it for writing or name a folder elsewhere", err)
 	}
@@ -58,21 +57,5 @@ func ownerOf(path string) string {
 	if err != nil {
 		return path + " cannot be looked at"
 	}
-	return fmt.Sprintf("%s belongs to %s with mode %04o", path, userName(owner(info)), info.Mode().Perm())
-}
-
-// owner is the number of the user whose a file is, -1 if the system does not say.
-func owner(info fs.FileInfo) int {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(s.Uid)
-	}
-	return -1
-}
-
-// userName is a user's name, or number if there is none.
-func userName(uid int) string {
-	if u, err := user.LookupId(fmt.Sprint(uid)); err == nil {
-		return u.Username
-	}
-	return fmt.Sprintf("user %d", uid)
+	return fmt.Sprintf("%s belongs to %s with mode %04o", path, machine.UserName(machine.Owner(info)), info.Mode().Perm())
 }

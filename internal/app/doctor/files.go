@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"davit/internal/machine"
 )
 
 // named is a file that a setting names.
@@ -50,8 +50,8 @@ func (f named) look() (Finding, bool) {
 	}
 	file, err := os.Open(f.path)
 	if err != nil {
-		return failed(fmt.Sprintf("%s: %s cannot be read by %s: it belongs to %s with mode %04o", f.setting, f.path, me(), userName(ownerOf(info)), info.Mode().Perm()),
-			fmt.Sprintf("chown it to the user that davit runs as, or run davit as %s", userName(ownerOf(info)))), false
+		return failed(fmt.Sprintf("%s: %s cannot be read by %s: it belongs to %s with mode %04o", f.setting, f.path, me(), machine.UserName(machine.Owner(info)), info.Mode().Perm()),
+			fmt.Sprintf("chown it to the user that davit runs as, or run davit as %s", machine.UserName(machine.Owner(info)))), false
 	}
 	_ = file.Close()
 	if f.secret && info.Mode().Perm()&0o077 != 0 {
@@ -82,22 +82,22 @@ func dataFolder(dir string) []Finding {
 		return []Finding{failed(fmt.Sprintf("%s is no folder but a %s", dir, kindOrFile(info.Mode())), "name a folder with --data")}
 	}
 	var found []Finding
-	owner := ownerOf(info)
+	owner := machine.Owner(info)
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK|unix.R_OK, unix.AT_EACCESS); err != nil {
 		if errors.Is(err, unix.EROFS) {
 			return []Finding{failed(dir+" is on a file system that is mounted for reading only", "mount it for writing (dmesg says if the kernel did so after an error), or name a folder elsewhere")}
 		}
-		return []Finding{failed(fmt.Sprintf("%s may not write in %s: it belongs to %s with mode %04o", me(), dir, userName(owner), info.Mode().Perm()), fmt.Sprintf("run davit as %s, or chown -R the folder to %s", userName(owner), me()))}
+		return []Finding{failed(fmt.Sprintf("%s may not write in %s: it belongs to %s with mode %04o", me(), dir, machine.UserName(owner), info.Mode().Perm()), fmt.Sprintf("run davit as %s, or chown -R the folder to %s", machine.UserName(owner), me()))}
 	}
 	if os.Geteuid() == 0 && owner > 0 {
-		found = append(found, warning(fmt.Sprintf("this runs as root, and %s belongs to %s: root passes every permission, and files that it makes there %s cannot use", dir, userName(owner), userName(owner)),
-			fmt.Sprintf("run davit and its doctor as %s (setpriv --reuid=%s ..., or the user of the unit)", userName(owner), userName(owner))))
+		found = append(found, warning(fmt.Sprintf("this runs as root, and %s belongs to %s: root passes every permission, and files that it makes there %s cannot use", dir, machine.UserName(owner), machine.UserName(owner)),
+			fmt.Sprintf("run davit and its doctor as %s (setpriv --reuid=%s ..., or the user of the unit)", machine.UserName(owner), machine.UserName(owner))))
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		found = append(found, warning(fmt.Sprintf("others may look into %s: it has mode %04o and holds passwords", dir, info.Mode().Perm()), "chmod 700 "+dir))
 	}
 	found = append(found, inside(dir, owner)...)
-	return orGood(found, "%s belongs to %s and to nobody else, and so do the files in it", dir, userName(owner))
+	return orGood(found, "%s belongs to %s and to nobody else, and so do the files in it", dir, machine.UserName(owner))
 }
 
 func kindOrFile(m fs.FileMode) string {
@@ -137,8 +137,8 @@ func inside(dir string, owner int) []Finding {
 		if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 			open = append(open, fmt.Sprintf("%s (%04o)", e.Name(), info.Mode().Perm()))
 		}
-		if ownerOf(info) != owner {
-			foreign = append(foreign, fmt.Sprintf("%s (%s)", e.Name(), userName(ownerOf(info))))
+		if machine.Owner(info) != owner {
+			foreign = append(foreign, fmt.Sprintf("%s (%s)", e.Name(), machine.UserName(machine.Owner(info))))
 		}
 	}
 	var found []Finding
@@ -146,7 +146,7 @@ func inside(dir string, owner int) []Finding {
 		found = append(found, warning(fmt.Sprintf("others may read files in %s: %s", dir, list(open)), fmt.Sprintf("chmod go= %s/*", dir)))
 	}
 	if len(foreign) > 0 {
-		found = append(found, failed(fmt.Sprintf("files in %s belong to others than the folder, as when davit was run as another user: %s", dir, list(foreign)), fmt.Sprintf("chown -R %s %s", userName(owner), dir)))
+		found = append(found, failed(fmt.Sprintf("files in %s belong to others than the folder, as when davit was run as another user: %s", dir, list(foreign)), fmt.Sprintf("chown -R %s %s", machine.UserName(owner), dir)))
 	}
 	return found
 }
@@ -168,18 +168,4 @@ func count(n int, what string) string {
 }
 
 // me is the user that this runs as.
-func me() string { return userName(os.Geteuid()) }
-
-func ownerOf(info fs.FileInfo) int {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(s.Uid)
-	}
-	return -1
-}
-
-func userName(uid int) string {
-	if u, err := user.LookupId(fmt.Sprint(uid)); err == nil {
-		return u.Username
-	}
-	return fmt.Sprintf("user %d", uid)
-}
+func me() string { return machine.UserName(os.Geteuid()) }
