@@ -121,7 +121,8 @@ func TestWhoWaitsForATurnIsNotSilent(t *testing.T) {
 // Clients that stall in the middle of a handshake, as many as there are turns and
 // many more, hold up nobody; and nothing is left of them.
 func TestStalledHandshakesHoldUpNobody(t *testing.T) {
-	m := newMutual(t, nil)
+	const others = 20
+	m := newMutual(t, func(c *Config, _ *TrustOptions) { c.Limits.MaxPerPrincipal = others })
 	addDevice(t, m.Broker, "pump")
 	cert := m.ca.issue(nil, uris("davit:device:pump"))
 	for range 50 { // each sends a whole ClientHello and hears the answer, and no more
@@ -130,7 +131,7 @@ func TestStalledHandshakesHoldUpNobody(t *testing.T) {
 		go func() { _ = conn.Handshake() }()
 	}
 	var in sync.WaitGroup
-	for i := range 20 {
+	for i := range others {
 		in.Go(func() {
 			c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", m.addr(), m.client(cert))
 			if err != nil {

@@ -188,7 +188,7 @@ func tryOn(t testing.TB, conn net.Conn, o connectOptions) (*mqttConn, packets.Pa
 		t.Fatalf("no CONNACK for %q: %v", o.user, err)
 	}
 	if ack.FixedHeader.Type != packets.Connack {
-		t.Fatalf("%s instead of CONNACK", packets.PacketNames[ack.FixedHeader.Type])
+		t.Fatalf("%s %#x instead of CONNACK", packets.PacketNames[ack.FixedHeader.Type], ack.ReasonCode)
 	}
 	return c, ack
 }
