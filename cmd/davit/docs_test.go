@@ -31,6 +31,10 @@ const (
 	// noteRunning: the block's last command stays running until the page ends, in a shell
 	// of its own. The next block begins when it has printed a line.
 	noteRunning = "stays running"
+	// noteFails: the block's last command fails, as the page says.
+	noteFails = "fails"
+	// noteRunBy names the test, or .ci/run, that runs just this block elsewhere.
+	noteRunBy = "run by "
 )
 
 var (
@@ -154,7 +158,7 @@ func TestDocumentedCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := 0
+	total, parsed := 0, 0
 	for _, page := range pagesOf(t) {
 		blocks, mistakes := blocksOf(readPage(t, page))
 		for _, m := range mistakes {
@@ -172,8 +176,16 @@ func TestDocumentedCommands(t *testing.T) {
 				continue
 			}
 			reason, notRun := strings.CutPrefix(b.note, noteNotRun)
-			if !notRun && b.note != "" && b.note != noteRunning {
-				t.Errorf("%s: %q is no note of a block; there are %q and %q", at, b.note, noteNotRun+"...", noteRunning)
+			if notRun {
+				parsed++
+			}
+			if by, elsewhere := strings.CutPrefix(b.note, noteRunBy); elsewhere {
+				if reason, notRun = by, true; !namedTest.MatchString(by) && !strings.Contains(by, ".ci/run") {
+					t.Errorf("%s: %q names no test", at, b.note)
+				}
+			}
+			if !notRun && b.note != "" && b.note != noteRunning && b.note != noteFails {
+				t.Errorf("%s: %q is no note of a block; there are %q, %q, %q and %q", at, b.note, noteNotRun+"...", noteRunBy+"...", noteRunning, noteFails)
 			}
 			for _, c := range commands {
 				if err := takes(c, tests, notRun); err != nil {
@@ -187,6 +199,9 @@ func TestDocumentedCommands(t *testing.T) {
 				t.Errorf("%s: the reason names %s, which is not there", at, m)
 			}
 		}
+	}
+	if most := 24; parsed > most {
+		t.Errorf("%d blocks are parsed and not run; there may be %d: run the new one", parsed, most)
 	}
 	if total < 40 {
 		t.Errorf("%d blocks of commands; a part of the documents was not seen", total)

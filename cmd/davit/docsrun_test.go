@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -23,7 +25,8 @@ const sessionPatience = 60 * time.Second
 // needed are the programs that a page takes beside davit and the shell's own. Where one is missing the page is not run,
 // unless DAVIT_TEST_FULL is set.
 var needed = map[string][]string{
-	"docs/module-author.md": {"cc", "/usr/include/mosquitto.h"},
+	"docs/module-author.md": {"cc", "/usr/include/mosquitto.h", "/usr/lib/python3/dist-packages/paho"},
+	"docs/cli.md":           {"minisign"},
 }
 
 // session is one page being worked through: a folder with what a reader has, and the shells.
@@ -31,6 +34,7 @@ type session struct {
 	t      *testing.T
 	page   string
 	dir    string
+	staged bool // the words in capitals have a value, see stageOf
 	swap   *strings.Replacer
 	server string
 	state  string // file with the variables of the shell
@@ -38,8 +42,9 @@ type session struct {
 
 // TestDocumentedSessions runs the documents: the blocks of each page in their order, in one folder of its own. What is
 // put in the place of what a page says is the two usual addresses (free ports), a serial adapter (a simulated host MCU on a
-// pseudo-terminal) and the build of davit (this program, made of the same source). A reader has docs/ and examples/, and two
-// images of firmware.
+// pseudo-terminal), the build of davit (this program, made of the same source), and the folders of a machine by those of a
+// folder of the page. A reader has docs/ and examples/, and two images of firmware; what a page takes for granted beyond that
+// stands in testdata/docs (stageOf).
 func TestDocumentedSessions(t *testing.T) {
 	if raceDetector {
 		t.Skip("programs under the race detector take several times as long; the whole check runs them without it")
@@ -49,7 +54,7 @@ func TestDocumentedSessions(t *testing.T) {
 		all, _ := blocksOf(readPage(t, page))
 		var blocks []block
 		for _, b := range all {
-			if !strings.HasPrefix(b.note, noteNotRun) {
+			if !strings.HasPrefix(b.note, noteNotRun) && !strings.HasPrefix(b.note, noteRunBy) {
 				blocks = append(blocks, b)
 			}
 		}
@@ -60,10 +65,14 @@ func TestDocumentedSessions(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			t.Parallel()
 			lackOf(t, append([]string{"bash", "awk"}, needed[page]...))
-			newSession(t, page, blocks).work(blocks)
+			s := newSession(t, page, blocks)
+			before, after := s.stageOf(page)
+			s.work(before)
+			s.work(blocks)
+			s.work(after)
 		})
 	}
-	if ran < 15 {
+	if ran < 45 {
 		t.Errorf("%d blocks are run; the documents must have lost some", ran)
 	}
 }
@@ -93,9 +102,12 @@ func newSession(t *testing.T, page string, blocks []block) *session {
 	s.state = filepath.Join(s.dir, ".shell")
 	http := freeAddress(t)
 	s.server = "http://" + http
-	s.swap = strings.NewReplacer("127.0.0.1:1883", freeAddress(t), "127.0.0.1:8080", http, ttyUSB0, filepath.Join(s.dir, "ttyUSB0"),
-		"go build -o davit ./cmd/davit", `ln -s "$(command -v davit)" davit`)
-	for _, folder := range []string{"docs", "examples"} {
+	s.swap = strings.NewReplacer("127.0.0.1:1883", freeAddress(t), "127.0.0.1:8080", http, "127.0.0.1:1884", freeAddress(t), "127.0.0.1:8081", freeAddress(t),
+		"davit.example.com:8883", freeAddress(t), ttyUSB0, filepath.Join(s.dir, "ttyUSB0"),
+		"/etc/davit", filepath.Join(s.dir, "etc/davit"), "/var/lib/davit", filepath.Join(s.dir, "var/lib/davit"),
+		"/usr/lib/systemd", filepath.Join(s.dir, "usr/lib/systemd"), "/etc/systemd", filepath.Join(s.dir, "etc/systemd"),
+		"/usr/local/bin", filepath.Join(s.dir, "bin"), "go build -o davit ./cmd/davit", `ln -s "$(type -P davit)" davit`)
+	for _, folder := range []string{"docs", "examples", "deploy"} {
 		if err := os.CopyFS(filepath.Join(s.dir, folder), os.DirFS(filepath.Join(repository, folder))); err != nil {
 			t.Fatal(err)
 		}
@@ -124,6 +136,30 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// placeholder is a word of a command that a reader replaces by a value of their own.
+var placeholder = regexp.MustCompile(`(^|[ \n])(IMAGE|ID|DIR|BEFORE|NEW)([ )\n]|$)`)
+
+// stageOf reads what a page takes for granted, such as a service with devices: the blocks of the page of the same name in
+// testdata/docs, up to the heading "After"; those behind it look at what the page has done. They also have a function of
+// the shell for each word in capitals that a reader replaces, which prints its value.
+func (s *session) stageOf(page string) (before, after []block) {
+	text, err := os.ReadFile(filepath.Join("testdata/docs", filepath.Base(page)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if os.Getenv("DAVIT_TEST_FULL") == "" {
+		s.t.Skip("pages that need a service of their own run under DAVIT_TEST_FULL=1")
+	}
+	s.staged = true
+	head, tail, _ := strings.Cut(string(text), "\n# After\n")
+	before, _ = blocksOf(head)
+	after, _ = blocksOf(tail)
+	return before, after
+}
+
 func (s *session) work(blocks []block) {
 	for _, b := range blocks {
 		at := fmt.Sprintf("%s:%d", s.page, b.line)
@@ -132,12 +168,12 @@ func (s *session) work(blocks []block) {
 			s.keep(b.script(), at)
 		case b.console:
 			for _, e := range b.entries() {
-				if got := s.do(e.command, at); !shows(e.output, got) {
+				if got := s.do(e.command, at, b.note == noteFails); !shows(e.output, got) {
 					s.t.Errorf("%s: $ %s prints\n%s\nand the page says\n%s", at, e.command, got, e.output)
 				}
 			}
 		default:
-			s.do(b.text, at)
+			s.do(b.text, at, b.note == noteFails)
 		}
 	}
 }
@@ -157,7 +193,11 @@ func shows(page, output string) bool {
 }
 
 func (s *session) command(ctx context.Context, script string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", s.swap.Replace(script))
+	script = s.swap.Replace(script)
+	if s.staged {
+		script = placeholder.ReplaceAllString(script, `$1"$$($2)"$3`)
+	}
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = s.dir
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "DAVIT_") {
@@ -170,13 +210,19 @@ func (s *session) command(ctx context.Context, script string) *exec.Cmd {
 	return cmd
 }
 
+// before gives a shell the variables, functions and folder that the page has left.
+func (s *session) before() string { return "[ ! -e " + s.state + " ] || . " + s.state + "\n" }
+
 // do runs a block in the page's shell, whose variables and folder go on to the next one, and returns what it prints.
-func (s *session) do(script, at string) string {
+func (s *session) do(script, at string, fails bool) string {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), sessionPatience)
 	defer cancel()
-	before := "set -a; [ ! -e " + s.state + " ] || . " + s.state + "\n"
-	after := "\n{ export -p; printf 'cd %q\\n' \"$PWD\"; } >" + s.state
+	before := "set -a; " + s.before()
+	if fails {
+		script = "! " + script
+	}
+	after := "\n{ export -p; declare -f; printf 'cd %q\\n' \"$PWD\"; } >" + s.state
 	cmd := s.command(ctx, before+script+after)
 	var both bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &both, &both
@@ -189,7 +235,7 @@ func (s *session) do(script, at string) string {
 // keep runs a block in a shell of its own until the page ends, and waits for its first line. It has to end in order.
 func (s *session) keep(script, at string) {
 	s.t.Helper()
-	cmd := s.command(context.Background(), script)
+	cmd := s.command(context.Background(), s.before()+script)
 	out, log := &syncBuffer{}, &syncBuffer{}
 	first := make(chan struct{})
 	cmd.Stdout, cmd.Stderr = &firstLine{to: out, told: first}, log

