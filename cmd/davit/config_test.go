@@ -180,12 +180,6 @@ func TestConfigurationDocument(t *testing.T) {
 			rest = after
 		}
 	}
-	if err := os.WriteFile("mistakes.yaml", []byte("data: /var/lib/davit\nmqtts: 0.0.0.0:8883\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := checkServeFile("mistakes.yaml"); err == nil || !strings.Contains(string(text), "\n    davit: "+err.Error()+"\n") {
-		t.Errorf("the document does not say %v", err)
-	}
 }
 
 // between is the part of a text behind a first and before a second piece of it.
