@@ -81,6 +81,8 @@ func sample(f *pflag.Flag) string {
 		return "off"
 	case "duration":
 		return "7s"
+	case "DAY":
+		return "2026-11-27"
 	case "AGE":
 		return "7d"
 	}

@@ -20,6 +20,7 @@ var serveMistakes = []mistake{
 	{"broker", "http://127.0.0.1", "is not mqtt, mqtts"},
 	{"broker-password-file", "", ""},
 	{"broker-username", "", ""},
+	{"clock-confirmed", "tomorrow", "write a day"},
 	{"connect-rate", "-1", "cannot be negative"},
 	{"data", "", ""},
 	{"drain", "-5s", "cannot be negative"},

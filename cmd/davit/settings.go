@@ -62,6 +62,15 @@ func settingAge(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// confirmedDay reads a day, which begins at midnight UTC.
+func confirmedDay(text string) (time.Time, error) {
+	d, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return time.Time{}, errors.New("write a day such as 2026-11-27")
+	}
+	return d, nil
+}
+
 // file says that the value of a flag is the name of a file, which shells complete, those with the extensions
 // only if there are any.
 func file(cmd *cobra.Command, flag string, extensions ...string) {

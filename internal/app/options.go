@@ -69,6 +69,9 @@ type ServerOptions struct {
 	Drain time.Duration
 	// Retention says for how long what nobody needs any more is kept.
 	Retention orchestrator.Retention
+	// ClockConfirmed is a day on which the clock was right, as an operator says; Retention then believes it up to a
+	// day after that. Zero for none.
+	ClockConfirmed time.Time
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.

@@ -43,10 +43,12 @@ func TestRestoreLeavesNothingBehind(t *testing.T) {
 		into    string
 		prepare func(dir string) error
 	}{
-		"a new folder":            {"new", func(string) error { return nil }},
-		"a new folder in new":     {"a/b/new", func(string) error { return nil }},
-		"an empty folder":         {"empty", func(dir string) error { return os.Mkdir(filepath.Join(dir, "empty"), 0o750) }},
-		"a folder with a lock":    {"held", func(dir string) error { return plant(filepath.Join(dir, "held", durable.LockName), "davit serve (pid 1)\n") }},
+		"a new folder":        {"new", func(string) error { return nil }},
+		"a new folder in new": {"a/b/new", func(string) error { return nil }},
+		"an empty folder":     {"empty", func(dir string) error { return os.Mkdir(filepath.Join(dir, "empty"), 0o750) }},
+		"a folder with a lock": {"held", func(dir string) error {
+			return plant(filepath.Join(dir, "held", durable.LockName), "davit serve (pid 1)\n")
+		}},
 		"a folder that is in use": {"used", func(dir string) error { return plant(filepath.Join(dir, "used", "notes.txt"), "mine") }},
 		"a file":                  {"file/new", func(dir string) error { return plant(filepath.Join(dir, "file"), "mine") }},
 	}
