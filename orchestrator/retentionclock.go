@@ -58,7 +58,9 @@ func (s *Service) believeClock(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	if now.After(c.believed) || !c.noted {
-		if _, err := s.commit(ctx, func(t *txn) error { return writeNumber(t, metaRetentionClock, uint64(later(now, c.believed).UnixNano())) }); err != nil {
+		if _, err := s.commit(ctx, func(t *txn) error {
+			return writeNumber(t, metaRetentionClock, uint64(later(now, c.believed).UnixNano()))
+		}); err != nil {
 			return false, err
 		}
 		c.believed, c.at, c.noted = later(now, c.believed), time.Now(), true
