@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -76,6 +77,14 @@ func TestDamagedPages(t *testing.T) {
 	whole, all := manyPages(t)
 	size := os.Getpagesize()
 	refused := 0
+	if os.Getenv("DAVIT_TEST_FULL") != "1" { // each needs a file of its own
+		checks := flag.Lookup("rapid.checks")
+		was := checks.Value.String()
+		t.Cleanup(func() { _ = checks.Value.Set(was) })
+		if err := checks.Value.Set("25"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rapid.Check(t, func(r *rapid.T) {
 		b := bytes.Clone(whole)
 		page := rapid.IntRange(2, len(b)/size-1).Draw(r, "page")
