@@ -101,6 +101,8 @@ const (
 	metaAudit  = "audit"   // the number of the last entry of the audit log
 	// metaAuditFirst is the number of its oldest entry that is kept; without it 1.
 	metaAuditFirst = "audit_first"
+	// metaRetentionClock is the latest time at which retention believed the clock, in nanoseconds.
+	metaRetentionClock = "retention_clock"
 )
 
 func indexTables() []Table {

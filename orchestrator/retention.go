@@ -52,8 +52,12 @@ func (s *Service) retentionLoop(ctx context.Context) {
 }
 
 // Expire deletes what Options.Retention keeps no longer, in bounded transactions, each of
-// which leaves a store in which everything agrees. Run does so by itself, every hour.
+// which leaves a store in which everything agrees. Run does so by itself, every hour. While the clock has
+// leapt ahead it deletes nothing (RetentionHeld).
 func (s *Service) Expire(ctx context.Context) error {
+	if good, err := s.believeClock(ctx); err != nil || !good {
+		return err
+	}
 	var failed error
 	for _, e := range []struct {
 		what string

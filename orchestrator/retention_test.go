@@ -19,6 +19,7 @@ func aging(t *testing.T, change ...func(*orchestrator.Options)) (*env, func(time
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	e := newEnv(t, append(change, func(o *orchestrator.Options) {
 		o.Now = func() time.Time { return now }
+		o.ClockKept = func() bool { return true }
 		o.Retention = orchestrator.Retention{Audit: 100 * 24 * time.Hour, Jobs: 50 * 24 * time.Hour, ArchivedImages: 20 * 24 * time.Hour}
 	})...)
 	return e, func(d time.Duration) { now = now.Add(d) }
@@ -89,6 +90,9 @@ func TestRetention(t *testing.T) {
 	for cut := 1; ; cut++ { // one part after the other
 		ctx, cancel := context.WithCancel(t.Context())
 		counted.left, counted.cancel = 2, cancel // the audit log, and one part
+		if cut == 1 {
+			counted.left++ // the clock is noted
+		}
 		err := e.Expire(ctx)
 		cancel()
 		counted.cancel = nil

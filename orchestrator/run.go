@@ -46,6 +46,9 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) recover(ctx context.Context) error {
+	if err := s.noteClock(ctx); err != nil {
+		return err
+	}
 	if err := s.allOffline(ctx); err != nil {
 		return err
 	}

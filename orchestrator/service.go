@@ -58,8 +58,12 @@ type Options struct {
 	// device types that require them get no image.
 	ImageKeys trust.KeySet
 	KeyRing   *trust.KeyRing
-	// Retention says for how long what nobody needs any more is kept.
-	Retention Retention
+	// Retention says for how long what nobody needs any more is kept. It deletes nothing while the clock has leapt
+	// ahead, unless ClockKept says that somebody, such as an NTP client, keeps the clock (nil: nobody is known to), or
+	// the clock is not much later than ClockConfirmed, at which an operator says that it was right.
+	Retention      Retention
+	ClockKept      func() bool
+	ClockConfirmed time.Time
 }
 
 const (
@@ -144,13 +148,14 @@ type Service struct {
 	// means not by itself.
 	nextWake atomic.Int64
 	// clock is the latest time that Advance or an update has seen, in nanoseconds.
-	clock         atomic.Int64
-	advancing     *pulse.Pulse
-	doings        *doings
-	plans         *plans
-	maxInProgress int
-	retention     Retention
-	verifier      atomic.Pointer[verifier]
+	clock          atomic.Int64
+	advancing      *pulse.Pulse
+	doings         *doings
+	plans          *plans
+	maxInProgress  int
+	retention      Retention
+	retentionClock retentionClock
+	verifier       atomic.Pointer[verifier]
 	// unheard are devices that an earlier process left online, later those of them
 	// that Run sets offline when it is ready.
 	unheard unheard
@@ -173,7 +178,7 @@ func New(o Options) (*Service, error) {
 		store: o.Store, blobs: o.Blobs, publisher: o.Publisher, log: o.Logger, metrics: o.Metrics, tracer: o.Tracer, now: o.Now, random: o.Random,
 		maxImageSize: o.MaxImageSize, publishers: o.PublishWorkers, jobBatch: o.JobBatch,
 		outbox: newOutbox(o.Reoffers), cleared: newWithdrawals(), watch: newWatch(), grants: newGrants(), pinned: map[string]int{},
-		retention: o.Retention, plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
+		retention: o.Retention, retentionClock: retentionClock{kept: o.ClockKept, confirmed: o.ClockConfirmed}, plans: newPlans(), maxInProgress: max(0, o.MaxInProgress),
 		advancing: pulse.New(), doings: newDoings(), jobKick: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	s.verifier.Store(v)

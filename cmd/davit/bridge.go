@@ -74,7 +74,7 @@ func (p *program) bridgeCommand() *cobra.Command {
 				return err
 			}
 			if s.opts.Log, err = app.NewLogger(p.err, o.Logs); err != nil {
-				return located(set, "bridge", s.opts.Config, fmt.Errorf("--log-level: %w", err))
+				return fmt.Errorf("bridge: %w", err)
 			}
 			warnOfVariables(s.opts.Log, warnings)
 			return p.bridge(cmd, s.opts)

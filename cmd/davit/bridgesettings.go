@@ -8,7 +8,6 @@ import (
 
 	"davit/bridge"
 	"davit/internal/app"
-	"davit/internal/app/bridgefile"
 	"davit/internal/app/settings"
 	"davit/internal/logevent"
 	"davit/internal/rehearsal"
@@ -71,7 +70,7 @@ func (s *bridgeSettings) addTo(cmd *cobra.Command) {
 	f.StringVar(&s.opts.Broker, "broker", "", "URL of the MQTT broker, mqtt://HOST:PORT or mqtts:// (required, here, in the environment or in the file)")
 	f.StringVar(&s.opts.Username, "username", "", "the bridge's user name at the broker (required, here, in the environment or in the file)")
 	f.StringVar(&s.opts.PasswordFile, "password-file", "", "file with its password (required, here, in the environment or in the file, unless it has a certificate)")
-	into(cmd, "rotate-password", "AGE", "how old the password of --password-file gets before the bridge asks the service for another one, for example 30d (default: only when it is told to)", bridgefile.ParseAge, func(d time.Duration) { s.opts.RotatePassword = d })
+	into(cmd, "rotate-password", "AGE", "how old the password of --password-file gets before the bridge asks the service for another one, for example 30d (default: only when it is told to)", settingAge, func(d time.Duration) { s.opts.RotatePassword = d })
 	f.StringVar(&s.opts.CAFile, "ca", "", "PEM file with the certificates that vouch for the broker (default: the system's)")
 	f.StringVar(&s.opts.TLSCert, "tls-cert", "", "PEM file with the bridge's own certificate for the broker, which stands in for the password; read anew for each connection (default none)")
 	f.StringVar(&s.opts.TLSKey, "tls-key", "", "PEM file with the certificate's key")

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -114,12 +114,12 @@ func checkServeFile(name string) (n int, needed, err error) {
 	return settingsIn(set), s.opts.Missing(), err
 }
 
-// inOrder is what is wrong with the settings that are there.
-func (s *serveSettings) inOrder(set *settings.Set) error {
-	if _, err := app.NewLogger(io.Discard, s.logs.options); err != nil {
-		return s.located(set, fmt.Errorf("--log-level: %w", err))
-	}
-	return s.located(set, s.opts.Consistent())
+// inOrder is what is wrong with the settings that are there, with where they were given.
+func (s *serveSettings) inOrder(set *settings.Set) error { return s.located(set, s.consistent()) }
+
+// consistent is what is wrong with the settings that are there.
+func (s *serveSettings) consistent() error {
+	return errors.Join(s.logs.options.Validate(), s.opts.Consistent())
 }
 
 // checkBridgeFile does the same with a file of davit bridge.

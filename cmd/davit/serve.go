@@ -1,9 +1,9 @@
 package main
 
 import (
-	"time"
-
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,12 +53,12 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := s.located(set, s.opts.Validate()); err != nil {
+			if err := s.located(set, errors.Join(s.opts.Missing(), s.consistent())); err != nil {
 				return err
 			}
 			log, err := app.NewLogger(p.err, s.logs.options)
 			if err != nil {
-				return s.located(set, fmt.Errorf("--log-level: %w", err))
+				return fmt.Errorf("serve: %w", err)
 			}
 			s.opts.Log = log
 			warnOfVariables(log, warnings)
@@ -79,7 +79,8 @@ type serveSettings struct {
 	logs   *logFlags
 }
 
-// load gives the settings that no flag has given the values of the environment and of the file.
+// load gives the settings that no flag has given the values of the environment and of the file. An error about
+// the file has all that is wrong in it, with what does not go together.
 func (s *serveSettings) load(cmd *cobra.Command, environ []string) (*settings.Set, []string, error) {
 	set := serveSet(cmd)
 	warnings, err := set.Environment(environ)
@@ -87,7 +88,9 @@ func (s *serveSettings) load(cmd *cobra.Command, environ []string) (*settings.Se
 		return nil, nil, usagef("serve: %w", err)
 	}
 	if s.config != "" {
-		err = set.File(s.config, serveExample)
+		if err = set.File(s.config, serveExample); err != nil {
+			err = set.Beside(err, s.consistent())
+		}
 	}
 	return set, warnings, err
 }
@@ -148,8 +151,10 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 		{"keep-archived-images", "archived images that no job names", &s.opts.Retention.ArchivedImages},
 	} {
 		into(cmd, k.flag, "AGE", "how long "+k.what+" are kept, for example 400d (default: for ever)",
-			func(text string) (time.Duration, error) { return parseDays(k.flag, text) }, func(d time.Duration) { *k.to = d })
+			settingAge, func(d time.Duration) { *k.to = d })
 	}
+	into(cmd, "clock-confirmed", "DAY", "a day on which the clock was right, such as 2026-11-27: what --keep-* delete waits while the clock is further ahead than a day and no NTP client keeps it (default none)",
+		confirmedDay, func(d time.Time) { s.opts.ClockConfirmed = d })
 	f.DurationVar(&s.opts.Drain, "drain", app.DefaultDrain, "how long HTTP requests have to end when the service is told to")
 	f.Int64Var(&s.opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the disk that uploads leave free, for records")
 	addKeyFlags(cmd, &s.opts.Keys)

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"davit/internal/app/bridgefile"
 	"davit/internal/app/settings"
 	"davit/internal/app/yamlfile"
 	"davit/internal/logevent"
@@ -28,14 +30,20 @@ func located(set *settings.Set, command, config string, err error) error {
 		return nil
 	}
 	err = set.Locate(err)
-	var bad *yamlfile.Error
-	switch {
-	case errors.As(err, &bad):
-		return bad
-	case config != "":
-		return fmt.Errorf("%s: %w", command, err)
+	if config == "" {
+		return usagef("%s: %w", command, err)
 	}
-	return usagef("%s: %w", command, err)
+	var all []error
+	for _, e := range settings.Each(err) {
+		if _, bad := e.(*yamlfile.Error); !bad {
+			e = fmt.Errorf("%s: %w", command, e)
+		}
+		all = append(all, e)
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...)
 }
 
 // warnOfVariables logs which environment variables look like settings and are none.
@@ -43,6 +51,24 @@ func warnOfVariables(log *slog.Logger, warnings []string) {
 	for _, w := range warnings {
 		log.Warn("an environment variable has no effect", "event", logevent.VariableUnknown, "reason", w)
 	}
+}
+
+// settingAge reads a setting that is an age. Who tells the error has named setting and value.
+func settingAge(text string) (time.Duration, error) {
+	d, err := bridgefile.ParseAge(text)
+	if err != nil {
+		return 0, errors.New("write a duration such as 12h or 30d")
+	}
+	return d, nil
+}
+
+// confirmedDay reads a day, which begins at midnight UTC.
+func confirmedDay(text string) (time.Time, error) {
+	d, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return time.Time{}, errors.New("write a day such as 2026-11-27")
+	}
+	return d, nil
 }
 
 // file says that the value of a flag is the name of a file, which shells complete, those with the extensions

@@ -3,6 +3,7 @@ package people
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -50,35 +51,57 @@ const (
 	maxProviderAnswer = 1 << 20
 )
 
-// Validate checks what can be checked without asking the provider.
+// The options that an OptionError names.
+const (
+	OptionIssuer      = "issuer"
+	OptionClientID    = "client id"
+	OptionRedirectURL = "redirect URL"
+	OptionRoleClaim   = "role claim"
+	OptionRoles       = "roles"
+	OptionDefaultRole = "default role"
+)
+
+// OptionError is what is wrong with one of OIDCOptions.
+type OptionError struct {
+	Option string // one of the constants above
+	text   string
+}
+
+func (e *OptionError) Error() string { return e.text }
+
+// Validate checks what can be checked without asking the provider. The error is an OptionError for each
+// option that is wrong (errors.Join).
 func (o *OIDCOptions) Validate() error {
-	if err := checkProviderURL("issuer", o.Issuer); err != nil {
-		return err
+	var wrong []error
+	add := func(option, format string, args ...any) {
+		wrong = append(wrong, &OptionError{option, fmt.Sprintf(format, args...)})
+	}
+	if err := checkProviderURL(OptionIssuer, o.Issuer); err != nil {
+		add(OptionIssuer, "%v", err)
 	}
 	if o.ClientID == "" {
-		return errors.New("the client id is empty; it is what the provider calls this service")
+		add(OptionClientID, "the client id is empty; it is what the provider calls this service")
 	}
-	if err := checkProviderURL("redirect URL", o.RedirectURL); err != nil {
-		return err
+	if err := checkProviderURL(OptionRedirectURL, o.RedirectURL); err != nil {
+		add(OptionRedirectURL, "%v", err)
 	}
-	if o.RoleClaim == "" && o.DefaultRole == "" {
-		return errors.New("neither a role claim nor a default role is given, so nobody could sign in")
+	switch {
+	case o.RoleClaim == "" && len(o.Roles) > 0:
+		add(OptionRoleClaim, "roles are given for the values of a claim, but not which claim that is")
+	case o.RoleClaim == "" && o.DefaultRole == "":
+		add(OptionRoleClaim, "neither a role claim nor a default role is given, so nobody could sign in")
+	case o.RoleClaim != "" && len(o.Roles) == 0 && o.DefaultRole == "":
+		add(OptionRoleClaim, "no value of the claim %q makes a role, so nobody could sign in", o.RoleClaim)
 	}
-	if o.RoleClaim != "" && len(o.Roles) == 0 && o.DefaultRole == "" {
-		return fmt.Errorf("no value of the claim %q makes a role, so nobody could sign in", o.RoleClaim)
-	}
-	if o.RoleClaim == "" && len(o.Roles) > 0 {
-		return errors.New("roles are given for the values of a claim, but not which claim that is")
-	}
-	for value, role := range o.Roles {
-		if !role.Valid() {
-			return fmt.Errorf("the value %q of the role claim makes the role %q, which does not exist; there are %s", value, role, names(Roles()))
+	for _, value := range slices.Sorted(maps.Keys(o.Roles)) {
+		if role := o.Roles[value]; !role.Valid() {
+			add(OptionRoles, "the value %q of the role claim makes the role %q, which does not exist; there are %s", value, role, names(Roles()))
 		}
 	}
 	if o.DefaultRole != "" && !o.DefaultRole.Valid() {
-		return fmt.Errorf("the default role %q does not exist; there are %s", o.DefaultRole, names(Roles()))
+		add(OptionDefaultRole, "the default role %q does not exist; there are %s", o.DefaultRole, names(Roles()))
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // checkProviderURL accepts https, and http on this machine, where nobody is in

@@ -84,18 +84,20 @@ func (o *BridgeOptions) Devices() []string {
 
 // WithFile returns the options with what the configuration file says, where command line and
 // environment say nothing. Without a file they are returned as they are. What is wrong in the file
-// is a *yamlfile.Error.
+// is a *yamlfile.Error with all of it, what does not go together as well.
 func (o BridgeOptions) WithFile() (BridgeOptions, error) {
 	if o.Config == "" {
 		return o, nil
 	}
 	f, values, err := bridgefile.Load(o.Config, slices.Sorted(maps.Keys(dialects())), o.Elsewhere)
+	whole := o
+	whole.values = values
+	whole.takeTexts(f)
+	whole.takeNumbers(f)
 	if err != nil {
-		return o, err
+		return o, settings.Beside(err, whole.consistent(), whole.source)
 	}
-	o.values = values
-	o.takeTexts(f)
-	o.takeNumbers(f)
+	o = whole
 	switch {
 	case len(o.Ports) > 0 && len(f.Ports) > 0:
 		return o, fmt.Errorf("--port and the ports of %s do not go together; name all ports in one of them", o.Config)
@@ -210,61 +212,56 @@ func (o *BridgeOptions) Missing() error {
 	return nil
 }
 
-// Consistent checks what is there.
-func (o *BridgeOptions) Consistent() error {
-	return settings.Locate(o.consistent(), func(name string) settings.Source {
-		v, ok := o.values[name]
-		if !ok || o.given(name) {
-			return settings.Source{}
-		}
-		return settings.Source{Kind: settings.File, Name: o.Config, Place: v.Place}
-	})
+// Consistent checks what is there, and tells all that is wrong with it.
+func (o *BridgeOptions) Consistent() error { return settings.Locate(o.consistent(), o.source) }
+
+// source is where the file has a setting that it decides.
+func (o *BridgeOptions) source(name string) settings.Source {
+	v, ok := o.values[name]
+	if !ok || o.given(name) {
+		return settings.Source{}
+	}
+	return settings.Source{Kind: settings.File, Name: o.Config, Place: v.Place}
 }
 
 func (o *BridgeOptions) consistent() error {
+	var wrong []error
+	add := func(flag string, err error) {
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("--%s: %w", flag, err))
+		}
+	}
 	switch {
 	case (o.TLSCert == "") != (o.TLSKey == ""):
-		return errors.New("--tls-cert and --tls-key belong together")
-	case o.OfferInterval < 0:
-		return fmt.Errorf("--offer-interval is %s", o.OfferInterval)
-	case o.DrainTimeout < 0:
-		return fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout)
+		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
+	case o.TLSCert != "" && o.Broker != "" && !address.Secure(o.Broker):
+		wrong = append(wrong, fmt.Errorf("--tls-cert: a certificate is for a broker over TLS, and %q (--broker) is without; write mqtts:// or wss://", o.Broker))
 	}
-	if err := o.Traces.Validate(); err != nil {
-		return err
+	if o.OfferInterval < 0 {
+		wrong = append(wrong, fmt.Errorf("--offer-interval is %s; it cannot be negative", o.OfferInterval))
 	}
-	if err := o.validateKeys(); err != nil {
-		return err
+	if o.DrainTimeout < 0 {
+		wrong = append(wrong, fmt.Errorf("--drain-timeout is %s; 0 ends what is under way at once", o.DrainTimeout))
 	}
+	wrong = append(wrong, o.Logs.Validate(), o.Traces.Validate(), o.validateKeys())
 	if o.Defer != 0 || o.given("defer") {
-		if err := bridge.CheckDefer(o.Defer); err != nil {
-			return fmt.Errorf("--defer: %w", err)
-		}
+		add("defer", bridge.CheckDefer(o.Defer))
 	}
 	if o.Window != 0 || o.given("window") {
-		if err := bridge.CheckWindow(o.Window); err != nil {
-			return fmt.Errorf("--window: %w", err)
-		}
+		add("window", bridge.CheckWindow(o.Window))
 	}
 	seen := map[string]bool{}
 	for _, p := range o.Ports {
 		if seen[p.Device] {
-			return fmt.Errorf("device %s has two ports; a line has one host MCU and a device one line", p.Device)
+			wrong = append(wrong, fmt.Errorf("device %s has two ports; a line has one host MCU and a device one line", p.Device))
 		}
 		seen[p.Device] = true
 	}
 	if o.Broker != "" {
-		if err := address.CheckBroker(o.Broker); err != nil {
-			return fmt.Errorf("--broker: %w", err)
-		}
-	}
-	if o.TLSCert != "" && o.Broker != "" && !address.Secure(o.Broker) {
-		return fmt.Errorf("--tls-cert: a certificate is for a broker over TLS, and %q is without; write mqtts:// or wss://", o.Broker)
+		add("broker", address.CheckBroker(o.Broker))
 	}
 	if o.Metrics != "" {
-		if err := address.CheckListener(o.Metrics); err != nil {
-			return fmt.Errorf("--metrics: %w", err)
-		}
+		add("metrics", address.CheckListener(o.Metrics))
 	}
-	return nil
+	return errors.Join(wrong...)
 }

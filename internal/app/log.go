@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -46,6 +47,20 @@ func NewLogger(w io.Writer, o LogOptions) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log format %.40q is not auto, text or json", o.Format)
 	}
 	return slog.New(levels.Handler(handler)), nil
+}
+
+// Validate checks the options by the names of the flags.
+func (o LogOptions) Validate() error {
+	var wrong []error
+	if _, err := logevent.NewLevels(o.Level, o.Parts); err != nil && o.Level != "" {
+		wrong = append(wrong, fmt.Errorf("--log-level: %w", err))
+	}
+	switch o.Format {
+	case "", LogAuto, LogText, LogJSON:
+	default:
+		wrong = append(wrong, fmt.Errorf("--log-format is %.40q; it is auto, text or json", o.Format))
+	}
+	return errors.Join(wrong...)
 }
 
 // IsTerminal says whether w is a terminal.

@@ -69,6 +69,9 @@ type ServerOptions struct {
 	Drain time.Duration
 	// Retention says for how long what nobody needs any more is kept.
 	Retention orchestrator.Retention
+	// ClockConfirmed is a day on which the clock was right, as an operator says; Retention then believes it up to a
+	// day after that. Zero for none.
+	ClockConfirmed time.Time
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
@@ -140,63 +143,63 @@ func (o *ServerOptions) Missing() error {
 	return nil
 }
 
-// Consistent checks what is there.
+// Consistent checks what is there, and tells all that is wrong with it (errors.Join).
 func (o *ServerOptions) Consistent() error {
+	return errors.Join(o.validateListeners(), o.Traces.Validate(), o.validateIdentity(), o.validatePeople(), o.Keys.Validate(), o.validateNumbers(), o.validateCredit())
+}
+
+// validateListeners checks addresses: those of listeners, and the other broker's.
+func (o *ServerOptions) validateListeners() error {
+	var wrong []error
 	if o.HTTP == "" {
-		return errors.New("--http is empty; the HTTP API needs an address")
+		wrong = append(wrong, errors.New("--http is empty; the HTTP API needs an address"))
 	}
 	if o.External.URL == "" && o.MQTT == "" {
-		return errors.New("--mqtt is empty; the broker needs an address, unless --broker names another broker")
+		wrong = append(wrong, errors.New("--mqtt is empty; the broker needs an address, unless --broker names another broker"))
 	}
-	for _, l := range []struct{ flag, addr string }{
-		{"--mqtt", o.MQTT}, {"--mqtts", o.MQTTS}, {"--websocket", o.Websocket}, {"--http", o.HTTP}, {"--https", o.HTTPS},
+	for _, l := range []struct {
+		flag, addr string
+		check      func(string) error
+	}{
+		{"--mqtt", o.MQTT, address.CheckListener}, {"--mqtts", o.MQTTS, address.CheckListener}, {"--websocket", o.Websocket, address.CheckListener},
+		{"--http", o.HTTP, address.CheckListener}, {"--https", o.HTTPS, address.CheckListener}, {"--pprof", o.Pprof, address.CheckLoopback}, {"--broker", o.External.URL, address.CheckBroker},
 	} {
 		if l.addr == "" {
 			continue
 		}
-		if err := address.CheckListener(l.addr); err != nil {
-			return fmt.Errorf("%s: %w", l.flag, err)
-		}
-	}
-	if o.Pprof != "" {
-		if err := address.CheckLoopback(o.Pprof); err != nil {
-			return fmt.Errorf("--pprof: %w", err)
+		if err := l.check(l.addr); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", l.flag, err))
 		}
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		return errors.New("--tls-cert and --tls-key belong together")
+		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
+	} else if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
+		wrong = append(wrong, errors.New("--mqtts and --https need --tls-cert and --tls-key"))
 	}
-	if (o.MQTTS != "" || o.HTTPS != "") && o.TLSCert == "" {
-		return errors.New("--mqtts and --https need --tls-cert and --tls-key")
-	}
-	if err := o.Traces.Validate(); err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	if err := o.validateIdentity(); err != nil {
-		return err
-	}
-	if o.External.URL != "" {
-		if err := address.CheckBroker(o.External.URL); err != nil {
-			return fmt.Errorf("--broker: %w", err)
-		}
-	}
-	if err := o.validatePeople(); err != nil {
-		return err
-	}
-	if err := o.Keys.Validate(); err != nil {
-		return fmt.Errorf("%w", err)
-	}
+	return errors.Join(wrong...)
+}
+
+// validateNumbers holds numbers and times to their ranges.
+func (o *ServerOptions) validateNumbers() error {
+	var wrong []error
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
-		return fmt.Errorf("--max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize))
-	}
-	if o.Drain < 0 {
-		return fmt.Errorf("--drain is %v; it cannot be negative", o.Drain)
-	}
-	if r := o.Retention; r.Audit < 0 || r.Jobs < 0 || r.ArchivedImages < 0 || r.Jobs > 0 && r.Jobs < orchestrator.MinKeepJobs {
-		return fmt.Errorf("--keep-audit, --keep-jobs and --keep-archived-images cannot be negative, and --keep-jobs is at least %v; 0 keeps for ever", orchestrator.MinKeepJobs)
+		wrong = append(wrong, fmt.Errorf("--max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize)))
 	}
 	if o.MinFree < 0 {
-		return fmt.Errorf("--min-free is %d bytes; it cannot be negative", o.MinFree)
+		wrong = append(wrong, fmt.Errorf("--min-free is %d bytes; it cannot be negative", o.MinFree))
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"--drain", o.Drain}, {"--keep-audit", o.Retention.Audit}, {"--keep-jobs", o.Retention.Jobs}, {"--keep-archived-images", o.Retention.ArchivedImages},
+	} {
+		if d.value < 0 {
+			wrong = append(wrong, fmt.Errorf("%s is %v; it cannot be negative", d.flag, d.value))
+		}
+	}
+	if d := o.Retention.Jobs; d > 0 && d < orchestrator.MinKeepJobs {
+		wrong = append(wrong, fmt.Errorf("--keep-jobs is %v; it is at least %v, and 0 keeps for ever", d, orchestrator.MinKeepJobs))
 	}
 	for _, n := range []struct {
 		flag  string
@@ -205,48 +208,48 @@ func (o *ServerOptions) Consistent() error {
 		{"--max-in-progress", o.MaxInProgress}, {"--reoffers", o.Reoffers}, {"--message-rate", o.MessageRate}, {"--connect-rate", o.ConnectRate}, {"--api-rate", o.RequestRate},
 	} {
 		if n.value < 0 {
-			return fmt.Errorf("%s is %d; it cannot be negative", n.flag, n.value)
+			wrong = append(wrong, fmt.Errorf("%s is %d; it cannot be negative", n.flag, n.value))
 		}
 	}
-	return o.validateCredit()
+	return errors.Join(wrong...)
 }
 
 // validateIdentity checks how devices and bridges log in.
 func (o *ServerOptions) validateIdentity() error {
+	var wrong []error
 	switch o.Passwords {
 	case "", PasswordsAuto, PasswordsOn, PasswordsOff:
 	default:
-		return fmt.Errorf("--passwords is %q; it is auto, on or off", o.Passwords)
+		wrong = append(wrong, fmt.Errorf("--passwords is %q; it is auto, on or off", o.Passwords))
 	}
 	switch o.ClientAuth {
 	case "", AuthRequire, AuthAllow:
 	default:
-		return fmt.Errorf("--mqtts-client-auth is %q; it is require or allow", o.ClientAuth)
+		wrong = append(wrong, fmt.Errorf("--mqtts-client-auth is %q; it is require or allow", o.ClientAuth))
 	}
-	if o.ClientCA == "" {
-		if len(o.ClientCRLs) > 0 {
-			return errors.New("--mqtts-client-crl needs --mqtts-client-ca, which names the authorities that the lists are of")
-		}
-		return nil
+	switch {
+	case o.ClientCA == "" && len(o.ClientCRLs) > 0:
+		wrong = append(wrong, errors.New("--mqtts-client-crl needs --mqtts-client-ca, which names the authorities that the lists are of"))
+	case o.ClientCA == "":
+	case o.External.URL != "":
+		wrong = append(wrong, errors.New("--mqtts-client-ca is for the embedded broker; the one of --broker has to check certificates by itself"))
+	case o.MQTTS == "" && (o.Websocket == "" || o.TLSCert == ""):
+		wrong = append(wrong, errors.New("--mqtts-client-ca needs a listener with TLS, --mqtts or --websocket with --tls-cert"))
 	}
-	if o.External.URL != "" {
-		return errors.New("--mqtts-client-ca is for the embedded broker; the one of --broker has to check certificates by itself")
-	}
-	if o.MQTTS == "" && (o.Websocket == "" || o.TLSCert == "") {
-		return errors.New("--mqtts-client-ca needs a listener with TLS, --mqtts or --websocket with --tls-cert")
-	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // validateCredit holds the credits to what lets a device have its largest chunk, and
 // all together what one may have.
 func (o *ServerOptions) validateCredit() error {
 	module, total := cmp.Or(o.ModuleCredit, orchestrator.DefaultModuleCredit), cmp.Or(o.TotalCredit, orchestrator.DefaultTotalCredit)
+	var wrong []error
 	if module < schemas.MaxChunkSize {
-		return fmt.Errorf("--module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize)
+		wrong = append(wrong, fmt.Errorf("--module-credit is %d bytes; a device has to be sent its largest chunk, so the least is %d", module, schemas.MaxChunkSize))
+		module = schemas.MaxChunkSize
 	}
 	if total < module {
-		return fmt.Errorf("--total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module)
+		wrong = append(wrong, fmt.Errorf("--total-credit is %d bytes, less than the %d of one device (--module-credit)", total, module))
 	}
-	return nil
+	return errors.Join(wrong...)
 }

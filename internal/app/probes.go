@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"davit/gateway"
+	"davit/internal/machine"
 )
 
 const (
@@ -33,7 +34,8 @@ func (s *Server) checks() []gateway.Check {
 		{Name: "broker", Remedy: "devices get no offers and no images until the link stands again; look at the log, and at the broker if it is another program", Healthy: s.sessions.Health},
 		{Name: "commits", Remedy: "look at the disk of the data folder (dmesg, iostat); nothing is lost, and the service goes on when it writes again",
 			Healthy: notLonger(slowCommit, "a commit of records has been under way for %s: the disk is slow or hangs", s.committing)},
-		{Name: "storage", Remedy: "make room on the disk of the data folder; the service goes on by itself (docs/datafolder.md)", Healthy: s.disk.healthy},
+		{Name: "storage", Remedy: "make room on the disk of the data folder; the service goes on by itself (docs/datafolder.md)", Healthy: s.disk.healthy,
+			Detail: func(context.Context) string { return s.service.RetentionHeld() }},
 		{Name: "running", Remedy: "wait for its end, or for the service that is started in its place", Healthy: func(context.Context) error {
 			if s.stopping.Load() {
 				return errors.New("the service is shutting down")
@@ -41,6 +43,12 @@ func (s *Server) checks() []gateway.Check {
 			return nil
 		}},
 	}
+}
+
+// clockKept says whether an NTP client keeps the machine's clock.
+func clockKept() bool {
+	yes, known := machine.This().Synchronised()
+	return yes && known
 }
 
 // vital are the conditions for being alive, which fail only when a restart is what helps.

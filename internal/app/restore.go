@@ -37,16 +37,14 @@ type Restored struct {
 // an interrupted restore left in it is removed first. It verifies the whole archive, that
 // images have the content that they are named after, and that the records can be opened
 // and refer to images that are there. Until all of it is on disk the folder is marked, so
-// that nothing starts from it; an error leaves the folder empty.
+// that nothing starts from it. An error leaves nothing of its own behind: a folder that was
+// not there is gone again, one that was is as it was.
 func Restore(ctx context.Context, archive io.Reader, dir string) (out Restored, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return out, fmt.Errorf("make the data folder: %w", err)
-	}
-	lock, err := durable.Lock(dir, "davit restore")
+	p, err := takePlace(dir)
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	defer func() { err = errors.Join(err, p.leave(err != nil)) }()
 	if err := clearRestore(dir); err != nil {
 		return out, err
 	}

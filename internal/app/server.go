@@ -122,7 +122,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.service, err = orchestrator.New(orchestrator.Options{
 		Store: store, Blobs: blobs, Publisher: s.sessions, Multicaster: s.multicaster(), Logger: s.log.With("part", "orchestrator"), Metrics: records,
-		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers, Retention: o.Retention,
+		MaxImageSize: uint64(o.MaxImage), MaxInProgress: o.MaxInProgress, Reoffers: o.Reoffers, Retention: o.Retention, ClockKept: clockKept, ClockConfirmed: o.ClockConfirmed,
 		ModuleCredit: o.ModuleCredit, TotalCredit: o.TotalCredit, ImageKeys: keys, KeyRing: ring, Tracer: tracer,
 	})
 	if err != nil {
@@ -249,6 +249,14 @@ func (s *Server) runParts(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { s.stopping.Store(true) })()
 	g.Go(func() error { return s.service.Run(ctx) })
 	g.Go(func() error { return s.api.Ready().Run(ctx) })
+	g.Go(func() error { // what cannot be believed is not served: the next start says where the damage is
+		select {
+		case <-s.storage.store.Damaged():
+			return s.storage.store.Damage()
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	g.Go(func() error { return s.files.run(ctx) })
 	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
 	for _, ln := range s.web {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,16 +21,16 @@ type TraceOptions struct {
 
 // Validate checks what can be checked without touching anything.
 func (o TraceOptions) Validate() error {
-	if o.Endpoint == "" {
-		return nil
-	}
+	var wrong []error
 	if !(o.Ratio >= 0 && o.Ratio <= 1) {
-		return fmt.Errorf("--trace-ratio is %v; write a share from 0 to 1", o.Ratio)
+		wrong = append(wrong, fmt.Errorf("--trace-ratio is %v; write a share from 0 to 1", o.Ratio))
 	}
-	if err := tracing.CheckEndpoint(o.Endpoint); err != nil {
-		return fmt.Errorf("--trace-endpoint: %w", err)
+	if o.Endpoint != "" {
+		if err := tracing.CheckEndpoint(o.Endpoint); err != nil {
+			wrong = append(wrong, fmt.Errorf("--trace-endpoint: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // tracer makes what the options say: nil for nothing. cleanup gets its end.

@@ -208,6 +208,11 @@ const (
 	// Not everything is deleted that is kept no longer; it is tried again in an hour.
 	// To do: Look at the error.
 	RetentionFailed Event = "retention.failed"
+	// Nothing is deleted for its age: the clock has leapt ahead of all that is known to be past.
+	// To do: Set the clock, or have it kept by an NTP client. If it is right, say so with --clock-confirmed (docs/datafolder.md).
+	RetentionHeld Event = "retention.held"
+	// The clock is believed again: what is kept no longer is deleted.
+	RetentionGoesOn Event = "retention.goes_on"
 	// Devices that were connected when the service ended are not set offline yet; it is tried again.
 	// To do: Look at the error; disk and store first.
 	PresenceNotRecorded Event = "device.presence_not_recorded"

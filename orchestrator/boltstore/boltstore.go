@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,10 @@ type Store struct {
 	changed  map[changedKey]bool
 	unsynced bool
 	onStep   func(step string) error // of a compaction, for tests
+
+	damage     chan struct{} // closed when damageErr is set
+	damageOnce sync.Once
+	damageErr  error
 }
 
 // request is one update on its way through the writer.
@@ -97,7 +102,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
-		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}),
+		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}), damage: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	go s.writeLoop()
@@ -143,10 +148,19 @@ func noSpace(err error) error {
 func (s *Store) Committing() time.Duration { return s.commits.Busy() }
 
 // View implements orchestrator.Store.
-func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
-	if err := ctx.Err(); err != nil {
+func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) (err error) {
+	if err := errors.Join(ctx.Err(), s.Damage()); err != nil {
 		return err
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		p := recover()
+		if bad := s.damagedBy(p); bad != nil {
+			err = bad
+		} else if p != nil {
+			panic(p)
+		}
+	}()
 	btx, err := s.begin()
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return s.closedError()
@@ -202,6 +216,9 @@ func (s *Store) hand(ctx context.Context, r *request) error {
 	if s.closed {
 		return s.closedError()
 	}
+	if err := s.Damage(); err != nil {
+		return err
+	}
 	select {
 	case s.requests <- r:
 		return nil
@@ -227,6 +244,9 @@ func (s *Store) Close() error {
 	s.compacting.Lock() // what was under way has ended
 	defer s.compacting.Unlock()
 	s.closing.Wait()
+	if s.Damage() != nil {
+		return nil // what the writer was in the middle of holds the file until the process ends, which is next
+	}
 	if err := s.current().Close(); err != nil {
 		return fmt.Errorf("close store %s: %w", s.path, err)
 	}
@@ -236,6 +256,7 @@ func (s *Store) Close() error {
 // writeLoop owns all writing, until requests is closed and drained.
 func (s *Store) writeLoop() {
 	defer close(s.done)
+	debug.SetPanicOnFault(true) // of this goroutine: a page that the disk cannot read is a panic
 	group := make([]*request, 0, s.maxGroup)
 	for first := range s.requests {
 		between := first
@@ -309,9 +330,17 @@ func (s *Store) execute(group []*request) (ran int, err error) {
 // it has written is undone, if undo is set; otherwise nothing is committed and all
 // have to run again, unless it was the only one.
 func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
-	if err := s.named(); err != nil {
+	if err := errors.Join(s.named(), s.Damage()); err != nil {
 		return false, err
 	}
+	defer func() {
+		p := recover()
+		if bad := s.damagedBy(p); bad != nil {
+			again, err = false, bad // the transaction is left as it is: taking it back would read all pages
+		} else if p != nil {
+			panic(p)
+		}
+	}()
 	btx, err := s.db.Begin(true)
 	if err != nil {
 		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
@@ -320,7 +349,10 @@ func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
 	wrote := false
 	for _, r := range group {
 		t.wrote, t.undo = false, t.undo[:0]
-		t.one(r)
+		t.one(r, s.damagedBy)
+		if err := s.Damage(); err != nil {
+			return false, err
+		}
 		if !t.wrote {
 			continue
 		}

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"davit/internal/durable"
 	"davit/orchestrator"
@@ -75,7 +77,7 @@ func openFile(path string) (db *bbolt.DB, err error) {
 }
 
 func damaged(path, format string, args ...any) error {
-	return fmt.Errorf("store %s is %w: %s; restore a backup (davit restore)", path, ErrDamaged, fmt.Sprintf(format, args...))
+	return fmt.Errorf("store %s is %w: %s; restore a backup into a new folder (davit restore FILE --data NEW) and start the service with that", path, ErrDamaged, fmt.Sprintf(format, args...))
 }
 
 // The meta pages of bbolt's files (go.etcd.io/bbolt, internal/common, meta.go and
@@ -83,8 +85,9 @@ func damaged(path, format string, args ...any) error {
 // following in the machine's byte order.
 const (
 	pageHeader   = 16
-	metaMagic    = 0 // uint32
-	metaPageSize = 8 // uint32
+	metaMagic    = 0  // uint32
+	metaPageSize = 8  // uint32
+	metaRoot     = 16 // uint64, the page of the tables
 	metaPages    = 40
 	metaTxid     = 48
 	metaSum      = 56 // FNV-1a of what stands before it
@@ -110,7 +113,7 @@ func examine(path string) error {
 	if !st.Mode().IsRegular() {
 		return damaged(path, "it is no file, but %s", st.Mode().Type())
 	}
-	need, second, newest := int64(0), int64(os.Getpagesize()), uint64(0)
+	need, second, newest, root := int64(0), int64(os.Getpagesize()), uint64(0), uint64(0)
 	look := func(at int64) {
 		var b [pageHeader + metaEnd]byte
 		if _, err := f.ReadAt(b[:], at); err != nil {
@@ -118,7 +121,7 @@ func examine(path string) error {
 		}
 		if size, pages, txid, ok := meta(b[pageHeader:]); ok {
 			if second = size; txid >= newest {
-				newest, need = txid, pages*size
+				newest, need, root = txid, pages*size, binary.NativeEndian.Uint64(b[pageHeader+metaRoot:])
 			}
 		}
 	}
@@ -129,6 +132,26 @@ func examine(path string) error {
 		return damaged(path, "it does not begin as a store does; it has %d bytes", st.Size())
 	case st.Size() < need:
 		return damaged(path, "it has %d bytes, and says that it has %d: its end is missing", st.Size(), need)
+	}
+	return checkPages(path, f, need, second, root)
+}
+
+// checkPages maps the file and goes through its pages.
+func checkPages(path string, f *os.File, length, pageSize int64, root uint64) (err error) {
+	b, err := unix.Mmap(int(f.Fd()), 0, int(length), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("read store %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, unix.Munmap(b)) }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil { // the disk cannot read it
+			err = damaged(path, "a page cannot be read: %v", p)
+		}
+	}()
+	w := pageWalk{b: b, size: pageSize, pages: length / pageSize}
+	if err := w.check(root); err != nil {
+		return damaged(path, "%v", err)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func Look(ctx context.Context, path string, fn func(orchestrator.Reader) error) 
 	if err != nil {
 		return fmt.Errorf("open store %s: %w", path, err)
 	}
-	s := &Store{db: db, path: path}
+	s := &Store{db: db, path: path, damage: make(chan struct{})}
 	err = s.View(ctx, func(r orchestrator.Reader) error {
 		if used := r.(*tx).btx.Size(); used > info.Size() {
 			return fmt.Errorf("store %s is cut short: it has %d bytes, and its pages end at %d", path, info.Size(), used)

@@ -44,8 +44,16 @@ type write struct {
 }
 
 // one runs one function. Its panic goes on in the caller's goroutine.
-func (t *tx) one(r *request) {
-	defer func() { r.panicked = recover() }()
+// One that came of a damaged page is the error that damagedBy makes of it.
+func (t *tx) one(r *request, damagedBy func(any) error) {
+	defer func() {
+		p := recover()
+		if err := damagedBy(p); err != nil {
+			r.err = err
+			return
+		}
+		r.panicked = p
+	}()
 	r.err = r.fn(t)
 }
 

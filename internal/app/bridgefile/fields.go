@@ -144,6 +144,9 @@ func plainFields() []known[File] {
 		thresholdField("image-keys-threshold", func(f *File) *int { return &f.ImageKeysThreshold }),
 		thresholdField("root-keys-threshold", func(f *File) *int { return &f.RootKeysThreshold }),
 		{name: "require-signature", want: yamlfile.Switch, set: func(_ *reader, f *File, v string) error {
+			if v != "on" && v != "off" {
+				return fmt.Errorf("require-signature is %s; write on or off", yamlfile.Printable(v))
+			}
 			on := v == "on"
 			f.RequireSignature = &on
 			return nil

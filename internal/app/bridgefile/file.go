@@ -47,7 +47,8 @@ type Values map[string]settings.Value
 
 // Load reads the file called name. dialects are those that ports can be
 // configured for, elsewhere the settings of other commands by their names, with the
-// command. The error is a *yamlfile.Error.
+// command. The error is a *yamlfile.Error with all that is wrong; what could be read is
+// returned with it.
 func Load(name string, dialects []string, elsewhere map[string]string) (File, Values, error) {
 	b, err := yamlfile.ReadFile(name)
 	if err != nil {
@@ -72,10 +73,7 @@ func Parse(name string, content []byte, dialects []string, elsewhere map[string]
 	if root := r.Root(content); root != nil {
 		r.file(root, &f)
 	}
-	if err := r.Err(name); err != nil {
-		return File{}, nil, err
-	}
-	return f, r.values, nil
+	return f, r.values, r.Err(name)
 }
 
 // example is where people find how a file looks.

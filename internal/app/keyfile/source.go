@@ -25,19 +25,23 @@ func (s *Source) None() bool { return len(s.Keys) == 0 && len(s.Lists) == 0 }
 // Validate refuses combinations that mean nothing, by the names of the flags; it reads
 // no file.
 func (s *Source) Validate() error {
+	var wrong []error
 	switch {
 	case len(s.Keys) > 0 && len(s.Lists) > 0:
-		return errors.New("name image keys with --image-keys or key lists with --key-list, not both")
+		wrong = append(wrong, errors.New("name image keys with --image-keys or key lists with --key-list, not both"))
 	case len(s.Keys) == 0 && s.Threshold != 0:
-		return errors.New("--image-keys-threshold stands with --image-keys, and no image keys are named")
-	case len(s.Lists) == 0 && (len(s.Roots) > 0 || s.RootThreshold != 0):
-		return errors.New("--root-keys and --root-keys-threshold stand with --key-list; without a key list root keys sign nothing")
-	case len(s.Lists) > 0 && len(s.Roots) == 0:
-		return errors.New("name the pinned root keys with --root-keys: a key list alone proves nothing")
-	case s.Threshold < 0 || s.RootThreshold < 0:
-		return errors.New("a threshold of keys is below 0; it is from 1 to their number, and all if it is left out")
+		wrong = append(wrong, errors.New("--image-keys-threshold stands with --image-keys, and no image keys are named"))
 	}
-	return nil
+	switch {
+	case len(s.Lists) == 0 && (len(s.Roots) > 0 || s.RootThreshold != 0):
+		wrong = append(wrong, errors.New("--root-keys and --root-keys-threshold stand with --key-list; without a key list root keys sign nothing"))
+	case len(s.Lists) > 0 && len(s.Roots) == 0:
+		wrong = append(wrong, errors.New("name the pinned root keys with --root-keys: a key list alone proves nothing"))
+	}
+	if s.Threshold < 0 || s.RootThreshold < 0 {
+		wrong = append(wrong, errors.New("a threshold of keys is below 0; it is from 1 to their number, and all if it is left out"))
+	}
+	return errors.Join(wrong...)
 }
 
 // Read reads the keys anew: a set, or a key list in its place.
