@@ -82,12 +82,12 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
-	tracer, err := o.Traces.tracer("davit", s.log, &s.cleanup)
+	registry := newRegistry()
+	s.registry = registry
+	tracer, err := o.Traces.tracer("davit", s.log, registry, &s.cleanup)
 	if err != nil {
 		return err
 	}
-	registry := newRegistry()
-	s.registry = registry
 	keys, ring, err := s.openFiles(o, registry)
 	if err != nil {
 		return err
