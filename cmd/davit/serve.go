@@ -150,6 +150,7 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 		into(cmd, k.flag, "AGE", "how long "+k.what+" are kept, for example 400d (default: for ever)",
 			func(text string) (time.Duration, error) { return parseDays(k.flag, text) }, func(d time.Duration) { *k.to = d })
 	}
+	f.IntVar(&s.opts.CompactFree, "compact-free", app.DefaultCompactFree, "compact the records by themselves, at a quiet time, when more than so many percent of their file, and 64 MiB, are free; 0 never does")
 	f.DurationVar(&s.opts.Drain, "drain", app.DefaultDrain, "how long HTTP requests have to end when the service is told to")
 	f.Int64Var(&s.opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the disk that uploads leave free, for records")
 	addKeyFlags(cmd, &s.opts.Keys)

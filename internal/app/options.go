@@ -69,6 +69,9 @@ type ServerOptions struct {
 	Drain time.Duration
 	// Retention says for how long what nobody needs any more is kept.
 	Retention orchestrator.Retention
+	// CompactFree is how many percent of the records' file have to be free, and 64 MiB
+	// besides, for it to be compacted by itself at a quiet time; 0 never does.
+	CompactFree int
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
@@ -194,6 +197,9 @@ func (o *ServerOptions) Consistent() error {
 	}
 	if r := o.Retention; r.Audit < 0 || r.Jobs < 0 || r.ArchivedImages < 0 || r.Jobs > 0 && r.Jobs < orchestrator.MinKeepJobs {
 		return fmt.Errorf("--keep-audit, --keep-jobs and --keep-archived-images cannot be negative, and --keep-jobs is at least %v; 0 keeps for ever", orchestrator.MinKeepJobs)
+	}
+	if o.CompactFree < 0 || o.CompactFree > 99 {
+		return fmt.Errorf("--compact-free is %d; write a share from 1 to 99 percent, or 0 for never", o.CompactFree)
 	}
 	if o.MinFree < 0 {
 		return fmt.Errorf("--min-free is %d bytes; it cannot be negative", o.MinFree)

@@ -56,6 +56,7 @@ type Server struct {
 	// committing is how long the commit under way has taken; stopping says that Run is to end.
 	committing func() time.Duration
 	stopping   atomic.Bool
+	compacting *compacting
 	registry   *prometheus.Registry
 	ready      chan struct{}
 	done       chan struct{}
@@ -104,7 +105,8 @@ func (s *Server) open(o ServerOptions) error {
 	s.cleanup.add("store", store.Close)
 	registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
 	blobs.Reserve(cmp.Or(o.MinFree, DefaultMinFree))
-	s.storage = &storage{dir: o.Data, store: store, blobs: blobs}
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, metrics: newCompactMetrics(registry), minFree: cmp.Or(o.MinFree, DefaultMinFree)}
+	s.compacting = s.newCompacting(o, store)
 	s.disk.metrics = newDiskMetrics(registry)
 	if refused != nil {
 		return refused
@@ -251,6 +253,7 @@ func (s *Server) runParts(ctx context.Context) error {
 	g.Go(func() error { return s.api.Ready().Run(ctx) })
 	g.Go(func() error { return s.files.run(ctx) })
 	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
+	g.Go(func() error { return s.compacting.run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error {
 			return gateway.ServeDraining(ctx, ln, http.Handler(s.api), s.log.With("part", "http"), s.drain)
