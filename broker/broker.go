@@ -46,11 +46,13 @@ type Broker struct {
 	// strangers limits the lines about those who are not let in. Their names
 	// are anybody's to make up, so they must not use up the memory of logged.
 	strangers logonce.Limit
-	turns     shareTurns
-	small     buffers   // for outboxes
-	big       buffers   // with room for bigBuffer bytes
-	batches   sync.Pool // of *batch
-	vectors   sync.Pool // of *vector, where there is such a thing
+	// refused bounds the lines about refused CONNECTs.
+	refused refusedLog
+	turns   shareTurns
+	small   buffers   // for outboxes
+	big     buffers   // with room for bigBuffer bytes
+	batches sync.Pool // of *batch
+	vectors sync.Pool // of *vector, where there is such a thing
 
 	// retained keeps the sending of retained messages to a new subscriber
 	// apart from the storing of others. In mochi alone the two race: a stored
@@ -91,7 +93,7 @@ func New(cfg Config) (*Broker, error) {
 		ready: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}),
 		conns:   make(map[*conn]struct{}),
 		batches: sync.Pool{New: newBatch}, vectors: sync.Pool{New: newVector},
-		index: newIndex(),
+		index: newIndex(), refused: refusedLog{log: cfg.Logger},
 	}
 	b.life, b.endLife = context.WithCancel(context.Background())
 	b.pending = newPending(cfg.Limits.MaxPending)
@@ -278,6 +280,7 @@ func (b *Broker) Stop() {
 		<-ended
 	}
 	b.events.stop()
+	b.refused.end()
 }
 
 // abortPending ends sockets that have not authenticated.

@@ -74,7 +74,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if refused != nil {
 		c.talk.answered = true
 		h.b.metrics.refused(refused.reason)
-		if name := printable(pk.Connect.Username); h.b.strangers.Allow(name) {
+		if name := printable(pk.Connect.Username); h.b.refused.tell(c.origin(), h.b.strangers.Allow(name)) {
 			h.b.log.Warn("MQTT CONNECT refused", "event", logevent.BrokerConnectRefused, "reason", refused.reason, "principal", name,
 				"client_id", printable([]byte(pk.Connect.ClientIdentifier)), "remote", cl.Net.Remote, "detail", refused.detail)
 		}

@@ -52,6 +52,9 @@ type APIOptions struct {
 	Checks, Live []Check
 	// System tells of the program and its machine for the status; nil leaves that out.
 	System func() SystemStatus
+	// Connected counts the devices whose connection stands by device type; nil if the broker
+	// is another program's, which does not say.
+	Connected func() map[string]int
 	// MetricsHandler answers /metrics; nil leaves it out.
 	MetricsHandler http.Handler
 	// MaxUpload is the longest image file in bytes as it is sent; 0 means

@@ -27,6 +27,7 @@ type FleetStatus struct {
 	Online      int                           `json:"online" doc:"Those that are connected"`
 	Quarantined int                           `json:"quarantined" doc:"Those that are in quarantine"`
 	ByType      map[string]int                `json:"by_type" doc:"Devices by device type"`
+	Connected   map[string]int                `json:"connected_by_type,omitempty" doc:"Devices whose connection to the embedded broker stands, or their bridge's, by device type: at most 100 types, the others are other, those of devices that nobody knows unknown. Not there with an external broker, nor before the first has connected"`
 	Jobs        map[orchestrator.JobState]int `json:"jobs" doc:"Jobs by state"`
 	Executions  map[schemas.State]int         `json:"executions" doc:"Executions of all jobs by state"`
 }
@@ -70,7 +71,10 @@ func (a *API) status(ctx context.Context) (ServiceStatus, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Fleet = FleetStatus{f.Devices, f.Online, f.Quarantined, f.ByType, f.Jobs, f.Executions}
+	s.Fleet = FleetStatus{Devices: f.Devices, Online: f.Online, Quarantined: f.Quarantined, ByType: f.ByType, Jobs: f.Jobs, Executions: f.Executions}
+	if a.options.Connected != nil {
+		s.Fleet.Connected = a.options.Connected()
+	}
 	if s.Activity, err = a.options.Service.Activity(ctx); err != nil {
 		return s, err
 	}

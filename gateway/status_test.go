@@ -18,6 +18,7 @@ func TestStatusSaysWhatIsNotHealthy(t *testing.T) {
 	r := newAPI(t, func(o *gateway.APIOptions) {
 		o.Checks = []gateway.Check{{Name: "broker", Healthy: func(context.Context) error { return broken }}}
 		o.System = func() gateway.SystemStatus { return system }
+		o.Connected = func() map[string]int { return map[string]int{"pump": 2} }
 	})
 	for _, c := range []struct {
 		name           string
@@ -38,6 +39,9 @@ func TestStatusSaysWhatIsNotHealthy(t *testing.T) {
 		var got gateway.ServiceStatus
 		if err := json.Unmarshal([]byte(a.body), &got); err != nil || a.status != http.StatusOK {
 			t.Fatalf("%s: %d %s %v", c.name, a.status, a.body, err)
+		}
+		if got.Fleet.Connected["pump"] != 2 || len(got.Failures) != 0 || got.Failures == nil {
+			t.Errorf("%s: %s", c.name, a.body)
 		}
 		if got.Ready != c.ready || got.Healthy != c.healthy || len(got.Checks) != 1 || got.Checks[0].OK != c.ready {
 			t.Errorf("%s: ready %v, healthy %v: %s", c.name, got.Ready, got.Healthy, a.body)

@@ -2,8 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +23,10 @@ const (
 
 // Activity is what the service is doing now. Reading it costs the same whatever the size of the fleet.
 type Activity struct {
-	Throughput Throughput `json:"throughput" doc:"What happens in a second, taken over the last ten"`
-	Queues     Queues     `json:"queues" doc:"What waits"`
-	// Failures are since the start of the service.
-	Failures  []Failure   `json:"failures" nullable:"false" doc:"The last executions that ended without success since the service started, the latest first, at most ten"`
-	Attention []Attention `json:"attention" nullable:"false" doc:"Jobs that wait for a person, among the 200 newest: stopped by a rule, or waiting for an approval; at most ten"`
+	Throughput Throughput  `json:"throughput" doc:"What happens in a second, taken over the last ten"`
+	Queues     Queues      `json:"queues" doc:"What waits"`
+	Failures   []Failure   `json:"failures" nullable:"false" doc:"The last executions that ended without success and were not canceled, the latest first, at most ten. One that is tried again is not among them until it fails anew"`
+	Attention  []Attention `json:"attention" nullable:"false" doc:"Jobs that wait for a person, among the 200 newest: stopped by a rule, or waiting for an approval; at most ten"`
 }
 
 // Throughput is what happens in a second.
@@ -73,10 +72,9 @@ const (
 
 // doings counts what the service does. It may be nil, which counts nothing, and is safe for concurrent use.
 type doings struct {
-	mu       sync.Mutex
-	base     time.Time
-	seconds  [paceSeconds + 2]second
-	failures []Failure // the latest last
+	mu      sync.Mutex
+	base    time.Time
+	seconds [paceSeconds + 2]second
 }
 
 // second is what happened in one second after base.
@@ -114,21 +112,6 @@ func (d *doings) reported() {
 	d.now().reports++
 }
 
-// changed notes a change that is a failure.
-func (d *doings) changed(c *stateChange, at time.Time) {
-	switch c.to {
-	case schemas.StateFailed, schemas.StateRejected, schemas.StateTimedOut:
-	default:
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.failures) == keptFailures {
-		d.failures = slices.Delete(d.failures, 0, 1)
-	}
-	d.failures = append(d.failures, Failure{at, c.job, c.device, c.execution, c.to, c.cause, c.detail})
-}
-
 // tell adds what was counted in the last whole seconds.
 func (d *doings) tell(a *Activity) {
 	d.mu.Lock()
@@ -144,18 +127,19 @@ func (d *doings) tell(a *Activity) {
 	}
 	over := float64(max(1, min(now, paceSeconds)))
 	a.Throughput = Throughput{float64(sum.chunks) / over, float64(sum.bytes) / over, float64(sum.reports) / over}
-	a.Failures = append([]Failure{}, d.failures...)
-	slices.Reverse(a.Failures)
 }
 
 // Activity returns what the service is doing now.
 func (s *Service) Activity(ctx context.Context) (Activity, error) {
 	a := Activity{Attention: []Attention{}, Queues: s.queued()}
 	s.doings.tell(&a)
-	err := s.store.View(ctx, func(r Reader) error {
+	err := s.store.View(ctx, func(r Reader) (err error) {
+		if a.Failures, err = lastFailures(r); err != nil {
+			return err
+		}
 		var failed error
 		seen := 0
-		err := r.Scan(indexJobByTime, nil, nil, func(_, name []byte) bool {
+		err = r.Scan(indexJobByTime, nil, nil, func(_, name []byte) bool {
 			var p *progressRecord
 			if p, failed = need[progressRecord](r, "progress of job", string(name)); failed != nil {
 				return false
@@ -172,6 +156,21 @@ func (s *Service) Activity(ctx context.Context) (Activity, error) {
 		return err
 	})
 	return a, err
+}
+
+// lastFailures are the executions that failed last.
+func lastFailures(r Reader) ([]Failure, error) {
+	last := []Failure{}
+	var failed error
+	err := r.Scan(indexExecFailed, nil, nil, func(_, id []byte) bool {
+		var e *executionRecord
+		if e, failed = need[executionRecord](r, "execution", string(id)); failed != nil {
+			return false
+		}
+		last = append(last, Failure{e.EndedAt, e.Job, e.Device, e.ID, e.State, e.Cause, e.Detail})
+		return len(last) < keptFailures
+	})
+	return last, errors.Join(err, failed)
 }
 
 // attention says whether a job waits for a person.

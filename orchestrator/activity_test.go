@@ -1,12 +1,9 @@
 package orchestrator
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"davit/schemas"
 )
 
 func TestThroughputIsThatOfTheLastSeconds(t *testing.T) {
@@ -38,26 +35,6 @@ func TestThroughputIsThatOfTheLastSeconds(t *testing.T) {
 		}
 		(*doings)(nil).sent(1, 1) // a streamer without a service
 	})
-}
-
-func TestActivityKeepsTheLastFailures(t *testing.T) {
-	d := newDoings()
-	begin := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	for i := range 2 * keptFailures {
-		for _, state := range []schemas.State{schemas.StateOffered, schemas.StateSucceeded, schemas.StateCanceled, schemas.StateFailed} {
-			d.changed(&stateChange{to: state, job: "job", device: fmt.Sprint("d-", i), cause: schemas.CauseFlash}, begin.Add(time.Duration(i)*time.Second))
-		}
-	}
-	var a Activity
-	d.tell(&a)
-	if len(a.Failures) != keptFailures {
-		t.Fatalf("%d failures", len(a.Failures))
-	}
-	for i, f := range a.Failures {
-		if want := fmt.Sprint("d-", 2*keptFailures-1-i); f.Device != want || f.State != schemas.StateFailed {
-			t.Errorf("failure %d: %+v, want one of %s", i, f, want)
-		}
-	}
 }
 
 func TestAttention(t *testing.T) {

@@ -1,6 +1,9 @@
 package orchestrator
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // Tables. Every key is made of ids joined by NUL, which no id contains, and
 // may end in a number of eight bytes, MSB first, so that the order of the keys is
@@ -78,6 +81,7 @@ const (
 	indexExecByDevice          Table = "executions_by_device"       // device, order inverted: newest first
 	indexExecOpen              Table = "executions_open"            // device, order: what has not ended
 	indexExecByWave            Table = "executions_by_wave"         // job, wave (2 bytes), device
+	indexExecFailed            Table = "executions_failed"          // end inverted, execution: what ended without success and was not canceled, the latest first
 	indexExecReady             Table = "executions_ready"           // job, lane, wave (2 bytes each), rank (8), device: see jobready.go
 	indexTimers                Table = "timers"                     // time (8 bytes), kind, id: what has to be looked at then
 	indexJobStarved            Table = "jobs_starved"               // job that waits for a place of the service's limit
@@ -109,7 +113,7 @@ func indexTables() []Table {
 	return []Table{
 		indexDeviceTypeByImageType, indexImageByTime, indexImageArchived, indexImageByType, indexImageByDeviceType, indexImageByTag, indexImageByBlob,
 		indexDeviceByType, indexDeviceOnline, indexDeviceByLabel, indexDeviceByVersion, indexDeviceQuarantined, indexGroupByDevice, indexDeviceByGroup, indexGroupDynamic, indexJobByImage,
-		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexTimers, indexJobStarved, indexJobContinuous, indexJobEnded,
+		indexJobByGroup, indexJobWork, indexJobByTime, indexExecByJob, indexExecByState, indexExecByDevice, indexExecOpen, indexExecByWave, indexExecFailed, indexTimers, indexJobStarved, indexJobContinuous, indexJobEnded,
 		indexExecChanges, indexEvents, indexAuditByObject, indexAuditByActor, indexUploadByBlob, indexIdempotencyByTime, indexVersionByID,
 		indexClaimByDeviceType, indexClaimByGroup,
 	}
@@ -154,6 +158,13 @@ func (k *keyMaker) ids(parts ...string) []byte {
 func (k *keyMaker) numbered(id string, n uint64) []byte {
 	from := len(k.room)
 	k.room = binary.BigEndian.AppendUint64(append(append(k.room, id...), 0), n)
+	return k.cut(from)
+}
+
+// newest is a key before those of what is older.
+func (k *keyMaker) newest(at time.Time, id string) []byte {
+	from := len(k.room)
+	k.room = append(append(k.room, newestFirst(at)...), id...)
 	return k.cut(from)
 }
 

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,11 +14,12 @@ import (
 //	1  from before the feed: no counters, revisions for each job, indexes by id only
 //	2  with the feed and counters
 //	3  numbered in the store; jobs that have ended are found by when that was
+//	4  executions that failed are found by when that was
 //
 // Stores of layout 1 and 2 do not say their number; it is seen by what they hold.
 // Whatever an older program would read wrongly, or a newer one would miss, takes the
 // next number and a step in migrations.
-const Layout = 3
+const Layout = 4
 
 // metaLayout is the key of the layoutRecord in tableMeta.
 const metaLayout = "layout"
@@ -106,10 +108,14 @@ func Migrate(ctx context.Context, s Store, program string, now time.Time) (from 
 	current := false
 	if err := s.View(ctx, func(r Reader) error {
 		b, err := r.Get(tableMeta, keyOf(metaLayout))
-		if err == nil && b != nil {
-			err = CheckLayout(r)
-			current = err == nil
+		if err != nil || b == nil {
+			return err
 		}
+		have, err := readLayout(r)
+		if err == nil && have.Layout > Layout {
+			err = &LayoutError{have.Layout, have.Program}
+		}
+		current = err == nil && have.Layout == Layout
 		return err
 	}); err != nil || current {
 		return Layout, err
@@ -151,7 +157,7 @@ func ProbeStore(ctx context.Context, s Store) error {
 
 // migrations are the steps from each layout to the next one.
 func migrations() map[int]func(*txn) error {
-	return map[int]func(*txn) error{1: fromLayout1, 2: fromLayout2}
+	return map[int]func(*txn) error{1: fromLayout1, 2: fromLayout2, 3: fromLayout3}
 }
 
 // eachRecord calls fn for each record of a table, which fn may write: O(records) of
@@ -190,4 +196,30 @@ func fromLayout2(t *txn) error {
 		e := p.endedEntry()
 		return t.Put(e.table, e.key, e.value)
 	})
+}
+
+// fromLayout3 adds the index of the executions that failed: of all executions those alone
+// are held in memory.
+func fromLayout3(t *txn) error {
+	var entries []entry
+	var failed error
+	if err := t.Scan(tableExecutions, nil, nil, func(key, v []byte) bool {
+		var e executionRecord
+		if err := read(v, &e); err != nil {
+			failed = fmt.Errorf("record %s %q does not decode: %w", tableExecutions, key, err)
+			return false
+		}
+		if e.failed() {
+			entries = append(entries, e.failedEntry(&keyMaker{}, keyOf(e.ID)))
+		}
+		return true
+	}); err != nil || failed != nil {
+		return errors.Join(err, failed)
+	}
+	for _, e := range entries {
+		if err := t.Put(e.table, e.key, e.value); err != nil {
+			return err
+		}
+	}
+	return nil
 }

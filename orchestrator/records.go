@@ -317,6 +317,9 @@ func (e *executionRecord) entriesIn(k *keyMaker, es []entry) []entry {
 	if !e.State.Final() {
 		es = append(es, entry{indexExecOpen, k.numbered(e.Device, e.Order), id})
 	}
+	if e.failed() {
+		es = append(es, e.failedEntry(k, id))
+	}
 	if e.Wave > 0 {
 		es = append(es, entry{indexExecByWave, k.inWave(e.Job, e.Wave, e.Device), id})
 	}
@@ -324,6 +327,16 @@ func (e *executionRecord) entriesIn(k *keyMaker, es []entry) []entry {
 		es = append(es, timerEntry(e.DueAt, timerExecution, e.ID))
 	}
 	return es
+}
+
+// failed says whether the execution has ended without success by itself; only trying it
+// again changes that.
+func (e *executionRecord) failed() bool {
+	return e.State.Final() && e.State != schemas.StateSucceeded && e.State != schemas.StateCanceled
+}
+
+func (e *executionRecord) failedEntry(k *keyMaker, id []byte) entry {
+	return entry{indexExecFailed, k.newest(e.EndedAt, e.ID), id}
 }
 
 // waveKey is the beginning of the keys of a job's wave.

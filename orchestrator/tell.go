@@ -45,7 +45,6 @@ func (s *Service) tell(changes []stateChange) {
 	for i := range changes {
 		c := &changes[i]
 		s.metrics.transition(c.to, c.cause)
-		s.doings.changed(c, s.now())
 		if c.ended != nil {
 			s.metrics.again(c.ended, c.delayed)
 		}

@@ -23,6 +23,10 @@
 // path (package bridge/fetcher), up to Config.Window. With an offer that points to the
 // image's shared stream the module listens there, and asks alone for what did not come.
 //
+// A trace context that came with an offer is carried by what the module says of that
+// update, so that an update is one trace in the service's spans; nobody has to do anything
+// for that, and without user properties (MQTT 5) nothing is carried.
+//
 // One goroutine (Run) owns all state. Accept and Boot are called on goroutines of their own,
 // one at a time, and may take as long as they like; their context ends when the service
 // takes the offer back, and with Run. The package imports schemas, bridge/fetcher, bridge/mqtt and

@@ -66,6 +66,9 @@ func (m *Module) download() {
 		m.verify()
 		return
 	}
+	if u.state.Rank() < schemas.StateDownloading.Rank() { // not after a restart in the middle
+		u.fetched = m.rec.Open.Trace
+	}
 	m.advance(schemas.StateDownloading)
 	u.fetch = fetcher.New(u, uint16(time.Now().UnixNano()))
 	u.deadline = time.Now().Add(m.cfg.Patience)
@@ -97,10 +100,11 @@ func (m *Module) tickDownload(now time.Time) time.Time {
 			break
 		}
 		f.Image = u.offer.Image
-		if err := m.publish(&f); err != nil {
+		if err := m.publish(&f, u.fetched); err != nil {
 			m.log.Debug("fetch", "event", logevent.FetchNotSent, "error", err) // what does not come is asked for again
 			break
 		}
+		u.fetched = nil
 	}
 	if at := u.fetch.Next(); !at.IsZero() && at.Before(u.deadline) {
 		return at
@@ -110,8 +114,8 @@ func (m *Module) tickDownload(now time.Time) time.Time {
 
 // publish publishes a fetch at once: it does not wait for the acknowledgements of what else is
 // said.
-func (m *Module) publish(f *schemas.Fetch) error {
-	msg, err := m.message(f)
+func (m *Module) publish(f *schemas.Fetch, h *traceHeader) error {
+	msg, err := m.message(f, h)
 	if err != nil {
 		return err
 	}

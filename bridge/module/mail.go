@@ -132,9 +132,10 @@ func (o *outbox) run(ctx context.Context) {
 	}
 }
 
-// say publishes p, in its turn and sooner or later. key tells what it replaces.
-func (m *Module) say(key string, p schemas.Payload) {
-	msg, err := m.message(p)
+// say publishes p, in its turn and sooner or later. key tells what it replaces, h what
+// it carries of a trace, nil for nothing.
+func (m *Module) say(key string, p schemas.Payload, h *traceHeader) {
+	msg, err := m.message(p, h)
 	if err != nil {
 		m.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
 		return
@@ -142,8 +143,12 @@ func (m *Module) say(key string, p schemas.Payload) {
 	m.out.put(errand{key, func(ctx context.Context) error { return m.cfg.Transport.Publish(ctx, msg) }, true})
 }
 
-func (m *Module) message(p schemas.Payload) (mqtt.Message, error) {
+func (m *Module) message(p schemas.Payload, h *traceHeader) (mqtt.Message, error) {
 	b, err := schemas.Encode(p)
 	k := p.Kind()
-	return mqtt.Message{Topic: m.topic(k), Payload: b, QoS: k.QoS(), Retain: k.Retained()}, err
+	msg := mqtt.Message{Topic: m.topic(k), Payload: b, QoS: k.QoS(), Retain: k.Retained()}
+	if h != nil {
+		msg.Traceparent, msg.Tracestate = h.Parent, h.State
+	}
+	return msg, err
 }

@@ -176,7 +176,7 @@ func (m *Module) Run(ctx context.Context) error {
 			Will: m.offline, Subscriptions: m.subscriptions,
 			Connected:    func() { m.mail.post(func() { m.link(true) }) },
 			Disconnected: func() { m.mail.post(func() { m.link(false) }) },
-			Received:     m.received,
+			Received:     m.received, Traced: m.traced,
 		})
 	})
 	sent := make(chan struct{})
@@ -231,7 +231,7 @@ func (m *Module) loop(ctx context.Context) {
 
 // offline is the module's will, and its farewell.
 func (m *Module) offline() mqtt.Message {
-	msg, _ := m.message(&schemas.Presence{V: schemas.Version}) // the device's id is checked
+	msg, _ := m.message(&schemas.Presence{V: schemas.Version}, nil) // the device's id is checked
 	return msg
 }
 
@@ -250,7 +250,11 @@ func (m *Module) topic(k schemas.Kind) string {
 }
 
 // received takes a message without waiting.
-func (m *Module) received(topic string, payload []byte) {
+func (m *Module) received(topic string, payload []byte) { m.traced(topic, payload, "", "") }
+
+// traced is received for a message that carries a trace context, of which only an
+// offer's is of interest.
+func (m *Module) traced(topic string, payload []byte, parent, state string) {
 	if _, ok := schemas.ParseStreamTopic(topic); ok {
 		m.offerChunk(chunk{payload, true})
 		return
@@ -259,7 +263,7 @@ func (m *Module) received(topic string, payload []byte) {
 	case m.topic(schemas.KindChunk):
 		m.offerChunk(chunk{payload, false})
 	case m.topic(schemas.KindOffer):
-		m.mail.postIfRoom(func() { m.onOffer(payload) })
+		m.mail.postIfRoom(func() { m.onOffer(payload, readTraceHeader(parent, state)) })
 	case m.topic(schemas.KindAck):
 		m.mail.postIfRoom(func() { m.onAck(payload) })
 	}

@@ -26,7 +26,8 @@ type service struct {
 	image []byte
 	// spoil may drop (nil) or change the n-th chunk message.
 	spoil func(n int, b []byte) []byte
-	deaf  bool // statuses are not acknowledged
+	deaf  bool        // statuses are not acknowledged
+	trace traceHeader // that offers come with, if it is not zero
 
 	mu       sync.Mutex
 	client   *mqtt.Client
@@ -45,6 +46,7 @@ type seen struct {
 	acked   map[string]schemas.Status // by execution: the last one
 	fetches []schemas.Fetch
 	chunks  int
+	carried map[schemas.Kind][]traceHeader // what messages said of a trace, in their order
 }
 
 // look returns a copy of it.
@@ -52,7 +54,7 @@ func (s *service) look() seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.seen
-	c.topics, c.acked = maps.Clone(c.topics), maps.Clone(c.acked)
+	c.topics, c.acked, c.carried = maps.Clone(c.topics), maps.Clone(c.acked), maps.Clone(c.carried)
 	c.heard, c.fetches = slices.Clone(c.heard), slices.Clone(c.fetches)
 	return c
 }
@@ -62,7 +64,7 @@ func newService(t *testing.T, size int) *service {
 	for i := range image {
 		image[i] = byte(i*i>>8 ^ i)
 	}
-	return &service{t: t, image: image, up: true, seen: seen{acked: map[string]schemas.Status{}}}
+	return &service{t: t, image: image, up: true, seen: seen{acked: map[string]schemas.Status{}, carried: map[schemas.Kind][]traceHeader{}}}
 }
 
 // theOffer is of the service's image.
@@ -121,7 +123,11 @@ func (s *service) send(topic string, b []byte) {
 	s.mu.Lock()
 	c, there := s.client, s.up && s.topics[topic]
 	s.mu.Unlock()
-	if c != nil && there {
+	switch {
+	case c == nil || !there:
+	case s.trace.Parent != "" && topic == topicOf(schemas.KindOffer):
+		c.Traced(topic, bytes.Clone(b), s.trace.Parent, s.trace.State)
+	default:
 		c.Received(topic, bytes.Clone(b))
 	}
 }
@@ -190,6 +196,7 @@ func (s *service) Publish(_ context.Context, m mqtt.Message) error {
 		s.t.Errorf("published on %s with QoS %d, retain %t: %v", m.Topic, m.QoS, m.Retain, err)
 		return nil
 	}
+	s.carried[topic.Kind] = append(s.carried[topic.Kind], traceHeader{m.Traceparent, m.Tracestate})
 	decode := func(p schemas.Payload) {
 		if err := schemas.Decode(m.Payload, p); err != nil {
 			s.t.Errorf("%s: %v", topic, err)

@@ -23,7 +23,7 @@ func (m *Module) link(up bool) {
 	if !up {
 		return
 	}
-	m.say("presence", &schemas.Presence{V: schemas.Version, Online: true})
+	m.say("presence", &schemas.Presence{V: schemas.Version, Online: true}, nil)
 	m.hello()
 	for _, r := range m.reports {
 		r.due, r.wait = time.Now(), firstRepeat
@@ -39,7 +39,7 @@ func (m *Module) hello() {
 		if u := m.up; u != nil {
 			h.Execution, h.Attempt = u.offer.Execution, u.offer.Attempt
 		}
-		m.say("hello", h)
+		m.say("hello", h, m.helloTrace())
 	}
 }
 
@@ -60,9 +60,9 @@ func (m *Module) fits(versions map[string]string) error {
 
 // repeat says a status until it is acknowledged, in the place of the one before of the same
 // execution: the service needs the newest only.
-func (m *Module) repeat(s schemas.Status) {
+func (m *Module) repeat(s schemas.Status, h *traceHeader) {
 	m.forget(s.Execution)
-	m.reports = append(m.reports, &report{status: s, due: time.Now(), wait: firstRepeat})
+	m.reports = append(m.reports, &report{status: s, trace: h, due: time.Now(), wait: firstRepeat})
 }
 
 // forget repeats nothing of an execution any more.
@@ -126,7 +126,7 @@ func (m *Module) tick(now time.Time) time.Time {
 	for _, r := range m.reports {
 		if !now.Before(r.due) {
 			s := r.status
-			m.say("status of "+s.Execution, &s)
+			m.say("status of "+s.Execution, &s, r.trace)
 			r.due, r.wait = now.Add(r.wait), min(2*r.wait, lastRepeat)
 		}
 		soonest(r.due)

@@ -30,12 +30,14 @@ type open struct {
 	Offer schemas.Offer `json:"offer"`
 	State schemas.State `json:"state"`
 	Seq   uint64        `json:"seq"`
+	Trace *traceHeader  `json:"trace,omitempty"` // what came with the offer, nil for nothing
 }
 
 // result is how an execution ended.
 type result struct {
 	Status schemas.Status `json:"status"`
 	Acked  bool           `json:"acked,omitempty"`
+	Trace  *traceHeader   `json:"trace,omitempty"` // what Status carries
 }
 
 // storedImage says what the slot holds.

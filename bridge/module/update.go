@@ -29,7 +29,7 @@ type update struct {
 	seq    uint64
 	ctx    context.Context // of what the host does for it
 	cancel context.CancelFunc
-	next   *schemas.Offer // comes when this one has ended
+	next   *open // comes when this one has ended
 
 	slot       Slot
 	have       rangeset.Set
@@ -42,11 +42,15 @@ type update struct {
 	proven     bool      // the MCU has reported since it was told to boot
 	reportAt   time.Time
 	reported   uint64
+	// fetched is what the first fetch of the image is to carry: the service has a span
+	// for it, and one is enough.
+	fetched *traceHeader
 }
 
 // report is a status that is said until it is acknowledged.
 type report struct {
 	status schemas.Status
+	trace  *traceHeader
 	due    time.Time
 	wait   time.Duration
 }
@@ -55,7 +59,7 @@ type report struct {
 func (m *Module) resume() {
 	for _, r := range m.rec.Results {
 		if !r.Acked {
-			m.repeat(r.Status)
+			m.repeat(r.Status, r.Trace)
 		}
 	}
 	if m.rec.Open == nil {
@@ -78,7 +82,7 @@ func (m *Module) resume() {
 	}
 }
 
-func (m *Module) onOffer(payload []byte) {
+func (m *Module) onOffer(payload []byte, h *traceHeader) {
 	if len(payload) == 0 {
 		m.withdrawn()
 		return
@@ -91,16 +95,16 @@ func (m *Module) onOffer(payload []byte) {
 	u := m.up
 	switch r := m.rec.result(o.Execution, o.Attempt); {
 	case r != nil:
-		m.repeat(r.Status) // the service has not heard of it
+		m.repeat(r.Status, r.Trace) // the service has not heard of it
 	case m.rec.overtaken(o), !o.Expires.IsZero() && !time.Now().Before(o.Expires):
 	case u != nil && u.offer.Execution == o.Execution && u.offer.Attempt >= o.Attempt:
 	case u != nil && u.state == schemas.StateBooting:
-		u.next = &o // what the MCU boots is decided
+		u.next = &open{Offer: o, Trace: h} // what the MCU boots is decided
 	default:
 		if u != nil {
 			m.drop("replaced by execution " + o.Execution)
 		}
-		m.begin(o)
+		m.begin(o, h)
 	}
 }
 
@@ -114,10 +118,10 @@ func (m *Module) withdrawn() {
 	}
 }
 
-func (m *Module) begin(o schemas.Offer) {
+func (m *Module) begin(o schemas.Offer, h *traceHeader) {
 	m.log.Info("offer", "event", logevent.OfferReceived, "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	m.open(o)
-	m.rec.Open = &open{Offer: o, State: schemas.StateOffered}
+	m.rec.Open = &open{Offer: o, State: schemas.StateOffered, Trace: h}
 	m.save()
 	m.hello()
 	m.accept()
@@ -260,7 +264,7 @@ func (m *Module) progress() {
 		s.BytesDone = u.offer.Size
 	}
 	u.reportAt, u.reported = time.Now(), u.have.Total()
-	m.repeat(m.numbered(s))
+	m.repeat(m.numbered(s), m.rec.Open.Trace)
 }
 
 func (m *Module) numbered(s schemas.Status) schemas.Status {
@@ -283,8 +287,8 @@ func (m *Module) finish(s schemas.Status) {
 		s.Detail = schemas.Detail(err.Error())
 	}
 	m.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "detail", s.Detail)
-	m.rec.remember(result{Status: s})
-	m.repeat(s)
+	m.rec.remember(result{Status: s, Trace: m.rec.Open.Trace})
+	m.repeat(s, m.rec.Open.Trace)
 	m.close()
 }
 
@@ -303,7 +307,7 @@ func (m *Module) close() {
 	m.up, m.rec.Open = nil, nil
 	m.save()
 	if u.next != nil {
-		m.begin(*u.next)
+		m.begin(u.next.Offer, u.next.Trace)
 		return
 	}
 	m.hello()

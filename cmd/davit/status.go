@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,8 @@ const (
 	statusJobs, statusFailures = 3, 4
 	// endsSoon is how long before its end a certificate is pointed out.
 	endsSoon = 30 * 24 * time.Hour
+	// embeddedBroker is what a status calls the broker that is the service's own.
+	embeddedBroker = "embedded"
 )
 
 func (p *program) statusCommand() *cobra.Command {
@@ -43,8 +46,8 @@ func (p *program) statusCommand() *cobra.Command {
 		return nil
 	})
 	cmd.Long = `Show on one screen of 80 columns and 24 lines how the service stands: whether it is ready and
-why not, devices, jobs and those that wait for a person, executions, the last failures with
-their causes, what happens in a second, what waits, store and disk, certificates.
+why not, devices and how many of each type are connected, jobs and those that wait for a person, executions, the last failures (also
+those from before the start) with their causes, what happens in a second, what waits, store and disk, certificates.
 
 The exit code is 0 if the service is healthy: it is ready, its disk has room and its
 certificate has not ended; otherwise 1. With --watch the same is shown anew every second
@@ -74,7 +77,7 @@ func statusScreen(s client.ServiceStatus) string {
 	pairs := []string{
 		"service", fmt.Sprintf("davit %s, up %s, since %s", s.System.Version, span(s.At, s.System.Since), when(s.System.Since)),
 		"ready", readyLine(s), "broker", s.System.Broker,
-		"devices", fmt.Sprintf("%d of %d connected", f.Online, f.Devices), "by type", tally(f.ByType), "in quarantine", number(uint64(f.Quarantined)),
+		"devices", fmt.Sprintf("%d of %d connected", f.Online, f.Devices), "by type", byType(s), "in quarantine", number(uint64(f.Quarantined)),
 		"jobs", tally(f.Jobs), "executions", counts(f.Executions),
 		"per second", fmt.Sprintf("%.1f chunks, %s, %.1f reports", s.Throughput.Chunks, size(uint64(s.Throughput.Bytes)), s.Throughput.Reports),
 		"waiting", fmt.Sprintf("%d offers, %d repeats, %d reports; chunks for %d devices, %d without credit", q.Offers, q.Repeats, q.Reports, q.Chunks, q.Starved),
@@ -84,6 +87,24 @@ func statusScreen(s client.ServiceStatus) string {
 	attentionOf(&b, s.Attention)
 	failuresOf(&b, s)
 	return fitted(b.String())
+}
+
+// byType are the devices by type, with how many of them are connected where the broker is
+// the service's own.
+func byType(s client.ServiceStatus) string {
+	if s.System.Broker != embeddedBroker {
+		return tally(s.Fleet.ByType)
+	}
+	var parts []string
+	for _, t := range slices.Sorted(maps.Keys(s.Fleet.ByType)) {
+		parts = append(parts, fmt.Sprintf("%d of %d %s", s.Fleet.Connected[t], s.Fleet.ByType[t], t))
+	}
+	for _, t := range slices.Sorted(maps.Keys(s.Fleet.Connected)) {
+		if _, told := s.Fleet.ByType[t]; !told && s.Fleet.Connected[t] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", s.Fleet.Connected[t], t))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func readyLine(s client.ServiceStatus) string {
@@ -135,7 +156,7 @@ func attentionOf(w io.Writer, jobs []orchestrator.Attention) {
 // failuresOf are the last executions that failed.
 func failuresOf(w io.Writer, s client.ServiceStatus) {
 	if len(s.Failures) == 0 {
-		fmt.Fprintln(w, "no failures since the start")
+		fmt.Fprintln(w, "no failures")
 		return
 	}
 	fmt.Fprintln(w, "last failures:")

@@ -49,6 +49,12 @@ func TestStatusHasRoomOnOneScreen(t *testing.T) {
 			t.Errorf("%s: it steers the terminal: %q", name, text)
 		}
 	}
+	embedded := full
+	embedded.System.Broker = embeddedBroker
+	embedded.Fleet.ByType, embedded.Fleet.Connected = map[string]int{"pump": 120, "valve": 4}, map[string]int{"pump": 30, "unknown": 2, "gone": 0}
+	if text := statusScreen(embedded); !strings.Contains(text, " 30 of 120 pump, 0 of 4 valve, 2 unknown\n") {
+		t.Errorf("connected devices by type:\n%s", text)
+	}
 	text := statusScreen(full)
 	for _, want := range []string{"NO: broker for 1m0s", "19000 of 100000 connected", "HAS ENDED", "! job job-0: stopped", "7 more jobs", "last failures:", "up 50h0m0s"} {
 		if !strings.Contains(text, want) {

@@ -108,7 +108,7 @@ func (b *Bridge) open(o BridgeOptions) error {
 		return err
 	}
 	b.registry.MustRegister(newDiskCollector(o.Data))
-	tracer, err := o.Traces.tracer("davit-bridge", o.Log, &b.cleanup)
+	tracer, err := o.Traces.tracer("davit-bridge", o.Log, b.registry, &b.cleanup)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 var layouts = []struct {
 	name   string
 	layout int
-}{{"first", 1}, {"console", 2}, {"afero", 2}, {"rollouts", 2}, {"packed", 2}, {"signed", 2}, {"claims", 2}}
+}{{"first", 1}, {"console", 2}, {"afero", 2}, {"rollouts", 2}, {"packed", 2}, {"signed", 2}, {"claims", 2}, {"numbered", 3}}
 
 // unpackLayout unpacks a fixture and returns the folders of its service and its bridge.
 func unpackLayout(t testing.TB, name string) (serve, bridge string) {
@@ -263,7 +263,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		make   func(*testing.T, string)
 		want   []string
 	}{
-		{"newer records", false, newer, []string{"layout 99", "davit v9.1.0", "understands layouts up to 3", "install davit v9.1.0"}},
+		{"newer records", false, newer, []string{"layout 99", "davit v9.1.0", "understands layouts up to 4", "install davit v9.1.0"}},
 		{"empty store", false, file(storeName, ""), nil}, // as bbolt itself takes it: nothing was ever in it
 		{"no store", false, file(storeName, strings.Repeat("no store ", 9999)), []string{storeName, "damaged", "restore a backup"}},
 		{"cut after one byte", false, cut(1), []string{"damaged", "does not begin"}},

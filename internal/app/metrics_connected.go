@@ -92,14 +92,23 @@ func (c *connectedDevices) gone(devices []string) {
 	}
 }
 
+// byType is how many there are, by type. Types that were there stay with 0.
+func (c *connectedDevices) byType() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]int, len(c.counts))
+	for name, n := range c.counts {
+		all[name] = *n
+	}
+	return all
+}
+
 // Describe implements prometheus.Collector.
 func (c *connectedDevices) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 
-// Collect implements prometheus.Collector. Types that were there stay with 0.
+// Collect implements prometheus.Collector.
 func (c *connectedDevices) Collect(ch chan<- prometheus.Metric) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for name, n := range c.counts {
-		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(*n), name)
+	for name, n := range c.byType() {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), name)
 	}
 }

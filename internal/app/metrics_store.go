@@ -46,6 +46,33 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// compactMetrics count compactions of the records.
+type compactMetrics struct{ all *prometheus.CounterVec }
+
+func newCompactMetrics(r prometheus.Registerer) *compactMetrics {
+	m := &compactMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "davit_store_compactions_total", Help: "Compactions of the records' file, by what had it done and how it ended.",
+	}, []string{"trigger", "result"})}
+	for _, trigger := range []string{"automatic", "request"} {
+		for _, result := range []string{"done", "failed"} {
+			m.all.WithLabelValues(trigger, result)
+		}
+	}
+	r.MustRegister(m.all)
+	return m
+}
+
+func (m *compactMetrics) compacted(automatic bool, err error) {
+	trigger, result := "request", "done"
+	if automatic {
+		trigger = "automatic"
+	}
+	if err != nil {
+		result = "failed"
+	}
+	m.all.WithLabelValues(trigger, result).Inc()
+}
+
 // diskCollector tells how full the file system of a data folder is.
 type diskCollector struct {
 	dir        string

@@ -72,6 +72,9 @@ type ServerOptions struct {
 	// ClockConfirmed is a day on which the clock was right, as an operator says; Retention then believes it up to a
 	// day after that. Zero for none.
 	ClockConfirmed time.Time
+	// CompactFree is how many percent of the records' file have to be free, and 64 MiB
+	// besides, for it to be compacted by itself at a quiet time; 0 never does.
+	CompactFree int
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
 	// together; 0 is no limit. Reoffers is how many offers that stand already are
 	// repeated a second at most; 0 means the orchestrator's default.
@@ -184,6 +187,9 @@ func (o *ServerOptions) validateNumbers() error {
 	var wrong []error
 	if o.MaxImage < 0 || o.MaxImage > schemas.MaxImageSize {
 		wrong = append(wrong, fmt.Errorf("--max-image is %d; allowed are 1 to %d bytes", o.MaxImage, int64(schemas.MaxImageSize)))
+	}
+	if o.CompactFree < 0 || o.CompactFree > 99 {
+		wrong = append(wrong, fmt.Errorf("--compact-free is %d; write a share from 1 to 99 percent, or 0 for never", o.CompactFree))
 	}
 	if o.MinFree < 0 {
 		wrong = append(wrong, fmt.Errorf("--min-free is %d bytes; it cannot be negative", o.MinFree))

@@ -56,6 +56,7 @@ type Server struct {
 	// committing is how long the commit under way has taken; stopping says that Run is to end.
 	committing func() time.Duration
 	stopping   atomic.Bool
+	compacting *compacting
 	registry   *prometheus.Registry
 	ready      chan struct{}
 	done       chan struct{}
@@ -82,12 +83,12 @@ func (s *Server) open(o ServerOptions) error {
 	if err != nil {
 		return err
 	}
-	tracer, err := o.Traces.tracer("davit", s.log, &s.cleanup)
+	registry := newRegistry()
+	s.registry = registry
+	tracer, err := o.Traces.tracer("davit", s.log, registry, &s.cleanup)
 	if err != nil {
 		return err
 	}
-	registry := newRegistry()
-	s.registry = registry
 	keys, ring, err := s.openFiles(o, registry)
 	if err != nil {
 		return err
@@ -104,7 +105,8 @@ func (s *Server) open(o ServerOptions) error {
 	s.cleanup.add("store", store.Close)
 	registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
 	blobs.Reserve(cmp.Or(o.MinFree, DefaultMinFree))
-	s.storage = &storage{dir: o.Data, store: store, blobs: blobs}
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, metrics: newCompactMetrics(registry), minFree: cmp.Or(o.MinFree, DefaultMinFree)}
+	s.compacting = s.newCompacting(o, store)
 	s.disk.metrics = newDiskMetrics(registry)
 	if refused != nil {
 		return refused
@@ -142,7 +144,7 @@ func (s *Server) open(o ServerOptions) error {
 	}
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Storage: s.storage, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
-		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(), System: s.systemStatus(o, time.Now()),
+		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(), System: s.systemStatus(o, time.Now()), Connected: s.connectedByType(),
 		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
 	if err != nil {
@@ -259,6 +261,7 @@ func (s *Server) runParts(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.files.run(ctx) })
 	g.Go(func() error { return s.disk.run(ctx, s.storage.probe) })
+	g.Go(func() error { return s.compacting.run(ctx) })
 	for _, ln := range s.web {
 		g.Go(func() error {
 			return gateway.ServeDraining(ctx, ln, http.Handler(s.api), s.log.With("part", "http"), s.drain)

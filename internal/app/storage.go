@@ -19,6 +19,8 @@ type storage struct {
 	store   *boltstore.Store
 	blobs   orchestrator.Blobs
 	service *orchestrator.Service
+	metrics *compactMetrics
+	minFree int64 // bytes of the disk that are left free
 
 	mu  sync.Mutex
 	now string // what is under way, empty for nothing
@@ -44,12 +46,18 @@ func (s *storage) enter(what string) (leave func(), err error) {
 
 // Compact implements gateway.Storage.
 func (s *storage) Compact(ctx context.Context) (orchestrator.Compaction, error) {
+	return s.compact(ctx, false)
+}
+
+// compact counts compactions by who has asked: a person, or nobody.
+func (s *storage) compact(ctx context.Context, automatic bool) (orchestrator.Compaction, error) {
 	leave, err := s.enter("a compaction")
 	if err != nil {
 		return orchestrator.Compaction{}, err
 	}
 	defer leave()
 	c, err := s.store.Compact(ctx)
+	s.metrics.compacted(automatic, err)
 	return orchestrator.Compaction{Before: c.Before, After: c.After, Took: orchestrator.Duration(c.Took), Stop: orchestrator.Duration(c.Stop)}, err
 }
 

@@ -10,6 +10,14 @@ import (
 	"davit/internal/durable"
 )
 
+// connectedByType counts connected devices; nil with an external broker.
+func (s *Server) connectedByType() func() map[string]int {
+	if s.connected == nil {
+		return nil
+	}
+	return s.connected.byType
+}
+
 // systemStatus is what a Server tells of itself and its machine.
 func (s *Server) systemStatus(o ServerOptions, since time.Time) func() gateway.SystemStatus {
 	version := ReadBuild().Version

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"davit/internal/trace"
 	"davit/internal/tracing"
 )
@@ -33,13 +35,15 @@ func (o TraceOptions) Validate() error {
 	return errors.Join(wrong...)
 }
 
-// tracer makes what the options say: nil for nothing. cleanup gets its end.
-func (o TraceOptions) tracer(service string, log *slog.Logger, cleanup *closers) (*trace.Tracer, error) {
+// tracer makes what the options say: nil for nothing. cleanup gets its end. What became
+// of spans is in the registry either way.
+func (o TraceOptions) tracer(service string, log *slog.Logger, r prometheus.Registerer, cleanup *closers) (*trace.Tracer, error) {
+	metrics := tracing.NewMetrics(r)
 	if o.Endpoint == "" {
 		return nil, nil
 	}
 	host, _ := os.Hostname() // a machine without a name has spans all the same
-	exporter, err := tracing.New(tracing.Options{Endpoint: o.Endpoint, Service: service, Version: ReadBuild().Version, Instance: fmt.Sprintf("%s/%d", host, os.Getpid()), Log: log.With("part", "traces")})
+	exporter, err := tracing.New(tracing.Options{Endpoint: o.Endpoint, Service: service, Version: ReadBuild().Version, Instance: fmt.Sprintf("%s/%d", host, os.Getpid()), Log: log.With("part", "traces"), Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}

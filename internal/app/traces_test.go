@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -18,7 +19,11 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	library "davit/bridge/module"
+	"davit/bridge/mqtt"
 	"davit/internal/sim"
+	"davit/orchestrator"
+	"davit/schemas"
 )
 
 // collecting is an OTLP collector over HTTP that keeps what it is sent.
@@ -174,6 +179,73 @@ func TestForeignModulesLeaveTheServicesSpans(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestOneTraceThroughAModuleOfTheLibrary: the module hands on what came with the offer,
+// so that its fetch and its version report are parts of the job's trace. It has no spans
+// of its own.
+func TestOneTraceThroughAModuleOfTheLibrary(t *testing.T) {
+	t.Parallel()
+	c, b, began := newCollector(t), newBench(t), time.Now()
+	b.traces = TraceOptions{Endpoint: c.url, Ratio: 1}
+	stop := b.serve(ExternalBroker{})
+	b.records()
+	d, err := b.client.CreateDevice(t.Context(), orchestrator.NewDevice{ID: "kettle", Type: testDeviceType})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := mqtt.New(mqtt.Config{URL: "mqtt://" + b.mqtt, ClientID: "kettle", Username: "kettle", Password: d.Password}, b.log("module"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &kettle{}
+	m, err := library.New(library.Config{Device: "kettle", Transport: connection, Host: host, Versions: map[string]string{"oem_host_version": "1.0.0"}, Logger: b.log("module")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.report = m.Report
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	i := b.upload(sim.BuildDemoImage("2.0.0", imageSize, 1), "2.0.0", 0) // some fetches
+	if _, err := b.client.CreateJob(t.Context(), orchestrator.NewJob{Name: "job", Image: i.ID, Devices: []string{"kettle"}, Start: true}); err != nil {
+		t.Fatal(err)
+	}
+	limit, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	job, err := WatchJob(limit, b.client, "job", WatchFuncs{Execution: func(orchestrator.Execution) error { return nil }, Job: func(orchestrator.Job) error { return nil }})
+	if err != nil || !AllSucceeded(job) {
+		t.Errorf("%+v: %v", job, err)
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	stop() // which exports what is left
+	const want = "POST /v1/jobs(job start(update(offer fetch version report)))"
+	if got := c.trees("update"); !slices.Equal(got, []string{want}) {
+		t.Errorf("the traces of updates are\n%s\nwant\n%s", strings.Join(got, "\n"), want)
+	}
+	c.sound(began)
+}
+
+// kettle is a host that runs whatever it is given.
+type kettle struct{ report func(map[string]string) error }
+
+func (*kettle) Accept(context.Context, schemas.Offer) error { return nil }
+
+func (*kettle) Slot(o schemas.Offer) (library.Slot, error) {
+	return memorySlot(make([]byte, o.Size)), nil
+}
+
+func (k *kettle) Boot(_ context.Context, o schemas.Offer) error {
+	return k.report(map[string]string{"oem_host_version": o.Version})
+}
+
+type memorySlot []byte
+
+func (s memorySlot) ReadAt(b []byte, at int64) (int, error)  { return copy(b, s[at:]), nil }
+func (s memorySlot) WriteAt(b []byte, at int64) (int, error) { return copy(s[at:], b), nil }
+func (memorySlot) Sync() error                               { return nil }
 
 // TestWithoutACollectorEverythingGoesOn: what cannot be exported is said once.
 func TestWithoutACollectorEverythingGoesOn(t *testing.T) {

@@ -30,6 +30,7 @@ type ServiceStatus struct {
 		Online      int                           `json:"online"`
 		Quarantined int                           `json:"quarantined"`
 		ByType      map[string]int                `json:"by_type"`
+		Connected   map[string]int                `json:"connected_by_type,omitempty"` // not there with an external broker
 		Jobs        map[orchestrator.JobState]int `json:"jobs"`
 		Executions  map[schemas.State]int         `json:"executions"`
 	} `json:"fleet"`

@@ -18,6 +18,9 @@ const (
 	// A CONNECT was refused; reason says why.
 	// To do: Correct user name and password, or the certificate.
 	BrokerConnectRefused Event = "broker.connect_refused"
+	// So many more CONNECTs were refused in the last minute than were told of one by one.
+	// To do: Look at those that were told; davit_broker_connect_refusals_total has all of them by reason.
+	BrokerConnectsRefused Event = "broker.connects_refused"
 	// A client is connected.
 	BrokerConnected Event = "broker.connected"
 	// A client's connection has ended.

@@ -195,6 +195,11 @@ const (
 	StoreFull Event = "store.full"
 	// The disk has room again: records are written.
 	StoreWrites Event = "store.writes"
+	// The records' file was compacted by itself, because much of it was free (--compact-free).
+	StoreCompacted Event = "store.compacted"
+	// The records' file could not be compacted by itself; it is tried again in an hour.
+	// To do: Look at the error; the disk needs room for a second file.
+	StoreNotCompacted Event = "store.not_compacted"
 	// The records were brought to the layout of this program.
 	StoreMigrated Event = "store.migrated"
 	// A backup broke off before its end; what was written of it is refused by davit restore.

@@ -84,6 +84,7 @@ const (
 	KeyPanic           = "panic"             // what a panic said
 	KeyStack           = "stack"             // the stack of a panic
 	KeyOpen            = "open"              // how many connections are open
+	KeyRefusals        = "refusals"          // how many CONNECTs were refused
 	KeyOfRemote        = "of_remote"         // how many of them are from that address
 	KeyOnline          = "online"            // whether the device is connected
 	KeyTty             = "tty"               // the path by which a port is open

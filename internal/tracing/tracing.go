@@ -1,7 +1,7 @@
 // Package tracing exports spans by OTLP over HTTP. It is the only importer of the
 // OpenTelemetry libraries: everybody else knows internal/trace. It keeps no more than
-// a bounded queue of spans, drops what a collector does not take, and says so once
-// until it works again. The SDK's global state (providers, error handler) is not
+// a bounded queue of spans, drops and counts what does not fit or a collector does not
+// take, and says so once until it works again. The SDK's global state (providers, error handler) is not
 // touched; its goroutine belongs to the Exporter and ends with Close.
 package tracing
 
@@ -35,11 +35,13 @@ type Options struct {
 	// Service and Version are how the process calls itself, Instance which one it is.
 	Service, Version, Instance string
 	Log                        *slog.Logger
+	// Metrics count what became of spans.
+	Metrics *Metrics
 }
 
 // Limits of what waits for the collector.
 const (
-	queueSize     = 4096 // spans
+	queueSize     = 4096 // spans, with those that are just being exported
 	batchSize     = 512
 	batchDelay    = time.Second
 	exportTimeout = 5 * time.Second
@@ -67,6 +69,7 @@ func redacted(endpoint string) string {
 type Exporter struct {
 	provider *sdk.TracerProvider
 	tracer   api.Tracer
+	counts   *telling
 }
 
 // New makes an Exporter. It connects to nobody before there are spans.
@@ -83,14 +86,20 @@ func New(o Options) (*Exporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("traces to %s: %w", redacted(o.Endpoint), err)
 	}
+	return newExporter(o, client), nil
+}
+
+// newExporter makes an Exporter to what takes spans.
+func newExporter(o Options, client sdk.SpanExporter) *Exporter {
+	t := &telling{SpanExporter: client, log: o.Log, metrics: o.Metrics, endpoint: redacted(o.Endpoint)}
 	provider := sdk.NewTracerProvider(
-		sdk.WithBatcher(&telling{SpanExporter: client, log: o.Log, endpoint: redacted(o.Endpoint)}, sdk.WithMaxQueueSize(queueSize), sdk.WithMaxExportBatchSize(batchSize),
+		sdk.WithBatcher(t, sdk.WithMaxQueueSize(queueSize), sdk.WithMaxExportBatchSize(batchSize),
 			sdk.WithBatchTimeout(batchDelay), sdk.WithExportTimeout(exportTimeout)),
 		sdk.WithSampler(sdk.AlwaysSample()), // what is sampled is internal/trace's to decide
 		sdk.WithIDGenerator(given{}),
 		sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", o.Service), attribute.String("service.version", o.Version), attribute.String("service.instance.id", o.Instance))),
 	)
-	return &Exporter{provider, provider.Tracer("davit")}, nil
+	return &Exporter{provider, provider.Tracer("davit"), t}
 }
 
 // Close exports what waits, within exportTimeout, and ends the exporter.
@@ -103,8 +112,12 @@ func (e *Exporter) Close() error {
 	return nil
 }
 
-// Record implements trace.Recorder.
+// Record implements trace.Recorder. A span for which there is no room is counted and
+// costs nothing else: whoever tells it is in the middle of an update.
 func (e *Exporter) Record(s trace.Span) {
+	if !e.counts.enter() {
+		return
+	}
 	ctx := context.WithValue(context.Background(), givenKey{}, s.ID)
 	if s.Parent != [8]byte{} {
 		// A tracestate that cannot be read is ignored, as the specification has it.
@@ -174,26 +187,46 @@ func (given) NewSpanID(ctx context.Context, _ api.TraceID) api.SpanID {
 }
 
 // telling is an exporter that tells of failures itself, once until it works again,
-// instead of the SDK's global handler.
+// instead of the SDK's global handler, and that knows how many spans wait: the SDK
+// drops those for which its queue has no room without a word.
 type telling struct {
 	sdk.SpanExporter
 	log      *slog.Logger
+	metrics  *Metrics
 	endpoint string
+	waiting  atomic.Int64 // spans in the SDK's queue, and in the batch that is exported
 	failing  atomic.Bool
 	lost     atomic.Uint64 // spans since it failed first
+}
+
+// enter takes a place for a span; false if there is none.
+func (t *telling) enter() bool {
+	if t.waiting.Add(1) <= queueSize {
+		return true
+	}
+	t.waiting.Add(-1)
+	t.metrics.noRoom.Inc()
+	if t.failing.Load() {
+		t.lost.Add(1)
+	}
+	return false
 }
 
 // ExportSpans implements sdk.SpanExporter.
 func (t *telling) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := t.SpanExporter.ExportSpans(ctx, spans)
-	switch {
-	case err == nil && t.failing.Swap(false):
-		t.log.Info("traces are exported again", "event", logevent.TraceExportResumed, "endpoint", t.endpoint, "spans", t.lost.Swap(0))
-	case err != nil:
+	t.waiting.Add(-int64(len(spans)))
+	if err != nil {
+		t.metrics.notTaken.Add(float64(len(spans)))
 		t.lost.Add(uint64(len(spans)))
 		if !t.failing.Swap(true) {
 			t.log.Warn("traces cannot be exported and are dropped; everything else goes on", "event", logevent.TraceExportFailed, "endpoint", t.endpoint, "error", err)
 		}
+		return nil
+	}
+	t.metrics.exported.Add(float64(len(spans)))
+	if t.failing.Swap(false) {
+		t.log.Info("traces are exported again", "event", logevent.TraceExportResumed, "endpoint", t.endpoint, "spans", t.lost.Swap(0))
 	}
 	return nil
 }

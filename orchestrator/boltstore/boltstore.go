@@ -121,14 +121,15 @@ type Sizes struct {
 // Sizes tells how large the store is; it costs the same for any store. ErrClosed after
 // Close.
 func (s *Store) Sizes() (Sizes, error) {
-	btx, err := s.db.Begin(false)
+	btx, err := s.begin()
 	if err != nil {
 		return Sizes{}, s.closedError()
 	}
+	db := btx.DB()
 	z := Sizes{File: btx.Size(), Waiting: len(s.requests)}
 	_ = btx.Rollback() // ends a read; there is nothing to lose
-	st := s.db.Stats()
-	z.Free = int64(st.FreePageN+st.PendingPageN) * int64(s.db.Info().PageSize)
+	st := db.Stats()
+	z.Free = int64(st.FreePageN+st.PendingPageN) * int64(db.Info().PageSize)
 	return z, nil
 }
 
