@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -158,9 +159,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, fmt.Errorf("operations %q are not in the matrix of gateway/people/operations.go, so nobody may do them", a.unlisted)
 	}
 	finishDocument(a.spec)
-	if err := a.plainRoutes(mux); err != nil {
-		return nil, err
-	}
+	a.plainRoutes(mux)
 	a.handler = a.observe(a.secure(a.wellFormed(a.authenticate(mux))))
 	return a, nil
 }
@@ -199,24 +198,9 @@ func (a *API) humaConfig() huma.Config {
 }
 
 // plainRoutes are those outside /v1, which need no token.
-func (a *API) plainRoutes(mux *http.ServeMux) error {
-	text, err := a.spec.YAML()
-	if err != nil {
-		return fmt.Errorf("OpenAPI document: %w", err)
-	}
-	doc, err := json.Marshal(a.spec)
-	if err != nil {
-		return fmt.Errorf("OpenAPI document: %w", err)
-	}
-	constant := func(contentType string, b []byte) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", contentType)
-			// The client may be gone; there is nobody else to tell.
-			_, _ = w.Write(b)
-		}
-	}
-	mux.HandleFunc("GET /openapi.yaml", constant("application/yaml", text))
-	mux.HandleFunc("GET /openapi.json", constant("application/json", doc))
+func (a *API) plainRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /openapi.yaml", a.document("application/yaml", a.OpenAPI))
+	mux.HandleFunc("GET /openapi.json", a.document("application/json", func() ([]byte, error) { return json.Marshal(a.spec) }))
 	mux.Handle("GET /livez", a.live)
 	mux.Handle("GET /readyz", a.ready)
 	if a.options.MetricsHandler != nil {
@@ -226,7 +210,24 @@ func (a *API) plainRoutes(mux *http.ServeMux) error {
 		a.oidcRoutes(mux)
 	}
 	mux.HandleFunc("/", a.elsewhere(mux))
-	return nil
+}
+
+// document answers with what write returns. It is written when it is first asked for: most services start
+// and end without anybody reading their OpenAPI document, and to write it takes longer than the rest of NewAPI.
+func (a *API) document(contentType string, write func() ([]byte, error)) http.HandlerFunc {
+	once := sync.OnceValues(write)
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := once()
+		if err != nil {
+			id := requestID(r.Context())
+			a.options.Log.Error("the OpenAPI document cannot be written", "event", logevent.RequestFailed, "request", id, "error", err)
+			writeProblem(w, internalProblem(id))
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		// The client may be gone; there is nobody else to tell.
+		_, _ = w.Write(text)
+	}
 }
 
 // ID is the id in a path.

@@ -187,9 +187,7 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	id := requestID(r.Context())
 	a.options.Log.Error("it cannot be found out who makes a request", "event", logevent.IdentityUnknown, "request", id, "error", err)
-	p := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
-	p.Instance = "urn:davit:request:" + id
-	writeProblem(w, p)
+	writeProblem(w, internalProblem(id))
 }
 
 // guard lets only those pass to an operation whom the matrix of operations

@@ -95,9 +95,7 @@ func (a *API) recovered(rec *recorder, r *http.Request, id string, p any) {
 	if rec.status != 0 {
 		panic(http.ErrAbortHandler) // the answer has begun; only breaking it off tells the client
 	}
-	problem := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
-	problem.Instance = "urn:davit:request:" + id
-	writeProblem(rec, problem)
+	writeProblem(rec, internalProblem(id))
 }
 
 func (a *API) answered(rec *recorder, r *http.Request, took time.Duration, span *trace.Request) {

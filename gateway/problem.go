@@ -95,9 +95,7 @@ func (a *API) problem(ctx context.Context, op *huma.Operation, err error) error 
 	}
 	id := requestID(ctx)
 	a.options.Log.Error("request failed", "event", logevent.RequestFailed, "operation", op.OperationID, "request", id, "error", err)
-	p := newProblem(status, "Something went wrong inside davit; the log of the server has it under request "+id+".")
-	p.Instance = "urn:davit:request:" + id
-	return p
+	return internalProblem(id)
 }
 
 // fieldErrors says which fields an error of the orchestrator's is about.
@@ -157,6 +155,13 @@ func sentence(err error) string {
 
 func newProblem(status int, detail string) *huma.ErrorModel {
 	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail}
+}
+
+// internalProblem is the problem of a failure of ours, which the log explains under the id of the request.
+func internalProblem(id string) *huma.ErrorModel {
+	p := newProblem(http.StatusInternalServerError, "Something went wrong inside davit; the log of the server has it under request "+id+".")
+	p.Instance = "urn:davit:request:" + id
+	return p
 }
 
 // wrongParameter is the problem of one parameter, "query.NAME" or "header.NAME".

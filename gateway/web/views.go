@@ -22,12 +22,12 @@ var templateFiles embed.FS
 func shared(name string) bool { return name == "layout.html" || strings.HasPrefix(name, "part-") }
 
 // views are the pages' templates. html/template binds functions when a template is
-// made, and "can" depends on who looks, so there is one copy of a page's template
+// made, and "can" depends on who looks, so there is one template of a page
 // for each role, made when it is first needed.
 type views struct {
-	masters map[string]*template.Template
-	mu      sync.Mutex
-	copies  map[viewKey]*template.Template
+	base  *template.Template // has what is shared; pages are made of copies
+	mu    sync.Mutex
+	pages map[viewKey]*template.Template
 }
 
 type viewKey struct {
@@ -36,43 +36,32 @@ type viewKey struct {
 }
 
 func newViews(c *Console) (*views, error) {
-	base := template.New("console").Funcs(c.functions()).Funcs(canFunction(""))
+	v := &views{base: template.New("console").Funcs(c.functions()).Funcs(canFunction("")), pages: map[viewKey]*template.Template{}}
 	names, err := fs.Glob(templateFiles, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("list the console's templates: %w", err)
 	}
-	parse := func(t *template.Template, name string) error {
-		text, err := templateFiles.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		if _, err := t.New(path.Base(name)).Parse(string(text)); err != nil {
-			return fmt.Errorf("template %s: %w", name, err)
-		}
-		return nil
-	}
 	for _, name := range names {
-		if shared(path.Base(name)) {
-			if err := parse(base, name); err != nil {
-				return nil, err
-			}
-		}
-	}
-	v := &views{masters: map[string]*template.Template{}, copies: map[viewKey]*template.Template{}}
-	for _, name := range names {
-		if shared(path.Base(name)) {
+		if !shared(path.Base(name)) {
 			continue
 		}
-		t, err := base.Clone()
-		if err != nil {
+		if err := parseView(v.base, name); err != nil {
 			return nil, err
 		}
-		if err := parse(t, name); err != nil {
-			return nil, err
-		}
-		v.masters[strings.TrimSuffix(path.Base(name), ".html")] = t
 	}
 	return v, nil
+}
+
+// parseView reads one of the templates into t.
+func parseView(t *template.Template, file string) error {
+	text, err := templateFiles.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if _, err := t.New(path.Base(file)).Parse(string(text)); err != nil {
+		return fmt.Errorf("template %s: %w", file, err)
+	}
+	return nil
 }
 
 func canFunction(role people.Role) template.FuncMap {
@@ -90,18 +79,18 @@ func (v *views) of(name string, role people.Role) (*template.Template, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	key := viewKey{name, role}
-	if t := v.copies[key]; t != nil {
+	if t := v.pages[key]; t != nil {
 		return t, nil
 	}
-	master := v.masters[name]
-	if master == nil {
-		return nil, fmt.Errorf("web: no template %q", name)
-	}
-	t, err := master.Clone()
+	t, err := v.base.Clone()
 	if err != nil {
 		return nil, err
 	}
-	v.copies[key] = t.Funcs(canFunction(role))
+	t.Funcs(canFunction(role))
+	if err := parseView(t, "templates/"+name+".html"); err != nil {
+		return nil, err
+	}
+	v.pages[key] = t
 	return t, nil
 }
 

@@ -16,8 +16,8 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(folder, "davit")
-	cmd := exec.Command("go", "build", "-o", binary, root+"/cmd/davit")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is published
+	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, root+"/cmd/davit")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is published; with other flags than a release all of it would be compiled twice
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return binary, fmt.Errorf("go build: %w\n%s", err, out)
 	}
