@@ -21,6 +21,7 @@ var serveMistakes = []mistake{
 	{"broker-password-file", "", ""},
 	{"broker-username", "", ""},
 	{"clock-confirmed", "tomorrow", "write a day"},
+	{"compact-free", "100", "write a share from"},
 	{"connect-rate", "-1", "cannot be negative"},
 	{"data", "", ""},
 	{"drain", "-5s", "cannot be negative"},

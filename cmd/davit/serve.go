@@ -155,7 +155,7 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 	}
 	into(cmd, "clock-confirmed", "DAY", "a day on which the clock was right, such as 2026-11-27: what --keep-* delete waits while the clock is further ahead than a day and no NTP client keeps it (default none)",
 		confirmedDay, func(d time.Time) { s.opts.ClockConfirmed = d })
-	f.IntVar(&s.opts.CompactFree, "compact-free", app.DefaultCompactFree, "compact the records by themselves, at a quiet time, when more than so many percent of their file, and 64 MiB, are free; 0 never does")
+	f.IntVar(&s.opts.CompactFree, "compact-free", app.DefaultCompactFree, "compact the records by themselves, at a quiet time, when more than so many percent of their bytes on disk, and 64 MiB, are free; 0 never does")
 	f.DurationVar(&s.opts.Drain, "drain", app.DefaultDrain, "how long HTTP requests have to end when the service is told to")
 	f.Int64Var(&s.opts.MinFree, "min-free", app.DefaultMinFree, "bytes of the disk that uploads leave free, for records")
 	addKeyFlags(cmd, &s.opts.Keys)

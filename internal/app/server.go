@@ -21,7 +21,10 @@ import (
 	"davit/gateway/people"
 	"davit/internal/logevent"
 	"davit/internal/machine"
+	"davit/internal/trace"
 	"davit/orchestrator"
+	"davit/orchestrator/boltstore"
+	"davit/orchestrator/fileblobs"
 )
 
 // Addresses say where a Server listens, as HOST:PORT; empty for a listener
@@ -94,22 +97,9 @@ func (s *Server) open(o ServerOptions) error {
 		return err
 	}
 	records := orchestrator.NewMetrics(registry)
-	// Both take a second for a fleet of 100,000.
-	openCredentials := meanwhile(func() (*broker.Credentials, error) { return broker.OpenCredentials(o.Data) })
-	s.disk = &disk{dir: o.Data, log: s.log.With("part", "storage")}
-	store, blobs, err := s.openData(o.Data, records)
-	file, refused := openCredentials()
+	store, blobs, file, err := s.openRecords(o, records)
 	if err != nil {
 		return err
-	}
-	s.cleanup.add("store", store.Close)
-	registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
-	blobs.Reserve(cmp.Or(o.MinFree, DefaultMinFree))
-	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, metrics: newCompactMetrics(registry), minFree: cmp.Or(o.MinFree, DefaultMinFree)}
-	s.compacting = s.newCompacting(o, store)
-	s.disk.metrics = newDiskMetrics(registry)
-	if refused != nil {
-		return refused
 	}
 	s.committing = store.Committing
 	counters := gateway.NewMetrics(registry)
@@ -134,6 +124,40 @@ func (s *Server) open(o ServerOptions) error {
 	if err := s.shutOut(); err != nil {
 		return err
 	}
+	if err := s.openAPI(o, counters, tracer); err != nil {
+		return err
+	}
+	if err := s.listenPprof(o.Pprof); err != nil {
+		return err
+	}
+	return s.listenWeb(o)
+}
+
+// openRecords opens the records with the images, and the credentials beside them: both take a second
+// for a fleet of 100,000.
+func (s *Server) openRecords(o ServerOptions, records *orchestrator.Metrics) (*boltstore.Store, *fileblobs.Blobs, *broker.Credentials, error) {
+	openCredentials := meanwhile(func() (*broker.Credentials, error) { return broker.OpenCredentials(o.Data) })
+	s.disk = &disk{dir: o.Data, log: s.log.With("part", "storage")}
+	store, blobs, err := s.openData(o.Data, records)
+	file, refused := openCredentials()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.cleanup.add("store", store.Close)
+	if refused != nil {
+		return nil, nil, nil, refused
+	}
+	s.registry.MustRegister(newStoreCollector(store, blobs), newDiskCollector(o.Data))
+	minFree := cmp.Or(o.MinFree, DefaultMinFree)
+	blobs.Reserve(minFree)
+	s.storage = &storage{dir: o.Data, store: store, blobs: blobs, metrics: newCompactMetrics(s.registry), minFree: minFree}
+	s.compacting = s.newCompacting(o, store)
+	s.disk.metrics = newDiskMetrics(s.registry)
+	return store, blobs, file, nil
+}
+
+// openAPI makes the HTTP API with the console, and what gives devices their passwords.
+func (s *Server) openAPI(o ServerOptions, counters *gateway.Metrics, tracer *trace.Tracer) error {
 	provision := gateway.NewProvisioner(s.service, credentials{s.bus.credentials})
 	s.rotations = gateway.NewRotations(provision, counters, s.log.With("part", "rotations"))
 	s.claims = gateway.NewClaims(provision, counters, s.log.With("part", "claims"))
@@ -145,15 +169,9 @@ func (s *Server) open(o ServerOptions) error {
 	s.api, err = gateway.NewAPI(gateway.APIOptions{
 		Service: s.service, Storage: s.storage, Credentials: credentials{s.bus.credentials}, Provision: provision, Console: console, People: s.people, OIDC: s.oidc,
 		TrustedProxies: o.TrustedProxies, PublicURL: o.PublicURL, MaxUpload: o.MaxUpload, RequestRate: o.RequestRate, Uploads: uploads, Checks: s.checks(), Live: s.vital(), System: s.systemStatus(o, time.Now()), Connected: s.connectedByType(),
-		MetricsHandler: metricsHandler(registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
+		MetricsHandler: metricsHandler(s.registry), Metrics: counters, Log: s.log.With("part", "http"), Levels: logevent.LevelsOf(s.log), Tracer: tracer,
 	})
-	if err != nil {
-		return err
-	}
-	if err := s.listenPprof(o.Pprof); err != nil {
-		return err
-	}
-	return s.listenWeb(o)
+	return err
 }
 
 // meanwhile runs a function in a goroutine; what it returns waits for its end.

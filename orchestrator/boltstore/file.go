@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -143,12 +142,6 @@ func checkPages(path string, f *os.File, length, pageSize int64, root uint64) (e
 		return fmt.Errorf("read store %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, unix.Munmap(b)) }()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil { // the disk cannot read it
-			err = damaged(path, "a page cannot be read: %v", p)
-		}
-	}()
 	w := pageWalk{b: b, size: pageSize, pages: length / pageSize}
 	if err := w.check(root); err != nil {
 		return damaged(path, "%v", err)

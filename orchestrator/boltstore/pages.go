@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The pages of bbolt's files (go.etcd.io/bbolt, internal/common, page.go and bucket.go): a header with the page's own
@@ -30,14 +35,40 @@ type pageWalk struct {
 	b     []byte // the file
 	size  int64  // of a page
 	pages int64
-	seen  []uint64 // a bit for each page that belongs to another one already
+	seen  []uint64 // a bit for each page that belongs to another one already; tables share it
 	table string
+	// tables are the roots of those that have pages of their own, which are gone through on all processors: a start
+	// waits for it.
+	tables map[string]uint64
 }
 
-// check goes through the tree below the root page.
+// check goes through the tree below the root page, and then through all tables.
 func (w *pageWalk) check(root uint64) error {
-	w.seen = make([]uint64, w.pages/64+1)
-	return w.tree(root, nil, nil, 0)
+	w.seen, w.tables = make([]uint64, w.pages/64+1), map[string]uint64{}
+	if err := w.readable(func() error { return w.tree(root, nil, nil, 0) }); err != nil {
+		return err
+	}
+	var all errgroup.Group
+	all.SetLimit(runtime.GOMAXPROCS(0))
+	for name, root := range w.tables {
+		all.Go(func() error {
+			t := *w
+			t.table = name
+			return t.readable(func() error { return t.tree(root, nil, nil, 1) })
+		})
+	}
+	return all.Wait()
+}
+
+// readable turns what comes of a page that the disk cannot read into an error.
+func (w *pageWalk) readable(walk func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a page cannot be read: %v", p)
+		}
+	}()
+	return walk()
 }
 
 // wrong is what is wrong with a page.
@@ -60,10 +91,9 @@ func (w *pageWalk) tree(id uint64, low, high []byte, depth int) error {
 		return w.wrong(id, "is none of the store's: its header does not fit")
 	}
 	for n := id; n <= id+uint64(overflow); n++ {
-		if w.seen[n/64]&(1<<(n%64)) != 0 {
+		if atomic.OrUint64(&w.seen[n/64], 1<<(n%64))&(1<<(n%64)) != 0 {
 			return w.wrong(n, "is in use twice")
 		}
-		w.seen[n/64] |= 1 << (n % 64)
 	}
 	return w.elements(id, w.b[at:at+(overflow+1)*w.size], low, high, depth)
 }
@@ -99,7 +129,7 @@ func (w *pageWalk) elements(id uint64, p, low, high []byte, depth int) error {
 			return w.wrong(id, "has an element whose size is another one than that of its key and value (%d)", i)
 		}
 		end += len(k) + len(v)
-		if c := bytes.Compare(k, last); c < 0 || c == 0 && i > 0 || high != nil && bytes.Compare(k, high) >= 0 {
+		if c := bytes.Compare(k, last); c < 0 || c == 0 && i > 0 || high != nil && i == count-1 && bytes.Compare(k, high) >= 0 {
 			return w.wrong(id, "has keys that are not in their order (element %d)", i)
 		}
 		last = k
@@ -131,11 +161,12 @@ func (w *pageWalk) leaf(id uint64, flags uint32, key, value []byte, depth int) e
 	case flags != bucketEntry || w.table != "" || len(value) < bucketHeader:
 		return w.wrong(id, "has an element that is neither a value nor a table")
 	}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		w.tables[string(key)] = root
+		return nil
+	}
 	w.table = string(key)
 	defer func() { w.table = "" }()
-	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return w.tree(root, nil, nil, depth+1)
-	}
 	if len(value) < bucketHeader+pageHeader || binary.NativeEndian.Uint16(value[bucketHeader+pageFlags:]) != leafPage {
 		return w.wrong(id, "has a table in it that is none")
 	}

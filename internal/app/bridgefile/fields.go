@@ -71,7 +71,7 @@ func thresholdField(name string, to func(*File) *int) known[File] {
 
 // plainFields are the fields of a file that have one value.
 func plainFields() []known[File] {
-	return []known[File]{
+	return append(observeFields(), []known[File]{
 		{name: "broker", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
 			f.Broker = v
 			return address.CheckBroker(v)
@@ -87,35 +87,6 @@ func plainFields() []known[File] {
 			return address.CheckListener(v)
 		}},
 		fileField("record", func(f *File) *string { return &f.Record }),
-		{name: "log-level", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
-			f.LogLevel = v
-			if _, err := logevent.NewLevels(v, logevent.BridgeParts()); err != nil {
-				return fmt.Errorf("log-level: %w", err)
-			}
-			return nil
-		}},
-		{name: "log-format", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
-			f.LogFormat = v
-			if v != "auto" && v != "text" && v != "json" {
-				return fmt.Errorf("log-format is %q; it is auto, text or json", v)
-			}
-			return nil
-		}},
-		{name: "trace-endpoint", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
-			f.TraceEndpoint = v
-			if err := tracing.CheckEndpoint(v); err != nil {
-				return fmt.Errorf("trace-endpoint: %w", err)
-			}
-			return nil
-		}},
-		{name: "trace-ratio", want: yamlfile.Real, set: func(_ *reader, f *File, v string) error {
-			ratio, err := strconv.ParseFloat(v, 64)
-			if err != nil || !(ratio >= 0 && ratio <= 1) {
-				return fmt.Errorf("trace-ratio is %q; write a share from 0 to 1", v)
-			}
-			f.TraceRatio = &ratio
-			return nil
-		}},
 		{name: "rotate-password", want: yamlfile.Text, set: func(_ *reader, f *File, v string) (err error) {
 			if f.RotatePassword, err = ParseAge(v); err != nil {
 				return fmt.Errorf("rotate-password %w", err)
@@ -152,6 +123,41 @@ func plainFields() []known[File] {
 			return nil
 		}},
 		durationField("drain-timeout", func(f *File, d time.Duration) { f.DrainTimeout = &d }),
+	}...)
+}
+
+// observeFields are those of logs and traces.
+func observeFields() []known[File] {
+	return []known[File]{
+		{name: "log-level", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.LogLevel = v
+			if _, err := logevent.NewLevels(v, logevent.BridgeParts()); err != nil {
+				return fmt.Errorf("log-level: %w", err)
+			}
+			return nil
+		}},
+		{name: "log-format", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.LogFormat = v
+			if v != "auto" && v != "text" && v != "json" {
+				return fmt.Errorf("log-format is %q; it is auto, text or json", v)
+			}
+			return nil
+		}},
+		{name: "trace-endpoint", want: yamlfile.Text, set: func(_ *reader, f *File, v string) error {
+			f.TraceEndpoint = v
+			if err := tracing.CheckEndpoint(v); err != nil {
+				return fmt.Errorf("trace-endpoint: %w", err)
+			}
+			return nil
+		}},
+		{name: "trace-ratio", want: yamlfile.Real, set: func(_ *reader, f *File, v string) error {
+			ratio, err := strconv.ParseFloat(v, 64)
+			if err != nil || !(ratio >= 0 && ratio <= 1) {
+				return fmt.Errorf("trace-ratio is %q; write a share from 0 to 1", v)
+			}
+			f.TraceRatio = &ratio
+			return nil
+		}},
 	}
 }
 
