@@ -136,7 +136,8 @@ class Module(mqtt.Client):
             if self.missing:
                 self.fetch()
             self.heard = time.monotonic()
-            self.patience = min(2 * self.patience, 30 if self.missing else 600)
+            most = 30 if self.missing else 60 if self.state["report"] else 600
+            self.patience = min(2 * self.patience, most)
         return super().loop_misc()
 
 

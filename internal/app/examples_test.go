@@ -255,13 +255,14 @@ func TestExampleModules(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		argv func(t *testing.T) []string
-	}{{"C", compiledModule}, {"Python", pythonModule}} {
+		ends bool // at a signal, and not only by its will
+	}{{"C", compiledModule, true}, {"Python", pythonModule, false}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // they wait for silences
 			argv := tt.argv(t)
 			t.Run("killed", func(t *testing.T) {
 				t.Parallel()
-				killedExample(t, argv)
+				killedExample(t, argv, tt.ends)
 			})
 			t.Run("spoiled", func(t *testing.T) {
 				t.Parallel()
@@ -274,7 +275,7 @@ func TestExampleModules(t *testing.T) {
 	}
 }
 
-func killedExample(t *testing.T, argv []string) {
+func killedExample(t *testing.T, argv []string, ends bool) {
 	b := newBench(t)
 	stop := b.serve(ExternalBroker{})
 	b.records()
@@ -311,7 +312,9 @@ func killedExample(t *testing.T, argv []string) {
 	if !online() {
 		t.Error("the device is not shown as online")
 	}
-	_ = m.end(syscall.SIGTERM) // the one in Python leaves the goodbye to its will, and has no exit code
+	if err := m.end(syscall.SIGTERM); ends && err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
 	until(t, "the module has said goodbye", func() bool { return !online() })
 	if t.Failed() {
 		t.Log(m.log.String())
