@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 // compactRig is a compacting in virtual time with everything around it made up.
 type compactRig struct {
 	compacting
+	mu        sync.Mutex // while it runs
 	began     time.Time
 	sized     boltstore.Sizes
 	disk      int64
@@ -37,8 +39,14 @@ func inQuiet(t *testing.T, f func(t *testing.T, r *compactRig)) {
 			free: DefaultCompactFree, spare: DefaultMinFree, dir: "data", log: slog.New(slog.NewTextHandler(&r.said, nil)),
 			sizes: func() (boltstore.Sizes, error) { return r.sized, nil },
 			room:  func(string) (int64, int64, error) { return r.disk, 1 << 41, nil },
-			work:  func(context.Context) (rollingOut, error) { return r.now, nil },
+			work: func(context.Context) (rollingOut, error) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.now, nil
+			},
 			compact: func(context.Context) (orchestrator.Compaction, error) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
 				r.compacted = append(r.compacted, time.Since(r.began))
 				if r.fails == nil {
 					r.sized = boltstore.Sizes{File: 100 << 20}
@@ -48,6 +56,13 @@ func inQuiet(t *testing.T, f func(t *testing.T, r *compactRig)) {
 		}
 		f(t, r)
 	})
+}
+
+// change changes what the compacting sees while it runs.
+func (r *compactRig) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
 }
 
 // pass lets time pass with the compacting running.
@@ -73,14 +88,18 @@ func TestRecordsAreCompactedWhenItIsQuiet(t *testing.T) {
 		r.pass(t, 24*time.Hour, func() {
 			for range 20 { // a rollout moves now and then
 				time.Sleep(9*time.Minute + time.Second)
-				r.now = rollingOut{executions: map[schemas.State]int{schemas.StateSucceeded: r.now.executions[schemas.StateSucceeded] + 1}}
+				r.change(func() {
+					r.now = rollingOut{executions: map[schemas.State]int{schemas.StateSucceeded: r.now.executions[schemas.StateSucceeded] + 1}}
+				})
 			}
-			if len(r.compacted) != 0 {
-				t.Errorf("compacted at %v, within a rollout", r.compacted)
-			}
-			r.now.moves = true // one device, that takes hours
+			r.change(func() {
+				if len(r.compacted) != 0 {
+					t.Errorf("compacted at %v, within a rollout", r.compacted)
+				}
+				r.now.moves = true // one device, that takes hours
+			})
 			time.Sleep(3 * time.Hour)
-			r.now.moves = false
+			r.change(func() { r.now.moves = false })
 		})
 		end := 20*(9*time.Minute+time.Second) + 3*time.Hour
 		if len(r.compacted) != 1 || r.compacted[0] < end+compactQuiet-compactLook || r.compacted[0] > end+compactQuiet+compactLook {
