@@ -146,10 +146,11 @@ func (b *Broker) takeRequest(c *conn, pk *packets.Packet) (bool, refusal) {
 	b.tasks.Add(1)
 	go func() {
 		defer b.tasks.Done()
-		defer c.asking.Store(false)
 		ctx, cancel := context.WithTimeout(b.life, requestWait)
 		defer cancel()
-		if payload := b.cfg.OnRequest(ctx, r); payload != nil {
+		payload := b.cfg.OnRequest(ctx, r)
+		c.asking.Store(false) // who has the answer may ask again at once
+		if payload != nil {
 			b.answer(c, answer, payload)
 		}
 	}()

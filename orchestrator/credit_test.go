@@ -163,8 +163,11 @@ func TestChunksAllocateNothing(t *testing.T) {
 			<-last
 		})
 	}
+	// What others of the process allocate meanwhile is counted too, and the race detector takes things out of pools: the
+	// least of several runs is what fetches need.
+	least := func(chunks uint64) float64 { return min(run(chunks), run(chunks), run(chunks), run(chunks)) }
 	run(1)
-	one, many := run(1), run(schemas.MaxWindow)
+	one, many := least(1), least(schemas.MaxWindow)
 	t.Logf("%v allocations a fetch of one chunk, %v of %d", one, many, schemas.MaxWindow)
 	if many > one || one > 2 {
 		t.Errorf("%v allocations a fetch of one chunk, %v of %d; want no more for more chunks, and at most 2, of which one is the list of ranges", one, many, schemas.MaxWindow)

@@ -131,12 +131,15 @@ func (f *fleet) testSlowAnswer(t *testing.T, b *tab) {
 			};
 			send.apply(this, body);
 		};
+		new MutationObserver(() => { // what is shown for a moment only may come between two looks
+			if (document.querySelector(".job-headline")?.innerText.includes("paused")) window.saidPaused = true;
+		}).observe(document.body, {childList: true, subtree: true, characterData: true});
 		return true;
 	})()`)
 	must[orchestrator.Job](t)(f.client.PauseJob(t.Context(), f.running))
 	b.until("the answer is on its way", `window.onItsWay`)
 	must[orchestrator.Job](t)(f.client.ResumeJob(t.Context(), f.running))
-	b.until("the page has the answer", `document.querySelector(".job-headline").innerText.includes("paused")`)
+	b.until("the page has the answer", `window.saidPaused`)
 	b.until("the page has asked again", `document.querySelector(".job-headline").innerText.includes("running")`)
 }
 
