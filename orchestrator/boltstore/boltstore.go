@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,28 +148,21 @@ func noSpace(err error) error {
 func (s *Store) Committing() time.Duration { return s.commits.Busy() }
 
 // View implements orchestrator.Store.
-func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) (err error) {
-	if err := errors.Join(ctx.Err(), s.Damage()); err != nil {
+func (s *Store) View(ctx context.Context, fn func(orchestrator.Reader) error) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		p := recover()
-		if bad := s.damagedBy(p); bad != nil {
-			err = bad
-		} else if p != nil {
-			panic(p)
+	return s.guarded(func() error {
+		btx, err := s.begin()
+		if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+			return s.closedError()
 		}
-	}()
-	btx, err := s.begin()
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return s.closedError()
-	}
-	if err != nil {
-		return fmt.Errorf("read store %s: %w", s.path, err)
-	}
-	defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
-	return fn(&tx{btx: btx})
+		if err != nil {
+			return fmt.Errorf("read store %s: %w", s.path, err)
+		}
+		defer func() { _ = btx.Rollback() }() // ends a read; there is nothing to lose
+		return fn(&tx{btx: btx})
+	})
 }
 
 // begin begins a read.
@@ -257,7 +249,6 @@ func (s *Store) Close() error {
 // writeLoop owns all writing, until requests is closed and drained.
 func (s *Store) writeLoop() {
 	defer close(s.done)
-	debug.SetPanicOnFault(true) // of this goroutine: a page that the disk cannot read is a panic
 	group := make([]*request, 0, s.maxGroup)
 	for first := range s.requests {
 		between := first
@@ -267,7 +258,7 @@ func (s *Store) writeLoop() {
 			clear(group)
 		}
 		if between != nil {
-			between.err = between.between()
+			between.err = s.guarded(between.between)
 			close(between.done)
 		}
 	}
@@ -331,17 +322,18 @@ func (s *Store) execute(group []*request) (ran int, err error) {
 // it has written is undone, if undo is set; otherwise nothing is committed and all
 // have to run again, unless it was the only one.
 func (s *Store) attempt(group []*request, undo bool) (again bool, err error) {
-	if err := errors.Join(s.named(), s.Damage()); err != nil {
+	err = s.guarded(func() (err error) { // damage leaves the transaction as it is: taking it back would read all pages
+		again, err = s.write(group, undo)
+		return err
+	})
+	return again, err
+}
+
+// write is attempt without a guard.
+func (s *Store) write(group []*request, undo bool) (again bool, err error) {
+	if err := s.named(); err != nil {
 		return false, err
 	}
-	defer func() {
-		p := recover()
-		if bad := s.damagedBy(p); bad != nil {
-			again, err = false, bad // the transaction is left as it is: taking it back would read all pages
-		} else if p != nil {
-			panic(p)
-		}
-	}()
 	btx, err := s.db.Begin(true)
 	if err != nil {
 		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))

@@ -78,7 +78,7 @@ func (s *Store) Compact(ctx context.Context) (c Compaction, err error) {
 	defer func() { // whatever happens; of a store that is being closed nothing is written any more
 		_ = s.atWriter(func() error { s.changed = nil; return nil })
 	}()
-	if err := s.copyInto(ctx, to); err != nil {
+	if err := s.guarded(func() error { return s.copyInto(ctx, to) }); err != nil {
 		return c, fmt.Errorf("compact store %s: %w", s.path, noSpace(err))
 	}
 	stopped := time.Now()
@@ -116,8 +116,7 @@ func (s *Store) copyInto(ctx context.Context, to *bbolt.DB) error {
 	}); err != nil {
 		return err
 	}
-	err := errors.Join(s.step("copy"), copyAll(ctx, from, to))
-	if err = errors.Join(err, from.Rollback()); err != nil {
+	if err := s.copySnapshot(ctx, from, to); err != nil {
 		return err
 	}
 	for range compactRounds {
@@ -141,6 +140,12 @@ func (s *Store) copyInto(ctx context.Context, to *bbolt.DB) error {
 		}
 	}
 	return to.Sync()
+}
+
+// copySnapshot copies everything, and ends the read.
+func (s *Store) copySnapshot(ctx context.Context, from *bbolt.Tx, to *bbolt.DB) (err error) {
+	defer func() { err = errors.Join(err, from.Rollback()) }()
+	return errors.Join(s.step("copy"), copyAll(ctx, from, to))
 }
 
 // copyAll copies all tables, some megabytes in each transaction.

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"strings"
 )
 
@@ -18,6 +19,24 @@ func (s *Store) Damage() error {
 	default:
 		return nil
 	}
+}
+
+// guarded runs what reads pages: everything that does goes through it. A page that the disk cannot read, or that makes no
+// sense to bbolt, is its error.
+func (s *Store) guarded(fn func() error) (err error) {
+	if err := s.Damage(); err != nil {
+		return err
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // of this goroutine
+	defer func() {
+		p := recover()
+		if bad := s.damagedBy(p); bad != nil {
+			err = bad
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	return fn()
 }
 
 // damagedBy notes a panic that came of reading pages, and returns the error; nil for any other panic. It has to be called
@@ -36,6 +55,7 @@ func (s *Store) damagedBy(p any) error {
 // ofPages says whether the panic under way began where pages are read: in bbolt, or here where keys and values are
 // copied. What the functions of callers do is their own.
 func ofPages() bool {
+	const ours = "davit/orchestrator/boltstore."
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	panicking := false
@@ -45,7 +65,12 @@ func ofPages() bool {
 		case f.Function == "runtime.gopanic":
 			panicking = true
 		case panicking && !strings.HasPrefix(f.Function, "runtime.") && !strings.HasPrefix(f.Function, "bytes.") && !strings.HasPrefix(f.Function, "internal/"):
-			return strings.HasPrefix(f.Function, "go.etcd.io/bbolt") || strings.HasPrefix(f.Function, "davit/orchestrator/boltstore.(*tx)") || f.Function == "davit/orchestrator/boltstore.owned"
+			for _, reads := range []string{"go.etcd.io/bbolt", ours + "(*tx)", ours + "owned", ours + "copyAll", ours + "copyKeys", ours + "(*bulk)"} {
+				if strings.HasPrefix(f.Function, reads) {
+					return true
+				}
+			}
+			return false
 		}
 		if !more {
 			return false

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -142,7 +143,7 @@ func TestDamagedPages(t *testing.T) {
 func TestPagesDamagedInUse(t *testing.T) {
 	whole, all := manyPages(t)
 	size := os.Getpagesize()
-	for _, writing := range []bool{false, true} {
+	for _, way := range []string{"read", "write", "compact", "snapshot", "tables"} {
 		path := filepath.Join(t.TempDir(), "store.db")
 		if err := os.WriteFile(path, whole, 0o600); err != nil {
 			t.Fatal(err)
@@ -163,13 +164,20 @@ func TestPagesDamagedInUse(t *testing.T) {
 		put := func() error {
 			return s.Update(t.Context(), func(w orchestrator.Writer) error { return w.Put("t1", []byte("new"), []byte("v")) })
 		}
-		if writing {
-			err = put()
-		} else {
+		switch way {
+		case "read":
 			_, err = readAll(t.Context(), s, all)
+		case "write":
+			err = put()
+		case "compact":
+			_, err = s.Compact(t.Context())
+		case "snapshot":
+			err = s.Snapshot(t.Context(), func(r orchestrator.Reader) error { _, err := r.Get("t1", []byte("key-01-0")); return err }, io.Discard)
+		case "tables":
+			_, err = s.Tables()
 		}
 		if !errors.Is(err, boltstore.ErrDamaged) {
-			t.Errorf("writing %t: %v", writing, err)
+			t.Errorf("%s: %v", way, err)
 		}
 		select {
 		case <-s.Damaged():

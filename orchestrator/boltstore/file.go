@@ -175,10 +175,12 @@ func (s *Store) Size() (bytes, free int64, err error) {
 
 // Tables are the tables that the store has, in no particular order.
 func (s *Store) Tables() (tables []orchestrator.Table, err error) {
-	err = s.current().View(func(btx *bbolt.Tx) error {
-		return btx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-			tables = append(tables, orchestrator.Table(name))
-			return nil
+	err = s.guarded(func() error {
+		return s.current().View(func(btx *bbolt.Tx) error {
+			return btx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+				tables = append(tables, orchestrator.Table(name))
+				return nil
+			})
 		})
 	})
 	return tables, err

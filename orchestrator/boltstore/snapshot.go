@@ -15,6 +15,10 @@ import (
 // takes. Pages that are freed meanwhile cannot be used again before it has returned, so
 // that the file grows by what is written during that time.
 func (s *Store) Snapshot(ctx context.Context, look func(orchestrator.Reader) error, w io.Writer) error {
+	return s.guarded(func() error { return s.snapshot(ctx, look, w) })
+}
+
+func (s *Store) snapshot(ctx context.Context, look func(orchestrator.Reader) error, w io.Writer) error {
 	btx, err := s.begin()
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return s.closedError()
