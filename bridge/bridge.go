@@ -439,7 +439,7 @@ func (b *Bridge) traced(topic string, payload []byte, parent, state string) {
 	m := &l.dev.mail
 	switch t.Kind {
 	case schemas.KindOffer:
-		m.update(func() { m.offer, m.hasOffer, m.offerTrace = payload, true, readTraceHeader(parent, state) })
+		m.update(func() { m.offer, m.hasOffer, m.offerTrace = payload, true, schemas.ReadTraceHeader(parent, state) })
 	case schemas.KindProfile:
 		m.update(func() { m.profile, m.hasProfile = payload, true })
 	case schemas.KindChunk:
@@ -467,7 +467,7 @@ func (d *device) route(dl *download) { d.line.route.Store(dl) }
 
 // publish queues a message of a device. One that is lost is said again: a
 // status until its ack, a hello after a failure.
-func (b *Bridge) publish(d *device, p schemas.Payload, h *traceHeader) {
+func (b *Bridge) publish(d *device, p schemas.Payload, h *schemas.TraceHeader) {
 	m, err := message(d.id, p)
 	if err != nil {
 		d.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
@@ -484,7 +484,7 @@ func (b *Bridge) publish(d *device, p schemas.Payload, h *traceHeader) {
 	}
 }
 
-func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch, h *traceHeader) error {
+func (b *Bridge) fetch(ctx context.Context, device string, f *schemas.Fetch, h *schemas.TraceHeader) error {
 	m, err := message(device, f)
 	if err != nil {
 		return err

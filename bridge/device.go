@@ -72,10 +72,10 @@ type device struct {
 	helloDue    time.Time         // when the next hello is due; it stands while there is a connection
 	saveDue     time.Time         // when the record is to be written, or zero
 	ex          *execution
-	arrived     *traceHeader       // what came with the offer that arrived last
-	plan        plan               // what a reload asked for
-	outbox      map[string]*repeat // results that are not acknowledged, by execution
-	raising     map[string]uint64  // security counters that are not on disk yet, by image type
+	arrived     *schemas.TraceHeader // what came with the offer that arrived last
+	plan        plan                 // what a reload asked for
+	outbox      map[string]*repeat   // results that are not acknowledged, by execution
+	raising     map[string]uint64    // security counters that are not on disk yet, by image type
 	drain       draining
 }
 
@@ -91,7 +91,7 @@ type repeat struct {
 	due     time.Time
 	wait    time.Duration
 	awaited bool // a drain waits for its ack
-	trace   *traceHeader
+	trace   *schemas.TraceHeader
 }
 
 // mailbox holds what the service said, in bounded space: of offers and profiles
@@ -100,7 +100,7 @@ type mailbox struct {
 	mu         sync.Mutex
 	offer      []byte
 	hasOffer   bool
-	offerTrace *traceHeader
+	offerTrace *schemas.TraceHeader
 	profile    []byte
 	hasProfile bool
 	acks       []schemas.Ack

@@ -37,7 +37,7 @@ func CheckWindow(n int) error {
 // downloads are the images that are being fetched: each once, for all devices
 // that want it.
 type downloads struct {
-	publish   func(ctx context.Context, device string, f *schemas.Fetch, h *traceHeader) error
+	publish   func(ctx context.Context, device string, f *schemas.Fetch, h *schemas.TraceHeader) error
 	transport Transport
 	spool     *spool.Spool
 	metrics   *Metrics
@@ -59,7 +59,7 @@ type member struct {
 	chunk  int    // the largest that it may ask for
 	stream bool   // its offer points to the image's shared stream
 	// trace is what the first fetch in its name carries; the download's goroutine owns it.
-	trace *traceHeader
+	trace *schemas.TraceHeader
 	done  func(error) // called once, from the download's goroutine
 	// signed are the hashes of the image's blocks, nil if it is not signed; start is called once,
 	// from the download's goroutine, when enough of a signed image is there to begin with.

@@ -312,7 +312,7 @@ func (d *device) advance(s schemas.State) error {
 func (d *device) report() {
 	ex := d.ex
 	ex.reported, ex.reportAt = ex.bytes(), time.Now()
-	ex.out = &repeat{wait: firstRepeat, trace: d.rec.Open.Trace.of(phase(ex.state)), status: schemas.Status{
+	ex.out = &repeat{wait: firstRepeat, trace: carriedIn(d.rec.Open.Trace, phase(ex.state)), status: schemas.Status{
 		V: schemas.Version, Execution: ex.offer.Execution, Attempt: ex.offer.Attempt, Seq: d.nextSeq(), State: ex.state, BytesDone: ex.reported,
 	}}
 	if d.connected {
@@ -403,7 +403,7 @@ func (d *device) finish(r dialect.Result) {
 	}
 	d.log.Info("update ended", "event", logevent.Execution(string(s.State)), "execution", s.Execution, "state", s.State, "cause", s.Cause, "code", s.Code, "detail", s.Detail, "version", s.HostVersion)
 	d.b.metrics.ended(s.State, s.Cause)
-	now, told := time.Now(), d.rec.Open.Trace.of(phase(ex.state))
+	now, told := time.Now(), carriedIn(d.rec.Open.Trace, phase(ex.state))
 	failed := ""
 	if s.State != schemas.StateSucceeded {
 		failed = string(s.Cause) + ": " + s.Detail

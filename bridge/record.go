@@ -32,7 +32,7 @@ type record struct {
 	// Next is an offer that waits for the MCU to have booted.
 	Next *schemas.Offer `json:"next,omitempty"`
 	// NextTrace is what came with it.
-	NextTrace *traceHeader `json:"next_trace,omitempty"`
+	NextTrace *schemas.TraceHeader `json:"next_trace,omitempty"`
 	// Ended are the executions that ended last, the newest at the end: a
 	// result is repeated until it is acknowledged, and an offer that comes
 	// again is not carried out again.
@@ -56,8 +56,8 @@ type openRecord struct {
 	Counter *uint64 `json:"counter,omitempty"`
 	// Trace is what came with the offer, nil for nothing; PhaseAt is when the phase
 	// of State began (traces.go).
-	Trace   *traceHeader `json:"trace,omitempty"`
-	PhaseAt time.Time    `json:"phase_at,omitzero"`
+	Trace   *schemas.TraceHeader `json:"trace,omitempty"`
+	PhaseAt time.Time            `json:"phase_at,omitzero"`
 }
 
 type endedRecord struct {
@@ -68,7 +68,7 @@ type endedRecord struct {
 	Status *schemas.Status `json:"status,omitempty"`
 	Acked  bool            `json:"acked"`
 	// Trace is what Status carries.
-	Trace *traceHeader `json:"trace,omitempty"`
+	Trace *schemas.TraceHeader `json:"trace,omitempty"`
 	// At is when it ended, the zero time if that is not known.
 	At time.Time `json:"at,omitzero"`
 }

@@ -14,23 +14,6 @@ import (
 // of, with or without a collector of the bridge's own; an offer that named none is
 // answered without.
 
-// traceHeader is a trace context as messages carry it (W3C Trace Context).
-type traceHeader struct {
-	Parent string `json:"traceparent"`
-	State  string `json:"tracestate,omitempty"`
-}
-
-// readTraceHeader takes what came with an offer; nil if it is not well-formed.
-func readTraceHeader(parent, state string) *traceHeader {
-	if _, ok := schemas.ParseTraceparent(parent); !ok {
-		return nil
-	}
-	if len(state) > schemas.MaxTracestate {
-		state = ""
-	}
-	return &traceHeader{parent, state}
-}
-
 // phase is the span that a state belongs to, empty for those of an end.
 func phase(s schemas.State) string {
 	switch s {
@@ -46,8 +29,8 @@ func phase(s schemas.State) string {
 	return ""
 }
 
-// span is the context of a phase's span; none if the offer has not named a trace.
-func (h *traceHeader) span(phase string) schemas.TraceContext {
+// spanOf is the context of a phase's span; none if the offer has not named a trace.
+func spanOf(h *schemas.TraceHeader, phase string) schemas.TraceContext {
 	if h == nil {
 		return schemas.TraceContext{}
 	}
@@ -58,20 +41,20 @@ func (h *traceHeader) span(phase string) schemas.TraceContext {
 	return trace.Child(c, phase)
 }
 
-// of is what a message about a phase carries.
-func (h *traceHeader) of(phase string) *traceHeader {
-	c := h.span(phase)
+// carriedIn is what a message about a phase carries.
+func carriedIn(h *schemas.TraceHeader, phase string) *schemas.TraceHeader {
+	c := spanOf(h, phase)
 	if !c.Valid() {
 		return nil
 	}
-	return &traceHeader{c.Traceparent(), h.State}
+	return &schemas.TraceHeader{Parent: c.Traceparent(), State: h.State}
 }
 
 // phaseEnded tells the span of the phase that ended in a state. failed is what went
 // wrong.
 func (d *device) phaseEnded(was openRecord, now time.Time, failed string) {
 	name := phase(was.State)
-	id := was.Trace.span(name)
+	id := spanOf(was.Trace, name)
 	if !id.Sampled || was.PhaseAt.IsZero() {
 		return
 	}
@@ -85,9 +68,9 @@ func (d *device) phaseEnded(was openRecord, now time.Time, failed string) {
 // helloTrace is what a hello carries, which may be the first that the service hears
 // of the version that an update has brought: the phase of the update under way, or
 // the one in which the last one ended.
-func (d *device) helloTrace() *traceHeader {
+func (d *device) helloTrace() *schemas.TraceHeader {
 	if d.rec.Open != nil {
-		return d.rec.Open.Trace.of(phase(d.rec.Open.State))
+		return carriedIn(d.rec.Open.Trace, phase(d.rec.Open.State))
 	}
 	if n := len(d.rec.Ended); n > 0 && !d.rec.Ended[n-1].Acked {
 		return d.rec.Ended[n-1].Trace
@@ -97,9 +80,9 @@ func (d *device) helloTrace() *traceHeader {
 
 // fetchTrace is what the first fetch of a download carries: the service has a span
 // for it, and one is enough.
-func (d *device) fetchTrace() *traceHeader {
-	h := d.rec.Open.Trace.of("download")
-	if h == nil || !d.rec.Open.Trace.span("download").Sampled {
+func (d *device) fetchTrace() *schemas.TraceHeader {
+	h := carriedIn(d.rec.Open.Trace, "download")
+	if h == nil || !spanOf(d.rec.Open.Trace, "download").Sampled {
 		return nil
 	}
 	return h

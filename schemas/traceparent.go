@@ -70,3 +70,22 @@ func ParseTraceparent(s string) (c TraceContext, ok bool) {
 	c.Sampled = flags[0]&1 == 1
 	return c, true
 }
+
+// TraceHeader is a trace context as messages carry it, and as a device keeps it with the
+// offer that it came with.
+type TraceHeader struct {
+	Parent string `json:"traceparent"`
+	State  string `json:"tracestate,omitempty"`
+}
+
+// ReadTraceHeader takes what a message carries; nil if it carries none, or one that is
+// not well-formed. A tracestate that is too long is left out.
+func ReadTraceHeader(parent, state string) *TraceHeader {
+	if _, ok := ParseTraceparent(parent); !ok {
+		return nil
+	}
+	if len(state) > MaxTracestate {
+		state = ""
+	}
+	return &TraceHeader{parent, state}
+}

@@ -114,7 +114,7 @@ func (m *Module) tickDownload(now time.Time) time.Time {
 
 // publish publishes a fetch at once: it does not wait for the acknowledgements of what else is
 // said.
-func (m *Module) publish(f *schemas.Fetch, h *traceHeader) error {
+func (m *Module) publish(f *schemas.Fetch, h *schemas.TraceHeader) error {
 	msg, err := m.message(f, h)
 	if err != nil {
 		return err

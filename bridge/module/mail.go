@@ -134,7 +134,7 @@ func (o *outbox) run(ctx context.Context) {
 
 // say publishes p, in its turn and sooner or later. key tells what it replaces, h what
 // it carries of a trace, nil for nothing.
-func (m *Module) say(key string, p schemas.Payload, h *traceHeader) {
+func (m *Module) say(key string, p schemas.Payload, h *schemas.TraceHeader) {
 	msg, err := m.message(p, h)
 	if err != nil {
 		m.log.Error("message outside the contract", "event", logevent.BridgeMessageInvalid, "error", err)
@@ -143,7 +143,7 @@ func (m *Module) say(key string, p schemas.Payload, h *traceHeader) {
 	m.out.put(errand{key, func(ctx context.Context) error { return m.cfg.Transport.Publish(ctx, msg) }, true})
 }
 
-func (m *Module) message(p schemas.Payload, h *traceHeader) (mqtt.Message, error) {
+func (m *Module) message(p schemas.Payload, h *schemas.TraceHeader) (mqtt.Message, error) {
 	b, err := schemas.Encode(p)
 	k := p.Kind()
 	msg := mqtt.Message{Topic: m.topic(k), Payload: b, QoS: k.QoS(), Retain: k.Retained()}

@@ -263,7 +263,7 @@ func (m *Module) traced(topic string, payload []byte, parent, state string) {
 	case m.topic(schemas.KindChunk):
 		m.offerChunk(chunk{payload, false})
 	case m.topic(schemas.KindOffer):
-		m.mail.postIfRoom(func() { m.onOffer(payload, readTraceHeader(parent, state)) })
+		m.mail.postIfRoom(func() { m.onOffer(payload, schemas.ReadTraceHeader(parent, state)) })
 	case m.topic(schemas.KindAck):
 		m.mail.postIfRoom(func() { m.onAck(payload) })
 	}

@@ -26,8 +26,8 @@ type service struct {
 	image []byte
 	// spoil may drop (nil) or change the n-th chunk message.
 	spoil func(n int, b []byte) []byte
-	deaf  bool        // statuses are not acknowledged
-	trace traceHeader // that offers come with, if it is not zero
+	deaf  bool                // statuses are not acknowledged
+	trace schemas.TraceHeader // that offers come with, if it is not zero
 
 	mu       sync.Mutex
 	client   *mqtt.Client
@@ -46,7 +46,7 @@ type seen struct {
 	acked   map[string]schemas.Status // by execution: the last one
 	fetches []schemas.Fetch
 	chunks  int
-	carried map[schemas.Kind][]traceHeader // what messages said of a trace, in their order
+	carried map[schemas.Kind][]schemas.TraceHeader // what messages said of a trace, in their order
 }
 
 // look returns a copy of it.
@@ -64,7 +64,7 @@ func newService(t *testing.T, size int) *service {
 	for i := range image {
 		image[i] = byte(i*i>>8 ^ i)
 	}
-	return &service{t: t, image: image, up: true, seen: seen{acked: map[string]schemas.Status{}, carried: map[schemas.Kind][]traceHeader{}}}
+	return &service{t: t, image: image, up: true, seen: seen{acked: map[string]schemas.Status{}, carried: map[schemas.Kind][]schemas.TraceHeader{}}}
 }
 
 // theOffer is of the service's image.
@@ -196,7 +196,7 @@ func (s *service) Publish(_ context.Context, m mqtt.Message) error {
 		s.t.Errorf("published on %s with QoS %d, retain %t: %v", m.Topic, m.QoS, m.Retain, err)
 		return nil
 	}
-	s.carried[topic.Kind] = append(s.carried[topic.Kind], traceHeader{m.Traceparent, m.Tracestate})
+	s.carried[topic.Kind] = append(s.carried[topic.Kind], schemas.TraceHeader{Parent: m.Traceparent, State: m.Tracestate})
 	decode := func(p schemas.Payload) {
 		if err := schemas.Decode(m.Payload, p); err != nil {
 			s.t.Errorf("%s: %v", topic, err)

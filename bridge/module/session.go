@@ -60,7 +60,7 @@ func (m *Module) fits(versions map[string]string) error {
 
 // repeat says a status until it is acknowledged, in the place of the one before of the same
 // execution: the service needs the newest only.
-func (m *Module) repeat(s schemas.Status, h *traceHeader) {
+func (m *Module) repeat(s schemas.Status, h *schemas.TraceHeader) {
 	m.forget(s.Execution)
 	m.reports = append(m.reports, &report{status: s, trace: h, due: time.Now(), wait: firstRepeat})
 }

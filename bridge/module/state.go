@@ -27,17 +27,17 @@ type record struct {
 
 // open is the execution under way.
 type open struct {
-	Offer schemas.Offer `json:"offer"`
-	State schemas.State `json:"state"`
-	Seq   uint64        `json:"seq"`
-	Trace *traceHeader  `json:"trace,omitempty"` // what came with the offer, nil for nothing
+	Offer schemas.Offer        `json:"offer"`
+	State schemas.State        `json:"state"`
+	Seq   uint64               `json:"seq"`
+	Trace *schemas.TraceHeader `json:"trace,omitempty"` // what came with the offer, nil for nothing
 }
 
 // result is how an execution ended.
 type result struct {
-	Status schemas.Status `json:"status"`
-	Acked  bool           `json:"acked,omitempty"`
-	Trace  *traceHeader   `json:"trace,omitempty"` // what Status carries
+	Status schemas.Status       `json:"status"`
+	Acked  bool                 `json:"acked,omitempty"`
+	Trace  *schemas.TraceHeader `json:"trace,omitempty"` // what Status carries
 }
 
 // storedImage says what the slot holds.

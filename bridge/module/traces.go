@@ -9,26 +9,9 @@ import "davit/schemas"
 // fields). An offer without one, or with one that is not well-formed, is answered
 // without; so is every offer over a Transport that knows no user properties.
 
-// traceHeader is a trace context as messages carry it.
-type traceHeader struct {
-	Parent string `json:"traceparent"`
-	State  string `json:"tracestate,omitempty"`
-}
-
-// readTraceHeader takes what came with an offer; nil if it is not well-formed.
-func readTraceHeader(parent, state string) *traceHeader {
-	if _, ok := schemas.ParseTraceparent(parent); !ok {
-		return nil
-	}
-	if len(state) > schemas.MaxTracestate {
-		state = ""
-	}
-	return &traceHeader{parent, state}
-}
-
 // helloTrace is what a hello carries, which may be the first that the service hears of
 // the version that an update has brought.
-func (m *Module) helloTrace() *traceHeader {
+func (m *Module) helloTrace() *schemas.TraceHeader {
 	if m.rec.Open != nil {
 		return m.rec.Open.Trace
 	}

@@ -17,7 +17,7 @@ const (
 // TestOffersTraceIsCarried: by what the module says of the update, and by nothing else.
 func TestOffersTraceIsCarried(t *testing.T) {
 	inWorld(t, 200_000, func(w *world) {
-		want := traceHeader{traceparent, "vendor=1"}
+		want := schemas.TraceHeader{Parent: traceparent, State: "vendor=1"}
 		w.service.trace = want
 		w.await("hello", func() bool { return w.service.look().online })
 		w.service.offer(w.service.theOffer())
@@ -29,22 +29,22 @@ func TestOffersTraceIsCarried(t *testing.T) {
 				t.Errorf("a status carries %+v", h)
 			}
 		}
-		if f := said.carried[schemas.KindFetch]; len(f) < 2 || f[0] != want || slices.ContainsFunc(f[1:], func(h traceHeader) bool { return h != traceHeader{} }) {
+		if f := said.carried[schemas.KindFetch]; len(f) < 2 || f[0] != want || slices.ContainsFunc(f[1:], func(h schemas.TraceHeader) bool { return h != schemas.TraceHeader{} }) {
 			t.Errorf("fetches carry %+v, want the first of them alone to carry one", f)
 		}
 		hellos := said.carried[schemas.KindHello]
-		if hellos[0] != (traceHeader{}) || !slices.Contains(hellos, want) {
+		if hellos[0] != (schemas.TraceHeader{}) || !slices.Contains(hellos, want) {
 			t.Errorf("hellos carry %+v", hellos)
 		}
 		for _, h := range said.carried[schemas.KindPresence] {
-			if h != (traceHeader{}) {
+			if h != (schemas.TraceHeader{}) {
 				t.Errorf("a presence carries %+v", h)
 			}
 		}
 		before := len(hellos)
 		w.sleep(2 * helloEvery)
 		for _, h := range w.service.look().carried[schemas.KindHello][before:] {
-			if h != (traceHeader{}) {
+			if h != (schemas.TraceHeader{}) {
 				t.Errorf("a hello long after the update carries %+v", h)
 			}
 		}
@@ -55,12 +55,12 @@ func TestOffersTraceIsCarried(t *testing.T) {
 // acknowledged; and the image's fetch is told once.
 func TestTraceOutlastsARestart(t *testing.T) {
 	inWorld(t, 600_000, func(w *world) {
-		want := traceHeader{Parent: traceparent}
+		want := schemas.TraceHeader{Parent: traceparent}
 		w.service.trace = want
 		w.service.offer(w.service.theOffer())
 		w.await("half of the image", func() bool { return w.service.look().chunks > 100 })
 		w.stop()
-		w.service.trace = traceHeader{} // a service that traces nothing any more says the offer again
+		w.service.trace = schemas.TraceHeader{} // a service that traces nothing any more says the offer again
 		w.start()
 		w.await("the load", func() bool { w.board.mu.Lock(); defer w.board.mu.Unlock(); return w.board.boots > 0 })
 		w.service.mu.Lock()
@@ -79,8 +79,8 @@ func TestTraceOutlastsARestart(t *testing.T) {
 				t.Errorf("a status carries %+v", h)
 			}
 		}
-		carrying := slices.DeleteFunc(slices.Clone(said.carried[schemas.KindFetch]), func(h traceHeader) bool { return h == traceHeader{} })
-		if !slices.Equal(carrying, []traceHeader{want}) {
+		carrying := slices.DeleteFunc(slices.Clone(said.carried[schemas.KindFetch]), func(h schemas.TraceHeader) bool { return h == schemas.TraceHeader{} })
+		if !slices.Equal(carrying, []schemas.TraceHeader{want}) {
 			t.Errorf("the fetches that carry a trace: %+v", carrying)
 		}
 	})
@@ -120,9 +120,9 @@ func TestTheNextOfferHasItsOwnTrace(t *testing.T) {
 // TestWithoutATraceNothingIsCarried: nor with one that is not well-formed. A vendors'
 // part that is too long is left out.
 func TestWithoutATraceNothingIsCarried(t *testing.T) {
-	for _, c := range []struct{ came, want traceHeader }{
-		{}, {came: traceHeader{"nonsense", "vendor=1"}}, {came: traceHeader{strings.ToUpper(traceparent), ""}},
-		{traceHeader{traceparent, strings.Repeat("x", schemas.MaxTracestate+1)}, traceHeader{Parent: traceparent}},
+	for _, c := range []struct{ came, want schemas.TraceHeader }{
+		{}, {came: schemas.TraceHeader{Parent: "nonsense", State: "vendor=1"}}, {came: schemas.TraceHeader{Parent: strings.ToUpper(traceparent)}},
+		{schemas.TraceHeader{Parent: traceparent, State: strings.Repeat("x", schemas.MaxTracestate+1)}, schemas.TraceHeader{Parent: traceparent}},
 	} {
 		inWorld(t, 50_000, func(w *world) {
 			w.service.trace = c.came
@@ -130,12 +130,12 @@ func TestWithoutATraceNothingIsCarried(t *testing.T) {
 			w.wantSuccess()
 			for kind, all := range w.service.look().carried {
 				for _, h := range all {
-					if h != c.want && h != (traceHeader{}) {
+					if h != c.want && h != (schemas.TraceHeader{}) {
 						t.Errorf("%v came, and a %v carries %v", c.came, kind, h)
 					}
 				}
 			}
-			if strings.Contains(string(w.state), "trace") != (c.want != traceHeader{}) {
+			if strings.Contains(string(w.state), "trace") != (c.want != schemas.TraceHeader{}) {
 				t.Errorf("%v came, and the state is %s", c.came, w.state)
 			}
 		})

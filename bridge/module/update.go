@@ -44,13 +44,13 @@ type update struct {
 	reported   uint64
 	// fetched is what the first fetch of the image is to carry: the service has a span
 	// for it, and one is enough.
-	fetched *traceHeader
+	fetched *schemas.TraceHeader
 }
 
 // report is a status that is said until it is acknowledged.
 type report struct {
 	status schemas.Status
-	trace  *traceHeader
+	trace  *schemas.TraceHeader
 	due    time.Time
 	wait   time.Duration
 }
@@ -82,7 +82,7 @@ func (m *Module) resume() {
 	}
 }
 
-func (m *Module) onOffer(payload []byte, h *traceHeader) {
+func (m *Module) onOffer(payload []byte, h *schemas.TraceHeader) {
 	if len(payload) == 0 {
 		m.withdrawn()
 		return
@@ -118,7 +118,7 @@ func (m *Module) withdrawn() {
 	}
 }
 
-func (m *Module) begin(o schemas.Offer, h *traceHeader) {
+func (m *Module) begin(o schemas.Offer, h *schemas.TraceHeader) {
 	m.log.Info("offer", "event", logevent.OfferReceived, "execution", o.Execution, "attempt", o.Attempt, "version", o.Version, "bytes", o.Size)
 	m.open(o)
 	m.rec.Open = &open{Offer: o, State: schemas.StateOffered, Trace: h}
