@@ -22,8 +22,7 @@ const (
 // one, and so do askBytes of those that are asked anew before that, askBurst in all. Beside
 // that it has askFirst at once, and again askRate a second. Who has none left is lent
 // askLent, of which there are lendRate a second for all devices together: one that asks for
-// the next before it has the last begins at once, and a thousand that only ask do not cost
-// a thousand times as much.
+// the next before it has the last begins at once, and a thousand may not do so together.
 const (
 	askBurst  = 16
 	askFirst  = 4
