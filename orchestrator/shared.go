@@ -54,7 +54,7 @@ type follower struct {
 	device  string
 	stream  *stream
 	session Session
-	tag     uint16
+	asks    []asking // what demand may be of, the newest last
 	chunk   uint64
 	always  bool // it is not for us to count whether sharing pays
 	asked   time.Time
@@ -66,6 +66,13 @@ type follower struct {
 	demand   spans
 	presumed spans
 	repaired uint64 // bytes, since then
+}
+
+// asking is a fetch of a follower. What it is handed of that carries the fetch's tag: under
+// another it is nothing that the device has asked for.
+type asking struct {
+	tag    uint16
+	ranges []schemas.Range
 }
 
 // sharedPart is what was shared at one time.
@@ -93,7 +100,8 @@ func (f *follower) has(begin, end uint64) {
 // ask takes a fetch of the follower. What has just been shared is on its way; the
 // others of what was shared before are repairs, of which it returns the bytes, and of
 // what is dropped.
-func (f *follower) ask(ranges []schemas.Range) (repaired, dropped uint64) {
+func (f *follower) ask(tag uint16, ranges []schemas.Range) (repaired, dropped uint64) {
+	f.remember(tag, ranges)
 	horizon := ranges[len(ranges)-1].End()
 	for _, r := range ranges {
 		var asked spans
@@ -110,6 +118,33 @@ func (f *follower) ask(ranges []schemas.Range) (repaired, dropped uint64) {
 	}
 	f.presumed = f.presumed.cut(0, horizon)
 	return repaired, f.bound()
+}
+
+// remember keeps a fetch, and those before it of which something is still in demand.
+func (f *follower) remember(tag uint16, ranges []schemas.Range) {
+	f.asks = slices.DeleteFunc(f.asks, func(a asking) bool {
+		return !slices.ContainsFunc(a.ranges, func(r schemas.Range) bool { return f.demand.common(r.Offset, r.End()) > 0 })
+	})
+	if len(f.asks) >= maxQueuedTransfers {
+		f.asks = slices.Delete(f.asks, 0, 1)
+	}
+	f.asks = append(f.asks, asking{tag, ranges})
+}
+
+// askedBy is the tag of the newest fetch that has asked for what begins at at, and until
+// where that holds, end at most.
+func (f *follower) askedBy(at, end uint64) (tag uint16, until uint64) {
+	for _, a := range slices.Backward(f.asks) {
+		for _, r := range a.ranges {
+			switch {
+			case r.Offset > at:
+				end = min(end, r.Offset)
+			case r.End() > at:
+				return a.tag, min(end, r.End())
+			}
+		}
+	}
+	return 0, end // of a fetch that is forgotten: what is sent is lost, and asked for again
 }
 
 // bound drops the oldest of what was asked for if that is more than a device may

@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,8 @@ type listener struct {
 	left    int
 	awaited map[int]time.Time // blocks, and when they were asked for
 	tag     uint16
+	asked   map[int][]uint16 // blocks, and the tags of all fetches for them
+	foreign int              // chunks of its own topic under another tag
 	streamed, single, repaired,
 	twice int // bytes
 	done    time.Time
@@ -83,7 +86,7 @@ func (c *audience) listen(rate int, change ...func(*listener)) *listener {
 	n := len(c.listeners)
 	l := &listener{
 		e: c.env, device: deviceName(n), image: c.image, session: newSession(c.body, fairBuffer, rate), chunk: 16 << 10, window: 128 << 10,
-		have: make([]bool, (len(c.body)+block-1)/block), awaited: map[int]time.Time{}, random: rand.New(rand.NewPCG(5, uint64(n))),
+		have: make([]bool, (len(c.body)+block-1)/block), awaited: map[int]time.Time{}, asked: map[int][]uint16{}, random: rand.New(rand.NewPCG(5, uint64(n))),
 	}
 	l.left = len(l.have)
 	for _, f := range change {
@@ -118,6 +121,9 @@ func (l *listener) received(c schemas.Chunk) {
 		l.streamed += c.Length
 	} else {
 		l.single += c.Length
+		if !slices.Contains(l.asked[int(c.Offset/block)], c.Transfer) {
+			l.foreign++
+		}
 	}
 	for at := int(c.Offset); at < int(c.Offset)+c.Length; at += block {
 		if l.have[at/block] {
@@ -187,6 +193,7 @@ func (l *listener) fetch(blocks []int, follow bool) schemas.Fetch {
 	for _, r := range f.Ranges {
 		for at := r.Offset; at < r.End(); at += block {
 			l.awaited[int(at/block)] = time.Now()
+			l.asked[int(at/block)] = append(l.asked[int(at/block)], l.tag)
 		}
 	}
 	return f
@@ -215,6 +222,9 @@ func (c *audience) close() {
 		l.session.close()
 		if l.session.wrong > 0 {
 			c.t.Errorf("%s was sent %d wrong chunks", l.device, l.session.wrong)
+		}
+		if l.foreign > 0 { // modules drop them
+			c.t.Errorf("%s was sent %d chunks under the tag of a fetch that had not asked for them", l.device, l.foreign)
 		}
 	}
 	c.now.Wait()

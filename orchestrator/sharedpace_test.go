@@ -81,8 +81,8 @@ func TestOnlyTheForemostAsks(t *testing.T) {
 		st.followers = append(st.followers, &follower{stream: st, chunk: 10, presumed: spans{}.add(0, 100)})
 	}
 	first, second := st.followers[0], st.followers[1]
-	first.ask(ranges(0, 30))
-	second.ask(ranges(0, 10))
+	first.ask(1, ranges(0, 30))
+	second.ask(1, ranges(0, 10))
 	if by, at := st.wanted(0); by == nil || at != 0 {
 		t.Fatalf("%v is wanted at %d", by, at)
 	}
@@ -96,11 +96,11 @@ func TestOnlyTheForemostAsks(t *testing.T) {
 	if by, at := st.wanted(0); by != nil {
 		t.Errorf("%d is still wanted", at)
 	}
-	if again, _ := second.ask(ranges(10, 30)); again != 0 || len(second.demand) > 0 {
+	if again, _ := second.ask(1, ranges(10, 30)); again != 0 || len(second.demand) > 0 {
 		t.Errorf("%d bytes count as repaired, %v as asked for, that are on their way", again, second.demand)
 	}
 	st.settle(now.Add(crossing))
-	if again, _ := second.ask(ranges(10, 30)); again != 20 || second.demand.size() != 20 {
+	if again, _ := second.ask(1, ranges(10, 30)); again != 20 || second.demand.size() != 20 {
 		t.Errorf("%d bytes count as repaired, %v as asked for", again, second.demand)
 	}
 	if end, alone := st.shared(10, second); end != 10 || alone != 30 {

@@ -36,10 +36,10 @@ func (s *streamer) follow(f *flow, t *transfer, now time.Time) bool {
 	if w == nil {
 		w = s.join(f.device, t)
 	}
-	w.tag, w.chunk, w.always, w.asked = t.tag, t.chunk, t.always, now
+	w.chunk, w.always, w.asked = t.chunk, t.always, now
 	awaited := max(0, int64(t.awaited)-int64(w.demand.size())-int64(f.bytes))
 	s.confirm(f, max(awaited, t.backlog))
-	again, dropped := w.ask(t.ranges)
+	again, dropped := w.ask(t.tag, t.ranges)
 	w.repaired += again
 	w.stream.pace.repaired += again
 	s.metrics.withdrew(withdrawnNewer, dropped)
@@ -100,33 +100,39 @@ func (s *streamer) leave(w *follower) {
 // hand has the bytes from begin to end sent to a follower alone, as far as it has
 // asked for them.
 func (s *streamer) hand(w *follower, begin, end uint64) {
-	t := transfer{
-		sum: w.stream.sum, image: w.stream.image, tag: w.tag, size: w.stream.size, chunk: w.chunk, session: w.session, handed: true,
-	}
+	t := transfer{sum: w.stream.sum, image: w.stream.image, size: w.stream.size, chunk: w.chunk, session: w.session, handed: true}
 	for _, r := range w.demand[w.demand.after(begin):] {
-		if r.Offset >= end {
-			break
+		for at, stop := max(begin, r.Offset), min(end, r.End()); at < stop; {
+			tag, until := w.askedBy(at, stop)
+			if tag != t.tag {
+				s.handOver(w, t)
+				t.tag, t.ranges, t.bytes = tag, nil, 0
+			}
+			t.ranges = append(t.ranges, schemas.Range{Offset: at, Length: until - at})
+			t.bytes += until - at
+			at = until
 		}
-		from, to := max(begin, r.Offset), min(end, r.End())
-		t.ranges = append(t.ranges, schemas.Range{Offset: from, Length: to - from})
-		t.bytes += to - from
 	}
+	s.handOver(w, t)
 	w.demand = w.demand.cut(begin, end)
+}
+
+// handOver queues what is sent to a follower alone of one of its fetches.
+func (s *streamer) handOver(w *follower, t transfer) {
 	if len(t.ranges) == 0 {
 		return
 	}
 	f := s.flowOf(w.device, time.Now())
 	if !f.extend(t) {
 		s.queue(f, t)
-		s.signal()
 	} else if !f.busy {
 		s.schedule(f)
-		s.signal()
 	}
+	s.signal()
 }
 
-// extend adds what was handed to a flow to what was handed to it last, so that many
-// small parts are one transfer.
+// extend adds what was handed to a flow to what was handed to it last of the same fetch, so
+// that many small parts are one transfer.
 func (f *flow) extend(t transfer) bool {
 	var last *transfer
 	switch {
@@ -135,7 +141,7 @@ func (f *flow) extend(t transfer) bool {
 	case !f.busy && len(f.queue) > 0:
 		last = &f.queue[len(f.queue)-1]
 	}
-	if last == nil || !last.handed || last.sum != t.sum || last.chunk != t.chunk {
+	if last == nil || !last.handed || last.sum != t.sum || last.tag != t.tag || last.chunk != t.chunk {
 		return false
 	}
 	before, had := uint64(0), len(last.ranges)
@@ -146,7 +152,7 @@ func (f *flow) extend(t transfer) bool {
 	for _, r := range t.ranges {
 		sum = sum.add(r.Offset, r.End())
 	}
-	last.ranges, last.tag = sum, t.tag
+	last.ranges = sum
 	added := sum.size() - before
 	last.bytes += added
 	if !f.busy { // what is pending is not counted yet
