@@ -188,6 +188,7 @@ func (dl *download) ask(ctx context.Context, leader *member, now time.Time) {
 			return
 		}
 		f.Image = leader.image
+		println("ASK", time.Now().UnixMicro()%1000000, f.Chunk, len(f.Ranges), f.Ranges[0].Offset, f.Ranges[0].Length, f.Awaited, f.Tag)
 		// An error means that there is no connection, or none any more: the pieces run out of time.
 		h := leader.trace
 		leader.trace = nil
@@ -199,10 +200,13 @@ func (dl *download) ask(ctx context.Context, leader *member, now time.Time) {
 }
 
 // chunksOf takes a chunk message and those that have come behind it, so that one fetch
-// asks for what all of them have made room for. Its error ends the download.
+// asks for what all of them have made room for. It leaves it at a quarter of what may be
+// awaited: the service is to have the next fetch before it has nothing left to send. Its
+// error ends the download.
 func (dl *download) chunksOf(a arrival) error {
-	for range cap(dl.chunks) {
-		if err := dl.chunk(a); err != nil || dl.img.Held() == dl.img.Size() {
+	for left := dl.ds.share() / 4; ; {
+		left -= len(a.payload)
+		if err := dl.chunk(a); err != nil || left <= 0 || dl.img.Held() == dl.img.Size() {
 			return err
 		}
 		select {
@@ -211,7 +215,6 @@ func (dl *download) chunksOf(a arrival) error {
 			return nil
 		}
 	}
-	return nil
 }
 
 // chunk takes a chunk message. Its error ends the download.
@@ -231,6 +234,7 @@ func (dl *download) chunk(a arrival) error {
 		dl.unasked(len(a.payload))
 		return nil
 	}
+	println("GOT", time.Now().UnixMicro()%1000000, h.Offset, len(data), h.Transfer)
 	bad, err := dl.img.Take(data, h.Offset)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 // DefaultWindow is how many bytes of images a bridge awaits at a time.
-const DefaultWindow = 1 << 20
+const DefaultWindow = 2 << 20
 
 // Limits of Config.Window: less than the smallest would be a chunk or two, and one device
 // may await schemas.MaxAwaited.

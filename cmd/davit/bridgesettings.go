@@ -80,7 +80,7 @@ func (s *bridgeSettings) addTo(cmd *cobra.Command) {
 	f.StringVar(&s.opts.Data, "data", "", "data folder of the bridge (required, here, in the environment or in the file; made if it is not there)")
 	f.DurationVar(&s.opts.OfferInterval, "offer-interval", 0, "how long after an unanswered offer the host MCU is offered the image again (default: the dialect's)")
 	f.DurationVar(&s.opts.Defer, "defer", bridge.DefaultDefer, "after how long a host MCU that is busy is asked again whether it takes an update that it may put off (soft, confirm)")
-	into(cmd, "window", "SIZE", "how much of images is awaited from the service at a time; several images that are fetched at once share it (1MiB)", rehearsal.ParseSize, func(v float64) { s.opts.Window = int(v) })
+	into(cmd, "window", "SIZE", "how much of images is awaited from the service at a time; several images that are fetched at once share it (2MiB)", rehearsal.ParseSize, func(v float64) { s.opts.Window = int(v) })
 	f.StringVar(&s.opts.Record, "record", "", "folder in which everything that passes on the ports is recorded, for davit sniff (default none; made if it is not there)")
 	f.DurationVar(&s.opts.DrainTimeout, "drain-timeout", bridge.DefaultDrainTimeout, "how long updates that host MCUs are in the middle of may go on after SIGTERM or an interrupt; 0 ends them at once")
 	f.StringVar(&s.opts.Metrics, "metrics", "", "address of a listener for /metrics, /status, /readyz and /livez (default none; port 0 takes a free one)")
