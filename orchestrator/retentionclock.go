@@ -44,13 +44,11 @@ func (s *Service) believeClock(ctx context.Context) (bool, error) {
 	if err := s.readClock(ctx); err != nil {
 		return false, err
 	}
-	base := c.believed
-	if !c.confirmed.After(now) {
-		base = later(base, c.confirmed)
-	}
+	base := lastRight(c.believed, c.confirmed, now)
 	// A store of which no time is known has nothing to lose.
 	good := base.IsZero() || !now.After(base.Add(time.Since(c.at)+clockLeap)) || c.kept != nil && c.kept()
 	was := c.held
+	s.metrics.holdRetention(!good)
 	if !good {
 		c.held = fmt.Sprintf("the clock says %s, which is %s ahead of %s, the last time that is known to be right, and no NTP client keeps it: nothing is deleted for its age until it is right, an NTP client keeps it, or --clock-confirmed says that it is",
 			now.UTC().Format(time.RFC3339), now.Sub(base).Round(time.Hour), base.UTC().Format(time.RFC3339))
@@ -69,6 +67,15 @@ func (s *Service) believeClock(ctx context.Context) (bool, error) {
 		s.log.Info("the clock is believed again: what is kept no longer is deleted", "event", logevent.RetentionGoesOn)
 	}
 	return true, nil
+}
+
+// lastRight is the last time that is known to be right: what was believed, or what an operator says, unless that is
+// still to come.
+func lastRight(believed, confirmed, now time.Time) time.Time {
+	if confirmed.After(now) {
+		return believed
+	}
+	return later(believed, confirmed)
 }
 
 // noteClock reads what is believed before anything of this process is recorded.
