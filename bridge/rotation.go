@@ -24,6 +24,7 @@ const (
 	rotateBusy   = 70 * time.Second // after a request that came too soon
 	rotateFailed = time.Hour        // after one that could not be carried out
 	rotateLook   = time.Hour        // how often the age is looked at
+	rotateSlack  = 5 * time.Minute  // by which NTP may set the clock back
 )
 
 // rotation changes the bridge's own password, when it is told to or the password is old.
@@ -92,7 +93,10 @@ func (r *rotation) run(ctx context.Context) {
 // returns when to look again.
 func (r *rotation) look(ctx context.Context) time.Duration {
 	if r.nonce == "" {
-		if r.every == 0 || time.Since(r.keep.Since()) < r.every {
+		// One that was kept in the future has no age, as the clock was ahead or set back since;
+		// to wait for it would last longer by as much.
+		age := time.Since(r.keep.Since())
+		if r.every == 0 || age < r.every && age >= -rotateSlack {
 			return rotateLook
 		}
 		r.nonce = rand.Text()

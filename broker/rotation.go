@@ -15,6 +15,10 @@ import (
 // with it.
 const pendingLife = 24 * time.Hour
 
+// clockSlack is how far ahead of the clock something may have happened that is believed:
+// NTP sets a clock back by less when it keeps it.
+const clockSlack = 5 * time.Minute
+
 // pendingPassword is one that was given away and that nobody has logged in with.
 type pendingPassword struct {
 	Hash  string    `json:"hash"`
@@ -40,9 +44,10 @@ type Login struct {
 	PendingUntil time.Time
 }
 
-// good is the pending password, nil if there is none or its time is over.
+// good is the pending password, nil if there is none or its time is over; so too if it has
+// longer than any is given, because the clock was set back since, or was ahead.
 func (r *record) good(now time.Time) *pendingPassword {
-	if r.Pending == nil || !now.Before(r.Pending.Until) {
+	if r.Pending == nil || !now.Before(r.Pending.Until) || r.Pending.Until.After(now.Add(pendingLife+clockSlack)) {
 		return nil
 	}
 	return r.Pending

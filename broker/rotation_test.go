@@ -85,6 +85,36 @@ func TestRenewedPasswordEnds(t *testing.T) {
 	})
 }
 
+// A password that was asked for while the clock was ahead is not good for longer than any
+// other, and the old one is; a clock that was set back by a little ends none.
+func TestRenewedPasswordOfAnAheadClock(t *testing.T) {
+	for _, tt := range []struct {
+		back time.Duration
+		want verdict
+	}{{clockSlack, verdictOK}, {clockSlack + time.Minute, verdictPassword}, {365 * 24 * time.Hour, verdictPassword}} {
+		c := credentials(t)
+		pump, err := c.AddDevice("pump-7")
+		check(t, err)
+		fresh, until, err := c.Renew("pump-7")
+		check(t, err)
+		check(t, c.update(func(m map[string]*entry) error {
+			r := m["pump-7"].record
+			r.Pending = &pendingPassword{Hash: r.Pending.Hash, Since: r.Pending.Since.Add(tt.back), Until: until.Add(tt.back)}
+			m["pump-7"] = m["pump-7"].changed(r)
+			return nil
+		}))
+		if _, v := c.authenticate("pump-7", []byte(pump)); v != verdictOK {
+			t.Errorf("set back by %s: the old one: %s", tt.back, v)
+		}
+		if l, _ := c.Login("pump-7"); l.PendingUntil.IsZero() != (tt.want != verdictOK) {
+			t.Errorf("set back by %s: pending until %s", tt.back, l.PendingUntil)
+		}
+		if _, v := c.authenticate("pump-7", []byte(fresh)); v != tt.want {
+			t.Errorf("set back by %s: the new one: %s, want %s", tt.back, v, tt.want)
+		}
+	}
+}
+
 // A crash after any write leaves a file by which one of the passwords that were given away
 // logs in. Each write is the last one that reaches the disk once.
 func TestRenewedPasswordSurvivesCrashes(t *testing.T) {

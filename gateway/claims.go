@@ -78,9 +78,14 @@ func NewClaims(p *Provisioner, metrics *Metrics, log *slog.Logger) *Claims {
 }
 
 // Admit says whether a module may come in with a token to ask for a device: the error is
-// orchestrator.ErrClaimToken, an *orchestrator.ClaimError, or the service's own.
+// orchestrator.ErrClaimToken, an *orchestrator.ClaimError, or the service's own. What is
+// refused for now only is told by Answer: a login knows no such word.
 func (c *Claims) Admit(ctx context.Context, claim, token, device string) error {
 	err := c.provision.service.CheckClaim(ctx, claim, token, device)
+	var refused *orchestrator.ClaimError
+	if errors.As(err, &refused) && refused.Reason.Temporary() {
+		return nil
+	}
 	if err != nil {
 		c.count(err, false)
 	}

@@ -3,11 +3,15 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"davit/gateway"
 	"davit/orchestrator"
+	"davit/orchestrator/fileblobs"
+	"davit/orchestrator/memstore"
 	"davit/schemas"
 )
 
@@ -52,6 +56,61 @@ func TestClaimSurvivesCrashes(t *testing.T) {
 				t.Errorf("%+v, %v", entries, err)
 			}
 		})
+	}
+}
+
+// A module whose claim was made while the clock was ahead is let in, to be told that it may
+// ask again: a login would be refused for good.
+func TestClaimOfAnAheadClock(t *testing.T) {
+	blobs, err := fileblobs.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := 24 * time.Hour
+	service, err := orchestrator.New(orchestrator.Options{Store: memstore.New(), Blobs: blobs, Publisher: nowhere{}, Logger: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return time.Now().Add(ahead) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if _, err := service.CreateDeviceType(ctx, orchestrator.NewDeviceType{ID: "pump", Dialect: "ayla"}); err != nil {
+		t.Fatal(err)
+	}
+	made, err := service.CreateClaim(ctx, orchestrator.NewClaim{ID: "line-1", DeviceType: "pump"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead = 0
+	claims := gateway.NewClaims(gateway.NewProvisioner(service, &fakeCredentials{}), nil, slog.New(slog.DiscardHandler))
+	if err := claims.Admit(ctx, "line-1", made.Token, "p"); err != nil {
+		t.Error(err)
+	}
+	if err := claims.Admit(ctx, "line-1", made.Token+"x", "p"); !errors.Is(err, orchestrator.ErrClaimToken) {
+		t.Errorf("with another token: %v", err)
+	}
+	a := claims.Answer(ctx, "line-1", "p", "192.0.2.1:1", []byte(`{"v":1,"nonce":"QJ7S4M2KX5T6W3RA"}`))
+	if !a.Error.Temporary() || a.Password != "" {
+		t.Errorf("%+v", a)
+	}
+}
+
+// Passwords that were made in the future, as the clock has it, are due by age; those of a
+// clock that NTP set back by a little are not.
+func TestRotationByAgeOfAnAheadClock(t *testing.T) {
+	r := newAPI(t, nil)
+	now := time.Now()
+	for name, since := range map[string]time.Time{"young": now.Add(-time.Hour), "old": now.Add(-3 * time.Hour), "nudged": now.Add(4 * time.Minute), "ahead": now.AddDate(1, 0, 0)} {
+		r.credentials.principals[name] = gateway.Principal{Name: name}
+		r.credentials.logins[name] = gateway.LoginState{PasswordSince: since}
+	}
+	n, err := gateway.NewProvisioner(r.service, r.credentials).OrderRotation(t.Context(), gateway.NewRotation{AllDevices: true, OlderThan: orchestrator.Duration(2 * time.Hour)})
+	if err != nil || n.Ordered != 2 {
+		t.Errorf("%+v, %v", n, err)
+	}
+	for name, l := range r.credentials.logins {
+		if due := name == "old" || name == "ahead"; due == l.RotateOrdered.IsZero() {
+			t.Errorf("%s: %+v", name, l)
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ type NewRotation struct {
 	Bridges    []string              `json:"bridges,omitempty" maxItems:"1000" doc:"These bridges"`
 	AllDevices bool                  `json:"all_devices,omitempty" doc:"All devices that have a password; not together with devices"`
 	AllBridges bool                  `json:"all_bridges,omitempty" doc:"All bridges; not together with bridges"`
-	OlderThan  orchestrator.Duration `json:"older_than,omitempty" doc:"Only passwords that are at least so old, for example 2160h; one of unknown age is"`
+	OlderThan  orchestrator.Duration `json:"older_than,omitempty" doc:"Only passwords that are at least so old, for example 2160h; one of unknown age is, and so is one that was made in the future, as the clock has it now"`
 }
 
 // Rotation is what an order has done.
@@ -58,6 +58,11 @@ func (n *NewRotation) validate() error {
 	}
 	return nil
 }
+
+// clockSlack is how far ahead of the clock a password may have been made to have an age: NTP
+// sets a clock back by less when it keeps it. Any further, the clock was ahead or was set back
+// since, and waiting for the age would last longer by as much.
+const clockSlack = 5 * time.Minute
 
 // OrderRotation notes that passwords are to be changed, by those whose they are.
 func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotation, error) {
@@ -83,7 +88,8 @@ func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotatio
 		if principal.Bridge {
 			named = n.AllBridges || slices.Contains(n.Bridges, principal.Name)
 		}
-		return named && (l.PasswordSince.IsZero() || now.Sub(l.PasswordSince) >= time.Duration(n.OlderThan))
+		age := now.Sub(l.PasswordSince)
+		return named && (l.PasswordSince.IsZero() || age >= time.Duration(n.OlderThan) || age < -clockSlack)
 	})
 	if err != nil {
 		return Rotation{}, err

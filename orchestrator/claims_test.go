@@ -171,6 +171,24 @@ func TestClaimRevoked(t *testing.T) {
 	}
 }
 
+// A claim that was made while the clock was ahead does not last longer: it is refused until
+// its making is past, and not for good, for the module would forget it.
+func TestClaimOfAnAheadClock(t *testing.T) {
+	e, now := claimRig(t)
+	right := *now
+	*now = right.AddDate(1, 0, 0)
+	made := must[orchestrator.ClaimSecret](t)(e.CreateClaim(ctx, orchestrator.NewClaim{ID: "line-1", DeviceType: "pump"}))
+	*now = right
+	refusedFor(t, e.CheckClaim(ctx, "line-1", made.Token, "pump-7"), schemas.ErrorBusy)
+	_, err := claimed(e, "line-1", "pump-7", schemas.Claim{}) // on a connection that was let in before
+	refusedFor(t, err, schemas.ErrorBusy)
+	*now = right.AddDate(1, 0, 0).Add(-5 * time.Minute) // as NTP may set it back
+	e.ok(e.CheckClaim(ctx, "line-1", made.Token, "pump-7"))
+	if _, err := claimed(e, "line-1", "pump-7", schemas.Claim{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClaimIsRefused(t *testing.T) {
 	e, _ := claimRig(t)
 	must[orchestrator.Group](t)(e.CreateGroup(ctx, orchestrator.NewGroup{ID: "dynamic", Query: "online"}))

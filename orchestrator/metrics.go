@@ -47,6 +47,7 @@ const (
 	MetricCommitUpdates   = "davit_store_commit_updates"
 	MetricCommitFailures  = "davit_store_commit_failures_total"
 	MetricExpired         = "davit_retention_deleted_total"
+	MetricRetentionHeld   = "davit_retention_held"
 )
 
 // Metrics are what the orchestrator and its store count. A nil *Metrics counts
@@ -81,6 +82,7 @@ type Metrics struct {
 	fetchFirst      prometheus.Histogram
 	fetchLast       prometheus.Histogram
 	expiredRecords  map[string]prometheus.Counter // by what they were
+	retentionHeld   prometheus.Gauge
 }
 
 // NewMetrics registers the orchestrator's metrics. Every series whose labels are of a
@@ -115,6 +117,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and still awaited as far as the devices have said."}),
 		followers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricFollowers, Help: "Devices that follow the shared stream of an image at the moment."}),
+		retentionHeld: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: MetricRetentionHeld, Help: "1 while nothing is deleted for its age because the clock has leapt ahead, 0 otherwise."}),
 		lapses:        counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
 		commitSeconds: seconds(MetricCommitSeconds, "Time of a commit of the store.", prometheus.ExponentialBuckets(50e-6, 2, 16)),
 		commitUpdates: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -131,7 +135,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.expiredRecords = resolved(reg, MetricExpired, "Records that were deleted because they are kept no longer, by what they were; executions count as job.", "what", []string{"audit", "job", "image"})
 	m.begin()
 	reg.MustRegister(m.records, m.queues, m.transitions, m.offers, m.withdrawals, m.publishFailures, m.stops, m.retries, m.waves, m.takenBack, m.fallBacks, m.reoffers, m.chunkErrors, m.lapses,
-		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.commitSeconds, m.commitUpdates, m.commitFailures, m.helloToOffer, m.fetchFirst, m.fetchLast)
+		m.fetches, m.fetchesRefused, m.outstanding, m.followers, m.retentionHeld, m.commitSeconds, m.commitUpdates, m.commitFailures, m.helloToOffer, m.fetchFirst, m.fetchLast)
 	return m
 }
 
@@ -150,6 +154,16 @@ func (m *Metrics) Commit(updates int, took time.Duration, err error) {
 func (m *Metrics) expired(what string, n int) {
 	if m != nil && n > 0 {
 		m.expiredRecords[what].Add(float64(n))
+	}
+}
+
+func (m *Metrics) holdRetention(held bool) {
+	if m == nil {
+		return
+	}
+	m.retentionHeld.Set(0)
+	if held {
+		m.retentionHeld.Set(1)
 	}
 }
 

@@ -14,6 +14,14 @@ import (
 // at least a day old all the same.
 const clockLeap = 24 * time.Hour
 
+// clockSlack is how far ahead of the clock something may have happened that is believed: NTP sets a clock back by
+// less when it keeps it.
+const clockSlack = 5 * time.Minute
+
+// toCome says whether the clock says that a past moment is still to come. Then it was set back since, or was ahead at that
+// moment, and how long ago the moment is cannot be told.
+func toCome(at, now time.Time) bool { return at.After(now.Add(clockSlack)) }
+
 // retentionClock says whether retention may believe the clock: what is deleted because of a clock that is years
 // ahead is gone for ever, and what is kept for too long is not. The latest time that was believed is in the store.
 type retentionClock struct {
@@ -44,13 +52,11 @@ func (s *Service) believeClock(ctx context.Context) (bool, error) {
 	if err := s.readClock(ctx); err != nil {
 		return false, err
 	}
-	base := c.believed
-	if !c.confirmed.After(now) {
-		base = later(base, c.confirmed)
-	}
+	base := lastRight(c.believed, c.confirmed, now)
 	// A store of which no time is known has nothing to lose.
 	good := base.IsZero() || !now.After(base.Add(time.Since(c.at)+clockLeap)) || c.kept != nil && c.kept()
 	was := c.held
+	s.metrics.holdRetention(!good)
 	if !good {
 		c.held = fmt.Sprintf("the clock says %s, which is %s ahead of %s, the last time that is known to be right, and no NTP client keeps it: nothing is deleted for its age until it is right, an NTP client keeps it, or --clock-confirmed says that it is",
 			now.UTC().Format(time.RFC3339), now.Sub(base).Round(time.Hour), base.UTC().Format(time.RFC3339))
@@ -69,6 +75,15 @@ func (s *Service) believeClock(ctx context.Context) (bool, error) {
 		s.log.Info("the clock is believed again: what is kept no longer is deleted", "event", logevent.RetentionGoesOn)
 	}
 	return true, nil
+}
+
+// lastRight is the last time that is known to be right: what was believed, or what an operator says, unless that is
+// still to come.
+func lastRight(believed, confirmed, now time.Time) time.Time {
+	if confirmed.After(now) {
+		return believed
+	}
+	return later(believed, confirmed)
 }
 
 // noteClock reads what is believed before anything of this process is recorded.

@@ -1,9 +1,13 @@
 package orchestrator_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"davit/orchestrator"
 )
@@ -13,7 +17,10 @@ import (
 func leaping(t *testing.T) (e *env, now *time.Time, kept *bool, held func(where string, want bool)) {
 	now, kept = new(time.Time), new(bool)
 	*now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	reg := prometheus.NewPedanticRegistry()
+	metrics := orchestrator.NewMetrics(reg)
 	e = newEnv(t, func(o *orchestrator.Options) {
+		o.Metrics = metrics
 		o.Now = func() time.Time { return *now }
 		o.ClockKept = func() bool { return *kept }
 		o.Retention = orchestrator.Retention{Audit: 100 * day, Jobs: 50 * day, ArchivedImages: 20 * day}
@@ -31,6 +38,14 @@ func leaping(t *testing.T) (e *env, now *time.Time, kept *bool, held func(where 
 		e.ok(e.Expire(ctx))
 		if (e.RetentionHeld() != "") != want {
 			t.Errorf("%s: held %q, want %t", where, e.RetentionHeld(), want)
+		}
+		told := map[bool]int{true: 1}[want]
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(`
+# HELP davit_retention_held 1 while nothing is deleted for its age because the clock has leapt ahead, 0 otherwise.
+# TYPE davit_retention_held gauge
+davit_retention_held %d
+`, told)), orchestrator.MetricRetentionHeld); err != nil {
+			t.Errorf("%s: %v", where, err)
 		}
 		_, err := e.Image(ctx, spare.ID)
 		lost := len(e.jobNames()) == 0 || err != nil || len(e.entries()) < entries

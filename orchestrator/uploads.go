@@ -118,6 +118,12 @@ func (f *received) upload(now time.Time) Upload {
 	}
 }
 
+// expired says whether the time of an upload is over. So is that of one that has longer than any is given, because the
+// clock was set back since, or was ahead.
+func (u *Upload) expired(now time.Time) bool {
+	return !now.Before(u.ExpiresAt) || toCome(u.CreatedAt, now)
+}
+
 // needUpload is need for an upload that must not have expired.
 func needUpload(r Reader, id string, now time.Time) (*Upload, error) {
 	rec, err := find[Upload](r, id)
@@ -126,7 +132,9 @@ func needUpload(r Reader, id string, now time.Time) (*Upload, error) {
 		return nil, err
 	case rec == nil:
 		return nil, fmt.Errorf("upload %q: %w: it was used, discarded or thrown away after %v; upload the file again", id, ErrNotFound, UploadKept)
-	case !now.Before(rec.ExpiresAt):
+	case toCome(rec.CreatedAt, now):
+		return nil, fmt.Errorf("upload %q: %w: the clock was set back since it was received; upload the file again", id, ErrNotFound)
+	case rec.expired(now):
 		return nil, fmt.Errorf("upload %q: %w: it expired at %s; upload the file again", id, ErrNotFound, rec.ExpiresAt.Format(time.RFC3339))
 	}
 	return rec, nil
@@ -292,7 +300,7 @@ func (s *Service) sweepPart(ctx context.Context) (int, error) {
 func expiredUploads(r Reader, now time.Time) ([]*Upload, error) {
 	var expired []*Upload
 	err := eachUpload(r, func(rec *Upload) bool {
-		if !now.Before(rec.ExpiresAt) {
+		if rec.expired(now) {
 			expired = append(expired, rec)
 		}
 		return len(expired) < uploadsPerPart

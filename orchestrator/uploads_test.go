@@ -190,6 +190,30 @@ func TestUploadsExpire(t *testing.T) {
 	})
 }
 
+// TestUploadOfAnAheadClock: what was uploaded while the clock was ahead is not kept for longer, once it is right.
+func TestUploadOfAnAheadClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead time.Duration
+		e := newEnv(t, func(o *orchestrator.Options) { o.Now = func() time.Time { return time.Now().Add(ahead) } })
+		e.fleet(0)
+		ahead = 365 * 24 * time.Hour
+		far := e.stage("a", content(100, 1))
+		ahead = 5 * time.Minute // as NTP may set it back
+		near := e.stage("b", content(100, 2))
+		ahead = 0
+		must[orchestrator.Upload](t)(e.Upload(ctx, near.ID))
+		_, err := e.Upload(ctx, far.ID)
+		e.wants(err, orchestrator.ErrNotFound, "upload the file again")
+		e.start()
+		synctest.Wait()
+		if r := e.checkClean(); r.Blobs != 1 {
+			t.Errorf("%d blobs, want those of the upload that NTP has set the clock back from", r.Blobs)
+		}
+		must[orchestrator.Upload](t)(e.Upload(ctx, near.ID))
+		e.stop()
+	})
+}
+
 // TestUploadsSurviveARestart: the sweep of blobs leaves those of uploads.
 // TestUploadsThatNobodyUsesMakeRoom: what one user uploads and leaves does not fill the
 // disk, and takes nothing from anybody else.

@@ -74,7 +74,11 @@ func (d *Directory) valid(r orchestrator.Reader, hash []byte) (*tokenRecord, *us
 	if t == nil {
 		return nil, nil, fmt.Errorf("%w: there is no such token", ErrNoSession)
 	}
-	if !d.now().Before(t.ExpiresAt) {
+	switch now := d.now(); {
+	case !t.over(now):
+	case toCome(t.CreatedAt, now):
+		return nil, nil, fmt.Errorf("%w: the token %q was made at %s, which is still to come by the service's clock; set the clock, or if it was ahead then, make another token", ErrNoSession, t.Name, t.CreatedAt.Format(time.RFC3339))
+	default:
 		return nil, nil, fmt.Errorf("%w: the token %q has expired on %s", ErrNoSession, t.Name, t.ExpiresAt.Format(time.DateOnly))
 	}
 	u, err := find[userRecord](r, []byte(t.User))

@@ -84,15 +84,18 @@ func (l *limiter) address(address string, now time.Time) *rate.Limiter {
 	return s.rate
 }
 
+// tidyEvery is how often tidy runs at most.
+const tidyEvery = time.Minute
+
 // tidy forgets addresses that have all of their tries again. It looks at all of
-// them, so it runs once a minute at most.
+// them.
 func (l *limiter) tidy(now time.Time) {
-	if now.Before(l.nextTidy) {
+	if now.Before(l.nextTidy) && l.nextTidy.Sub(now) <= tidyEvery { // or the clock was set back
 		return
 	}
-	l.nextTidy = now.Add(time.Minute)
+	l.nextTidy = now.Add(tidyEvery)
 	for key, s := range l.by {
-		if s.rate.TokensAt(now) >= float64(l.limits.Burst) {
+		if toCome(s.last, now) || s.rate.TokensAt(now) >= float64(l.limits.Burst) { // a rate gives nothing back before its last try
 			delete(l.by, key)
 		}
 	}

@@ -24,6 +24,15 @@ func lockFor(failures int) time.Duration {
 	return min(firstLock<<min(failures-lockAfter, 10), longestLock)
 }
 
+// lockedAt returns until when the given number of failures lock, the zero time if they do not. A lock that would last for
+// longer than it was made for began before the clock was set back, and is over: the next wrong password makes the next one.
+func lockedAt(failures int, until, now time.Time) time.Time {
+	if !now.Before(until) || until.Sub(now) > lockFor(failures) {
+		return time.Time{}
+	}
+	return until
+}
+
 // home is a network (see Network) from which a user has signed in. Wrong passwords
 // from there are counted apart, and only they lock there: otherwise anybody who
 // knows a name could keep its user out for ever, by a wrong password now and then.
@@ -45,12 +54,12 @@ func (u *userRecord) lock(address string) (failures *int, until *time.Time) {
 	return &u.Failures, &u.LockedUntil
 }
 
-// latestLock is the latest end of a lock, wherever it holds.
-func (u *userRecord) latestLock() time.Time {
-	latest := u.LockedUntil
+// latestLock is the latest end of a lock, wherever it holds; the zero time if none does.
+func (u *userRecord) latestLock(now time.Time) time.Time {
+	latest := lockedAt(u.Failures, u.LockedUntil, now)
 	for _, h := range u.Homes {
-		if h.LockedUntil.After(latest) {
-			latest = h.LockedUntil
+		if until := lockedAt(h.Failures, h.LockedUntil, now); until.After(latest) {
+			latest = until
 		}
 	}
 	return latest
@@ -74,7 +83,7 @@ func (u *userRecord) cameHome(address string, now time.Time) {
 	if len(u.Homes) > maxHomes {
 		u.Homes = u.Homes[1:] // the one that was used the longest ago
 	}
-	if !now.Before(u.LockedUntil) {
+	if lockedAt(u.Failures, u.LockedUntil, now).IsZero() {
 		u.Failures, u.LockedUntil = 0, time.Time{}
 	}
 }

@@ -110,6 +110,12 @@ func (s *sessionRecord) ends() time.Time {
 	return last
 }
 
+// over says whether the session has ended. One that was used, or began, when the clock was ahead would go on for as
+// long as it was ahead; its user signs in again.
+func (s *sessionRecord) over(now time.Time) bool {
+	return !now.Before(s.ends()) || toCome(s.UsedAt, now) || toCome(s.CreatedAt, now)
+}
+
 func (s *sessionRecord) table() orchestrator.Table { return tableSessions }
 func (s *sessionRecord) key() []byte               { return []byte(s.Hash) }
 func (s *sessionRecord) entries() []entry {
@@ -123,6 +129,12 @@ func (s *sessionRecord) entries() []entry {
 type tokenRecord struct {
 	Token
 	Hash string `json:"hash"`
+}
+
+// over says whether the token may not be used: it has expired, or the clock is behind its making, so that it would be
+// good for longer than it was made for.
+func (t *tokenRecord) over(now time.Time) bool {
+	return !now.Before(t.ExpiresAt) || toCome(t.CreatedAt, now)
 }
 
 func (t *tokenRecord) table() orchestrator.Table { return tableTokens }

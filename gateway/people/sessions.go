@@ -36,7 +36,7 @@ func (d *Directory) begin(ctx context.Context, user *userRecord, address string,
 		if err := sweep(w, now); err != nil {
 			return err
 		}
-		if err := makeRoom(w, u.Name); err != nil {
+		if err := makeRoom(w, u.Name, now); err != nil {
 			return err
 		}
 		rec := &sessionRecord{Hash: secretHash(s.Token), User: u.Name, CreatedAt: now, UsedAt: now}
@@ -98,15 +98,15 @@ func drop[T any, P record[T]](w orchestrator.Writer, key []byte) error {
 }
 
 // makeRoom ends a user's session that was used the longest ago, if they have as
-// many as one may have.
-func makeRoom(w orchestrator.Writer, user string) error {
+// many as one may have. One that is over goes before: the sweep does not find those of a clock that was ahead.
+func makeRoom(w orchestrator.Writer, user string, now time.Time) error {
 	all, err := sessionsOf(w, user)
 	if err != nil || len(all) < maxSessions {
 		return err
 	}
 	oldest := all[0]
 	for _, s := range all {
-		if s.UsedAt.Before(oldest.UsedAt) {
+		if over := s.over(now); over != oldest.over(now) && over || over == oldest.over(now) && s.UsedAt.Before(oldest.UsedAt) {
 			oldest = s
 		}
 	}
@@ -135,6 +135,9 @@ func endSessions(w orchestrator.Writer, user string) error {
 func (d *Directory) Session(ctx context.Context, token string) (Principal, error) {
 	key := []byte(secretHash(token))
 	p, stale, err := d.session(ctx, key)
+	if errors.Is(err, errEnded) {
+		return p, errors.Join(err, d.store.Update(ctx, func(w orchestrator.Writer) error { return d.forgetEnded(w, key) }))
+	}
 	if err != nil || !stale {
 		return p, err
 	}
@@ -177,6 +180,18 @@ func (d *Directory) session(ctx context.Context, key []byte) (p Principal, stale
 	return p, stale, err
 }
 
+// errEnded: the record of the session is there, and its time is over.
+var errEnded = fmt.Errorf("%w: the session has ended", ErrNoSession)
+
+// forgetEnded removes a session that is over, so that none that was refused is good again when the clock is set back.
+func (d *Directory) forgetEnded(w orchestrator.Writer, key []byte) error {
+	s, err := find[sessionRecord](w, key)
+	if err != nil || s == nil || !s.over(d.now()) {
+		return err
+	}
+	return remove(w, s)
+}
+
 // live returns a session that has not ended, and its user, who may sign in.
 func (d *Directory) live(r orchestrator.Reader, key []byte) (*sessionRecord, *userRecord, error) {
 	s, err := find[sessionRecord](r, key)
@@ -186,8 +201,8 @@ func (d *Directory) live(r orchestrator.Reader, key []byte) (*sessionRecord, *us
 	if s == nil {
 		return nil, nil, fmt.Errorf("%w: there is no such session", ErrNoSession)
 	}
-	if !d.now().Before(s.ends()) {
-		return nil, nil, fmt.Errorf("%w: the session has ended", ErrNoSession)
+	if s.over(d.now()) {
+		return nil, nil, errEnded
 	}
 	u, err := find[userRecord](r, []byte(s.User))
 	if err != nil {

@@ -76,7 +76,7 @@ func (d *Directory) authenticate(ctx context.Context, name, password, address st
 	if err != nil {
 		return nil, "", err
 	}
-	if until := d.lockedUntil(name, user, address); d.now().Before(until) {
+	if until := d.lockedUntil(name, user, address); !until.IsZero() {
 		return nil, "", &LockedError{until}
 	}
 	hash := ""
@@ -99,15 +99,16 @@ func (d *Directory) authenticate(ctx context.Context, name, password, address st
 	return nil, "", d.failed(ctx, user.Name, address)
 }
 
+// lockedUntil is until when a name is locked for an address; the zero time if it is not.
 func (d *Directory) lockedUntil(name string, user *userRecord, address string) time.Time {
 	if user != nil {
-		_, until := user.lock(address)
-		return *until
+		failures, until := user.lock(address)
+		return lockedAt(*failures, *until, d.now())
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s := d.strangers[secretHash(fold(name))]; s != nil {
-		return s.until
+		return lockedAt(s.failures, s.until, d.now())
 	}
 	return time.Time{}
 }

@@ -90,7 +90,7 @@ func (d *Directory) owner(r orchestrator.Reader, user string, scopes []Scope) (*
 	}
 	valid := 0
 	for _, t := range all {
-		if d.now().Before(t.ExpiresAt) {
+		if !t.over(d.now()) {
 			valid++
 		}
 	}
@@ -123,7 +123,7 @@ func forgetExpired(w orchestrator.Writer, user string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	expired := slices.DeleteFunc(all, func(t *tokenRecord) bool { return now.Before(t.ExpiresAt) })
+	expired := slices.DeleteFunc(all, func(t *tokenRecord) bool { return !t.over(now) })
 	for _, t := range expired[:max(0, len(expired)-maxExpired)] {
 		if err := remove(w, t); err != nil {
 			return err

@@ -151,10 +151,7 @@ func (d *Directory) User(ctx context.Context, name string) (User, error) {
 // shown is the user as it is told: without a lock that is over.
 func (u *userRecord) shown(now time.Time) User {
 	user := u.User
-	user.LockedUntil = u.latestLock()
-	if !now.Before(user.LockedUntil) {
-		user.LockedUntil = time.Time{}
-	}
+	user.LockedUntil = u.latestLock(now)
 	return user
 }
 

@@ -56,8 +56,17 @@ func (s *Server) newCompacting(o ServerOptions, store *boltstore.Store) *compact
 	return &compacting{
 		free: o.CompactFree, spare: s.storage.minFree, dir: o.Data, log: s.log.With("part", "storage"),
 		sizes: store.Sizes, room: durable.Room, work: s.rollingOut,
-		compact: func(ctx context.Context) (orchestrator.Compaction, error) { return s.storage.compact(ctx, true) },
+		compact: s.compactByItself,
 	}
+}
+
+// compactByItself is a compaction that nobody has asked for. The audit log has it as what the system did.
+func (s *Server) compactByItself(ctx context.Context) (orchestrator.Compaction, error) {
+	got, err := s.storage.compact(ctx, true)
+	if err == nil {
+		err = s.service.Audit(ctx, "compact", orchestrator.KindStorage, "records", nil, got)
+	}
+	return got, err
 }
 
 // rollingOut costs the same for any fleet.

@@ -117,6 +117,10 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 			r.system.Now = func() time.Time { return now.Add(-2 * time.Hour) }
 			r.serve.TLSCert, r.serve.TLSKey, r.serve.ClientCA, r.serve.ClientCRLs = "", "", "", nil
 		}, "clock", Fail, []string{"behind"}},
+		{"a clock that retention does not believe", func(r *rig) {
+			r.serve.Retention.Audit, r.serve.ClockConfirmed = 400*24*time.Hour, now.AddDate(0, 0, -3)
+			r.system.Synchronised = func() (bool, bool) { return false, true }
+		}, "clock", Warn, []string{"nothing is deleted for its age", "known to be right"}},
 		{"a clock that nobody keeps", func(r *rig) { r.system.Synchronised = func() (bool, bool) { return false, true } }, "clock", Warn, []string{"no NTP client"}},
 		{"few files", func(r *rig) { r.system.OpenFiles = func() (uint64, error) { return 256, nil } }, "open files", Fail, []string{"256 files"}},
 		{"a store that is none", func(r *rig) {

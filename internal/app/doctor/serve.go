@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"davit/bridge/mqtt"
 	"davit/broker"
@@ -37,7 +38,7 @@ func Serve(ctx context.Context, s System, o app.ServerOptions, invalid error) []
 		{"files", func(context.Context) []Finding { return files(d.files()) }},
 		{"data folder", func(context.Context) []Finding { return dataFolder(o.Data) }},
 		{"store", d.store},
-		{"clock", func(context.Context) []Finding { return s.clock(later(d.glance.Newest, newest(o.Data))) }},
+		{"clock", func(context.Context) []Finding { return d.clock(later(d.glance.Newest, newest(o.Data))) }},
 		{"disk", func(context.Context) []Finding { return s.disk(o.Data) }},
 		{"ports", func(context.Context) []Finding { return s.listeners(d.listeners(), d.running) }},
 		{"certificates", func(context.Context) []Finding { return d.certificates() }},
@@ -242,4 +243,18 @@ func (d *serve) signIn(ctx context.Context) []Finding {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// clock is the System's, and whether retention believes it.
+func (d *serve) clock(newest time.Time) []Finding {
+	found := d.System.clock(newest)
+	if kept, known := d.Synchronised(); kept && known || d.o.Retention == (orchestrator.Retention{}) || d.looked != nil {
+		return found
+	}
+	right, held := d.glance.RetentionHeld(d.o.ClockConfirmed, d.Now())
+	if !held {
+		return found
+	}
+	return append(found, warning(fmt.Sprintf("the clock says %s, and the last time that is known to be right is %s: nothing is deleted for its age", stamp(d.Now()), stamp(right)),
+		"set the clock, or have an NTP client keep it; if it is right, say so with --clock-confirmed "+d.Now().UTC().Format(time.DateOnly)))
 }
