@@ -24,7 +24,8 @@ class Module(mqtt.Client):
         self.state = {"running": "1.0.0", "offer": {}, "ended": False, "seq": 0, "report": None}
         if os.path.exists("state"):
             self.state = json.loads(Path("state").read_text())
-        self.slot = os.open("slot", os.O_RDWR | os.O_CREAT)  # the image, as far as it is here
+        # the image, as far as it is here, and the folder, which says what its files are called
+        self.slot, self.dir = os.open("slot", os.O_RDWR | os.O_CREAT), os.open(".", os.O_RDONLY)
         self.missing = {}  # offset and length of the chunks that are awaited
         self.connect_async(host, int(port), keepalive=30)
 
@@ -42,7 +43,8 @@ class Module(mqtt.Client):
         with open("new", "w") as f:
             print(json.dumps(s), file=f, flush=True)
             os.fsync(f)
-        os.rename("new", "state")  # after a power cut there is the old state or the new one
+        os.rename("new", "state")  # after a power cut there is the old state or the new one,
+        os.fsync(self.dir)  # and from here on the new one
         self.say("status", more)  # behind it, so that no number is used twice
 
     def offer(self, offer):  # comes again after each connection; an empty one withdraws it
@@ -69,15 +71,14 @@ class Module(mqtt.Client):
         self.say("fetch", {"image": image, "tag": 1, "chunk": CHUNK, "ranges": ranges}, qos=0)
 
     def chunk(self, p):
-        at, data, size = int.from_bytes(p[8:16], "big"), p[16:], self.state["offer"].get("size")
-        tag = self.state["offer"].get("sha256", "")[:8]
-        if p[0] != 1 or p[1] > 1 or p[4:8].hex() != tag or self.missing.get(at) != len(data):
+        at, sha = int.from_bytes(p[8:16], "big"), self.state["offer"].get("sha256", "")
+        if p[0] != 1 or p[1] > 1 or p[4:8].hex() != sha[:8] or self.missing.get(at) != len(p) - 16:
             return  # of another version or image, not as it was asked for, or here already
-        os.pwrite(self.slot, data, at)
+        os.pwrite(self.slot, p[16:], at)
         del self.missing[at]
         if not self.missing:
-            self.state["done"] = min(self.state["done"] + WINDOW * CHUNK, size)
-            self.report("downloading", self.state["done"])
+            self.state["done"] += WINDOW * CHUNK
+            self.report("downloading", min(self.state["done"], self.state["offer"]["size"]))
             self.window()
 
     def whole(self):  # no byte goes to the MCU unless the SHA-256 agrees
@@ -122,8 +123,8 @@ class Module(mqtt.Client):
                 self.say("status", self.state["report"])
             if self.missing:
                 self.fetch()
-            self.heard = time.monotonic()
-            self.wait = min(2 * self.wait, 30 if self.missing or self.state["report"] else 600)
+            limit = 30 if self.missing else 60 if self.state["report"] else 600
+            self.heard, self.wait = time.monotonic(), min(2 * self.wait, limit)
         return super().loop_misc()
 
 
