@@ -26,7 +26,7 @@ const sessionPatience = 60 * time.Second
 // unless DAVIT_TEST_FULL is set.
 var needed = map[string][]string{
 	"docs/module-author.md": {"cc", "/usr/include/mosquitto.h", "/usr/lib/python3/dist-packages/paho"},
-	"docs/cli.md":           {"minisign"},
+	"docs/cli.md":           {"minisign", "go"},
 }
 
 // session is one page being worked through: a folder with what a reader has, and the shells.
@@ -43,7 +43,7 @@ type session struct {
 // TestDocumentedSessions runs the documents: the blocks of each page in their order, in one folder of its own. What is
 // put in the place of what a page says is the two usual addresses (free ports), a serial adapter (a simulated host MCU on a
 // pseudo-terminal), the build of davit (this program, made of the same source), and the folders of a machine by those of a
-// folder of the page. A reader has docs/ and examples/, and two images of firmware; what a page takes for granted beyond that
+// folder of the page. A reader has docs/ and examples/, two images of firmware, and recordings in wire/; what a page takes for granted beyond that
 // stands in testdata/docs (stageOf).
 func TestDocumentedSessions(t *testing.T) {
 	if raceDetector {
@@ -103,7 +103,7 @@ func newSession(t *testing.T, page string, blocks []block) *session {
 	http := freeAddress(t)
 	s.server = "http://" + http
 	s.swap = strings.NewReplacer("127.0.0.1:1883", freeAddress(t), "127.0.0.1:8080", http, "127.0.0.1:1884", freeAddress(t), "127.0.0.1:8081", freeAddress(t),
-		"davit.example.com:8883", freeAddress(t), ttyUSB0, filepath.Join(s.dir, "ttyUSB0"),
+		"davit.example.com:8883", freeAddress(t), "127.0.0.1:6060", freeAddress(t), ttyUSB0, filepath.Join(s.dir, "ttyUSB0"),
 		"/etc/davit", filepath.Join(s.dir, "etc/davit"), "/var/lib/davit", filepath.Join(s.dir, "var/lib/davit"),
 		"/usr/lib/systemd", filepath.Join(s.dir, "usr/lib/systemd"), "/etc/systemd", filepath.Join(s.dir, "etc/systemd"),
 		"/usr/local/bin", filepath.Join(s.dir, "bin"), "go build -o davit ./cmd/davit", `ln -s "$(type -P davit)" davit`)
@@ -111,6 +111,9 @@ func newSession(t *testing.T, page string, blocks []block) *session {
 		if err := os.CopyFS(filepath.Join(s.dir, folder), os.DirFS(filepath.Join(repository, folder))); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.CopyFS(filepath.Join(s.dir, "wire"), os.DirFS(filepath.Join(repository, "bridge/sniff/testdata"))); err != nil {
+		t.Fatal(err)
 	}
 	for name, version := range map[string]string{"factory.bin": "1.0.0", "firmware.bin": "2.1.0"} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), sim.BuildDemoImage(version, 8<<10, 1), 0o600); err != nil {
@@ -204,6 +207,9 @@ func (s *session) command(ctx context.Context, script string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
+	if cache, err := os.UserCacheDir(); err == nil && os.Getenv("GOCACHE") == "" { // a go command builds its tools once, and not in each HOME
+		cmd.Env = append(cmd.Env, "GOCACHE="+filepath.Join(cache, "go-build"))
+	}
 	cmd.Env = append(cmd.Env, "HOME="+s.dir, "GORACE=atexit_sleep_ms=0", "DAVIT_SERVER="+s.server)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -220,7 +226,7 @@ func (s *session) do(script, at string, fails bool) string {
 	defer cancel()
 	before := "set -a; " + s.before()
 	if fails {
-		script = "! " + script
+		script = "! " + script + "\n[ $? = 0 ]" // a command behind ! never ends the shell by itself
 	}
 	after := "\n{ export -p; declare -f; printf 'cd %q\\n' \"$PWD\"; } >" + s.state
 	cmd := s.command(ctx, before+script+after)

@@ -5,6 +5,7 @@
 //     module HOST PORT DEVICE PASSWORD_FILE FOLDER
 #define _FILE_OFFSET_BITS 64 // images may have 4 GiB, also where long has 32 bits
 
+#include <fcntl.h>
 #include <mosquitto.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -30,6 +31,7 @@ static char execution[65], image[65], version[TEXT], sha256[65], unacked[2 * TEX
 static unsigned long long attempt, seq, size;
 static int open_, final; // an update is under way; its end has been decided
 static FILE *slot, *have;
+static int folder; // which says what the files are called
 static unsigned char *got; // the content of have
 static unsigned long long chunks, held, awaited;
 static unsigned tag, wait_fetch, wait_status;       // seconds, doubled while nothing comes
@@ -63,12 +65,12 @@ static unsigned long long number(const char *json, const char *name) {
 	return value(json, name, text, sizeof text) ? strtoull(text, NULL, 10) : 0;
 }
 
-// write_file replaces a file so that after a power cut there is the old or the new one.
+// write_file replaces a file so that after a power cut there is the old or the new one, and once it has returned the new one.
 static void write_file(const char *name, const char *format, ...) {
 	FILE *f = fopen("new", "w");
 	va_list args;
 	va_start(args, format);
-	if (!f || vfprintf(f, format, args) < 0 || fflush(f) || fsync(fileno(f)) || fclose(f) || rename("new", name)) {
+	if (!f || vfprintf(f, format, args) < 0 || fflush(f) || fsync(fileno(f)) || fclose(f) || rename("new", name) || fsync(folder)) {
 		perror(name);
 		exit(1); // better started anew than with a state that is not on disk
 	}
@@ -282,7 +284,7 @@ static void on_connect(struct mosquitto *m, void *user, int refused) {
 	mosquitto_subscribe_multiple(m, NULL, 3, list, 1, 0, NULL);
 	say("presence", 1, 1, "{\"v\":1,\"online\":true}");
 	hello();
-	last_status = 0; // what has no ack is said again at once
+	last_status = 0, wait_status = 1; // what has no ack is said again at once, and then after 2 s
 }
 
 // remind does what is due: the report that has no ack, the chunks that do not come, the hello.
@@ -291,7 +293,7 @@ static void remind(void) {
 	if (*unacked && now >= last_status + (time_t)wait_status) {
 		say("status", 1, 0, unacked);
 		last_status = now;
-		wait_status = wait_status < 30 ? 2 * wait_status + 1 : 60;
+		wait_status = wait_status < 30 ? 2 * wait_status : 60;
 	}
 	if (open_ && got && held < chunks && now > last_fetch + (time_t)wait_fetch) {
 		fetch();
@@ -321,7 +323,7 @@ int main(int argc, char **argv) {
 	}
 	device = argv[3];
 	first_line(argv[4], password, sizeof password);
-	if (chdir(argv[5])) {
+	if (chdir(argv[5]) || (folder = open(".", O_RDONLY)) < 0) {
 		perror(argv[5]);
 		return 1;
 	}

@@ -6,11 +6,7 @@ docs/module-author.md explains it, docs/protocol.md has every field.
 
     module.py HOST PORT DEVICE PASSWORD_FILE FOLDER
 """
-import hashlib
-import json
-import os
-import sys
-import time
+import hashlib, json, os, sys, time
 from pathlib import Path
 import paho.mqtt.client as mqtt
 
@@ -19,7 +15,7 @@ FINAL = ("succeeded", "failed", "rejected", "timed_out", "canceled")
 
 
 class Module(mqtt.Client):
-    def __init__(self, device, password_file, folder):
+    def __init__(self, host, port, device, password_file, folder):
         super().__init__(client_id=device)
         self.username_pw_set(device, Path(password_file).read_text().strip())
         os.chdir(folder)
@@ -28,15 +24,10 @@ class Module(mqtt.Client):
         self.state = {"running": "1.0.0", "offer": {}, "ended": False, "seq": 0, "report": None}
         if os.path.exists("state"):
             self.state = json.loads(Path("state").read_text())
-        self.slot = os.open("slot", os.O_RDWR | os.O_CREAT)  # the image, as far as it is here
+        # the image, as far as it is here, and the folder, which says what its files are called
+        self.slot, self.dir = os.open("slot", os.O_RDWR | os.O_CREAT), os.open(".", os.O_RDONLY)
         self.missing = {}  # offset and length of the chunks that are awaited
-
-    def save(self):  # after a power cut there is the old state or the new one
-        os.fsync(self.slot)  # what the new one says is here
-        with open("new", "w") as f:
-            print(json.dumps(self.state), file=f, flush=True)
-            os.fsync(f.fileno())
-        os.rename("new", "state")
+        self.connect_async(host, int(port), keepalive=30)
 
     def say(self, kind, payload, qos=1, retain=False):
         self.publish(self.topic + kind, json.dumps({"v": 1, **payload}), qos, retain)
@@ -48,19 +39,26 @@ class Module(mqtt.Client):
         s = self.state
         more.update(self.attempt(s["offer"]), seq=s["seq"] + 1, state=state, bytes_done=done)
         s.update(seq=s["seq"] + 1, ended=state in FINAL, report=more)
-        self.save()  # before it is sent, so that no number is used twice
-        self.say("status", more)
+        os.fsync(self.slot)  # what the new state says is here
+        with open("new", "w") as f:
+            print(json.dumps(s), file=f, flush=True)
+            os.fsync(f)
+        os.rename("new", "state")  # after a power cut there is the old state or the new one,
+        os.fsync(self.dir)  # and from here on the new one
+        self.say("status", more)  # behind it, so that no number is used twice
 
-    def offer(self, offer):  # it comes again after each connection
-        if self.attempt(offer) != self.attempt(self.state["offer"]):
+    def offer(self, offer):  # comes again after each connection; an empty one withdraws it
+        if offer and self.attempt(offer) != self.attempt(self.state["offer"]):
+            self.missing = {}
             self.state.update(offer=offer, done=0)  # all bytes before done are here
-            os.ftruncate(self.slot, offer["size"])
             if offer.get("action") == "download":
                 return self.report("rejected", cause="rejected", detail="It would be installed.")
             self.report("accepted")
-        elif self.state["ended"] or self.missing:
-            return
-        self.window()
+        if not self.state["ended"] and not offer:
+            self.missing = {}
+            self.state.update(offer={}, report=None)
+        elif not self.state["ended"] and not self.missing:
+            self.window()
 
     def window(self):  # the next chunks, or the end
         done, size = self.state["done"], self.state["offer"]["size"]
@@ -73,19 +71,19 @@ class Module(mqtt.Client):
         self.say("fetch", {"image": image, "tag": 1, "chunk": CHUNK, "ranges": ranges}, qos=0)
 
     def chunk(self, p):
-        at, data, size = int.from_bytes(p[8:16], "big"), p[16:], self.state["offer"].get("size")
-        tag = self.state["offer"].get("sha256", "")[:8]
-        if p[0] != 1 or p[1] > 1 or p[4:8].hex() != tag or self.missing.get(at) != len(data):
+        at, sha = int.from_bytes(p[8:16], "big"), self.state["offer"].get("sha256", "")
+        if p[0] != 1 or p[1] > 1 or p[4:8].hex() != sha[:8] or self.missing.get(at) != len(p) - 16:
             return  # of another version or image, not as it was asked for, or here already
-        os.pwrite(self.slot, data, at)
+        os.pwrite(self.slot, p[16:], at)
         del self.missing[at]
         if not self.missing:
-            self.state["done"] = min(self.state["done"] + WINDOW * CHUNK, size)
-            self.report("downloading", self.state["done"])
+            self.state["done"] += WINDOW * CHUNK
+            self.report("downloading", min(self.state["done"], self.state["offer"]["size"]))
             self.window()
 
     def whole(self):  # no byte goes to the MCU unless the SHA-256 agrees
-        offer, image = self.state["offer"], Path("slot").read_bytes()
+        offer = self.state["offer"]
+        image = Path("slot").read_bytes()[: offer["size"]]  # it may have been a longer one
         if hashlib.sha256(image).hexdigest() != offer["sha256"]:
             return self.report("failed", cause="checksum", detail="The SHA-256 does not agree.")
         self.report("downloaded", offer["size"])
@@ -102,32 +100,22 @@ class Module(mqtt.Client):
         if self.attempt(ack) == self.attempt(self.state["offer"]):
             if ack["seq"] >= self.state["seq"]:
                 self.state["report"] = None
-            if not self.state["ended"] and (ack.get("superseded") or ack["state"] in FINAL):
-                self.drop()
-
-    def drop(self):  # the service has done with the update
-        self.state.update(offer={}, report=None)
-        self.missing = {}
+            if ack.get("superseded") or ack["state"] in FINAL:
+                self.offer({})
 
     def on_connect(self, client, user, flags, refused):
         print(mqtt.connack_string(refused), file=sys.stderr)
         self.subscribe([(self.topic + kind, 1) for kind in ("offer", "chunk", "ack")])
         self.say("presence", {"online": True}, retain=True)
-        self.heard, self.patience = 0, 2  # has loop_misc say hello, and what has no answer, now
+        self.heard, self.wait = 0, 2  # has loop_misc say hello, and what has no answer, now
 
     def on_message(self, client, user, m):
-        self.heard, self.patience = time.monotonic(), 2  # the last message; seconds of silence
-        if m.topic == self.topic + "chunk":
-            self.chunk(m.payload)
-        elif m.topic == self.topic + "ack":
-            self.ack(json.loads(m.payload))
-        elif m.payload:
-            self.offer(json.loads(m.payload))
-        elif not self.state["ended"]:  # the offer is withdrawn
-            self.drop()
+        self.heard, self.wait = time.monotonic(), 2  # the last message; seconds of silence
+        kind = m.topic.split("/")[-1]  # offer, chunk or ack: nothing else is subscribed to
+        getattr(self, kind)(m.payload if kind == "chunk" else json.loads(m.payload or "{}"))
 
     def loop_misc(self):  # paho calls it every second
-        if self.is_connected() and time.monotonic() > self.heard + self.patience:
+        if self.is_connected() and time.monotonic() > self.heard + self.wait:
             hello = {} if self.state["ended"] else self.attempt(self.state["offer"])
             hello["host_versions"] = {"oem_host_version": self.state["running"]}
             self.say("hello", {"module": "module-python 1.0", "dialect": "ayla", **hello})
@@ -135,14 +123,9 @@ class Module(mqtt.Client):
                 self.say("status", self.state["report"])
             if self.missing:
                 self.fetch()
-            self.heard = time.monotonic()
-            most = 30 if self.missing else 60 if self.state["report"] else 600
-            self.patience = min(2 * self.patience, most)
+            limit = 30 if self.missing else 60 if self.state["report"] else 600
+            self.heard, self.wait = time.monotonic(), min(2 * self.wait, limit)
         return super().loop_misc()
 
 
-if __name__ == "__main__":
-    broker, port, *of_module = sys.argv[1:]
-    module = Module(*of_module)
-    module.connect_async(broker, int(port), keepalive=30)
-    module.loop_forever(retry_first_connection=True)  # connects again, after a longer time each
+Module(*sys.argv[1:]).loop_forever(retry_first_connection=True)  # connects again and again
