@@ -14,7 +14,6 @@ import (
 // A bridge changes its own password when it is told to, and when it is old; whatever was
 // there before does not log in any more, and a new process goes on with the file.
 func TestBridgeRotatesItsPassword(t *testing.T) {
-	t.Parallel()
 	f := newFactory(t, 1)
 	ctx := t.Context()
 	c := clientFor(t, f.options.Data, f.s.Addresses().HTTP)
