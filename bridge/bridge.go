@@ -398,6 +398,9 @@ func (b *Bridge) up() {
 func (b *Bridge) down() {
 	b.log.Warn("connection to the broker lost", "event", logevent.BridgeDisconnected)
 	b.metrics.broker(false)
+	if b.rotation != nil {
+		b.rotation.down()
+	}
 	b.setConnected(false)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"davit/internal/logevent"
@@ -37,7 +38,11 @@ type rotation struct {
 	said    chan schemas.Rotated // by the service
 	linked  chan struct{}        // the connection stands
 
+	ended atomic.Int64 // connections that have ended
+
 	nonce string // of the request under way, if any
+	sent  bool   // the broker has taken it,
+	on    int64  // when so many connections had ended
 }
 
 func newRotation(name string, keep Passwords, every time.Duration, publish func(context.Context, Message) error, log *slog.Logger) *rotation {
@@ -69,6 +74,9 @@ func (r *rotation) up() {
 	}
 }
 
+// down says that it has ended: what was asked on it is not answered any more.
+func (r *rotation) down() { r.ended.Add(1) }
+
 // run does what is due until ctx ends.
 func (r *rotation) run(ctx context.Context) {
 	timer := time.NewTimer(rotateLook)
@@ -81,7 +89,13 @@ func (r *rotation) run(ctx context.Context) {
 		case a := <-r.said:
 			wait = r.heard(ctx, a)
 		case <-r.linked:
-			wait = r.look(ctx)
+			// The service may have said that the password is due before all subscriptions
+			// stood: it has been asked then, and asked twice it would make two passwords, of
+			// which only the later one is good.
+			wait = rotateAnswer
+			if r.nonce == "" || !r.sent || r.on != r.ended.Load() {
+				wait = r.look(ctx)
+			}
 		case <-timer.C:
 			wait = r.look(ctx)
 		}
@@ -105,12 +119,14 @@ func (r *rotation) look(ctx context.Context) time.Duration {
 }
 
 func (r *rotation) ask(ctx context.Context) time.Duration {
+	r.on = r.ended.Load()
 	m, err := message(r.name, &schemas.Rotate{V: schemas.Version, Nonce: r.nonce})
 	if err == nil {
 		call, cancel := context.WithTimeout(ctx, rotateAnswer)
 		err = r.publish(call, m)
 		cancel()
 	}
+	r.sent = err == nil
 	if err != nil {
 		r.log.Debug("another password is not asked for", "event", logevent.PasswordNotAsked, "error", err)
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -184,47 +185,58 @@ func TestTurnsThatAreNotTaken(t *testing.T) {
 // A service that has too much to do has new connections wait, and then told when
 // to come back; its own it serves.
 func TestPressedService(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	m := NewMetrics(reg)
-	var pressed atomic.Bool
+	t.Parallel()
+	m := NewMetrics(prometheus.NewRegistry())
 	b := start(t, func(c *Config) {
-		c.Pressed = pressed.Load
+		c.Pressed = func() bool { return true }
 		c.Metrics = m
-		c.Limits.ConnectTimeout = 500 * time.Millisecond
+		c.Limits.ConnectTimeout = 1500 * time.Millisecond // within which a busy machine has to read a CONNECT
 	})
 	dev := addDevice(t, b, "pump")
-	pressed.Store(true)
 	connect(t, b.addr(), connectOptions{login: service()}).quiet()
-	for _, version := range []byte{4, 5} {
-		c, ack := try(t, b.addr(), connectOptions{login: dev, version: version})
-		want := packets.ErrServerBusy.Code
-		if version == 4 {
-			want = packets.Err3ServerUnavailable.Code
+	t.Run("refused", func(t *testing.T) {
+		for version, want := range map[byte]byte{4: packets.Err3ServerUnavailable.Code, 5: packets.ErrServerBusy.Code} {
+			t.Run(fmt.Sprintf("MQTT %d", version), func(t *testing.T) {
+				t.Parallel()
+				c, ack := try(t, b.addr(), connectOptions{login: dev, version: version})
+				if ack.ReasonCode != want {
+					t.Errorf("CONNACK %#x, want %#x", ack.ReasonCode, want)
+				}
+				if version == 5 {
+					saysWhenToComeBack(t, ack)
+				}
+				c.ended()
+			})
 		}
-		if ack.ReasonCode != want {
-			t.Errorf("MQTT %d: CONNACK %#x, want %#x", version, ack.ReasonCode, want)
-		}
-		if version == 5 {
-			u := ack.Properties.User
-			if len(u) != 1 || u[0].Key != retryProperty || ack.Properties.ReasonString == "" {
-				t.Fatalf("properties %+v", ack.Properties)
-			}
-			if ms, err := strconv.Atoi(u[0].Val); err != nil || ms < 100 || ms > 2000 {
-				t.Errorf("%s: %q", retryProperty, u[0].Val)
-			}
-		}
-		c.ended()
-	}
+	})
 	if n := testutil.ToFloat64(m.refusals.WithLabelValues("busy")); n != 2 {
 		t.Errorf("%v refusals counted", n)
 	}
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		pressed.Store(false)
-	}()
-	connect(t, b.addr(), connectOptions{login: dev}).quiet()
-	if n := testutil.ToFloat64(m.waiting); n != 0 {
-		t.Errorf("%v wait", n)
+}
+
+// saysWhenToComeBack looks at the refusal of a service that has too much to do.
+func saysWhenToComeBack(t *testing.T, ack packets.Packet) {
+	t.Helper()
+	u := ack.Properties.User
+	if len(u) != 1 || u[0].Key != retryProperty || ack.Properties.ReasonString == "" {
+		t.Fatalf("properties %+v", ack.Properties)
+	}
+	if ms, err := strconv.Atoi(u[0].Val); err != nil || ms < 100 || ms > 2000 {
+		t.Errorf("%s: %q", retryProperty, u[0].Val)
+	}
+}
+
+// Who waits is served once the service has less to do.
+func TestServiceThatWasPressed(t *testing.T) {
+	m := NewMetrics(prometheus.NewRegistry())
+	var asked atomic.Int64
+	b := start(t, func(c *Config) {
+		c.Metrics = m
+		c.Pressed = func() bool { return asked.Add(1) <= 3 } // as the CONNECT comes, and twice later on
+	})
+	connect(t, b.addr(), connectOptions{login: addDevice(t, b, "pump")}).quiet()
+	if n, w := asked.Load(), testutil.ToFloat64(m.waiting); n < 4 || w != 0 {
+		t.Errorf("looked %d times whether there is too much to do; %v wait", n, w)
 	}
 }
 

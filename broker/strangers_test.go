@@ -17,6 +17,7 @@ import (
 // Thousands of made-up names do not keep a line about a real device out of the
 // log, whose memory of what was said is bounded.
 func TestStrangersDoNotSilenceTheLog(t *testing.T) {
+	t.Parallel()
 	var log syncBuffer
 	b := start(t, func(c *Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))

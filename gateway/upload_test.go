@@ -144,7 +144,6 @@ func TestTooManyUploads(t *testing.T) {
 		body, w := io.Pipe()
 		pipes = append(pipes, w)
 		go func() { ended <- r.upload("1.0", body) }()
-		go func() { _, _ = w.Write([]byte("x")) }() // a refused upload does not read it
 	}
 	for refused < 14 { // 8 slots, of which one user has 6 at most
 		a := <-ended
@@ -153,9 +152,19 @@ func TestTooManyUploads(t *testing.T) {
 		}
 		refused++
 	}
+	// Not before the refusals are read: a client that still sends when the service closes the connection may
+	// see that its write failed, and not the answer.
 	for _, w := range pipes {
-		_ = w.Close()
+		go func() {
+			_, _ = w.Write([]byte("x")) // nobody reads that of a refused one
+			_ = w.Close()
+		}()
 	}
+	defer func() {
+		for _, w := range pipes {
+			_ = w.CloseWithError(io.ErrClosedPipe)
+		}
+	}()
 	for range 6 {
 		if a := <-ended; a.status != 201 {
 			t.Errorf("an upload that had a slot: %d %s", a.status, a.body)

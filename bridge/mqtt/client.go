@@ -58,7 +58,7 @@ type client struct {
 	cfg Config
 	url *url.URL
 	log *slog.Logger
-	cm  atomic.Pointer[autopaho.ConnectionManager]
+	up  atomic.Pointer[link] // the connection that was made last, nil before the first
 
 	reconnects reconnects
 }
@@ -108,6 +108,7 @@ func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct
 	defer subscribing.Wait()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	defer t.lost()
 	cfg := t.config(c)
 	cfg.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
 		t.reconnects.connected()
@@ -116,11 +117,12 @@ func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct
 				t.log.Error("the change of the password is not ended on disk; it is at the next login", "event", logevent.PasswordChangeOpen, "error", err)
 			}
 		}
-		t.cm.Store(cm)
+		t.made(cm)
 		subscribing.Go(func() { t.subscribe(life, cm, c) })
 	}
 	cfg.OnConnectionDown = func() bool {
 		t.reconnects.lost()
+		t.lost()
 		c.Disconnected()
 		return true
 	}
@@ -225,34 +227,72 @@ func (t *client) subscribeAll(ctx context.Context, cm *autopaho.ConnectionManage
 	return nil
 }
 
-// errNotConnected: there has been no connection yet.
-var errNotConnected = errors.New("not connected to the broker")
+// errNotConnected: there has been no connection yet. errConnectionEnded: it ended before the
+// broker acknowledged the message, which may have arrived.
+var (
+	errNotConnected    = errors.New("not connected to the broker")
+	errConnectionEnded = errors.New("the connection to the broker ended before the message was acknowledged")
+)
+
+// link is one connection.
+type link struct {
+	cm    *autopaho.ConnectionManager
+	ended context.Context // over when the connection is
+	end   context.CancelFunc
+}
+
+// made notes a connection that stands, lost that it has ended.
+func (t *client) made(cm *autopaho.ConnectionManager) *link {
+	ended, end := context.WithCancel(context.Background())
+	l := &link{cm, ended, end}
+	t.up.Store(l)
+	return l
+}
+
+func (t *client) lost() {
+	if l := t.up.Load(); l != nil {
+		l.end()
+	}
+}
+
+// publish ends with the connection: paho forgets what was not acknowledged then, and whom
+// it was to tell, who would wait for packetTimeout while the next connection stands.
+func (l *link) publish(ctx context.Context, p *paho.Publish) error {
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.ended, cancel)()
+	_, err := l.cm.Publish(call, p)
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return errConnectionEnded
+	}
+	return err
+}
 
 // Subscribe implements Transport.
 func (t *client) Subscribe(ctx context.Context, subscriptions []Subscription) error {
-	cm := t.cm.Load()
-	if cm == nil {
+	l := t.up.Load()
+	if l == nil {
 		return errNotConnected
 	}
-	return t.subscribeAll(ctx, cm, subscriptions)
+	return t.subscribeAll(ctx, l.cm, subscriptions)
 }
 
 // Unsubscribe implements Transport.
 func (t *client) Unsubscribe(ctx context.Context, topics []string) error {
-	cm := t.cm.Load()
-	if cm == nil {
+	l := t.up.Load()
+	if l == nil {
 		return errNotConnected
 	}
 	ctx, cancel := context.WithTimeout(ctx, packetTimeout)
 	defer cancel()
-	_, err := cm.Unsubscribe(ctx, &paho.Unsubscribe{Topics: topics})
+	_, err := l.cm.Unsubscribe(ctx, &paho.Unsubscribe{Topics: topics})
 	return err
 }
 
 // Publish implements Transport.
 func (t *client) Publish(ctx context.Context, m Message) error {
-	cm := t.cm.Load()
-	if cm == nil {
+	l := t.up.Load()
+	if l == nil {
 		return errNotConnected
 	}
 	p := &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}
@@ -263,8 +303,7 @@ func (t *client) Publish(ctx context.Context, m Message) error {
 			p.Properties.User.Add(tracestateProperty, m.Tracestate)
 		}
 	}
-	_, err := cm.Publish(ctx, p)
-	return err
+	return l.publish(ctx, p)
 }
 
 // The user properties that carry a trace context, as schemas names them, which this

@@ -43,7 +43,7 @@ func (x Exchange) Do(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	t := made.(*client)
-	up := make(chan *autopaho.ConnectionManager, 1)
+	up := make(chan *link, 1)
 	answers := make(chan []byte, 1)
 	failed := make(chan error, 1)
 	tell := func(err error) { replace(failed, err) }
@@ -55,9 +55,9 @@ func (x Exchange) Do(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.OnConnectError = tell
 	c.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
 		t.reconnects.connected()
-		replace(up, cm)
+		replace(up, t.made(cm))
 	}
-	c.OnConnectionDown = func() bool { t.reconnects.lost(); return true }
+	c.OnConnectionDown = func() bool { t.reconnects.lost(); t.lost(); return true }
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	cm, err := autopaho.NewConnection(life, c)
 	if err != nil {
@@ -70,6 +70,7 @@ func (x Exchange) Do(ctx context.Context, cfg Config, log *slog.Logger) error {
 		_ = cm.Disconnect(bye) // whether or not the broker hears it
 		end()
 		<-cm.Done()
+		t.lost()
 	}()
 	return x.ask(ctx, up, answers, failed)
 }
@@ -90,10 +91,10 @@ func replace[T any](c chan T, v T) {
 }
 
 // ask makes the request on each connection and takes the answers.
-func (x Exchange) ask(ctx context.Context, up <-chan *autopaho.ConnectionManager, answers <-chan []byte, failed <-chan error) error {
+func (x Exchange) ask(ctx context.Context, up <-chan *link, answers <-chan []byte, failed <-chan error) error {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
-	var cm *autopaho.ConnectionManager
+	var l *link
 	var last error
 	for {
 		select {
@@ -113,17 +114,17 @@ func (x Exchange) ask(ctx context.Context, up <-chan *autopaho.ConnectionManager
 			}
 			again.Reset(wait)
 			continue
-		case cm = <-up:
-			if last = x.subscribe(ctx, cm); last != nil {
+		case l = <-up:
+			if last = x.subscribe(ctx, l.cm); last != nil {
 				continue // the connection is lost, or will be
 			}
 		case <-again.C:
 		}
-		if cm == nil {
+		if l == nil {
 			continue
 		}
 		m := x.Request
-		if _, err := cm.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}); err != nil {
+		if err := l.publish(ctx, &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}); err != nil {
 			last = err
 		}
 		again.Reset(repeatAfter)

@@ -13,6 +13,7 @@ const imageSize = 24 << 10
 // TestServiceIsRestartedInTheMiddleOfAnUpdate ends the service in order, or kills
 // it (kill -9).
 func TestServiceIsRestartedInTheMiddleOfAnUpdate(t *testing.T) {
+	t.Parallel()
 	inOrder := func(b *bench) func() { return b.serve(ExternalBroker{}) }
 	for _, tt := range []struct {
 		name, dialect string
@@ -59,6 +60,7 @@ func TestServiceIsGoneWhileTheUpdateEnds(t *testing.T) {
 }
 
 func TestBridgeIsRestartedInTheMiddleOfAnUpdate(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range orchestrator.Dialects() {
 		t.Run(dialect, func(t *testing.T) {
 			b := newBench(t)
