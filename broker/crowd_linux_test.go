@@ -35,7 +35,6 @@ func dialFrom(t testing.TB, from, addr string) net.Conn {
 // TCP and over TLS, cost a bounded number of sockets and little memory, and no
 // module is kept out by them; afterwards nothing is left.
 func TestHalfOpenSockets(t *testing.T) {
-	t.Parallel()
 	const most, attackers, modules = 500, 2000, 40
 	m := NewMetrics(prometheus.NewRegistry())
 	secure := tlsConfig(t)
