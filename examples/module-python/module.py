@@ -22,8 +22,7 @@ class Module(mqtt.Client):
         self.topic = f"davit/v1/{device}/"
         self.will_set(self.topic + "presence", '{"v":1,"online":false}', 1, True)
         self.state = {"running": "1.0.0", "offer": {}, "ended": False, "seq": 0, "report": None}
-        if os.path.exists("state"):
-            self.state = json.loads(Path("state").read_text())
+        self.state.update(json.loads(Path("state").read_text()) if os.path.exists("state") else {})
         # the image, as far as it is here, and the folder, which says what its files are called
         self.slot, self.dir = os.open("slot", os.O_RDWR | os.O_CREAT), os.open(".", os.O_RDONLY)
         self.missing = {}  # offset and length of the chunks that are awaited
@@ -49,14 +48,12 @@ class Module(mqtt.Client):
 
     def offer(self, offer):  # comes again after each connection; an empty one withdraws it
         if offer and self.attempt(offer) != self.attempt(self.state["offer"]):
-            self.missing = {}
-            self.state.update(offer=offer, done=0)  # all bytes before done are here
+            self.missing, self.state["offer"], self.state["done"] = {}, offer, 0
             if offer.get("action") == "download":
                 return self.report("rejected", cause="rejected", detail="It would be installed.")
             self.report("accepted")
         if not self.state["ended"] and not offer:
-            self.missing = {}
-            self.state.update(offer={}, report=None)
+            self.missing, self.state["offer"], self.state["report"] = {}, {}, None
         elif not self.state["ended"] and not self.missing:
             self.window()
 
@@ -75,10 +72,9 @@ class Module(mqtt.Client):
         if p[0] != 1 or p[1] > 1 or p[4:8].hex() != sha[:8] or self.missing.get(at) != len(p) - 16:
             return  # of another version or image, not as it was asked for, or here already
         os.pwrite(self.slot, p[16:], at)
-        del self.missing[at]
+        self.state["done"] += self.missing.pop(at)  # on disk once all bytes before it are here
         if not self.missing:
-            self.state["done"] += WINDOW * CHUNK
-            self.report("downloading", min(self.state["done"], self.state["offer"]["size"]))
+            self.report("downloading", self.state["done"])
             self.window()
 
     def whole(self):  # no byte goes to the MCU unless the SHA-256 agrees

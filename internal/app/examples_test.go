@@ -398,7 +398,7 @@ func TestExampleLength(t *testing.T) {
 			t.Errorf("longer than PEP 8 wants: %s", line)
 		}
 	}
-	if n < 80 || n > 104 {
-		t.Errorf("the Python example has %d lines of code; docs/module-author.md says that they are no more than 104", n)
+	if n < 80 || n > 100 {
+		t.Errorf("the Python example has %d lines of code; docs/module-author.md says that they are no more than 100", n)
 	}
 }
