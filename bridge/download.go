@@ -188,7 +188,6 @@ func (dl *download) ask(ctx context.Context, leader *member, now time.Time) {
 			return
 		}
 		f.Image = leader.image
-		println("ASK", time.Now().UnixMicro()%1000000, f.Chunk, len(f.Ranges), f.Ranges[0].Offset, f.Ranges[0].Length, f.Awaited, f.Tag)
 		// An error means that there is no connection, or none any more: the pieces run out of time.
 		h := leader.trace
 		leader.trace = nil
@@ -234,7 +233,6 @@ func (dl *download) chunk(a arrival) error {
 		dl.unasked(len(a.payload))
 		return nil
 	}
-	println("GOT", time.Now().UnixMicro()%1000000, h.Offset, len(data), h.Transfer)
 	bad, err := dl.img.Take(data, h.Offset)
 	if err != nil {
 		return err
