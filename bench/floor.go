@@ -188,5 +188,6 @@ func takeAll(takers []*taker, c course, gather int) (o outcome, err error) {
 			err = e
 		}
 	}
+	o.until = time.Now()
 	return o, err
 }

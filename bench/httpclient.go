@@ -94,6 +94,7 @@ func downloadAll(ctx context.Context, clients []*httpClient) (o outcome, err err
 			return o, ctx.Err()
 		}
 	}
+	o.until = time.Now()
 	for _, c := range clients {
 		o.latency.add(c.took, 1)
 	}

@@ -169,6 +169,7 @@ func feedAll(ctx context.Context, addr string, subs []*subscriber, c course, ima
 	if o.lost, err = feed(ctx, addr, subs, publishers, c, image); err != nil {
 		return o, err
 	}
+	o.until = time.Now()
 	for _, s := range subs {
 		o.latency.merge(&s.latency)
 		o.again += s.repeated.Load()

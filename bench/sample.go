@@ -31,6 +31,7 @@ func (s sample) rate() float64      { return float64(s.bytes) / (1 << 20) / s.wa
 type outcome struct {
 	latency     histogram
 	lost, again int64
+	until       time.Time // when the last of them was done; what is counted afterwards takes no part
 }
 
 // take measures what a server does while load is run: length bytes in chunks of that
@@ -53,7 +54,7 @@ func takeBusy(p *process, n int, c course, load func() (outcome, error)) (sample
 	}
 	began := time.Now()
 	o, err := load()
-	s := sample{wall: time.Since(began), lost: o.lost, again: o.again}
+	s := sample{wall: o.until.Sub(began), lost: o.lost, again: o.again}
 	if err != nil {
 		select {
 		case <-p.done:
@@ -110,6 +111,7 @@ func fetchAll(ctx context.Context, modules []*module, c course) (o outcome, err 
 			return o, fmt.Errorf("%d of %d modules are not done: %w", left, len(modules), ctx.Err())
 		}
 	}
+	o.until = time.Now()
 	for _, m := range modules {
 		m.mu.Lock()
 		o.latency.merge(&m.latency)

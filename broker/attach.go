@@ -80,6 +80,11 @@ func (b *Broker) read(c *conn) (err error) {
 	cl := c.client
 	for !cl.Closed() {
 		b.expect(c)
+		if taken, err := b.takeAhead(c); err != nil {
+			return err
+		} else if taken {
+			continue
+		}
 		var fh packets.FixedHeader
 		if err := cl.ReadFixedHeader(&fh); err != nil {
 			return b.tooLarge(c, err)
@@ -98,18 +103,23 @@ func (b *Broker) read(c *conn) (err error) {
 		if err := b.packet(cl, fh); err != nil {
 			return err
 		}
-		if c.talk.rest {
-			b.rest(c)
-		}
+		b.rest(c)
 	}
 	return nil
 }
 
 // expect gives the client until the end of its keep alive for what is to be read next
-// (MQTT 5, 3.1.2.10). That it is closed is said by reading.
+// (MQTT 5, 3.1.2.10), or a little less: a deadline that is as good as new is left, as one
+// that fetches would have a new one set a thousand times a second. That the client is
+// closed is said by reading.
 func (b *Broker) expect(c *conn) {
 	silence := time.Duration(c.client.State.Keepalive) * time.Second
-	_ = c.SetDeadline(time.Now().Add(silence + silence/2))
+	until := time.Now().Add(silence + silence/2)
+	if early := until.Sub(c.talk.until); early >= 0 && early < min(silence/16, time.Second) {
+		return
+	}
+	c.talk.until = until
+	_ = c.SetDeadline(until)
 }
 
 // packet reads the rest of a packet and has mochi process it.

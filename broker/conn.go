@@ -12,6 +12,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"davit/internal/logevent"
+	"davit/schemas"
 )
 
 const (
@@ -47,6 +48,7 @@ type conn struct {
 	closed     chan struct{} // closed by Close
 	ahead      []byte        // read from the socket and not by mochi; the read loop's own
 	whole      []byte        // the buffer of ahead, if it is the pool's
+	packets    boundaries    // of what mochi has been given of ahead; the read loop's own
 	readErr    error         // of the last look at the socket; the read loop's own
 	slots      chan struct{} // deliverySlots, of the service; nil for others
 	service    bool          // the CONNECT names the service
@@ -92,6 +94,9 @@ type dialogue struct {
 	reading  bool          // holds Broker.retained for reading
 	scanning bool          // holds Broker.retained for writing
 	rest     bool          // asks faster than it is answered, and is not read for a moment
+	until    time.Time     // the deadline for reading that was set last
+	asks     schemas.Topic // that the last fetch came on, if plainFetch took it
+	asksOn   string        // its name
 	filters  *filterAnswer // of the SUBSCRIBE or UNSUBSCRIBE under way; an idle connection has none
 }
 

@@ -32,12 +32,18 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, c.ahead)
+	n := c.packets.upTo(c.ahead[:min(len(p), len(c.ahead))])
+	copy(p, c.ahead[:n])
+	c.used(n)
+	return n, nil
+}
+
+// used takes n bytes off those that were read ahead.
+func (c *conn) used(n int) {
 	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
 		c.broker.recycle(c.whole)
 		c.ahead, c.whole = nil, nil
 	}
-	return n, nil
 }
 
 // readerOf returns what reads ahead from a connection: a tryReader that cannot

@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -55,28 +54,6 @@ func (b *Broker) takeFetch(c *conn, pk *packets.Packet) bool {
 	return true
 }
 
-// takePlainFetch is takeFetch for a fetch as nearly all are: with QoS 0, allowed, and with
-// nothing unusual about it. It spares it what mochi does with a PUBLISH that has
-// subscribers and acknowledgements, a twentieth of what a fetch of 256 KiB costs. What it
-// does not take, mochi judges.
-func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
-	h, p := &pk.FixedHeader, &pk.Properties
-	if h.Type != packets.Publish || h.Qos > 0 || h.Retain || h.Dup || p.TopicAliasFlag || len(p.SubscriptionIdentifier) > 0 || len(p.User) > 0 {
-		return false
-	}
-	if b.cfg.OnFetch == nil || c.principal.service || c.principal.revoked.Load() {
-		return false
-	}
-	t, err := schemas.ParseTopic(pk.TopicName)
-	if err != nil || t.Kind != schemas.KindFetch || c.principal.mayTell(t, false, len(pk.Payload)) != allowed {
-		return false
-	}
-	atomic.AddInt64(&b.server.Info.PacketsReceived, 1)
-	atomic.AddInt64(&b.server.Info.MessagesReceived, 1)
-	b.fetch(c, t.Device, pk.Payload, "")
-	return true
-}
-
 // fetch hands a fetch over, and notes whether the connection is to rest. A bridge does not:
 // one of its devices must not hold up the others.
 func (b *Broker) fetch(c *conn, device string, payload []byte, traceparent string) {
@@ -89,8 +66,11 @@ func (b *Broker) fetch(c *conn, device string, payload []byte, traceparent strin
 // holds it back meanwhile, and what it repeats is refused a few times a second.
 const fetchRest = 500 * time.Millisecond
 
-// rest waits before the next packet of a device is read.
+// rest waits before the next packet of a device is read, if that is due.
 func (b *Broker) rest(c *conn) {
+	if !c.talk.rest {
+		return
+	}
 	c.talk.rest = false
 	t := time.NewTimer(fetchRest)
 	defer t.Stop()

@@ -60,9 +60,9 @@ var (
 // TakeFetch takes a fetch from the embedded broker, which has it from the very
 // connection that is to get the chunks. It is read at once, on the read loop of
 // that connection: nothing of it waits but for the store, which is asked once in a
-// while, and what one device costs is bounded by MayFetch. The payload is
-// TakeFetch's. traceparent is what came with it, empty for nearly all. It returns false if
-// it has refused the fetch unread, for being too long or one of too many.
+// while, and what one device costs is bounded by MayFetch. Nothing of the
+// payload is kept. traceparent is what came with it, empty for nearly all. It returns false
+// if it has refused the fetch unread, for being too long or one of too many.
 func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Session, traceparent string) bool {
 	if s.fetches.ending() {
 		return true

@@ -29,6 +29,7 @@ type Metrics struct {
 	claims     *prometheus.CounterVec // by result
 	rotations  *prometheus.CounterVec // by result
 	queues     *queuesCollector
+	fetches    prometheus.Counter // of received
 }
 
 // kindOther is the kind label of messages on topics outside the contract.
@@ -75,6 +76,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			m.refused.WithLabelValues(string(kind), string(r))
 		}
 	}
+	m.fetches = m.received.WithLabelValues(string(schemas.KindFetch))
 	m.refused.WithLabelValues(kindOther, string(reasonTopic))
 	for _, r := range people.SignInResults() {
 		m.signIns.WithLabelValues(people.MethodPassword, string(r))
@@ -97,7 +99,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) receivedMessage(kind schemas.Kind) {
-	if m != nil {
+	switch {
+	case m == nil:
+	case kind == schemas.KindFetch: // by far the most: its counter is not looked for
+		m.fetches.Inc()
+	default:
 		m.received.WithLabelValues(string(kind)).Inc()
 	}
 }

@@ -29,6 +29,7 @@ const (
 	provenBytes    = 256 << 10   // more than a receiver's socket takes of what nobody reads
 	lapseMemory    = time.Minute // for how long that is remembered, or a lapse, without a fetch
 	trialShare     = 2
+	creditStep     = 16 << 10 // what a device that waits for credit is sent at least, if it waits for as much
 )
 
 // Flows that wait for credit are looked at every lookAfter: what has arrived gives them

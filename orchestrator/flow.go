@@ -20,16 +20,18 @@ const (
 
 // A device may ask as often as it is answered: each fetch of which all is sent earns it
 // one, and so do askBytes of those that are asked anew before that, askBurst in all. Beside
-// that it has askFirst at once, and again askRate a second. Who has none left is lent
-// askLent, of which there are lendRate a second for all devices together: one that asks for
-// the next before it has the last begins at once, and a thousand may not do so together.
+// that it has askFirst at once, and again askRate a second, or askQueued while something of
+// earlier ones still waits to be sent. Who has none left is lent askLent, of which there are
+// lendRate a second for all devices together: one that asks for the next before it has the
+// last begins at once, and a thousand may not do so together.
 const (
 	askBurst  = 16
 	askFirst  = 4
 	askLent   = 12
-	askRate   = 2
+	askRate   = 2.
+	askQueued = 0.5
 	askBytes  = 16 << 10
-	lendRate  = 1000
+	lendRate  = 200
 	lendBurst = 1000
 )
 
@@ -97,7 +99,11 @@ type transfer struct {
 
 // mayAsk takes one of the device's fetches, or lends it one, if there are any.
 func (f *flow) mayAsk(now time.Time, lent *rate.Limiter) bool {
-	if again := int(now.Sub(f.askedAt).Seconds() * askRate); again > 0 {
+	rate := askRate
+	if !f.idle() {
+		rate = askQueued
+	}
+	if again := int(now.Sub(f.askedAt).Seconds() * rate); again > 0 {
 		f.asks = max(f.asks, min(askFirst, f.asks+again))
 		f.askedAt = now
 	}
@@ -180,6 +186,16 @@ func (f *flow) advance(t *transfer) uint64 {
 	t.bytes -= n
 	f.bytes -= n
 	return n
+}
+
+// worthSending is for how many bytes of credit a device waits that has something under
+// way: for one chunk, and where chunks are small for a turn of some, as long as what is
+// under way is much more than that. A module that reads slowly is sent what it has read a
+// few times a second, and not a chunk at a time.
+func (f *flow) worthSending() int64 {
+	t := &f.queue[0]
+	chunk := int64(min(t.ranges[0].Length, t.chunk))
+	return max(chunk, min(int64(f.bytes), f.allowance/4, creditStep))
 }
 
 // subtract takes out of t what ranges cover from its beginning: the parts of a

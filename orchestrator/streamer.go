@@ -208,8 +208,7 @@ func (s *streamer) schedule(f *flow) {
 	if f.busy || f.listed != nil || f.blocked || len(f.queue) == 0 {
 		return
 	}
-	t := &f.queue[0]
-	if !s.credit(f, int64(min(t.ranges[0].Length, t.chunk))) {
+	if !s.credit(f, f.worthSending()) {
 		if !waited {
 			s.metrics.waited(waitModule)
 		}

@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/schemas"
+)
+
+// The functions here take fetches as nearly all are, with QoS 0, allowed, and with nothing
+// unusual about them, and spare them what mochi does with a PUBLISH. What they do not take,
+// mochi reads and judges.
+
+// plainPublish is the first byte of a PUBLISH with QoS 0, neither retained nor repeated.
+const plainPublish = packets.Publish << 4
+
+// takeAhead takes the next packet if it is a plain fetch of which all bytes are there. It
+// takes it apart where it lies: mochi copies a packet twice. It waits until there is
+// something to be read, if it can.
+func (b *Broker) takeAhead(c *conn) (taken bool, err error) {
+	if !c.packets.between() || !c.peek.can() || c.principal.service || b.cfg.OnFetch == nil {
+		return false, nil
+	}
+	if len(c.ahead) == 0 {
+		if err := c.readAhead(); err != nil {
+			return false, err
+		}
+	}
+	topic, payload, head, size := wholePublish(c.ahead, c.version)
+	if size == 0 || size > int(b.cfg.Limits.MaxPacketSize) || !b.asks(c, topic, len(payload)) {
+		return false, nil
+	}
+	if err := b.pace(c, size-head); err != nil {
+		return false, err
+	}
+	b.metrics.messageIn()
+	b.fetch(c, c.talk.asks.Device, payload, "")
+	c.used(size)
+	b.rest(c)
+	return true, nil
+}
+
+// wholePublish takes a PUBLISH with QoS 0 and without properties apart, if b begins with a
+// whole one; head is how long its fixed header is and size all of it, which is 0 if b does
+// not.
+func wholePublish(b []byte, version byte) (topic, payload []byte, head, size int) {
+	if len(b) == 0 || b[0] != plainPublish {
+		return nil, nil, 0, 0
+	}
+	var packet boundaries
+	size = packet.upTo(b)
+	if !packet.between() {
+		return nil, nil, 0, 0
+	}
+	for head = 2; b[head-1]&0x80 != 0; {
+		head++
+	}
+	rest := b[head:size]
+	if len(rest) < 2 || len(rest) < 2+int(binary.BigEndian.Uint16(rest)) {
+		return nil, nil, 0, 0
+	}
+	n := 2 + int(binary.BigEndian.Uint16(rest))
+	topic, payload = rest[2:n], rest[n:]
+	if version >= 5 {
+		if len(payload) == 0 || payload[0] != 0 { // the length of the properties
+			return nil, nil, 0, 0
+		}
+		payload = payload[1:]
+	}
+	return topic, payload, head, size
+}
+
+// asks says whether a plain fetch of so many bytes on a topic is one that the client may
+// make, and remembers the topic.
+func (b *Broker) asks(c *conn, topic []byte, size int) bool {
+	if c.principal.revoked.Load() {
+		return false
+	}
+	if string(topic) != c.talk.asksOn {
+		name := string(topic)
+		t, err := schemas.ParseTopic(name)
+		if err != nil || t.Kind != schemas.KindFetch {
+			return false
+		}
+		c.talk.asks, c.talk.asksOn = t, name
+	}
+	return c.principal.mayTell(c.talk.asks, false, size) == allowed
+}
+
+// takePlainFetch takes a plain fetch that mochi has read, over TLS or a WebSocket.
+func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
+	h, p := &pk.FixedHeader, &pk.Properties
+	if h.Type != packets.Publish || h.Qos > 0 || h.Retain || h.Dup || p.TopicAliasFlag || len(p.SubscriptionIdentifier) > 0 || len(p.User) > 0 {
+		return false
+	}
+	if b.cfg.OnFetch == nil || c.principal.service || !b.asks(c, []byte(pk.TopicName), len(pk.Payload)) {
+		return false
+	}
+	b.fetch(c, c.talk.asks.Device, pk.Payload, "")
+	return true
+}
+
+// boundaries follow where packets end, so that mochi is never given bytes of two at a time.
+// The zero value stands before the first.
+type boundaries struct {
+	seen int // bytes of a fixed header that is not whole yet
+	left int // bytes of the packet behind its fixed header; of the length, while seen > 0
+}
+
+// between says whether the next byte is the first of a packet.
+func (f *boundaries) between() bool { return f.seen == 0 && f.left == 0 }
+
+// upTo goes on to the end of the packet, or of p, and returns how many bytes of p that is.
+func (f *boundaries) upTo(p []byte) (n int) {
+	for f.seen > 0 || f.left == 0 {
+		if n == len(p) {
+			return n
+		}
+		b := p[n]
+		n++
+		if f.seen > 0 {
+			f.left |= int(b&0x7f) << (7 * (f.seen - 1))
+		}
+		if f.seen++; f.seen > 1 && b&0x80 == 0 || f.seen > 5 {
+			f.seen = 0
+			break
+		}
+	}
+	part := min(f.left, len(p)-n)
+	f.left -= part
+	return n + part
+}
