@@ -67,9 +67,11 @@ type Options struct {
 }
 
 const (
-	defaultMaxImageSize   = 256 << 20
-	defaultJobBatch       = 256
-	defaultPublishWorkers = 4
+	defaultMaxImageSize = 256 << 20
+	defaultJobBatch     = 256
+	// Each waits for the broker's PUBACK, which on a busy machine takes many milliseconds: four
+	// were the limit at some 500 offers a second.
+	defaultPublishWorkers = 32
 	defaultStreamWorkers  = 4
 	defaultReoffers       = 500
 	// DefaultModuleCredit and DefaultTotalCredit are those of Options, in bytes.
