@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -59,11 +60,6 @@ func (n *NewRotation) validate() error {
 	return nil
 }
 
-// clockSlack is how far ahead of the clock a password may have been made to have an age: NTP
-// sets a clock back by less when it keeps it. Any further, the clock was ahead or was set back
-// since, and waiting for the age would last longer by as much.
-const clockSlack = 5 * time.Minute
-
 // OrderRotation notes that passwords are to be changed, by those whose they are.
 func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotation, error) {
 	if err := n.validate(); err != nil {
@@ -88,8 +84,8 @@ func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotatio
 		if principal.Bridge {
 			named = n.AllBridges || slices.Contains(n.Bridges, principal.Name)
 		}
-		age := now.Sub(l.PasswordSince)
-		return named && (l.PasswordSince.IsZero() || age >= time.Duration(n.OlderThan) || age < -clockSlack)
+		old := now.Sub(l.PasswordSince) >= time.Duration(n.OlderThan)
+		return named && (l.PasswordSince.IsZero() || old || clock.ToCome(l.PasswordSince, now))
 	})
 	if err != nil {
 		return Rotation{}, err

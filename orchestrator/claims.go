@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
 
@@ -285,7 +286,7 @@ func (c *Claim) fits(now time.Time, device string, mark *claimMark) error {
 		return claimRefused(schemas.ErrorRevoked, "claim %q was revoked", c.ID)
 	case state == ClaimExpired:
 		return claimRefused(schemas.ErrorExpired, "claim %q has expired", c.ID)
-	case toCome(c.CreatedAt, now): // it would last longer by as much
+	case clock.ToCome(c.CreatedAt, now): // it would last longer by as much
 		return claimRefused(schemas.ErrorBusy, "the clock of the service was set back since claim %q was made, at %s; ask again then, or have another claim made", c.ID, c.CreatedAt.Format(time.RFC3339))
 	case !c.allows(device):
 		return claimRefused(schemas.ErrorNotAllowed, "claim %q is for devices %q", c.ID, c.Devices)
