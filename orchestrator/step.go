@@ -253,7 +253,8 @@ func (Changed) effect()     {}
 // attempt; a new attempt begins where an offer is taken back, where the retry
 // policy or an operator has one tried again that ended without success, where a
 // device that had succeeded runs another version again, and with each step of a
-// way over several versions.
+// way over several versions. What was recorded by a clock that was ahead of now is
+// moved back first, so that limits and waits keep their length (steptime.go).
 func Step(s State, ev Event, now time.Time) (State, []Effect) {
 	return stepIn(&stepRoom{}, s, ev, now)
 }
@@ -272,6 +273,7 @@ func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
 	s.Versions = maps.Clone(s.Versions)
 	m := machine{State: s, now: now.UTC(), effects: r.effects[:0], told: r.told[:0]}
 	before := m.currentID()
+	m.followClock()
 	m.happen(ev)
 	m.takeBack()
 	m.settle()

@@ -4,8 +4,50 @@ import (
 	"fmt"
 	"time"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
+
+// followClock moves the times back of executions that changed last at a time that is
+// still to come: the clock was set back since, or was ahead then, and what they wait for
+// would come later by as much. Then as much is left of it as there was at that change.
+// Nothing lasts longer than its limit from now on, and nothing ends too early for it:
+// what began at a time that has passed may have begun then, so it keeps that.
+func (m *machine) followClock() {
+	for i := range m.Executions {
+		t := &m.Executions[i]
+		if !clock.ToCome(t.UpdatedAt, m.now) {
+			continue
+		}
+		m.moveBack(t, t.UpdatedAt.Sub(m.now))
+		if t.State.Final() {
+			continue // it waits for nothing; it is written if it is tried again
+		}
+		m.changed(t.State, t)
+		// The device goes by the time that it was told.
+		m.sayAgain = m.sayAgain || t.State == schemas.StateOffered && t.Action == ActionSoft
+	}
+}
+
+// moveBack moves what lies ahead of the clock, and what is reckoned from that.
+func (m *machine) moveBack(t *Tracked, by time.Duration) {
+	if v := m.view(t.Job); v.Plan == nil || t.DeferUntil.Add(-time.Duration(v.Plan.DeferLimit)).After(m.now) {
+		t.DeferUntil = movedBack(t.DeferUntil, by, m.now)
+	}
+	for _, at := range []*time.Time{&t.CreatedAt, &t.OfferedAt, &t.PhaseAt, &t.UpdatedAt, &t.EndedAt, &t.NotBefore} {
+		*at = movedBack(*at, by, m.now)
+	}
+	if t.open() {
+		t.DueAt, _ = m.deadline(t)
+	}
+}
+
+func movedBack(at time.Time, by time.Duration, now time.Time) time.Time {
+	if at.After(now) {
+		return at.Add(-by)
+	}
+	return at
+}
 
 // phase numbers the parts of an update that have a time limit of their own.
 func phase(s schemas.State) int {
