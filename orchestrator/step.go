@@ -273,9 +273,12 @@ func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
 	s.Versions = maps.Clone(s.Versions)
 	m := machine{State: s, now: now.UTC(), effects: r.effects[:0], told: r.told[:0]}
 	before := m.currentID()
-	m.followClock()
+	m.followClock(subject(ev))
 	m.happen(ev)
 	m.takeBack()
+	if m.current() < 0 {
+		m.followClock("") // the others have their turn
+	}
 	m.settle()
 	m.announce(before)
 	r.executions, r.effects, r.told = m.Executions, m.effects, m.told
@@ -315,6 +318,25 @@ func (m *machine) happen(ev Event) {
 	case Withdrawn:
 		m.Retained = m.current() >= 0
 	}
+}
+
+// subject is the execution that an event is about, empty if it names none.
+func subject(ev Event) string {
+	switch e := ev.(type) {
+	case Reported:
+		return e.Status.Execution
+	case Cancel:
+		return e.Execution
+	case Retry:
+		return e.Execution
+	case Install:
+		return e.Execution
+	case Confirm:
+		return e.Execution
+	case Due:
+		return e.Execution
+	}
+	return ""
 }
 
 // view is what is known of a job.

@@ -1,7 +1,6 @@
 package orchestrator_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -52,7 +51,7 @@ func TestClockSetBackInStep(t *testing.T) {
 			func(e x) time.Time { return e.DeferUntil }, -day + 3*time.Hour},
 		{"one that began before the clock was ahead", orchestrator.Rollout{Action: orchestrator.ActionSoft, DeferLimit: 72 * hour},
 			[]moment{{0, queue}, {day, orchestrator.Confirm{Execution: "a"}}, {time.Hour, settle}}, "change(a) offer(a) ", 72 * time.Hour, func(e x) time.Time { return e.DeferUntil }, 72 * time.Hour},
-		{"what has ended waits for nothing and is not written", limits, []moment{{0, queue}, {time.Minute, failed}, {-day, settle}}, "", 0, func(e x) time.Time { return e.UpdatedAt }, -day},
+		{"what has ended waits for nothing and is not written", limits, []moment{{0, queue}, {time.Minute, failed}, {-day, settle}}, "", 0, func(e x) time.Time { return e.UpdatedAt }, time.Minute},
 		{"and is tried again as it is", orchestrator.Rollout{Action: orchestrator.ActionSoft, DeferLimit: 3 * hour}, []moment{{0, queue}, {time.Hour, failed}, {-day, orchestrator.Retry{Execution: "a", Attempt: 1}}},
 			"change(a) change(a) offer(a) ", -day + 2*time.Hour, func(e x) time.Time { return e.History[0].EndedAt }, -day},
 	} {
@@ -76,18 +75,29 @@ func TestClockSetBackInStep(t *testing.T) {
 	}
 }
 
-// TestClockSetBackIsFollowedOnce: the same step again finds nothing to move.
-func TestClockSetBackIsFollowedOnce(t *testing.T) {
+// TestClockSetBackAndOthersOfTheDevice: what waits for the device is moved when it is its
+// turn, or when something is said of it, and the same step again finds nothing to move.
+func TestClockSetBackAndOthersOfTheDevice(t *testing.T) {
 	s := orchestrator.State{Device: "d", Online: true, Jobs: map[string]*orchestrator.JobView{}}
 	for _, id := range []string{"a", "b", "c"} {
 		s.Jobs["job-"+id] = &orchestrator.JobView{Plan: &orchestrator.Rollout{Timeouts: &orchestrator.Timeouts{Answer: hour}}}
-		s, _ = orchestrator.Step(s, orchestrator.Queue{Execution: tracked(id, uint64(id[0]), "2")}, epoch)
+		s, _ = orchestrator.Step(s, orchestrator.Queue{Execution: tracked(id, uint64(id[0]), "2"+id)}, epoch)
 	}
-	s, effects := orchestrator.Step(s, orchestrator.Settle{}, epoch.Add(-time.Hour))
-	if got := kinds(effects); strings.Count(got, "change") != 3 {
-		t.Errorf("effects %q, want all three moved", got)
-	}
-	if _, effects = orchestrator.Step(s, orchestrator.Settle{}, epoch.Add(-time.Hour)); len(effects) > 0 {
-		t.Errorf("once more: %q", kinds(effects))
+	back := epoch.Add(-time.Hour)
+	for _, c := range []struct {
+		event   orchestrator.Event
+		effects string
+	}{
+		{orchestrator.Settle{}, "change(a) "},
+		{orchestrator.Settle{}, ""},
+		{orchestrator.Due{Execution: "b"}, "change(b) "},
+		{orchestrator.Due{Execution: "b"}, ""},
+		{report("a", 1, schemas.StateFailed), "change(a) ack(failed) change(c) change(b) offer(b) "},
+		{orchestrator.Settle{}, ""},
+	} {
+		var effects []orchestrator.Effect
+		if s, effects = orchestrator.Step(s, c.event, back); kinds(effects) != c.effects {
+			t.Errorf("%T: %q, want %q", c.event, kinds(effects), c.effects)
+		}
 	}
 }
