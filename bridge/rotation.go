@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 	"davit/schemas"
 )
@@ -25,7 +26,6 @@ const (
 	rotateBusy   = 70 * time.Second // after a request that came too soon
 	rotateFailed = time.Hour        // after one that could not be carried out
 	rotateLook   = time.Hour        // how often the age is looked at
-	rotateSlack  = 5 * time.Minute  // by which NTP may set the clock back
 )
 
 // rotation changes the bridge's own password, when it is told to or the password is old.
@@ -109,8 +109,8 @@ func (r *rotation) look(ctx context.Context) time.Duration {
 	if r.nonce == "" {
 		// One that was kept in the future has no age, as the clock was ahead or set back since;
 		// to wait for it would last longer by as much.
-		age := time.Since(r.keep.Since())
-		if r.every == 0 || age < r.every && age >= -rotateSlack {
+		since, now := r.keep.Since(), time.Now()
+		if r.every == 0 || now.Sub(since) < r.every && !clock.ToCome(since, now) {
 			return rotateLook
 		}
 		r.nonce = rand.Text()

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
 
@@ -24,7 +25,7 @@ func (k keptPassword) Since() time.Time { return time.Time(k) }
 // as the clock has it: not after a set-back as NTP does it.
 func TestRotationByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for age, want := range map[time.Duration]int{0: 0, 23 * time.Hour: 0, 24 * time.Hour: 1, -rotateSlack: 0, -rotateSlack - time.Second: 1, -365 * 24 * time.Hour: 1} {
+		for age, want := range map[time.Duration]int{0: 0, 23 * time.Hour: 0, 24 * time.Hour: 1, -clock.Slack: 0, -clock.Slack - time.Second: 1, -365 * 24 * time.Hour: 1} {
 			asked := 0
 			publish := func(context.Context, Message) error { asked++; return nil }
 			r := newRotation("rack", keptPassword(time.Now().Add(-age)), 24*time.Hour, publish, slog.New(slog.DiscardHandler))

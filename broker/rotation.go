@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 	"davit/schemas"
 )
@@ -14,10 +15,6 @@ import (
 // pendingLife is how long a password that was asked for is good, if nobody logs in
 // with it.
 const pendingLife = 24 * time.Hour
-
-// clockSlack is how far ahead of the clock something may have happened that is believed:
-// NTP sets a clock back by less when it keeps it.
-const clockSlack = 5 * time.Minute
 
 // pendingPassword is one that was given away and that nobody has logged in with.
 type pendingPassword struct {
@@ -47,7 +44,7 @@ type Login struct {
 // good is the pending password, nil if there is none or its time is over; so too if it has
 // longer than any is given, because the clock was set back since, or was ahead.
 func (r *record) good(now time.Time) *pendingPassword {
-	if r.Pending == nil || !now.Before(r.Pending.Until) || r.Pending.Until.After(now.Add(pendingLife+clockSlack)) {
+	if r.Pending == nil || !now.Before(r.Pending.Until) || clock.ToCome(r.Pending.Until, now.Add(pendingLife)) {
 		return nil
 	}
 	return r.Pending

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
 
@@ -91,7 +92,7 @@ func TestRenewedPasswordOfAnAheadClock(t *testing.T) {
 	for _, tt := range []struct {
 		back time.Duration
 		want verdict
-	}{{clockSlack, verdictOK}, {clockSlack + time.Minute, verdictPassword}, {365 * 24 * time.Hour, verdictPassword}} {
+	}{{clock.Slack, verdictOK}, {clock.Slack + time.Minute, verdictPassword}, {365 * 24 * time.Hour, verdictPassword}} {
 		c := credentials(t)
 		pump, err := c.AddDevice("pump-7")
 		check(t, err)

@@ -13,7 +13,7 @@ import (
 // ClaimView is a claim, and whether devices can be made with it now.
 type ClaimView struct {
 	orchestrator.Claim
-	State orchestrator.ClaimState `json:"state" enum:"active,used_up,expired,revoked" doc:"Whether devices can be made with it"`
+	State orchestrator.ClaimState `json:"state" enum:"active,used_up,expired,not_yet,revoked" doc:"Whether devices can be made with it; not_yet if it was made at a time that is still to come, because the clock was ahead then or was set back since"`
 }
 
 // ClaimCreated is a claim with its token, which is shown this once.

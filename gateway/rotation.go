@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/schemas"
@@ -59,11 +60,6 @@ func (n *NewRotation) validate() error {
 	return nil
 }
 
-// clockSlack is how far ahead of the clock a password may have been made to have an age: NTP
-// sets a clock back by less when it keeps it. Any further, the clock was ahead or was set back
-// since, and waiting for the age would last longer by as much.
-const clockSlack = 5 * time.Minute
-
 // OrderRotation notes that passwords are to be changed, by those whose they are.
 func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotation, error) {
 	if err := n.validate(); err != nil {
@@ -88,8 +84,8 @@ func (p *Provisioner) OrderRotation(ctx context.Context, n NewRotation) (Rotatio
 		if principal.Bridge {
 			named = n.AllBridges || slices.Contains(n.Bridges, principal.Name)
 		}
-		age := now.Sub(l.PasswordSince)
-		return named && (l.PasswordSince.IsZero() || age >= time.Duration(n.OlderThan) || age < -clockSlack)
+		old := now.Sub(l.PasswordSince) >= time.Duration(n.OlderThan)
+		return named && (l.PasswordSince.IsZero() || old || clock.ToCome(l.PasswordSince, now))
 	})
 	if err != nil {
 		return Rotation{}, err
@@ -119,11 +115,15 @@ func (p *Provisioner) Login(ctx context.Context, name string) (*LoginState, erro
 // Limits of requests for other passwords.
 const (
 	renewEvery  = time.Minute // of one login
-	renewRepeat = 3           // times with the same nonce within that
-	renewTold   = 4096        // logins that are remembered before those that are over are forgotten
+	renewRepeat = 3           // times that one may be made for the same nonce within that
+	renewKept   = 4096        // passwords that are kept for it
 )
 
-// Rotations answers devices and bridges that ask for another password.
+// Rotations answers devices and bridges that ask for another password. A request that is
+// repeated because its answer was lost has the same nonce, and gets the same password: until
+// a minute has passed, the passwords that were given are kept in memory, and nowhere else.
+// So another one is made, which takes the place of the one before, if the service was started
+// anew meanwhile, or too many are kept.
 type Rotations struct {
 	provision *Provisioner
 	metrics   *Metrics
@@ -135,9 +135,13 @@ type Rotations struct {
 
 // asked is the last change of a login.
 type asked struct {
-	at    time.Time
 	nonce string
-	times int
+	keep  bool // the password, for a repetition
+
+	mu       sync.Mutex // held while one is made
+	times    int        // that one was made, or was to be
+	password string     // empty if none is kept
+	until    time.Time
 }
 
 // NewRotations returns what answers with a provisioner. metrics may be nil.
@@ -159,45 +163,71 @@ func (r *Rotations) Answer(ctx context.Context, name string, certificate bool, r
 		return refuse(schemas.ErrorMalformed, err.Error())
 	}
 	answer.Nonce = request.Nonce
-	switch {
-	case certificate:
+	if certificate {
 		return refuse(schemas.ErrorNotAllowed, "this login is by certificate, and has no password to change")
-	case !r.may(name, request.Nonce, time.Now()):
-		return refuse(schemas.ErrorBusy, "one change a minute; ask again later")
 	}
 	ctx = orchestrator.WithActor(ctx, orchestrator.Actor{Name: name, Kind: orchestrator.ActorModule, Address: remote})
-	password, until, err := r.provision.renew(ctx, name)
-	if err != nil {
+	password, until, err := r.give(ctx, name, request.Nonce, remote)
+	switch {
+	case errors.Is(err, errAskedLately):
+		return refuse(schemas.ErrorBusy, "one change a minute; ask again later")
+	case err != nil:
 		r.log.Error("a password could not be changed", "event", logevent.PasswordNotChanged, "principal", name, "error", err)
 		return refuse(schemas.ErrorInternal, "the service could not do it; ask again later")
 	}
 	r.metrics.rotation(rotationGiven)
-	r.log.Info("another password is given", "event", logevent.PasswordGiven, "principal", name, "remote", remote)
 	answer.Password, answer.Expires = password, until
 	return answer
 }
 
-// may says whether a login may have another password now.
-func (r *Rotations) may(name, nonce string, now time.Time) bool {
+// errAskedLately: a login may not have another password yet.
+var errAskedLately = errors.New("its password was changed within the last minute")
+
+// give returns the password that was made for a nonce, or makes one if the login may have
+// another; errAskedLately if not.
+func (r *Rotations) give(ctx context.Context, name, nonce, remote string) (string, time.Time, error) {
+	a := r.ask(name, nonce)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.nonce != nonce, a.password == "" && a.times >= renewRepeat:
+		return "", time.Time{}, errAskedLately
+	case a.password != "":
+		l, _, err := r.provision.credentials.Login(ctx, name)
+		if err == nil && !l.PendingUntil.Equal(a.until) {
+			err = errAskedLately // it has logged in with it, or people have changed it
+		}
+		return a.password, a.until, err
+	}
+	a.times++
+	password, until, err := r.provision.renew(ctx, name)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if a.keep {
+		a.password, a.until = password, until
+	}
+	r.log.Info("another password is given", "event", logevent.PasswordGiven, "principal", name, "remote", remote)
+	return password, until, nil
+}
+
+// ask returns what a login has asked for lately, which is this if it is nothing else. It is
+// forgotten when the time is over.
+func (r *Rotations) ask(name, nonce string) *asked {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := r.asked[name]
-	if last != nil && now.Sub(last.at) < renewEvery {
-		if last.nonce != nonce || last.times >= renewRepeat {
-			return false
-		}
-		last.times++
-		return true
+	a := r.asked[name]
+	if a != nil {
+		return a
 	}
-	if len(r.asked) >= renewTold {
-		for n, a := range r.asked {
-			if now.Sub(a.at) >= renewEvery {
-				delete(r.asked, n)
-			}
-		}
-	}
-	r.asked[name] = &asked{at: now, nonce: nonce, times: 1}
-	return true
+	a = &asked{nonce: nonce, keep: len(r.asked) < renewKept}
+	r.asked[name] = a
+	time.AfterFunc(renewEvery, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.asked, name)
+	})
+	return a
 }
 
 // renew gives a login another password beside its own.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
 
@@ -36,6 +37,7 @@ const (
 	ClaimActive  ClaimState = "active"
 	ClaimUsedUp  ClaimState = "used_up" // an answer that was lost is still repeated
 	ClaimExpired ClaimState = "expired"
+	ClaimNotYet  ClaimState = "not_yet" // it was made at a time that is still to come: the clock was ahead, or set back since
 	ClaimRevoked ClaimState = "revoked"
 )
 
@@ -85,6 +87,8 @@ func (c *Claim) State(now time.Time) ClaimState {
 		return ClaimRevoked
 	case !now.Before(c.ExpiresAt):
 		return ClaimExpired
+	case clock.ToCome(c.CreatedAt, now): // it would last longer by as much
+		return ClaimNotYet
 	case c.Uses > 0 && c.Used >= c.Uses:
 		return ClaimUsedUp
 	}
@@ -285,7 +289,7 @@ func (c *Claim) fits(now time.Time, device string, mark *claimMark) error {
 		return claimRefused(schemas.ErrorRevoked, "claim %q was revoked", c.ID)
 	case state == ClaimExpired:
 		return claimRefused(schemas.ErrorExpired, "claim %q has expired", c.ID)
-	case toCome(c.CreatedAt, now): // it would last longer by as much
+	case state == ClaimNotYet:
 		return claimRefused(schemas.ErrorBusy, "the clock of the service was set back since claim %q was made, at %s; ask again then, or have another claim made", c.ID, c.CreatedAt.Format(time.RFC3339))
 	case !c.allows(device):
 		return claimRefused(schemas.ErrorNotAllowed, "claim %q is for devices %q", c.ID, c.Devices)

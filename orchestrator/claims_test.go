@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/internal/clock"
 	"davit/orchestrator"
 	"davit/schemas"
 )
@@ -74,6 +75,28 @@ func TestClaimMakesADevice(t *testing.T) {
 	}
 	refusedFor(t, e.CheckClaim(ctx, "line-1", made.Token, "pump-8"), schemas.ErrorUsedUp)
 	e.ok(e.CheckClaim(ctx, "line-1", made.Token, "pump-7")) // its answer may be lost
+}
+
+// A claim that was made while the clock was ahead is shown as what it is: nothing is made
+// with it until that time has come.
+func TestClaimStateOfAnAheadClock(t *testing.T) {
+	e, now := claimRig(t)
+	made := must[orchestrator.ClaimSecret](t)(e.CreateClaim(ctx, orchestrator.NewClaim{ID: "line-1", DeviceType: "pump"}))
+	for ahead, want := range map[time.Duration]orchestrator.ClaimState{
+		0: orchestrator.ClaimActive, clock.Slack: orchestrator.ClaimActive, clock.Slack + time.Second: orchestrator.ClaimNotYet, 24 * time.Hour: orchestrator.ClaimNotYet,
+	} {
+		*now = epoch.Add(-ahead)
+		if c := must[orchestrator.Claim](t)(e.Claim(ctx, "line-1")); c.State(*now) != want {
+			t.Errorf("%v ahead of the clock it is %s, want %s", ahead, c.State(*now), want)
+		}
+		if err := e.CheckClaim(ctx, "line-1", made.Token, "pump-7"); (err == nil) != (want == orchestrator.ClaimActive) {
+			t.Errorf("%v ahead: %v", ahead, err)
+		}
+	}
+	must[orchestrator.Claim](t)(e.RevokeClaim(ctx, "line-1"))
+	if c := must[orchestrator.Claim](t)(e.Claim(ctx, "line-1")); c.State(*now) != orchestrator.ClaimRevoked {
+		t.Errorf("revoked, it is %s", c.State(*now))
+	}
 }
 
 // The same nonce is the same request; another one, or another claim, is somebody else's.

@@ -9,7 +9,7 @@ import (
 // may end in a number of eight bytes, MSB first, so that the order of the keys is
 // the order of every listing.
 const (
-	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit, metaLayout
+	tableMeta Table = "meta" // metaTotals, metaJobSeq, metaRev, metaAudit, metaClock, metaLayout
 
 	// Records, JSON but for executions (recordpack.go), by id; jobs and their
 	// progress by name.
@@ -107,6 +107,8 @@ const (
 	metaAuditFirst = "audit_first"
 	// metaRetentionClock is the latest time at which retention believed the clock, in nanoseconds.
 	metaRetentionClock = "retention_clock"
+	// metaClock is the latest time at which executions were written, or a little earlier, in nanoseconds.
+	metaClock = "clock"
 )
 
 func indexTables() []Table {

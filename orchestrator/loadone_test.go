@@ -25,7 +25,7 @@ func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
 			s, _ = orchestrator.Step(h.on(s), h.event, epoch)
 		}
 		x := tracked("z", rapid.Uint64Range(1, 200).Draw(t, "order"), "2")
-		x.State, x.Attempt, x.Seq = open.Draw(t, "state"), 2, 5
+		x.State, x.Attempt, x.Seq, x.UpdatedAt = open.Draw(t, "state"), 2, 5, epoch
 		x.Action = rapid.SampledFrom([]orchestrator.ActionKind{"", orchestrator.ActionSoft, orchestrator.ActionDownload}).Draw(t, "action")
 		x.Priority = rapid.IntRange(-1, 1).Draw(t, "priority")
 		s.Executions = slices.DeleteFunc(s.Executions, func(o orchestrator.Tracked) bool { return o.State != schemas.StateQueued && !o.State.Final() })
@@ -46,9 +46,10 @@ func TestReportOnWhatIsAcceptedConcernsNoOther(t *testing.T) {
 			return
 		}
 		alone++
-		next, effects := orchestrator.Step(s, ev, epoch)
+		now := clockGen.Draw(t, "now")
+		next, effects := orchestrator.Step(s, ev, now)
 		one := orchestrator.State{Device: s.Device, Executions: []orchestrator.Tracked{x}, Retained: true, Jobs: s.Jobs}
-		nextOne, effectsOne := orchestrator.Step(one, ev, epoch)
+		nextOne, effectsOne := orchestrator.Step(one, ev, now)
 		if !reflect.DeepEqual(effects, effectsOne) {
 			t.Fatalf("alone %+v, among all %+v", effectsOne, effects)
 		}

@@ -251,12 +251,19 @@ func (m *model) changed(j *modelJob, old *orchestrator.Job, x *orchestrator.Exec
 	if e.ID != x.ID {
 		m.r.fail("job %s has executions %s and %s on %s", x.Job, e.ID, x.ID, x.Device)
 	}
+	m.setBack(j, e)
 	was := e.Execution
 	if x.Attempt < was.Attempt {
 		m.r.fail("%s went from attempt %d to %d", x.ID, was.Attempt, x.Attempt)
 	}
 	m.r.logf("  %s of %s on %s: %s/%d -> %s/%d %s wave %d, %s", x.ID, x.Job, x.Device, was.State, was.Attempt, x.State, x.Attempt, x.Cause, x.Wave, x.Detail)
 	e.Execution = *x
+	if x.UpdatedAt.After(m.r.wall.Add(believed)) {
+		m.r.fail("%s has changed, it says at %v, which is still to come", x.ID, x.UpdatedAt)
+	}
+	if waits := x.State == schemas.StateQueued && was.State == x.State && was.Attempt == x.Attempt && !x.NotBefore.IsZero(); waits && !x.NotBefore.Equal(was.NotBefore) {
+		m.r.fail("%s waits until %v, and before until %v", x.ID, x.NotBefore, was.NotBefore)
+	}
 	for _, a := range attemptsBetween(&was, x) {
 		m.attempt(j, old, e, &was, a)
 	}

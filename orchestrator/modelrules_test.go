@@ -127,6 +127,32 @@ func (m *model) deadline(j *modelJob, e *modelExec, was *orchestrator.Execution,
 	}
 }
 
+// believed is how far ahead of the clock an execution may have changed last.
+const believed = 5 * time.Minute
+
+// setBack moves the times of an execution in the books that changed last at a time that is
+// still to come: as much is left from now on as there was then of what had begun by that
+// clock, and what waits waits on for as long.
+func (m *model) setBack(j *modelJob, e *modelExec) {
+	ahead := e.UpdatedAt.Sub(m.r.wall)
+	if ahead <= believed {
+		return
+	}
+	m.r.stats.moved++
+	began := e.deferUntil
+	if o := j.spec.Rollout; o != nil {
+		began = began.Add(-time.Duration(o.DeferLimit))
+	}
+	if began.After(m.r.wall) {
+		e.deferUntil = e.deferUntil.Add(-ahead)
+	}
+	for _, at := range []*time.Time{&e.OfferedAt, &e.phaseAt, &e.EndedAt, &e.NotBefore} {
+		if at.After(m.r.wall) {
+			*at = at.Add(-ahead)
+		}
+	}
+}
+
 // judge looks at a job after an update.
 func (m *model) judge(j *modelJob, old *orchestrator.Job) {
 	m.recount(j)

@@ -352,8 +352,12 @@ const (
 
 // timerEntry is the entry of a record that has to be looked at at a time.
 func timerEntry(at time.Time, kind byte, id string) entry {
-	k := append(binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano())), kind)
-	return entry{indexTimers, append(k, id...), keyOf(id)}
+	return entry{indexTimers, append(append(timerKey(at), kind), id...), keyOf(id)}
+}
+
+// timerKey is where in indexTimers the entries of a time begin.
+func timerKey(at time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano()))
 }
 
 // decode reads a record strictly: an unknown field or trailing data means that

@@ -14,14 +14,6 @@ import (
 // at least a day old all the same.
 const clockLeap = 24 * time.Hour
 
-// clockSlack is how far ahead of the clock something may have happened that is believed: NTP sets a clock back by
-// less when it keeps it.
-const clockSlack = 5 * time.Minute
-
-// toCome says whether the clock says that a past moment is still to come. Then it was set back since, or was ahead at that
-// moment, and how long ago the moment is cannot be told.
-func toCome(at, now time.Time) bool { return at.After(now.Add(clockSlack)) }
-
 // retentionClock says whether retention may believe the clock: what is deleted because of a clock that is years
 // ahead is gone for ever, and what is kept for too long is not. The latest time that was believed is in the store.
 type retentionClock struct {

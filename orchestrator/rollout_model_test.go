@@ -18,12 +18,12 @@ import (
 
 // modelStats are what schedules of the model came to.
 type modelStats struct {
-	schedules, steps, crashes, faults, jumps, commits, checks, quiet      int
-	jobs, refused, rollBacks, stops, waves, retries, offers, publications int
-	reports, fallBacks, deleted, inProgress                               int
-	kinds, asked, reasons                                                 map[string]int
-	states                                                                map[orchestrator.JobState]int
-	ends                                                                  map[schemas.State]int
+	schedules, steps, crashes, faults, jumps, moved, commits, checks, quiet int
+	jobs, refused, rollBacks, stops, waves, retries, offers, publications   int
+	reports, fallBacks, deleted, inProgress                                 int
+	kinds, asked, reasons                                                   map[string]int
+	states                                                                  map[orchestrator.JobState]int
+	ends                                                                    map[schemas.State]int
 }
 
 func newModelStats() *modelStats {
@@ -45,6 +45,7 @@ func (s *modelStats) table() string {
 	row("crashes", s.crashes)
 	row("failures of the store", s.faults)
 	row("jumps of the clock", s.jumps)
+	row("executions whose times were moved back", s.moved)
 	row("updates of the store, each judged", s.commits)
 	row("checks of all records", s.checks)
 	row("moments at which the service had nothing left to do", s.quiet)

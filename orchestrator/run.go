@@ -125,11 +125,15 @@ func (s *Service) Advance(ctx context.Context) (next time.Time, err error) {
 		if err != nil {
 			return time.Time{}, err
 		}
+		moved, err := s.moveBack(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
 		shared, err := s.share(ctx)
 		if err != nil {
 			return time.Time{}, err
 		}
-		if fired || worked || shared {
+		if fired || worked || moved || shared {
 			continue
 		}
 		next, err := s.nextTimer(ctx)

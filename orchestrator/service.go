@@ -150,7 +150,12 @@ type Service struct {
 	// means not by itself.
 	nextWake atomic.Int64
 	// clock is the latest time that Advance or an update has seen, in nanoseconds.
-	clock          atomic.Int64
+	clock atomic.Int64
+	// noted is what the store was told of it last (metaClock); 0 is not known.
+	noted atomic.Int64
+	// movedTo is how far Advance, whose it is, has come with moving times back; nil if
+	// there is nothing to move (setback.go).
+	movedTo        []byte
 	advancing      *pulse.Pulse
 	doings         *doings
 	plans          *plans

@@ -253,7 +253,8 @@ func (Changed) effect()     {}
 // attempt; a new attempt begins where an offer is taken back, where the retry
 // policy or an operator has one tried again that ended without success, where a
 // device that had succeeded runs another version again, and with each step of a
-// way over several versions.
+// way over several versions. What was recorded by a clock that was ahead of now is
+// moved back first, so that limits and waits keep their length (steptime.go).
 func Step(s State, ev Event, now time.Time) (State, []Effect) {
 	return stepIn(&stepRoom{}, s, ev, now)
 }
@@ -272,8 +273,12 @@ func stepIn(r *stepRoom, s State, ev Event, now time.Time) (State, []Effect) {
 	s.Versions = maps.Clone(s.Versions)
 	m := machine{State: s, now: now.UTC(), effects: r.effects[:0], told: r.told[:0]}
 	before := m.currentID()
+	m.followClock(subject(ev))
 	m.happen(ev)
 	m.takeBack()
+	if m.current() < 0 {
+		m.followClock("") // the others have their turn
+	}
 	m.settle()
 	m.announce(before)
 	r.executions, r.effects, r.told = m.Executions, m.effects, m.told
@@ -313,6 +318,25 @@ func (m *machine) happen(ev Event) {
 	case Withdrawn:
 		m.Retained = m.current() >= 0
 	}
+}
+
+// subject is the execution that an event is about, empty if it names none.
+func subject(ev Event) string {
+	switch e := ev.(type) {
+	case Reported:
+		return e.Status.Execution
+	case Cancel:
+		return e.Execution
+	case Retry:
+		return e.Execution
+	case Install:
+		return e.Execution
+	case Confirm:
+		return e.Execution
+	case Due:
+		return e.Execution
+	}
+	return ""
 }
 
 // view is what is known of a job.

@@ -235,6 +235,7 @@ const maxHistory = 10
 // report of the attempt before is superseded from now on. Why says of an attempt
 // that has not ended what became of it. The caller notes the change.
 func (m *machine) again(t *Tracked, why string) {
+	m.moveBack(t) // of what had ended
 	last := Attempt{
 		Attempt: t.Attempt, State: t.State, Cause: t.Cause, Code: t.Code, Detail: t.Detail,
 		BytesDone: t.BytesDone, HostVersion: t.HostVersion, OfferedAt: t.OfferedAt, EndedAt: t.EndedAt,

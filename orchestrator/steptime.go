@@ -4,8 +4,66 @@ import (
 	"fmt"
 	"time"
 
+	"davit/internal/clock"
 	"davit/schemas"
 )
+
+// followClock moves the times back of executions that changed last at a time that is
+// still to come: the clock was set back since, or was ahead then, and what they wait for
+// would come later by as much. Then as much is left of it as there was at that change.
+// Nothing lasts longer than its limit from now on, and nothing ends too early for it:
+// what began at a time that has passed may have begun then, so it keeps that. What only
+// waits for the device is left for later, as are all other rules on it: it need not be
+// there (loadpart.go).
+func (m *machine) followClock(subject string) {
+	current := m.current()
+	for i := range m.Executions {
+		t := &m.Executions[i]
+		waits := t.State == schemas.StateQueued && t.ID != subject && !m.hasSay(t, current)
+		if waits || t.State.Final() || !m.moveBack(t) { // what has ended is moved if it is tried again
+			continue
+		}
+		m.changed(t.State, t)
+		// The device goes by the time that it was told.
+		m.sayAgain = m.sayAgain || t.State == schemas.StateOffered && t.Action == ActionSoft
+	}
+}
+
+// hasSay says whether a queued execution has a say while another is under way, current;
+// -1 is none.
+func (m *machine) hasSay(t *Tracked, current int) bool {
+	if current < 0 {
+		return true
+	}
+	of := &m.Executions[current]
+	return of.State == schemas.StateOffered && t.Priority > of.Priority
+}
+
+// moveBack moves what lies ahead of the clock, if an execution changed last at a time that is
+// still to come, and what is reckoned from that. It says whether that is so.
+func (m *machine) moveBack(t *Tracked) bool {
+	if !clock.ToCome(t.UpdatedAt, m.now) {
+		return false
+	}
+	by := t.UpdatedAt.Sub(m.now)
+	if v := m.view(t.Job); v.Plan == nil || t.DeferUntil.Add(-time.Duration(v.Plan.DeferLimit)).After(m.now) {
+		t.DeferUntil = movedBack(t.DeferUntil, by, m.now)
+	}
+	for _, at := range []*time.Time{&t.CreatedAt, &t.OfferedAt, &t.PhaseAt, &t.UpdatedAt, &t.EndedAt, &t.NotBefore} {
+		*at = movedBack(*at, by, m.now)
+	}
+	if t.open() {
+		t.DueAt, _ = m.deadline(t)
+	}
+	return true
+}
+
+func movedBack(at time.Time, by time.Duration, now time.Time) time.Time {
+	if at.After(now) {
+		return at.Add(-by)
+	}
+	return at
+}
 
 // phase numbers the parts of an update that have a time limit of their own.
 func phase(s schemas.State) int {

@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"time"
 )
 
@@ -95,51 +94,4 @@ func (s *Service) timerSet(at time.Time) {
 	if next := s.nextWake.Load(); next <= 0 || at.UnixNano() < next {
 		s.kickJobs()
 	}
-}
-
-// setBack is by how much a clock has to be set back to be noticed.
-const setBack = 5 * time.Second
-
-// saw notes the time of an update, by which jobs may have been woken. A process
-// that has not looked at its clock yet does so anyway.
-func (s *Service) saw(now time.Time) {
-	for at := now.UnixNano(); ; {
-		last := s.clock.Load()
-		if last == 0 || at <= last || s.clock.CompareAndSwap(last, at) {
-			return
-		}
-	}
-}
-
-// lookAtClock looks at all active jobs anew when the clock was set back, or may
-// have been while no process ran, so that none waits for a time that has moved away.
-func (s *Service) lookAtClock(ctx context.Context) error {
-	now := s.now().UnixNano()
-	if last := s.clock.Load(); last != 0 && now >= last-int64(setBack) {
-		s.clock.Store(now)
-		return nil
-	}
-	_, err := s.commit(ctx, func(t *txn) error {
-		var names []string
-		var failed error
-		if err := t.Scan(tableProgress, nil, nil, func(name, rec []byte) bool {
-			var p progressRecord
-			if failed = decode(rec, &p); failed == nil && p.active() {
-				names = append(names, string(name))
-			}
-			return failed == nil
-		}); err != nil || failed != nil {
-			return errors.Join(err, failed)
-		}
-		for _, name := range names {
-			if err := t.fire(timer{timerJob, name}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		s.clock.Store(now)
-	}
-	return err
 }

@@ -65,6 +65,7 @@ type txn struct {
 	fair     bool                     // places of that limit are being shared out
 	views    map[string]*JobView      // of jobs, until they change
 	gone     int                      // executions that are not ready any more
+	noted    int64                    // metaClock as it is known, 0 if it is not
 	matchers map[string]*matcher      // by the text of their query
 }
 
@@ -92,7 +93,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	err := s.store.Update(ctx, func(w Writer) error {
 		t = newTxn(ctx, w, s.now())
 		t.batch, t.random, t.plans, t.limit = s.jobBatch, s.random, s.plans, s.maxInProgress
-		t.verifier, t.tracer = s.verifier.Load(), s.tracer
+		t.verifier, t.tracer, t.noted = s.verifier.Load(), s.tracer, s.noted.Load()
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -124,6 +125,7 @@ func (s *Service) commit(ctx context.Context, fn func(*txn) error) (outcome, err
 	if err != nil {
 		return outcome{}, err
 	}
+	s.noted.Store(t.noted)
 	s.tell(t.out.changes)
 	s.tellStops(t.out.stops)
 	s.metrics.released(t.out.waves)
@@ -258,6 +260,9 @@ func (t *txn) flushRest() error {
 		return err
 	}
 	if err := t.flushIdempotency(); err != nil {
+		return err
+	}
+	if err := t.flushClock(); err != nil {
 		return err
 	}
 	return t.flushRevisions()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 )
 
@@ -121,7 +122,7 @@ func (f *received) upload(now time.Time) Upload {
 // expired says whether the time of an upload is over. So is that of one that has longer than any is given, because the
 // clock was set back since, or was ahead.
 func (u *Upload) expired(now time.Time) bool {
-	return !now.Before(u.ExpiresAt) || toCome(u.CreatedAt, now)
+	return !now.Before(u.ExpiresAt) || clock.ToCome(u.CreatedAt, now)
 }
 
 // needUpload is need for an upload that must not have expired.
@@ -132,7 +133,7 @@ func needUpload(r Reader, id string, now time.Time) (*Upload, error) {
 		return nil, err
 	case rec == nil:
 		return nil, fmt.Errorf("upload %q: %w: it was used, discarded or thrown away after %v; upload the file again", id, ErrNotFound, UploadKept)
-	case toCome(rec.CreatedAt, now):
+	case clock.ToCome(rec.CreatedAt, now):
 		return nil, fmt.Errorf("upload %q: %w: the clock was set back since it was received; upload the file again", id, ErrNotFound)
 	case rec.expired(now):
 		return nil, fmt.Errorf("upload %q: %w: it expired at %s; upload the file again", id, ErrNotFound, rec.ExpiresAt.Format(time.RFC3339))

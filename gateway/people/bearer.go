@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"davit/internal/clock"
 	"davit/internal/logevent"
 	"davit/orchestrator"
 )
@@ -76,7 +77,7 @@ func (d *Directory) valid(r orchestrator.Reader, hash []byte) (*tokenRecord, *us
 	}
 	switch now := d.now(); {
 	case !t.over(now):
-	case toCome(t.CreatedAt, now):
+	case clock.ToCome(t.CreatedAt, now):
 		return nil, nil, fmt.Errorf("%w: the token %q was made at %s, which is still to come by the service's clock; set the clock, or if it was ahead then, make another token", ErrNoSession, t.Name, t.CreatedAt.Format(time.RFC3339))
 	default:
 		return nil, nil, fmt.Errorf("%w: the token %q has expired on %s", ErrNoSession, t.Name, t.ExpiresAt.Format(time.DateOnly))

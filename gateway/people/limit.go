@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"davit/internal/clock"
 )
 
 // Limits on trying to sign in, right or wrong.
@@ -95,7 +97,7 @@ func (l *limiter) tidy(now time.Time) {
 	}
 	l.nextTidy = now.Add(tidyEvery)
 	for key, s := range l.by {
-		if toCome(s.last, now) || s.rate.TokensAt(now) >= float64(l.limits.Burst) { // a rate gives nothing back before its last try
+		if clock.ToCome(s.last, now) || s.rate.TokensAt(now) >= float64(l.limits.Burst) { // a rate gives nothing back before its last try
 			delete(l.by, key)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"davit/internal/clock"
 	"davit/orchestrator"
 )
 
@@ -113,7 +114,7 @@ func (s *sessionRecord) ends() time.Time {
 // over says whether the session has ended. One that was used, or began, when the clock was ahead would go on for as
 // long as it was ahead; its user signs in again.
 func (s *sessionRecord) over(now time.Time) bool {
-	return !now.Before(s.ends()) || toCome(s.UsedAt, now) || toCome(s.CreatedAt, now)
+	return !now.Before(s.ends()) || clock.ToCome(s.UsedAt, now) || clock.ToCome(s.CreatedAt, now)
 }
 
 func (s *sessionRecord) table() orchestrator.Table { return tableSessions }
@@ -134,7 +135,7 @@ type tokenRecord struct {
 // over says whether the token may not be used: it has expired, or the clock is behind its making, so that it would be
 // good for longer than it was made for.
 func (t *tokenRecord) over(now time.Time) bool {
-	return !now.Before(t.ExpiresAt) || toCome(t.CreatedAt, now)
+	return !now.Before(t.ExpiresAt) || clock.ToCome(t.CreatedAt, now)
 }
 
 func (t *tokenRecord) table() orchestrator.Table { return tableTokens }

@@ -24,7 +24,7 @@ type claimRow struct {
 
 // Active says whether it can be revoked with any effect.
 func (r claimRow) Active() bool {
-	return r.State == orchestrator.ClaimActive || r.State == orchestrator.ClaimUsedUp
+	return r.State != orchestrator.ClaimExpired && r.State != orchestrator.ClaimRevoked
 }
 
 func claimForm() *form { return newForm("uses", "1", "expires", "720h") }

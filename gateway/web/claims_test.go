@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"davit/gateway/people"
 )
@@ -44,4 +45,6 @@ func TestClaims(t *testing.T) {
 		t.Error("it can be revoked twice")
 	}
 	wants(t, r.post(operator, "/claims", "id", "line-2", "device_type", "thermostat", "unlimited", "on", "expires", "24h"), http.StatusOK, "any number of devices")
+	r.console.now = func() time.Time { return time.Now().Add(-12 * time.Hour) } // made by a clock that was ahead
+	wants(t, r.get(operator, "/claims"), http.StatusOK, "not yet", "/claims/line-2/revoke")
 }

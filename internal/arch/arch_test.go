@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"trust":                  {"schemas"},
 	"internal/durable":       {},
 	"internal/signtest":      {"trust"},
+	"internal/clock":         {},
 	"internal/logonce":       {},
 	"internal/logevent":      {},
 	"internal/trace":         {"schemas"},
@@ -44,8 +45,8 @@ var allowed = map[string][]string{
 	"internal/backup":    {"internal/durable"},
 	"internal/ca":        {"schemas", "internal/durable"},
 	"internal/sim":       {"schemas"},
-	"broker":             {"schemas", "internal/durable", "internal/filestamp", "internal/logonce", "internal/logevent"},
-	"bridge":             {"schemas", "trust", "internal/durable", "internal/keystate", "internal/logonce", "internal/logevent", "internal/trace"},
+	"broker":             {"schemas", "internal/clock", "internal/durable", "internal/filestamp", "internal/logonce", "internal/logevent"},
+	"bridge":             {"schemas", "trust", "internal/clock", "internal/durable", "internal/keystate", "internal/logonce", "internal/logevent", "internal/trace"},
 	"bridge/dialect":     {"schemas"},
 	// What the dialects' tests share stands on the simulation, as they do.
 	"bridge/dialect/dialecttest": {"schemas", "bridge/dialect", "bridge/recording", "internal/sim"},
@@ -63,15 +64,15 @@ var allowed = map[string][]string{
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset", "internal/logevent"},
 	"bridge/rangeset":          {"schemas"},
 	"bridge/fetcher":           {"schemas", "bridge/rangeset"},
-	"orchestrator":             {"schemas", "trust", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace", "internal/pulse"},
+	"orchestrator":             {"schemas", "trust", "internal/clock", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace", "internal/pulse"},
 	"orchestrator/firmware":    {},
 	// The language of queries knows only what it is given of a device.
 	"orchestrator/query": {},
 	// The HTTP API offers the orchestrator's records and service as they are: some thirty calls that an
 	// interface of six methods cannot name and that a second set of types would only repeat.
-	"gateway": {"schemas", "orchestrator", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
+	"gateway": {"schemas", "orchestrator", "internal/clock", "internal/durable", "internal/logonce", "internal/logevent", "internal/trace"},
 	// Users, roles and tokens are kept in the orchestrator's store and told to its audit log.
-	"gateway/people": {"orchestrator", "internal/logevent"},
+	"gateway/people": {"orchestrator", "internal/clock", "internal/logevent"},
 	// The console stands on the gateway like any other front; the gateway knows it only as an http.Handler.
 	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},

@@ -218,6 +218,9 @@ const (
 	RetentionHeld Event = "retention.held"
 	// The clock is believed again: what is kept no longer is deleted.
 	RetentionGoesOn Event = "retention.goes_on"
+	// The clock was set back: limits and waits of executions are moved back with it, so that none lasts longer than it was made for.
+	// To do: Have the clock kept by an NTP client; docs/operator.md says what else follows.
+	ClockSetBack Event = "clock.set_back"
 	// Devices that were connected when the service ended are not set offline yet; it is tried again.
 	// To do: Look at the error; disk and store first.
 	PresenceNotRecorded Event = "device.presence_not_recorded"

@@ -107,4 +107,5 @@ const (
 	KeyEndpoint        = "endpoint"          // where spans are sent
 	KeyLayout          = "layout"            // the version of the records' layout
 	KeySpans           = "spans"             // how many spans
+	KeyBy              = "by"                // by how much
 )
