@@ -127,21 +127,42 @@ func TestUnsignedOffer(t *testing.T) {
 	})
 }
 
-// What the service serves as the manifest has to have the SHA-256 of the offer.
+// What the service serves as the manifest has to have the SHA-256 of the offer, whatever its
+// chunks say whose they are: a good manifest of another image does not take the place of
+// the one that was offered.
 func TestManifestSwapped(t *testing.T) {
-	inSignedWorld(t, 20_000, func(w *signedWorld) {
-		o := w.signedOffer()
-		b := w.bundle(append(bytes.Clone(w.image), 1), w.terms(), w.key)
-		w.service.mu.Lock()
-		w.service.images[o.Manifest] = b // chunks with another tag
-		w.service.mu.Unlock()
-		w.cfg.FetchPatience = time.Minute
-		w.stop()
-		w.start()
-		w.service.offer(pump, o)
-		w.wantEnd(schemas.StateFailed, schemas.CauseNetwork)
-		w.wantNothingLoaded()
-	})
+	for name, c := range map[string]struct {
+		own   bool // chunks have the tag of what they are, not of what was asked for
+		cause schemas.Cause
+	}{"by its own name": {true, schemas.CauseNetwork}, "by the name of what was asked for": {false, schemas.CauseChecksum}} {
+		t.Run(name, func(t *testing.T) {
+			inSignedWorld(t, 20_000, func(w *signedWorld) {
+				o := w.signedOffer()
+				terms := w.terms()
+				terms.Counter++
+				b := w.bundle(w.image, terms, w.key)
+				if len(b) != int(o.ManifestSize) {
+					t.Fatalf("it has %d bytes instead of %d", len(b), o.ManifestSize)
+				}
+				w.service.mu.Lock()
+				w.service.images[o.Manifest] = b
+				w.service.mu.Unlock()
+				w.service.chunk = func(_ int, b []byte) []byte {
+					if h, data, err := schemas.ParseChunk(b); err == nil && !c.own {
+						h.Image, _ = schemas.TagOf(o.Manifest)
+						return append(h.AppendTo(nil), data...)
+					}
+					return b
+				}
+				w.cfg.FetchPatience = time.Minute
+				w.stop()
+				w.start()
+				w.service.offer(pump, o)
+				w.wantEnd(schemas.StateFailed, c.cause)
+				w.wantNothingLoaded()
+			})
+		})
+	}
 }
 
 // inBlock says whether a chunk of the image has bytes of a block of 4 KiB.
