@@ -323,6 +323,42 @@ func TestSignedUpdateOverRestarts(t *testing.T) {
 	}
 }
 
+// Of two good manifests of one image an attempt goes by the one that its offer named when it
+// was accepted, also after a restart; the next attempt goes by its own, which is verified, with
+// whatever was fetched by the first.
+func TestManifestsAreNotMixed(t *testing.T) {
+	for _, attempt := range []int{1, 2} {
+		for _, kill := range []bool{false, true} {
+			inSignedWorld(t, 200_000, func(w *signedWorld) {
+				w.slow(100 * time.Millisecond)
+				w.service.offer(pump, w.signedOffer())
+				w.await("a part of the image", func() bool { return w.service.bytes() > 50_000 })
+				terms := w.terms()
+				terms.Counter, terms.BlockSize = 9, 8<<10
+				o := w.serve(w.theOffer(), w.bundle(w.image, terms, w.key))
+				o.Attempt = attempt
+				w.service.offer(pump, o)
+				if kill {
+					w.kill()
+					w.start()
+				}
+				w.await("the end of the last attempt", func() bool {
+					st := w.service.last(theExecution)
+					return st.Attempt == attempt && st.State.Final()
+				})
+				w.wantSuccess(pump)
+				want := map[int]uint64{1: 1, 2: 9}[attempt]
+				if n, err := w.bridge.counters.load(pump); err != nil || n["application"] != want {
+					t.Errorf("attempt %d, killed %t: counters %v, %v; want %d", attempt, kill, n, err, want)
+				}
+				if asked := w.askedFor(o.ManifestSize); (asked > 0) != (attempt == 2) {
+					t.Errorf("attempt %d, killed %t: the other manifest was asked for %d times", attempt, kill, asked)
+				}
+			})
+		}
+	}
+}
+
 // askedFor is how often a range from 0 on of exactly that length was asked for.
 func (w *signedWorld) askedFor(length uint64) int {
 	w.service.mu.Lock()
