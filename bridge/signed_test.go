@@ -329,10 +329,10 @@ func TestSignedUpdateOverRestarts(t *testing.T) {
 func TestManifestsAreNotMixed(t *testing.T) {
 	for _, attempt := range []int{1, 2} {
 		for _, kill := range []bool{false, true} {
-			inSignedWorld(t, 200_000, func(w *signedWorld) {
+			inSignedWorld(t, 100_000, func(w *signedWorld) {
 				w.slow(100 * time.Millisecond)
 				w.service.offer(pump, w.signedOffer())
-				w.await("a part of the image", func() bool { return w.service.bytes() > 50_000 })
+				w.await("a part of the image", func() bool { return w.service.bytes() > 30_000 })
 				terms := w.terms()
 				terms.Counter, terms.BlockSize = 9, 8<<10
 				o := w.serve(w.theOffer(), w.bundle(w.image, terms, w.key))
