@@ -127,21 +127,42 @@ func TestUnsignedOffer(t *testing.T) {
 	})
 }
 
-// What the service serves as the manifest has to have the SHA-256 of the offer.
+// What the service serves as the manifest has to have the SHA-256 of the offer, whatever its
+// chunks say whose they are: a good manifest of another image does not take the place of
+// the one that was offered.
 func TestManifestSwapped(t *testing.T) {
-	inSignedWorld(t, 20_000, func(w *signedWorld) {
-		o := w.signedOffer()
-		b := w.bundle(append(bytes.Clone(w.image), 1), w.terms(), w.key)
-		w.service.mu.Lock()
-		w.service.images[o.Manifest] = b // chunks with another tag
-		w.service.mu.Unlock()
-		w.cfg.FetchPatience = time.Minute
-		w.stop()
-		w.start()
-		w.service.offer(pump, o)
-		w.wantEnd(schemas.StateFailed, schemas.CauseNetwork)
-		w.wantNothingLoaded()
-	})
+	for name, c := range map[string]struct {
+		own   bool // chunks have the tag of what they are, not of what was asked for
+		cause schemas.Cause
+	}{"by its own name": {true, schemas.CauseNetwork}, "by the name of what was asked for": {false, schemas.CauseChecksum}} {
+		t.Run(name, func(t *testing.T) {
+			inSignedWorld(t, 20_000, func(w *signedWorld) {
+				o := w.signedOffer()
+				terms := w.terms()
+				terms.Counter++
+				b := w.bundle(w.image, terms, w.key)
+				if len(b) != int(o.ManifestSize) {
+					t.Fatalf("it has %d bytes instead of %d", len(b), o.ManifestSize)
+				}
+				w.service.mu.Lock()
+				w.service.images[o.Manifest] = b
+				w.service.mu.Unlock()
+				w.service.chunk = func(_ int, b []byte) []byte {
+					if h, data, err := schemas.ParseChunk(b); err == nil && !c.own {
+						h.Image, _ = schemas.TagOf(o.Manifest)
+						return append(h.AppendTo(nil), data...)
+					}
+					return b
+				}
+				w.cfg.FetchPatience = time.Minute
+				w.stop()
+				w.start()
+				w.service.offer(pump, o)
+				w.wantEnd(schemas.StateFailed, c.cause)
+				w.wantNothingLoaded()
+			})
+		})
+	}
 }
 
 // inBlock says whether a chunk of the image has bytes of a block of 4 KiB.
@@ -299,6 +320,42 @@ func TestSignedUpdateOverRestarts(t *testing.T) {
 	}
 	if spoilt == 0 || found != spoilt {
 		t.Errorf("%d blocks were spoilt on disk, %d were found", spoilt, found)
+	}
+}
+
+// Of two good manifests of one image an attempt goes by the one that its offer named when it
+// was accepted, also after a restart; the next attempt goes by its own, which is verified, with
+// whatever was fetched by the first.
+func TestManifestsAreNotMixed(t *testing.T) {
+	for _, attempt := range []int{1, 2} {
+		for _, kill := range []bool{false, true} {
+			inSignedWorld(t, 100_000, func(w *signedWorld) {
+				w.slow(100 * time.Millisecond)
+				w.service.offer(pump, w.signedOffer())
+				w.await("a part of the image", func() bool { return w.service.bytes() > 30_000 })
+				terms := w.terms()
+				terms.Counter, terms.BlockSize = 9, 8<<10
+				o := w.serve(w.theOffer(), w.bundle(w.image, terms, w.key))
+				o.Attempt = attempt
+				w.service.offer(pump, o)
+				if kill {
+					w.kill()
+					w.start()
+				}
+				w.await("the end of the last attempt", func() bool {
+					st := w.service.last(theExecution)
+					return st.Attempt == attempt && st.State.Final()
+				})
+				w.wantSuccess(pump)
+				want := map[int]uint64{1: 1, 2: 9}[attempt]
+				if n, err := w.bridge.counters.load(pump); err != nil || n["application"] != want {
+					t.Errorf("attempt %d, killed %t: counters %v, %v; want %d", attempt, kill, n, err, want)
+				}
+				if asked := w.askedFor(o.ManifestSize); (asked > 0) != (attempt == 2) {
+					t.Errorf("attempt %d, killed %t: the other manifest was asked for %d times", attempt, kill, asked)
+				}
+			})
+		}
 	}
 }
 

@@ -289,7 +289,7 @@ func route[I, O any](a *API, api huma.API, call, words string, fn func(context.C
 	for _, opt := range opts {
 		opt(&op)
 	}
-	op.Middlewares = append(huma.Middlewares{a.guard(op.OperationID)}, op.Middlewares...)
+	op.Middlewares = append(huma.Middlewares{a.guard(op.OperationID), oneReading}, op.Middlewares...)
 	var registered *huma.Operation // with what huma finds in the types
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)

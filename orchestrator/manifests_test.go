@@ -304,6 +304,11 @@ func TestJobsOfTypesThatRequireSignatures(t *testing.T) {
 		n.Image = m.ID
 		n.Rollout = &orchestrator.Rollout{Waves: []orchestrator.Wave{{Percent: 100}}, Stop: []orchestrator.StopRule{{Count: 1, Action: orchestrator.StopAbort, RollBack: plain.ID}}}
 		refused(n, "rollout/stop/0/roll_back", plain.ID)
+		last := e.image("3", content(2000, 3), func(n *orchestrator.NewImage) { n.MinVersion = "1" })
+		must[orchestrator.Image](t)(e.AttachManifest(ctx, last.ID, manifest(e.sign("3", content(2000, 3)))))
+		led := n
+		led.Image, led.Rollout, led.IgnoreValidation = last.ID, &orchestrator.Rollout{Via: []string{plain.ID}}, false
+		refused(led, "rollout/via/0", plain.ID, "no signed manifest")
 		n.Rollout = nil
 		must[orchestrator.Job](t)(e.CreateJob(ctx, n))
 		must[orchestrator.Job](t)(e.CancelJob(ctx, "j", orchestrator.CancelRequest{}))

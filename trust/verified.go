@@ -22,9 +22,8 @@ type Verified struct {
 // Manifest is what was signed.
 func (v *Verified) Manifest() Manifest { return v.m.clone() }
 
-// Digest is the SHA-256 of the manifest's text in lower-case hexadecimal digits:
-// whoever goes on with a transfer after a restart compares it, so that two
-// manifests of one image are not mixed.
+// Digest is the SHA-256 of the manifest's text in lower-case hexadecimal digits, by
+// which two manifests of one image are told apart.
 func (v *Verified) Digest() string { return hex.EncodeToString(v.digest[:]) }
 
 // SignedBy are the keys that signed, in the order of the policy's keys.

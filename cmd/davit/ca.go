@@ -34,6 +34,9 @@ Whoever reads the folder's ca.key can be any device; keep it off the service.`
 func (p *program) caInit() *cobra.Command {
 	var n ca.New
 	cmd := p.command("init DIR", "Make a certificate authority", oneArg("its folder"), func(_ *cobra.Command, args []string) error {
+		if n.Days == 0 || n.CRLDays == 0 {
+			return errNoDays
+		}
 		if err := ca.Init(args[0], n, time.Now()); err != nil {
 			return fmt.Errorf("ca init: %w", err)
 		}
@@ -46,6 +49,9 @@ func (p *program) caInit() *cobra.Command {
 	f.IntVar(&n.CRLDays, "crl-days", ca.DefaultCRLDays, "how many days a revocation list is good for; davit ca crl writes a new one")
 	return cmd
 }
+
+// errNoDays is the answer to a lifetime of none, which would otherwise mean the usual one.
+var errNoDays = usagef("ca: a lifetime of 0 days; it has at least one")
 
 // caFlags are the ways to name whom a certificate is for.
 type caFlags struct{ device, bridge, server string }
@@ -79,6 +85,9 @@ func (p *program) caIssue() *cobra.Command {
 			kind, name := who.named()
 			if kind == "" {
 				return usagef("ca issue: say whom the certificate is for with --device, --bridge or --server")
+			}
+			if days == 0 {
+				return errNoDays
 			}
 			made, err := ca.Issue(args[0], ca.Request{Kind: kind, Name: name, Days: days}, time.Now())
 			if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,7 +52,8 @@ func TestMain(m *testing.M) {
 // A FIELD is a path such as executions.0.state.
 //
 // At the end of each script everything that davit has printed, and the arguments that its processes had, is
-// searched for the secrets that the script has come by.
+// searched for the secrets that the script has come by, and files that have secrets in them have to be their
+// owner's alone.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -64,13 +66,15 @@ func TestScripts(t *testing.T) {
 			e.Values[processesKey{}] = &processes{byName: map[string]*process{}}
 			printed, err := os.MkdirTemp("", "davit-printed-")
 			e.Setenv(printedTo, printed)
+			brought, failed := filesIn(e.WorkDir)
 			e.Defer(func() {
 				searchRuns(secrettest.New(t), e.WorkDir, printed)
+				searchModes(t, e.WorkDir, brought)
 				if err := os.RemoveAll(printed); err != nil {
 					t.Error(err)
 				}
 			})
-			return err
+			return errors.Join(err, failed)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "signal": signalCmd, "ends": endsCmd, "crash": crashCmd,

@@ -52,9 +52,18 @@ func (s *signers) read(p *program, cmd *cobra.Command) ([]trust.PrivateKey, erro
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+		p.warnOfReaders(path)
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// warnOfReaders tells that others may read a file that has a secret in it: who made or copied it
+// may not know.
+func (p *program) warnOfReaders(path string) {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(p.err, "davit: %s holds a secret key and others may read it: it has mode %04o; chmod 600 %s\n", path, info.Mode().Perm(), path)
+	}
 }
 
 // addSignatures signs a text with each key, in addition to the signatures that it

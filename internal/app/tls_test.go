@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,11 +10,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +53,8 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
+// TestUpdateOverTLS updates a device whose bridge and service speak over TLS only, and whoever
+// listens to the way between them learns neither the password nor the image.
 func TestUpdateOverTLS(t *testing.T) {
 	b := newBench(t)
 	cert, key := certificate(t)
@@ -80,11 +85,79 @@ func TestUpdateOverTLS(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	stopBridge()
-	b.bridge("mqtts://"+a.MQTTS, "rack", password)
+	tap := listenIn(t, a.MQTTS)
+	b.bridge("mqtts://"+tap.address, "rack", password)
 	image := sim.BuildDemoImage("2.0.0", 4096, 1)
 	b.roll(image, "2.0.0")
 	checkHTTPS(t, "https://"+a.HTTPS+"/readyz", cert)
 	b.awaitUpdated(image, stop)
+	tap.learned(len(image), password, "davit/v1", "rack", string(image[:16]), string(image[2000:2016]), string(image[len(image)-16:]))
+}
+
+// tap passes on what goes to and from an address, and keeps it.
+type tap struct {
+	t       *testing.T
+	address string
+	mu      sync.Mutex
+	heard   []byte
+}
+
+// listenIn begins to pass on connections, until the test ends.
+func listenIn(t *testing.T, to string) *tap {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &tap{t: t, address: ln.Addr().String()}
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				busy.Go(func() {
+					_, _ = io.Copy(way[0], io.TeeReader(way[1], w)) // until one of them closes
+					_ = way[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		busy.Wait()
+	})
+	return w
+}
+
+// Write keeps what was heard.
+func (w *tap) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard = append(w.heard, b...)
+	return len(b), nil
+}
+
+// learned fails the test if one of the texts was heard, or if fewer bytes than that were.
+func (w *tap) learned(least int, texts ...string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.heard) < least {
+		w.t.Errorf("%d bytes were heard; the image alone has %d", len(w.heard), least)
+	}
+	for _, text := range texts {
+		if bytes.Contains(w.heard, []byte(text)) {
+			w.t.Errorf("%q goes over the network for everybody to read", text)
+		}
+	}
 }
 
 func checkHTTPS(t *testing.T, url, cert string) {
