@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"davit/broker"
 	"davit/gateway/people"
 	"davit/internal/durable"
 	"davit/internal/logevent"
@@ -73,6 +75,9 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the images: %w", err)
 	}
+	if err := recordsGone(dir, blobs.Bytes()); err != nil {
+		return nil, nil, err
+	}
 	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: onCommit})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the records: %w", err)
@@ -81,6 +86,23 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 		return nil, nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, storeName), err), store.Close())
 	}
 	return store, blobs, nil
+}
+
+// recordsGone says that a folder has what comes after records, and no records. Made anew they would be
+// empty, and images that no record knows are deleted when a service starts.
+func recordsGone(dir string, images int64) error {
+	path := filepath.Join(dir, storeName)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whether it is whole is for the store to say
+	}
+	left := blobsName
+	if images == 0 {
+		if _, err := os.Stat(filepath.Join(dir, broker.CredentialsFile)); err != nil {
+			return nil // nothing was ever recorded here
+		}
+		left = broker.CredentialsFile
+	}
+	return fmt.Errorf("the records %s are missing, and %s beside them is there; put the file back, or restore a backup into a new folder (davit restore FILE --data NEW) and start the service with that", path, left)
 }
 
 // ours says whether a store is one of this program, or of a newer davit.

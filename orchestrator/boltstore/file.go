@@ -20,11 +20,10 @@ import (
 // ErrDamaged: the file is not a store, or not a whole one.
 var ErrDamaged = errors.New("damaged")
 
-// create makes the file if it is not there, or empty. It gets its name when it is whole:
-// bbolt does not open a file that a crash left half made.
+// create makes the file if it is not there. It gets its name when it is whole, since bbolt does
+// not open a file that a crash left half made. So an empty one is what is left of a store.
 func create(path string) error {
-	st, err := os.Stat(path)
-	if err == nil && st.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil // openFile tells what is wrong, if anything is
 	}
 	f, err := durable.Create(filepath.Dir(path))
