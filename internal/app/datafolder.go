@@ -39,8 +39,8 @@ func (s *Server) takeFolder(dir, who string) error {
 
 // lockFolder makes a data folder, takes it and removes unfinished files.
 func lockFolder(dir, who string) (*durable.DirLock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+	if err := durable.MakeDir(dir); err != nil {
+		return nil, err
 	}
 	if err := usable(dir); err != nil {
 		return nil, err
@@ -75,7 +75,10 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the images: %w", err)
 	}
-	if err := recordsGone(dir, blobs.Bytes()); err != nil {
+	if err := durable.Usable(filepath.Join(dir, blobsName)); err != nil {
+		return nil, nil, fmt.Errorf("open the images: %w", err)
+	}
+	if err := RecordsGone(dir); err != nil {
 		return nil, nil, err
 	}
 	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: onCommit})
@@ -88,15 +91,15 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 	return store, blobs, nil
 }
 
-// recordsGone says that a folder has what comes after records, and no records. Made anew they would be
+// RecordsGone says that a data folder has what comes after records, and no records. Made anew they would be
 // empty, and images that no record knows are deleted when a service starts.
-func recordsGone(dir string, images int64) error {
+func RecordsGone(dir string) error {
 	path := filepath.Join(dir, storeName)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil // whether it is whole is for the store to say
 	}
 	left := blobsName
-	if images == 0 {
+	if images, err := fs.Glob(os.DirFS(dir), blobsName+"/??/*"); err != nil || len(images) == 0 {
 		if _, err := os.Stat(filepath.Join(dir, broker.CredentialsFile)); err != nil {
 			return nil // nothing was ever recorded here
 		}
