@@ -183,6 +183,9 @@ const (
 	// An environment variable that begins with DAVIT_ names no setting of the program.
 	// To do: Correct its name, as reason says, or remove it.
 	VariableUnknown Event = "config.variable_unknown"
+	// A SIGHUP has come and changes nothing: a service reads its settings when it starts.
+	// To do: Restart the service for other settings; certificates, keys and lists are read again by themselves.
+	HangupIgnored Event = "config.hangup_ignored"
 	// The service manager could not be told how the program is; it may take it for not started.
 	// To do: Look at NOTIFY_SOCKET and at the unit's NotifyAccess.
 	ManagerNotTold Event = "process.manager_not_told"
