@@ -25,6 +25,11 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		data := filepath.Join(dir, "data")
 		o := testOptions(t, data)
 		o.MinFree = 256 << 10
+		log, err := NewLogger(io.Discard, LogOptions{Level: "info"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Log = log // whose levels can be changed
 		s, stop := startServer(t, o)
 		base := "http://" + s.Addresses().HTTP
 		c := clientFor(t, data, s.Addresses().HTTP)
@@ -40,7 +45,7 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		if err := os.WriteFile(filler, make([]byte, int(s.disk.free())-200<<10), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := s.service.UploadImage(ctx, orchestrator.NewImage{ImageType: testImageType, DeviceTypes: []string{testDeviceType}, Version: "1"}, strings.NewReader("image"))
+		_, err = s.service.UploadImage(ctx, orchestrator.NewImage{ImageType: testImageType, DeviceTypes: []string{testDeviceType}, Version: "1"}, strings.NewReader("image"))
 		if !errors.Is(err, orchestrator.ErrNoSpace) || !strings.Contains(err.Error(), "images leave 262144 free for records") {
 			t.Errorf("an upload with little room: %v", err)
 		}
@@ -80,6 +85,7 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		if m := scraped(t, base); !strings.Contains(m, "davit_storage_full 1") || !strings.Contains(m, "davit_data_filesystem_avail_bytes") {
 			t.Error("the metrics do not say that the disk is full")
 		}
+		refusesOnAFullDisk(t, c)
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
@@ -98,6 +104,23 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		stop()
 		wellChecked(t, data)
 	})
+}
+
+// refusesOnAFullDisk holds that what needs room is refused with the reason, and changes nothing.
+func refusesOnAFullDisk(t *testing.T, c *client.Client) {
+	t.Helper()
+	if archive, err := c.Backup(t.Context()); !problemWith(err, http.StatusInsufficientStorage, "no space left", "make room") {
+		t.Errorf("a backup: %v", err)
+		if err == nil {
+			archive.Close()
+		}
+	}
+	if _, err := c.SetLogLevel(t.Context(), "debug"); !client.IsStatus(err, http.StatusInsufficientStorage) {
+		t.Errorf("another log level: %v", err)
+	}
+	if now, err := c.LogLevel(t.Context()); err != nil || now.Level != "info" {
+		t.Errorf("after a refusal the log level is %+v, %v", now, err)
+	}
 }
 
 func readiness(t *testing.T, base string) (r gateway.Readiness) {

@@ -139,7 +139,7 @@ func (s *Store) closedError() error {
 // noSpace adds the orchestrator's kind to errors of a full disk.
 func noSpace(err error) error {
 	if durable.IsNoSpace(err) {
-		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+		return fmt.Errorf("%w: %w; make room on that disk", orchestrator.ErrNoSpace, err)
 	}
 	return err
 }
