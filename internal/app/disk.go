@@ -69,7 +69,7 @@ func (d *disk) healthy(context.Context) error {
 	if !d.isFull() {
 		return nil
 	}
-	return fmt.Errorf("the disk of %s is full (%d bytes are free): nothing can be recorded; make room, the service goes on by itself", d.dir, d.free())
+	return fmt.Errorf("the disk of %s is full (%d bytes are free): nothing can be recorded", d.dir, d.free())
 }
 
 // run tries to commit something while the disk is full, until ctx ends: devices may be
