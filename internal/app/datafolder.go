@@ -91,6 +91,23 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 	return store, blobs, nil
 }
 
+// InDataFolder says in which service's data folder a file would lie, if in any.
+func InDataFolder(file string) (dir string, ok bool) {
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if resolved, e := filepath.EvalSymlinks(dir); e == nil {
+		dir = resolved
+	}
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, storeName)); err == nil {
+			return dir, true
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return "", false
+}
+
 // RecordsGone says that a data folder has what comes after records, and no records. Made anew they would be
 // empty, and images that no record knows are deleted when a service starts.
 func RecordsGone(dir string) error {
