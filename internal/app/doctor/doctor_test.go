@@ -93,6 +93,9 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 		{"one that ends soon", func(r *rig) {
 			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com", Days: 90}, now.Add(-80*24*time.Hour))
 		}, "certificates", Warn, []string{"ends in 9 days"}},
+		{"one for a week that ends soon", func(r *rig) {
+			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com", Days: 7}, now.Add(-5*24*time.Hour))
+		}, "certificates", Warn, []string{"ends in"}},
 		{"one of the future", func(r *rig) {
 			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com"}, now.Add(48*time.Hour))
 		}, "certificates", Fail, []string{"begins to be valid on"}},
