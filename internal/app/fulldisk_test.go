@@ -4,15 +4,19 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"davit/gateway"
 	"davit/internal/client"
+	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/storetest"
 )
@@ -99,6 +103,53 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		}
 		if m := scraped(t, base); !strings.Contains(m, "davit_storage_full 0") {
 			t.Error("the metrics do not say that there is room")
+		}
+		c.Close()
+		stop()
+		wellChecked(t, data)
+	})
+}
+
+// A disk that takes nothing for another reason than want of room is told in the same way. Here it is the
+// process that may not write into files for a while.
+func TestServiceThatCannotWrite(t *testing.T) {
+	storetest.FullDisk(t, "16m", func(t *testing.T, dir string) { // which makes a process of the test's own
+		data := filepath.Join(dir, "data")
+		lines := &logLines{}
+		o := testOptions(t, data)
+		o.Log, o.MinFree = slog.New(slog.NewTextHandler(lines, nil)), 1
+		s, stop := startServer(t, o)
+		base := "http://" + s.Addresses().HTTP
+		c := clientFor(t, data, s.Addresses().HTTP)
+		fleetRecords(t, c, []string{"d1"})
+		signal.Ignore(syscall.SIGXFSZ)
+		var before syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 0, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CreateDevice(t.Context(), orchestrator.NewDevice{ID: "d2", Type: testDeviceType}); !problemWith(err, http.StatusInsufficientStorage, "the disk cannot be written", "file too large", data) {
+			t.Errorf("a new device: %v", err)
+		}
+		if got := readiness(t, base); got.Ready || !strings.Contains(got.Checks["storage"], "nothing can be recorded: write store "+data) {
+			t.Errorf("readyz: %+v", got)
+		}
+		if _, err := c.Device(t.Context(), "d1"); err != nil {
+			t.Errorf("reading: %v", err)
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the service goes on", func() bool { return readiness(t, base).Ready })
+		if _, err := c.CreateDevice(t.Context(), orchestrator.NewDevice{ID: "d2", Type: testDeviceType}); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		for _, event := range []logevent.Event{logevent.StoreUnwritable, logevent.StoreWrites} {
+			if n := len(lines.with("event=" + string(event))); n != 1 {
+				t.Errorf("%d lines of %s, want 1", n, event)
+			}
 		}
 		c.Close()
 		stop()

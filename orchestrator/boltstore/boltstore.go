@@ -144,6 +144,15 @@ func noSpace(err error) error {
 	return err
 }
 
+// refused adds the orchestrator's kind to the error of a commit: the disk is full, or takes nothing for another
+// reason, of which bbolt tells no more than the text in places.
+func refused(err error) error {
+	if full := noSpace(err); errors.Is(full, orchestrator.ErrNoSpace) {
+		return full
+	}
+	return fmt.Errorf("%w: %w; dmesg may say why", orchestrator.ErrUnwritable, err)
+}
+
 // Committing is for how long the commit that is under way has been so, 0 if there is none.
 func (s *Store) Committing() time.Duration { return s.commits.Busy() }
 
@@ -336,7 +345,7 @@ func (s *Store) write(group []*request, undo bool) (again bool, err error) {
 	}
 	btx, err := s.db.Begin(true)
 	if err != nil {
-		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+		return false, fmt.Errorf("write store %s: %w", s.path, refused(err))
 	}
 	t := &tx{btx: btx, recording: undo, changed: s.changed}
 	wrote := false
@@ -365,7 +374,7 @@ func (s *Store) write(group []*request, undo bool) (again bool, err error) {
 		return false, btx.Rollback()
 	}
 	if err := btx.Commit(); err != nil {
-		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+		return false, fmt.Errorf("write store %s: %w", s.path, refused(err))
 	}
 	return false, nil
 }

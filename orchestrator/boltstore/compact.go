@@ -277,7 +277,7 @@ func (s *Store) named() error {
 		return nil
 	}
 	if err := errors.Join(s.step("sync"), durable.SyncDir(filepath.Dir(s.path))); err != nil {
-		return fmt.Errorf("write store %s: its new name is not on disk: %w", s.path, noSpace(err))
+		return fmt.Errorf("write store %s: its new name is not on disk: %w", s.path, refused(err))
 	}
 	s.unsynced = false
 	return nil
