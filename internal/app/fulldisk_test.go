@@ -16,6 +16,7 @@ import (
 
 	"davit/gateway"
 	"davit/internal/client"
+	"davit/internal/durable"
 	"davit/internal/logevent"
 	"davit/orchestrator"
 	"davit/orchestrator/storetest"
@@ -107,6 +108,39 @@ func TestServiceOnAFullDisk(t *testing.T) {
 		c.Close()
 		stop()
 		wellChecked(t, data)
+	})
+}
+
+// A service that was stopped on a full disk starts on it again, and says how it is.
+func TestServiceStartsOnAFullDisk(t *testing.T) {
+	storetest.FullDisk(t, "4m", func(t *testing.T, dir string) {
+		data := filepath.Join(dir, "data")
+		s, err := NewServer(testOptions(t, data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(data, durable.LockName), 0); err != nil { // its room is what others take first
+			t.Fatal(err)
+		}
+		f, err := os.Create(filepath.Join(dir, "filler"))
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+		if !durable.IsNoSpace(err) {
+			t.Fatal(err)
+		}
+		_ = f.Close() // it is for nothing but its bytes
+		s, stop := startServer(t, testOptions(t, data))
+		if got := readiness(t, "http://"+s.Addresses().HTTP); !got.Ready && !strings.Contains(got.Checks["storage"], "is full") {
+			t.Errorf("readyz: %+v", got)
+		}
+		stop()
+		if _, err := NewServer(testOptions(t, filepath.Join(dir, "new"))); err == nil || !strings.Contains(err.Error(), "no space left on device; make room on that disk") {
+			t.Errorf("a new folder: %v", err)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"davit/internal/durable"
 	"davit/internal/machine"
 )
 
@@ -24,6 +25,8 @@ func startError(err error, m machine.Machine) error {
 		return listenError(err, op.Addr.String(), m)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: this program runs as %s, and %s", err, machine.UserName(os.Geteuid()), ownerOf(path.Path))
+	case durable.IsNoSpace(err):
+		return fmt.Errorf("%w; make room on that disk", err)
 	case errors.As(err, &path) && errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w; mount it for writing or name a folder elsewhere", err)
 	}
