@@ -18,6 +18,7 @@ import (
 	"davit/internal/client"
 	"davit/internal/durable"
 	"davit/internal/logevent"
+	"davit/internal/logtest"
 	"davit/orchestrator"
 	"davit/orchestrator/storetest"
 )
@@ -149,7 +150,7 @@ func TestServiceStartsOnAFullDisk(t *testing.T) {
 func TestServiceThatCannotWrite(t *testing.T) {
 	storetest.FullDisk(t, "16m", func(t *testing.T, dir string) { // which makes a process of the test's own
 		data := filepath.Join(dir, "data")
-		lines := &logLines{}
+		lines := &logtest.Buffer{}
 		o := testOptions(t, data)
 		o.Log, o.MinFree = slog.New(slog.NewTextHandler(lines, nil)), 1
 		s, stop := startServer(t, o)
@@ -181,7 +182,7 @@ func TestServiceThatCannotWrite(t *testing.T) {
 			t.Errorf("afterwards: %v", err)
 		}
 		for _, event := range []logevent.Event{logevent.StoreUnwritable, logevent.StoreWrites} {
-			if n := len(lines.with("event=" + string(event))); n != 1 {
+			if n := len(lines.Lines("event=" + string(event))); n != 1 {
 				t.Errorf("%d lines of %s, want 1", n, event)
 			}
 		}

@@ -20,6 +20,7 @@ import (
 
 	"davit/bridge/mqtt"
 	"davit/internal/logevent"
+	"davit/internal/logtest"
 	"davit/internal/sim"
 )
 
@@ -125,7 +126,7 @@ func TestCertificateOutOfTimeIsLogged(t *testing.T) {
 		"in time":   {time.Now().Add(time.Hour), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines := &logLines{}
+			lines := &logtest.Buffer{}
 			o := testOptions(t, t.TempDir())
 			o.Log = slog.New(slog.NewTextHandler(lines, nil))
 			o.TLSCert, o.TLSKey = certificateUntil(t, c.end)
@@ -138,7 +139,7 @@ func TestCertificateOutOfTimeIsLogged(t *testing.T) {
 				t.Error(err)
 			}
 			event := "event=" + string(logevent.CertificateOutOfTime)
-			if told := lines.with(append(c.words, event, o.TLSCert)...); len(told) != min(1, len(c.words)) {
+			if told := lines.Lines(append(c.words, event, o.TLSCert)...); len(told) != min(1, len(c.words)) {
 				t.Errorf("told: %q", told)
 			}
 		})

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/pulse":         {},
 	"internal/machine":       {},
 	"internal/secrettest":    {},
+	"internal/logtest":       {},
 	"internal/mosquittotest": {},
 	// The service and the bridge remember key lists in one way.
 	"internal/keystate":  {"trust", "internal/durable"},
