@@ -59,6 +59,27 @@ func TestDamagedRecordsEndTheService(t *testing.T) {
 	says("in davit check", err)
 }
 
+// A service whose folder is moved away while it runs goes on, is not ready, and says why.
+func TestRecordsThatAreMovedAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, stop := startServer(t, testOptions(t, dir))
+	base := "http://" + s.Addresses().HTTP
+	if got := readiness(t, base); !got.Ready {
+		t.Fatalf("%+v", got)
+	}
+	if err := os.Rename(dir, dir+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the service is not ready", func() bool {
+		return strings.Contains(readiness(t, base).Checks["storage"], "not in their place any more: stat "+filepath.Join(dir, storeName))
+	})
+	if err := os.Rename(dir+".moved", dir); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the service is ready", func() bool { return readiness(t, base).Ready })
+	stop()
+}
+
 // A folder whose records are gone, or left empty by a power cut, is not taken for a new one: the images
 // would be deleted, since no record knows them.
 func TestRecordsThatAreGone(t *testing.T) {

@@ -64,7 +64,7 @@ func (d *disk) refusal() error {
 	return d.refused
 }
 
-// healthy is the condition for being ready.
+// healthy is nil while the disk takes records.
 func (d *disk) healthy(context.Context) error {
 	switch err := d.refusal(); {
 	case err == nil:
@@ -73,6 +73,11 @@ func (d *disk) healthy(context.Context) error {
 		return fmt.Errorf("nothing can be recorded: %w", err)
 	}
 	return fmt.Errorf("the disk of %s is full (%d bytes are free): nothing can be recorded", d.dir, d.free())
+}
+
+// recorded is the condition for being ready: records are written, and where they will be found again.
+func (s *Server) recorded(ctx context.Context) error {
+	return errors.Join(s.disk.healthy(ctx), s.storage.store.InPlace())
 }
 
 // run tries to commit something while the disk takes nothing, until ctx ends: devices may be

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,8 @@ type Store struct {
 
 	swap sync.RWMutex // held while a read begins, and while db is exchanged
 	db   *bbolt.DB
+	// files are that of db and, while two are exchanged, the new one; guarded by swap.
+	files []os.FileInfo
 
 	compacting sync.Mutex
 	closing    sync.WaitGroup // files that were exchanged, until nobody reads them
@@ -96,11 +99,15 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	file, err := os.Stat(o.Path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), db.Close())
+	}
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = defaultMaxGroup
 	}
 	s := &Store{
-		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
+		db: db, files: []os.FileInfo{file}, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}), damage: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
