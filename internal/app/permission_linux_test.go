@@ -2,11 +2,11 @@ package app
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"davit/internal/nobodytest"
 )
 
 // nobodyEnv names the folder that a copy of the test program opens as nobody, since root
@@ -27,7 +27,7 @@ func TestFolderWithoutPermission(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become somebody else")
 	}
-	const nobody, theirs = 65534, "run it as the owner"
+	const nobody, theirs = nobodytest.ID, "run it as the owner"
 	for _, c := range []struct {
 		name, path string
 		owner      int
@@ -73,15 +73,7 @@ func TestFolderWithoutPermission(t *testing.T) {
 			if err := os.Chmod(barred, c.mode); err != nil {
 				t.Fatal(err)
 			}
-			self := filepath.Join(base, "app.test")
-			if err := copyProgram(os.Args[0], self); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(self, "-test.run=^TestFolderWithoutPermission$", "-test.v")
-			cmd.Env = append(os.Environ(), nobodyEnv+"="+dir, "TMPDIR="+base)
-			cmd.Dir = base
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-			out, err := cmd.CombinedOutput()
+			out, err := nobodytest.Command(t, "TestFolderWithoutPermission", nobodyEnv+"="+dir).CombinedOutput()
 			for _, words := range []string{"permission denied", barred, c.remedy} {
 				if err != nil || !strings.Contains(string(out), words) {
 					t.Errorf("no %q: %v\n%s", words, err, out)
@@ -89,12 +81,4 @@ func TestFolderWithoutPermission(t *testing.T) {
 			}
 		})
 	}
-}
-
-func copyProgram(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
 }

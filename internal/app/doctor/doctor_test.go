@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"davit/bridge"
 	"davit/internal/app/keyfile"
 	"davit/internal/ca"
+	"davit/internal/nobodytest"
 )
 
 var update = flag.Bool("update-doctor", false, "write the examples of docs/doctor.md anew")
@@ -244,7 +243,7 @@ func TestPermissions(t *testing.T) {
 	base, err := os.MkdirTemp("", "davit-doctor-")
 	must(t, err)
 	t.Cleanup(func() {
-		must(t, os.Chmod(filepath.Join(base, "data"), 0o700))
+		must(t, errors.Join(os.Chmod(base, 0o700), os.Chmod(filepath.Join(base, "data"), 0o700)))
 		must(t, os.RemoveAll(base))
 	})
 	must(t, os.Mkdir(filepath.Join(base, "data"), 0o500))
@@ -256,26 +255,12 @@ func TestPermissions(t *testing.T) {
 	t.Cleanup(func() { must(t, os.Chmod(filepath.Join(own, "blobs", "ab"), 0o700)) })
 	const x = 0o555
 	must(t, os.Chmod(base, x))
-	self, err := os.Executable()
-	must(t, err)
-	copied := filepath.Join(t.TempDir(), "doctor.test")
-	program, err := os.ReadFile(self)
-	must(t, err)
-	must(t, os.WriteFile(copied, program, 0o700))
-	cmd := exec.Command(copied, "-test.run=^TestPermissions$")
 	if os.Geteuid() == 0 {
-		for dir := filepath.Dir(copied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-			must(t, os.Chmod(dir, 0o755))
-		}
-		must(t, os.Chmod(copied, 0o755))
-		const nobody = 65534
 		for _, path := range []string{"", "blobs", "blobs/ab", "davit.db"} {
-			must(t, os.Chown(filepath.Join(own, path), nobody, nobody))
+			must(t, os.Chown(filepath.Join(own, path), nobodytest.ID, nobodytest.ID))
 		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	cmd.Env = append(os.Environ(), "DAVIT_DOCTOR_LOOKS_AT="+base)
-	out, err := cmd.CombinedOutput()
+	out, err := nobodytest.Command(t, "TestPermissions", "DAVIT_DOCTOR_LOOKS_AT="+base).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
