@@ -15,7 +15,7 @@ import (
 const ID = 65534
 
 // Command is a test of this test program, by its name, as nobody if this is root, and as this user otherwise. It runs in a
-// folder of its user's, with more in its environment. The program is copied: t.TempDir and the folder that it was
+// folder of its user's, with more in its environment, and from there: t.TempDir and the folder that it was
 // built in may be root's alone.
 func Command(t testing.TB, test string, env ...string) *exec.Cmd {
 	t.Helper()
@@ -29,9 +29,13 @@ func Command(t testing.TB, test string, env ...string) *exec.Cmd {
 		}
 	})
 	self := filepath.Join(base, "copy.test")
-	program, err := os.ReadFile(os.Args[0])
-	if err := errors.Join(err, os.WriteFile(self, program, 0o755)); err != nil {
-		t.Fatal(err)
+	const forAll = 0o005
+	info, err := os.Stat(os.Args[0])
+	if err != nil || info.Mode()&forAll != forAll || os.Link(os.Args[0], self) != nil { // or it is on another disk
+		program, err := os.ReadFile(os.Args[0])
+		if err := errors.Join(err, os.WriteFile(self, program, 0o755)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+test+"$", "-test.v")
 	cmd.Env, cmd.Dir = append(append(os.Environ(), "TMPDIR="+base), env...), base
