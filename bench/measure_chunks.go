@@ -95,12 +95,8 @@ func measureChunks(ctx context.Context, s *suite) (section, error) {
 		if subs, err = m.connect(subs, l.modules, image); err != nil {
 			return section{}, err
 		}
-		for len(takers) < l.modules {
-			k, err := dialFloor(f.addr, image)
-			if err != nil {
-				return section{}, err
-			}
-			takers = append(takers, k)
+		if takers, err = dialFloors(takers, l.modules, f.addr, image); err != nil {
+			return section{}, err
 		}
 		length := l.perRun / int64(l.modules) / int64(l.chunk) * int64(l.chunk)
 		window := windowFor(s.window, l.chunk, l.modules)
@@ -127,6 +123,18 @@ func measureChunks(ctx context.Context, s *suite) (section, error) {
 		addChunkRows(cost, flow, l, got)
 	}
 	return section{text: chunksText, tables: []*table{cost, flow}}, nil
+}
+
+// dialFloors connects as many takers to the program that only writes as there are to be.
+func dialFloors(takers []*taker, to int, addr string, image []byte) ([]*taker, error) {
+	for len(takers) < to {
+		k, err := dialFloor(addr, image)
+		if err != nil {
+			return nil, err
+		}
+		takers = append(takers, k)
+	}
+	return takers, nil
 }
 
 // wantedOfMosquitto is what davit's processor time for a chunk may be of mosquitto's.

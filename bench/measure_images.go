@@ -58,6 +58,11 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
+	return section{text: fmt.Sprintf(imagesText, grouped(int64(clients)), size>>10), tables: []*table{imagesTable(chunks, got)}}, nil
+}
+
+// imagesTable has nginx first, and davit with chunks of each size below it.
+func imagesTable(chunks []int, got [][]sample) *table {
 	t := &table{head: []string{"server", "total, ms", "davit / nginx", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
 	seconds := func(s sample) float64 { return ms(s.wall) }
 	t.add("nginx", spreadBy(got[0], seconds).String(), "", spreadBy(got[0], sample.cpuPerMiB).String(), spreadBy(got[0], sample.rate).String(), "")
@@ -66,7 +71,7 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 		t.add(fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
 			spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
 	}
-	return section{text: fmt.Sprintf(imagesText, grouped(int64(clients)), size>>10), tables: []*table{t}}, nil
+	return t
 }
 
 // imagesRepeat is how many times more runs there are than asked for: they are short.

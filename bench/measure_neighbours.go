@@ -284,6 +284,11 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
+	return section{text: neighboursText, tables: []*table{neighboursTable(all, got)}}, nil
+}
+
+// neighboursTable has a row for each kind of neighbours at the service, beside the same elsewhere.
+func neighboursTable(all []neighbours, got [][]sample) *table {
 	t := &table{head: []string{"neighbours of 100 good modules", "good modules, MiB/s", "of that without neighbours", "of that with them elsewhere", "chunk p50 / p99, ms", "peak, MiB", "asked again"}}
 	elsewhere := map[string][]sample{}
 	for i, who := range all {
@@ -303,7 +308,7 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 		}
 		t.add(who.name, spreadBy(got[i], sample.rate).String(), alone, shared, latencies(got[i]), peaks(got[i]), fmt.Sprint(again))
 	}
-	return section{text: neighboursText, tables: []*table{t}}, nil
+	return t
 }
 
 const neighboursText = `The good modules fetch as in the first table, chunks of 16 KiB, as fast as they can. Floods: 10,000 fetches a second in all, each of sixteen single chunks of 4 KiB all over the image, by modules that take 20 KiB/s each. Those that never read ask for 256 KiB every second. Half-open connections send the

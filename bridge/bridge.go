@@ -246,6 +246,9 @@ func checkPorts(cfg Config) error {
 
 // open takes the folder and everything in it.
 func (b *Bridge) open() error {
+	if err := durable.MakeDir(b.cfg.DataDir); err != nil {
+		return err
+	}
 	dir := filepath.Join(b.cfg.DataDir, "devices")
 	b.counters = counters{filepath.Join(b.cfg.DataDir, "counters")}
 	for _, folder := range []string{dir, b.counters.dir} {

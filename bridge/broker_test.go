@@ -19,6 +19,7 @@ import (
 	"davit/bridge/dialect/ayla"
 	"davit/bridge/mqtt"
 	"davit/broker" // the real broker, in tests only: the bridge itself must not know it
+	"davit/internal/logtest"
 	"davit/internal/secrettest"
 	"davit/internal/sim"
 	"davit/schemas"
@@ -31,7 +32,7 @@ type stage struct {
 	accounts *broker.Credentials
 	broker   *broker.Broker
 	addr     string
-	log      *lockedBuffer
+	log      *logtest.Buffer
 	running  *Bridge // the one that was started last
 	// serviceUp receives when the service has subscribed on a new connection.
 	serviceUp <-chan struct{}
@@ -41,30 +42,13 @@ type stage struct {
 // servicePassword is what the fake service logs in with.
 const servicePassword = secrettest.Mark + "service"
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newStage(t testing.TB) *stage {
 	t.Helper()
 	accounts, err := broker.OpenCredentials(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{TB: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &lockedBuffer{}, watch: secrettest.New(t)}
+	s := &stage{TB: t, service: newService(t), accounts: accounts, addr: "127.0.0.1:0", log: &logtest.Buffer{}, watch: secrettest.New(t)}
 	s.service.delay = 0
 	s.startBroker()
 	s.startService()

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"davit/internal/logtest"
 	"davit/schemas"
 )
 
@@ -71,7 +72,7 @@ func TestMayPublishAndSubscribe(t *testing.T) {
 // ordinary one in 3.1.1, is counted, logged once, and nothing arrives.
 func TestRefusedPublishKeepsTheConnection(t *testing.T) {
 	for _, version := range []byte{4, 5} {
-		var log syncBuffer
+		var log logtest.Buffer
 		reg := prometheus.NewRegistry()
 		b := start(t, func(c *Config) {
 			c.Metrics = NewMetrics(reg)

@@ -21,6 +21,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"davit/internal/logtest"
 )
 
 // authority is a certificate authority of the tests, below another one or a root.
@@ -132,14 +134,14 @@ type mutual struct {
 	server     *x509.CertPool
 	caFile     string
 	crlFile    string
-	log        *syncBuffer
+	log        *logtest.Buffer
 	registered []string // devices that the service knows beside the credentials
 }
 
 func newMutual(t testing.TB, change func(*Config, *TrustOptions)) *mutual {
 	t.Helper()
 	dir := t.TempDir()
-	m := &mutual{t: t, ca: newAuthority(t, "fleet", nil), caFile: filepath.Join(dir, "ca.pem"), crlFile: filepath.Join(dir, "crl.pem"), log: &syncBuffer{}}
+	m := &mutual{t: t, ca: newAuthority(t, "fleet", nil), caFile: filepath.Join(dir, "ca.pem"), crlFile: filepath.Join(dir, "crl.pem"), log: &logtest.Buffer{}}
 	replace(t, m.caFile, m.ca.pem())
 	replace(t, m.crlFile, m.ca.crl(nil))
 	certFile, keyFile, pool := serverCertificate(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"davit/internal/logtest"
 	"davit/schemas"
 )
 
@@ -139,7 +140,7 @@ func TestConnectGuard(t *testing.T) {
 // A reader that does not keep up is disconnected, counted, logged once, and
 // its will tells the others; nobody waits for it.
 func TestSlowReaderIsDropped(t *testing.T) {
-	var log syncBuffer
+	var log logtest.Buffer
 	reg := prometheus.NewRegistry()
 	b := start(t, func(c *Config) {
 		c.Metrics = NewMetrics(reg)

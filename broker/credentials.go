@@ -496,10 +496,10 @@ func (c *Credentials) read() (map[string]*entry, error) {
 	}
 	var f fileFormat
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("credentials file %s: %w", c.path, err)
+		return nil, fmt.Errorf("credentials file %s is damaged: %w; put it back from a backup (davit restore FILE --data NEW makes a folder that has it)", c.path, err)
 	}
 	if f.Version != fileVersion {
-		return nil, fmt.Errorf("credentials file %s has version %d, this program knows %d", c.path, f.Version, fileVersion)
+		return nil, fmt.Errorf("credentials file %s has version %d, this program knows %d; install a davit that is as new as the one that wrote it", c.path, f.Version, fileVersion)
 	}
 	entries := make(map[string]*entry, len(f.Principals))
 	for _, r := range f.Principals {

@@ -150,8 +150,10 @@ func TestCredentialsFileIsChecked(t *testing.T) {
 	rec := func(name, kind, devices, hash string) string {
 		return fmt.Sprintf(`{"name":%q,"kind":%q,"devices":%s,"hash":%q}`, name, kind, devices, hash)
 	}
+	remedies := map[string]string{"not JSON": "davit restore FILE --data NEW", "half of it": "is damaged", "version": "as new as the one that wrote it"}
 	for name, content := range map[string]string{
 		"not JSON":         `{`,
+		"half of it":       string(data[:len(data)/2]),
 		"version":          `{"version":2}`,
 		"twice":            file(rec("x", "device", `["x"]`, hash), rec("x", "device", `["x"]`, hash)),
 		"other's device":   file(rec("x", "device", `["y"]`, hash)),
@@ -167,7 +169,7 @@ func TestCredentialsFileIsChecked(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, CredentialsFile), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenCredentials(dir); err == nil || !strings.Contains(err.Error(), CredentialsFile) {
+		if _, err := OpenCredentials(dir); err == nil || !strings.Contains(err.Error(), CredentialsFile) || !strings.Contains(err.Error(), remedies[name]) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"pgregory.net/rapid"
 
+	"davit/internal/logtest"
 	"davit/schemas"
 )
 
@@ -109,7 +110,7 @@ func TestRateCheckDoesNotAllocate(t *testing.T) {
 func TestPublishFloodIsSlowedThenEnded(t *testing.T) {
 	for _, version := range []byte{4, 5} {
 		const rate, tooFast = 200, 300 * time.Millisecond
-		var log syncBuffer
+		var log logtest.Buffer
 		m := NewMetrics(prometheus.NewRegistry())
 		b := start(t, func(c *Config) {
 			c.Limits.MessageRate, c.Limits.TooFast, c.Metrics = rate, tooFast, m

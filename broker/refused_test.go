@@ -8,13 +8,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"davit/internal/logtest"
 )
 
 // TestRefusalsAreSummedUp: however many there are, the log has a few lines of each address
 // and minute, and the number of the others.
 func TestRefusalsAreSummedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b syncBuffer
+		var b logtest.Buffer
 		l := refusedLog{log: slog.New(slog.NewTextHandler(&b, nil))}
 		address := func(n int) netip.Prefix {
 			return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)

@@ -28,7 +28,7 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 func (c *Certificate) Reload() error {
 	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		return fmt.Errorf("load TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err)
+		return fmt.Errorf("load TLS certificate %s with key %s: %w; name the PEM file of the certificate with its chain, and that of its own key, which must not be encrypted", c.certFile, c.keyFile, err)
 	}
 	c.now.Store(&cert)
 	return nil
@@ -36,6 +36,18 @@ func (c *Certificate) Reload() error {
 
 // NotAfter is when the certificate ends that connections are shown now.
 func (c *Certificate) NotAfter() time.Time { return c.now.Load().Leaf.NotAfter }
+
+// InTime is nil while the certificate that connections are shown now is valid by its dates, and otherwise
+// says why nobody who verifies it will connect.
+func (c *Certificate) InTime(now time.Time) error {
+	switch leaf := c.now.Load().Leaf; {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate %s has come to its end on %s", c.certFile, leaf.NotAfter.UTC().Format(time.DateTime))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate %s begins to be valid on %s only", c.certFile, leaf.NotBefore.UTC().Format(time.DateTime))
+	}
+	return nil
+}
 
 // TLS makes the configuration of a Listener, or of any other server, that shows the
 // certificate.

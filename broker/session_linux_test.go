@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 
+	"davit/internal/logtest"
 	"davit/schemas"
 )
 
@@ -43,7 +44,7 @@ func newBrokenImage(t *testing.T, whole, left int) brokenImage {
 // process. The session goes on if nothing of the packet has left; otherwise it
 // ends, because the packet cannot be completed.
 func TestUnreadableImage(t *testing.T) {
-	var log syncBuffer
+	var log logtest.Buffer
 	b, fetches := fetchingBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	m := moduleOn(t, dialTCP(t, b.addr()), addDevice(t, b, "d"), fetches, connectOptions{})
 	const page = 64 << 10

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"davit/internal/logtest"
 	"davit/schemas"
 )
 
@@ -18,7 +19,7 @@ import (
 // log, whose memory of what was said is bounded.
 func TestStrangersDoNotSilenceTheLog(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log logtest.Buffer
 	b := start(t, func(c *Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		c.Limits.FailureRate = 1 << 20

@@ -60,8 +60,12 @@ func (a *API) setLogLevel(ctx context.Context, spec string) (LogLevel, error) {
 		return LogLevel{}, orchestrator.InvalidField("level", "%s", err)
 	}
 	after := logLevelOf(levels)
+	if err := a.options.Service.Audit(ctx, "update", kindLog, "level", before, after); err != nil {
+		_ = levels.Set(before.Level) // they were in force a moment ago
+		return LogLevel{}, err
+	}
 	a.options.Log.Info("the levels of the log are changed", "event", logevent.LogLevelChanged, "levels", after.Level, "request", requestID(ctx))
-	return after, a.options.Service.Audit(ctx, "update", kindLog, "level", before, after)
+	return after, nil
 }
 
 func logLevelOf(l *logevent.Levels) LogLevel {

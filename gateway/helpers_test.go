@@ -1,12 +1,11 @@
 package gateway_test
 
 import (
-	"bytes"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"davit/internal/logtest"
 )
 
 // brokers are the brokers that the contract is tried on.
@@ -30,32 +29,9 @@ func testLog(t testing.TB) *slog.Logger {
 }
 
 // logRecorder keeps what is logged.
-type logRecorder struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type logRecorder struct{ logtest.Buffer }
 
 func (l *logRecorder) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-func (l *logRecorder) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logRecorder) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // count says how many lines mention s.
-func (l *logRecorder) count(s string) int {
-	n := 0
-	for line := range strings.Lines(l.String()) {
-		if strings.Contains(line, s) {
-			n++
-		}
-	}
-	return n
-}
+func (l *logRecorder) count(s string) int { return len(l.Lines(s)) }

@@ -62,7 +62,7 @@ func StatusOf(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, orchestrator.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, orchestrator.ErrNoSpace), durable.IsNoSpace(err):
+	case errors.Is(err, orchestrator.ErrNoSpace), errors.Is(err, orchestrator.ErrUnwritable), durable.IsNoSpace(err):
 		return http.StatusInsufficientStorage
 	case errors.Is(err, orchestrator.ErrInvalid), errors.Is(err, schemas.ErrID), errors.Is(err, schemas.ErrPayload):
 		return http.StatusUnprocessableEntity

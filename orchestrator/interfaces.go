@@ -170,6 +170,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrNoSpace: the disk is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrUnwritable: the disk takes nothing, for another reason than want of room: it is mounted for reading only, or broken.
+	ErrUnwritable = errors.New("the disk cannot be written")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("closed")
 )

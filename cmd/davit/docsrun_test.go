@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/internal/logtest"
 	"davit/internal/sim"
 )
 
@@ -242,7 +243,7 @@ func (s *session) do(script, at string, fails bool) string {
 func (s *session) keep(script, at string) {
 	s.t.Helper()
 	cmd := s.command(context.Background(), s.before()+script)
-	out, log := &syncBuffer{}, &syncBuffer{}
+	out, log := &logtest.Buffer{}, &logtest.Buffer{}
 	first := make(chan struct{})
 	cmd.Stdout, cmd.Stderr = &firstLine{to: out, told: first}, log
 	if err := cmd.Start(); err != nil {
@@ -278,7 +279,7 @@ func (s *session) keep(script, at string) {
 
 // firstLine tells when a line was written to it.
 type firstLine struct {
-	to   *syncBuffer
+	to   *logtest.Buffer
 	told chan struct{}
 	done bool
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	"davit/internal/durable"
@@ -18,6 +19,13 @@ type newFile struct {
 // createFile begins a file. Commands that are given a secret begin the file for
 // it before they ask, so that no secret is lost because it cannot be written.
 func createFile(path string) (*newFile, error) {
+	if path == "-" {
+		return nil, usagef("- is not taken here, because the file appears when it is whole; name one")
+	}
+	// The name is given by a rename, which would put a file in the place of a device, for whoever may.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s cannot be written: it is there and is no file; name a file", path)
+	}
 	f, err := durable.Create(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be written: %w", path, err)

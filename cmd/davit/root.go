@@ -90,6 +90,10 @@ Start with: davit demo`,
 	p.under(root, groupPeople, "People:", p.userCommand(), p.tokenCommand(), p.whoamiCommand(), p.auditCommand(), p.logCommand(), p.storageCommand(), p.backupCommand(), p.compactCommand())
 	root.AddCommand(append(p.manCommands(), p.versionCommand())...)
 	complete(root)
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil { // cobra's own would show its help for a shell that it does not know, and say that all is well
+		c.Args, c.RunE, c.SuggestionsMinimumDistance = noSuchCommand, p.wrap(needsCommand), 2
+	}
 	return root
 }
 

@@ -12,13 +12,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"davit/internal/logtest"
 	"davit/internal/secrettest"
 	"davit/internal/sim"
 )
@@ -78,8 +78,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCmd, "service": serviceCmd, "demoimage": demoimageCmd, "stop": stopCmd, "signal": signalCmd, "ends": endsCmd, "crash": crashCmd,
-			"await":    awaitCmd(func(p *process) *syncBuffer { return p.out }),
-			"awaitlog": awaitCmd(func(p *process) *syncBuffer { return p.log }),
+			"await":    awaitCmd(func(p *process) *logtest.Buffer { return p.out }),
+			"awaitlog": awaitCmd(func(p *process) *logtest.Buffer { return p.log }),
 			"tally":    tallyCmd, "exits": exitsCmd, "json": jsonCmd, "get": getCmd, "poll": pollCmd,
 			"trim": trimCmd, "writefile": writefileCmd, "httpget": httpgetCmd,
 		},
@@ -96,26 +96,9 @@ type processes struct{ byName map[string]*process }
 // process is a program that a script has started.
 type process struct {
 	cmd *exec.Cmd
-	out *syncBuffer
-	log *syncBuffer
+	out *logtest.Buffer
+	log *logtest.Buffer
 	end chan error
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func running(ts *testscript.TestScript) map[string]*process {
@@ -139,7 +122,7 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: start NAME command...")
 	}
 	name := args[0]
-	p := &process{cmd: command(ts, args[1:]), out: &syncBuffer{}, log: &syncBuffer{}, end: make(chan error, 1)}
+	p := &process{cmd: command(ts, args[1:]), out: &logtest.Buffer{}, log: &logtest.Buffer{}, end: make(chan error, 1)}
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	ts.Check(err)
@@ -236,7 +219,7 @@ func crashCmd(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // awaitCmd waits for a text in what of a program gives.
-func awaitCmd(of func(*process) *syncBuffer) func(*testscript.TestScript, bool, []string) {
+func awaitCmd(of func(*process) *logtest.Buffer) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) != 2 || running(ts)[args[0]] == nil {
 			ts.Fatalf("usage: await|awaitlog NAME TEXT, with the name of a running program")

@@ -3,6 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +47,8 @@ With --oidc-issuer people can sign in through OpenID Connect; the provider has t
 them back to PUBLIC-URL/sign-in/oidc/callback.
 An interrupt or SIGTERM ends the service in order: modules are told that it shuts down
 (MQTT 5 reason 0x8B), nothing new is taken, requests that are under way have --drain to
-end, and what was answered is on disk. A second one ends it at once.`
+end, and what was answered is on disk. A second one ends it at once. SIGHUP ends and
+reloads nothing.`
 
 func (p *program) serveCommand() *cobra.Command {
 	var s serveSettings
@@ -184,6 +189,7 @@ func (s *serveSettings) addTo(cmd *cobra.Command) {
 }
 
 func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
+	defer notEndedByHangup(opts.Log)() // before anything else: one that comes early must not kill the process
 	app.LimitGarbage()
 	go app.GiveBackMemory(cmd.Context())
 	server, err := app.NewServer(opts)
@@ -204,4 +210,25 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// notEndedByHangup has SIGHUP say that there is nothing to reload. It would kill the service, and service managers take that for a
+// good end: whoever means a bridge, or rotates logs, would leave the fleet without one. What it returns ends that.
+func notEndedByHangup(log *slog.Logger) (stop func()) {
+	hangups, ended := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				log.Warn("SIGHUP changes nothing: settings are read at the start, certificates and keys again by themselves", "event", logevent.HangupIgnored)
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(ended)
+	}
 }

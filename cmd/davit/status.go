@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -80,7 +79,8 @@ func statusScreen(s client.ServiceStatus) string {
 		"devices", fmt.Sprintf("%d of %d connected", f.Online, f.Devices), "by type", byType(s), "in quarantine", number(uint64(f.Quarantined)),
 		"jobs", tally(f.Jobs), "executions", counts(f.Executions),
 		"per second", fmt.Sprintf("%.1f chunks, %s, %.1f reports", s.Throughput.Chunks, size(uint64(s.Throughput.Bytes)), s.Throughput.Reports),
-		"waiting", fmt.Sprintf("%d offers, %d repeats, %d reports; chunks for %d devices, %d without credit", q.Offers, q.Repeats, q.Reports, q.Chunks, q.Starved),
+		"waiting", fmt.Sprintf("%d offers, %d repeats, %d reports", q.Offers, q.Repeats, q.Reports),
+		"chunks", fmt.Sprintf("wait for %d devices, %d of them without credit", q.Chunks, q.Starved),
 		"store", size(uint64(s.System.Store)), "disk", diskLine(s), "certificate", certificateLine(s),
 	}
 	fields(&b, pairs...)
@@ -114,7 +114,11 @@ func readyLine(s client.ServiceStatus) string {
 	var why []string
 	for _, c := range s.Checks {
 		if !c.OK {
-			why = append(why, fmt.Sprintf("%s for %s: %s", c.Name, span(s.At, c.Since), c.Reason))
+			text := fmt.Sprintf("%s for %s: %s", c.Name, span(s.At, c.Since), c.Reason)
+			if c.Remedy != "" {
+				text += " (" + c.Remedy + ")"
+			}
+			why = append(why, text)
 		}
 	}
 	return "NO: " + strings.Join(why, "; ")
@@ -167,14 +171,38 @@ func failuresOf(w io.Writer, s client.ServiceStatus) {
 
 // fitted cuts a text to the screen: no line wraps, and none is below it.
 func fitted(text string) string {
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	for i, line := range lines {
-		if utf8.RuneCountInString(line) > statusColumns {
-			lines[i] = string([]rune(line)[:statusColumns-3]) + "..."
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		most := 1
+		if strings.HasPrefix(line, "ready:") || strings.HasPrefix(line, "executions:") { // their ends matter as much
+			most = 3
 		}
+		lines = append(lines, folded(line, most)...)
 	}
 	if len(lines) >= statusRows {
 		lines = slices.Clip(lines[:statusRows-1])
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// folded are the lines that one takes on the screen, not more than most: they go on below its value.
+func folded(line string, most int) (lines []string) {
+	value := strings.Index(line, ":") + 1
+	for value < len(line) && line[value] == ' ' {
+		value++
+	}
+	rest := []rune(line)
+	for len(rest) > statusColumns && len(lines) < most-1 {
+		end := statusColumns
+		for end > statusColumns/2 && rest[end] != ' ' {
+			end--
+		}
+		lines = append(lines, strings.TrimRight(string(rest[:end]), " "))
+		rest = append([]rune(strings.Repeat(" ", value)), []rune(strings.TrimLeft(string(rest[end:]), " "))...)
+	}
+	if len(rest) > statusColumns {
+		return append(lines, string(rest[:statusColumns-3])+"...")
+	}
+	return append(lines, string(rest))
 }

@@ -49,6 +49,16 @@ func TestStatusHasRoomOnOneScreen(t *testing.T) {
 			t.Errorf("%s: it steers the terminal: %q", name, text)
 		}
 	}
+	disk := client.ServiceStatus{At: now, Checks: []client.CheckState{{Name: "storage", Since: now, Reason: "the disk of /var/lib/davit is full (0 bytes are free): nothing can be recorded", Remedy: "make room on the disk of the data folder"}}}
+	disk.Queues.Chunks, disk.Queues.Starved = 19000, 18999
+	for _, want := range []string{
+		"ready:      NO: storage for 0s: the disk of /var/lib/davit is full (0 bytes are\n            free): nothing can be recorded (make room on the disk of the data\n            folder)\n",
+		"wait for 19000 devices, 18999 of them without credit\n",
+	} {
+		if text := statusScreen(disk); !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
 	embedded := full
 	embedded.System.Broker = embeddedBroker
 	embedded.Fleet.ByType, embedded.Fleet.Connected = map[string]int{"pump": 120, "valve": 4}, map[string]int{"pump": 30, "unknown": 2, "gone": 0}
@@ -56,7 +66,7 @@ func TestStatusHasRoomOnOneScreen(t *testing.T) {
 		t.Errorf("connected devices by type:\n%s", text)
 	}
 	text := statusScreen(full)
-	for _, want := range []string{"NO: broker for 1m0s", "19000 of 100000 connected", "HAS ENDED", "! job job-0: stopped", "7 more jobs", "last failures:", "up 50h0m0s"} {
+	for _, want := range []string{"NO: broker for 1m0s", "19000 of 100000 connected", "HAS ENDED", "! job job-0: stopped", "7 more jobs", "last failures:", "1000 downloading", "1000 canceled", "up 50h0m0s"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -62,6 +62,9 @@ func (p *program) backupCommand() *cobra.Command {
 			if file == "" {
 				return usagef("backup: name the file to write with --out FILE")
 			}
+			if dir, ok := app.InDataFolder(file); ok {
+				return usagef("backup: %s lies in the data folder %s, and would be lost with it; name a file elsewhere", file, dir)
+			}
 			out, err := createFile(file)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"davit/broker"
@@ -60,10 +61,13 @@ func (b *storage) fill(ctx context.Context, p *prepared) (err error) {
 	return err
 }
 
-// noRoom adds the orchestrator's kind to errors of a full disk.
+// noRoom adds the orchestrator's kind to errors of a disk that is full, or mounted for reading only.
 func noRoom(err error) error {
-	if durable.IsNoSpace(err) {
+	switch {
+	case durable.IsNoSpace(err):
 		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w", orchestrator.ErrUnwritable, err)
 	}
 	return err
 }

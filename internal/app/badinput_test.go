@@ -11,11 +11,11 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"davit/internal/client"
 	"davit/internal/durable"
+	"davit/internal/logtest"
 	"davit/orchestrator"
 	"davit/orchestrator/storetest"
 	"davit/schemas"
@@ -24,34 +24,6 @@ import (
 // The tests of this file hold each line of what bad input gets against the
 // whole stack: embedded broker, sessions, orchestrator, store and HTTP API. Two
 // services on one data folder are TestSecondServerOnAFolderSaysWhoHoldsIt.
-
-// logLines keeps the log of a service.
-type logLines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// with returns the lines that contain all words.
-func (l *logLines) with(words ...string) (lines []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.b.String()) {
-		all := true
-		for _, w := range words {
-			all = all && strings.Contains(line, w)
-		}
-		if all {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
 
 // metric reads one series of the service; 0 if it is not there (yet).
 func metric(t *testing.T, s *Server, series string) float64 {
@@ -168,7 +140,7 @@ func acked(m *module, device string, st schemas.Status) {
 
 func TestBadInputFromDevices(t *testing.T) {
 	dir := t.TempDir()
-	lines := &logLines{}
+	lines := &logtest.Buffer{}
 	o := testOptions(t, dir)
 	o.Log = slog.New(slog.NewTextHandler(lines, nil))
 	s, stop := startServer(t, o)
@@ -207,10 +179,10 @@ func TestBadInputFromDevices(t *testing.T) {
 	if p := rack.hear(); p.Topic != topicOf("d1", schemas.KindAck) {
 		t.Errorf("heard %s before the ack", p.Topic)
 	}
-	if n := len(lines.with("message refused", "device=d1")); n != 1 {
+	if n := len(lines.Lines("message refused", "device=d1")); n != 1 {
 		t.Errorf("%d lines about d1's payloads within a minute, want 1", n)
 	}
-	if n := len(lines.with("MQTT publish refused", "principal=rack")); n != 1 {
+	if n := len(lines.Lines("MQTT publish refused", "principal=rack")); n != 1 {
 		t.Errorf("%d lines about rack's topics within a minute, want 1", n)
 	}
 	stop()

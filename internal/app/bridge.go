@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -23,6 +22,7 @@ import (
 	"davit/bridge/replay"
 	"davit/gateway"
 	"davit/internal/app/address"
+	"davit/internal/durable"
 	"davit/internal/machine"
 )
 
@@ -101,8 +101,8 @@ func (b *Bridge) open(o BridgeOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.Data, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
+	if err := durable.MakeDir(o.Data); err != nil {
+		return err
 	}
 	if err := checkBridgeLayout(o.Data); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"davit/broker"
 	"davit/orchestrator/boltstore"
 )
 
@@ -56,4 +57,81 @@ func TestDamagedRecordsEndTheService(t *testing.T) {
 	says("at the next start", err)
 	_, err = Check(t.Context(), dir)
 	says("in davit check", err)
+}
+
+// A service whose folder is moved away while it runs goes on, is not ready, and says why.
+func TestRecordsThatAreMovedAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, stop := startServer(t, testOptions(t, dir))
+	base := "http://" + s.Addresses().HTTP
+	if got := readiness(t, base); !got.Ready {
+		t.Fatalf("%+v", got)
+	}
+	if err := os.Rename(dir, dir+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the service is not ready", func() bool {
+		return strings.Contains(readiness(t, base).Checks["storage"], "not in their place any more: stat "+filepath.Join(dir, storeName))
+	})
+	if err := os.Rename(dir+".moved", dir); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the service is ready", func() bool { return readiness(t, base).Ready })
+	stop()
+}
+
+// A folder whose records are gone, or left empty by a power cut, is not taken for a new one: the images
+// would be deleted, since no record knows them.
+func TestRecordsThatAreGone(t *testing.T) {
+	dir := t.TempDir()
+	s, stop := startServer(t, testOptions(t, dir))
+	fleetRecords(t, clientFor(t, dir, s.Addresses().HTTP), []string{"d1"})
+	stop()
+	records := filepath.Join(dir, storeName)
+	whole, err := os.ReadFile(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, words ...string) {
+		t.Helper()
+		s, err := NewServer(testOptions(t, dir))
+		if err == nil {
+			_ = s.Close() // the test has failed
+			t.Fatalf("a service starts on %s", what)
+		}
+		for _, w := range append(words, records) {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %v; %q is missing", what, err, w)
+			}
+		}
+	}
+	if err := os.Truncate(records, 0); err != nil {
+		t.Fatal(err)
+	}
+	refused("an empty file", "is damaged", "it has 0 bytes", "davit restore FILE --data NEW")
+	if err := os.Remove(records); err != nil {
+		t.Fatal(err)
+	}
+	refused("images without records", blobsName+" beside them is there", "davit restore FILE --data NEW")
+	images := filepath.Join(dir, blobsName)
+	if err := os.Rename(images, filepath.Join(t.TempDir(), "away")); err != nil {
+		t.Fatal(err)
+	}
+	refused("credentials without records", broker.CredentialsFile+" beside them is there")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "nothing"), records); err != nil {
+		t.Fatal(err)
+	}
+	refused("a link that leads nowhere", "no such file")
+	if err := os.Remove(records); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(records, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = NewServer(testOptions(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

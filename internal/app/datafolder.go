@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"davit/broker"
 	"davit/gateway/people"
 	"davit/internal/durable"
 	"davit/internal/logevent"
@@ -37,8 +39,8 @@ func (s *Server) takeFolder(dir, who string) error {
 
 // lockFolder makes a data folder, takes it and removes unfinished files.
 func lockFolder(dir, who string) (*durable.DirLock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+	if err := durable.MakeDir(dir); err != nil {
+		return nil, err
 	}
 	if err := usable(dir); err != nil {
 		return nil, err
@@ -73,6 +75,12 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the images: %w", err)
 	}
+	if err := durable.Usable(filepath.Join(dir, blobsName)); err != nil {
+		return nil, nil, fmt.Errorf("open the images: %w", err)
+	}
+	if err := RecordsGone(dir); err != nil {
+		return nil, nil, err
+	}
 	store, err := boltstore.Open(boltstore.Options{Path: filepath.Join(dir, storeName), OnCommit: onCommit})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the records: %w", err)
@@ -81,6 +89,40 @@ func openData(dir string, onCommit func(int, time.Duration, error)) (*boltstore.
 		return nil, nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, storeName), err), store.Close())
 	}
 	return store, blobs, nil
+}
+
+// InDataFolder says in which service's data folder a file would lie, if in any.
+func InDataFolder(file string) (dir string, ok bool) {
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if resolved, e := filepath.EvalSymlinks(dir); e == nil {
+		dir = resolved
+	}
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, storeName)); err == nil {
+			return dir, true
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return "", false
+}
+
+// RecordsGone says that a data folder has what comes after records, and no records. Made anew they would be
+// empty, and images that no record knows are deleted when a service starts.
+func RecordsGone(dir string) error {
+	path := filepath.Join(dir, storeName)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whether it is whole is for the store to say
+	}
+	left := blobsName
+	if images, err := fs.Glob(os.DirFS(dir), blobsName+"/??/*"); err != nil || len(images) == 0 {
+		if _, err := os.Stat(filepath.Join(dir, broker.CredentialsFile)); err != nil {
+			return nil // nothing was ever recorded here
+		}
+		left = broker.CredentialsFile
+	}
+	return fmt.Errorf("the records %s are missing, and %s beside them is there; put the file back, or restore a backup into a new folder (davit restore FILE --data NEW) and start the service with that", path, left)
 }
 
 // ours says whether a store is one of this program, or of a newer davit.

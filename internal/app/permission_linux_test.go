@@ -2,11 +2,11 @@ package app
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"davit/internal/nobodytest"
 )
 
 // nobodyEnv names the folder that a copy of the test program opens as nobody, since root
@@ -27,8 +27,17 @@ func TestFolderWithoutPermission(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become somebody else")
 	}
-	for _, c := range []struct{ name, path string }{
-		{"folder", "."}, {"records", storeName}, {"credentials", "credentials.json"}, {"token", tokenName}, {"images", blobsName},
+	const nobody, theirs = nobodytest.ID, "run it as the owner"
+	for _, c := range []struct {
+		name, path string
+		owner      int
+		mode       os.FileMode
+		remedy     string
+	}{
+		{"folder", ".", 0, 0o700, theirs}, {"records", storeName, 0, 0o700, theirs}, {"credentials", "credentials.json", 0, 0o700, theirs},
+		{"token", tokenName, 0, 0o700, theirs}, {"images", blobsName, 0, 0o700, theirs},
+		{"own folder to read only", ".", nobody, 0o500, "chmod u+rwX"}, {"own records to read only", storeName, nobody, 0o400, "chmod u+rwX"},
+		{"own images to read only", blobsName, nobody, 0o500, "chmod u+rwX"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			base, err := os.MkdirTemp("", "davit-permission") // t.TempDir is root's alone
@@ -49,7 +58,6 @@ func TestFolderWithoutPermission(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			const nobody = 65534
 			if err := filepath.WalkDir(base, func(p string, _ os.DirEntry, err error) error {
 				if err == nil {
 					err = os.Chown(p, nobody, nobody)
@@ -59,32 +67,18 @@ func TestFolderWithoutPermission(t *testing.T) {
 				t.Fatal(err)
 			}
 			barred := filepath.Join(dir, c.path)
-			if err := os.Chown(barred, 0, 0); err != nil {
+			if err := os.Chown(barred, c.owner, c.owner); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Chmod(barred, 0o700); err != nil {
+			if err := os.Chmod(barred, c.mode); err != nil {
 				t.Fatal(err)
 			}
-			self := filepath.Join(base, "app.test")
-			if err := copyProgram(os.Args[0], self); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(self, "-test.run=^TestFolderWithoutPermission$", "-test.v")
-			cmd.Env = append(os.Environ(), nobodyEnv+"="+dir, "TMPDIR="+base)
-			cmd.Dir = base
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-			out, err := cmd.CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "permission denied") || !strings.Contains(string(out), dir) {
-				t.Errorf("%v\n%s", err, out)
+			out, err := nobodytest.Command(t, "TestFolderWithoutPermission", nobodyEnv+"="+dir).CombinedOutput()
+			for _, words := range []string{"permission denied", barred, c.remedy} {
+				if err != nil || !strings.Contains(string(out), words) {
+					t.Errorf("no %q: %v\n%s", words, err, out)
+				}
 			}
 		})
 	}
-}
-
-func copyProgram(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
 }

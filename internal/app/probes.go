@@ -34,7 +34,7 @@ func (s *Server) checks() []gateway.Check {
 		{Name: "broker", Remedy: "devices get no offers and no images until the link stands again; look at the log, and at the broker if it is another program", Healthy: s.sessions.Health},
 		{Name: "commits", Remedy: "look at the disk of the data folder (dmesg, iostat); nothing is lost, and the service goes on when it writes again",
 			Healthy: notLonger(slowCommit, "a commit of records has been under way for %s: the disk is slow or hangs", s.committing)},
-		{Name: "storage", Remedy: "make room on the disk of the data folder; the service goes on by itself (docs/datafolder.md)", Healthy: s.disk.healthy,
+		{Name: "storage", Remedy: "make room on the disk of the data folder, or have it written again; the service goes on by itself (docs/datafolder.md)", Healthy: s.recorded,
 			Detail: func(context.Context) string { return s.service.RetentionHeld() }},
 		{Name: "running", Remedy: "wait for its end, or for the service that is started in its place", Healthy: func(context.Context) error {
 			if s.stopping.Load() {

@@ -2,7 +2,6 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,9 +28,9 @@ func takePlace(dir string) (*restorePlace, error) {
 		}
 		p.made = append(p.made, up)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		p.unmake()
-		return nil, fmt.Errorf("make the data folder: %w", err)
+		return nil, err
 	}
 	var err error
 	p.held, err = os.ReadFile(p.lockFile())

@@ -2,6 +2,7 @@ package app
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -89,6 +90,21 @@ func (s *Server) openCertificate(o ServerOptions) error {
 	if s.certificate, err = broker.LoadCertificate(o.TLSCert, o.TLSKey); err != nil {
 		return err
 	}
-	s.files.add(followedCertificate, files, before, s.certificate.Reload)
+	s.certificateInTime()
+	s.files.add(followedCertificate, files, before, func() error {
+		if err := s.certificate.Reload(); err != nil {
+			return err
+		}
+		s.certificateInTime()
+		return nil
+	})
 	return nil
+}
+
+// certificateInTime logs that the certificate in force has ended, or not begun. The service goes on with it: it
+// has other listeners, and some clients do not ask.
+func (s *Server) certificateInTime() {
+	if err := s.certificate.InTime(time.Now()); err != nil {
+		s.log.Error("whoever verifies the TLS certificate does not connect", "event", logevent.CertificateOutOfTime, "error", err)
+	}
 }

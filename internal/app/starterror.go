@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"davit/internal/durable"
 	"davit/internal/machine"
 )
 
@@ -23,7 +24,9 @@ func startError(err error, m machine.Machine) error {
 	case errors.As(err, &op) && op.Op == "listen" && op.Addr != nil:
 		return listenError(err, op.Addr.String(), m)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: this program runs as %s, and %s; run it as the owner, or give the file to the user that it runs as", err, machine.UserName(os.Getuid()), ownerOf(path.Path))
+		return fmt.Errorf("%w: this program runs as %s, and %s", err, machine.UserName(os.Geteuid()), ownerOf(path.Path))
+	case durable.IsNoSpace(err):
+		return fmt.Errorf("%w; make room on that disk", err)
 	case errors.As(err, &path) && errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w; mount it for writing or name a folder elsewhere", err)
 	}
@@ -35,7 +38,11 @@ func listenError(err error, addr string, m machine.Machine) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		who := "another process"
-		if p, ok := m.Listener(addr); ok {
+		p, ok := m.Listener(addr)
+		if ok && p.PID == os.Getpid() {
+			return fmt.Errorf("%w: another listener of this program has %s; give one of them another port", err, addr)
+		}
+		if ok {
 			who = p.String()
 		}
 		return fmt.Errorf("%w: %s is held by %s; stop that process or choose another address", err, addr, who)
@@ -47,15 +54,21 @@ func listenError(err error, addr string, m machine.Machine) error {
 	return err
 }
 
-// ownerOf says whose a file is, or the first folder above it that there is.
+// ownerOf says whose a file is, or the first folder above it that there is, and what is to be done about it.
 func ownerOf(path string) string {
+	const give = "; run it as the owner, or give the file to the user that it runs as"
 	info, err := os.Stat(path)
 	for errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
 		path = filepath.Dir(path)
 		info, err = os.Stat(path)
 	}
 	if err != nil {
-		return path + " cannot be looked at"
+		return path + " cannot be looked at" + give
 	}
-	return fmt.Sprintf("%s belongs to %s with mode %04o", path, machine.UserName(machine.Owner(info)), info.Mode().Perm())
+	owner := machine.Owner(info)
+	text := fmt.Sprintf("%s belongs to %s with mode %04o", path, machine.UserName(owner), info.Mode().Perm())
+	if owner == os.Geteuid() { // another user would not do better
+		return text + "; chmod u+rwX " + path
+	}
+	return text + give
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -21,11 +22,19 @@ import (
 	"time"
 
 	"davit/bridge/mqtt"
+	"davit/internal/logevent"
+	"davit/internal/logtest"
 	"davit/internal/sim"
 )
 
 // certificate writes a self-signed certificate for 127.0.0.1.
 func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	return certificateUntil(t, time.Now().Add(time.Hour))
+}
+
+// certificateUntil writes one that ends then, and began two hours before that.
+func certificateUntil(t *testing.T, end time.Time) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -33,7 +42,7 @@ func certificate(t *testing.T) (cert, key string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "davit test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
@@ -176,5 +185,36 @@ func checkHTTPS(t *testing.T, url, cert string) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || resp.TLS == nil || resp.TLS.Version < tls.VersionTLS12 {
 		t.Errorf("%s: %s, TLS %+v", url, resp.Status, resp.TLS)
+	}
+}
+
+// A certificate that is out of its time is told in the log: clients only say that they do not connect.
+func TestCertificateOutOfTimeIsLogged(t *testing.T) {
+	for name, c := range map[string]struct {
+		end   time.Time
+		words []string
+	}{
+		"ended":     {time.Now().Add(-time.Hour), []string{"has come to its end on"}},
+		"not begun": {time.Now().Add(3 * time.Hour), []string{"begins to be valid on"}},
+		"in time":   {time.Now().Add(time.Hour), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := &logtest.Buffer{}
+			o := testOptions(t, t.TempDir())
+			o.Log = slog.New(slog.NewTextHandler(lines, nil))
+			o.TLSCert, o.TLSKey = certificateUntil(t, c.end)
+			o.HTTPS = "127.0.0.1:0"
+			s, err := NewServer(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			event := "event=" + string(logevent.CertificateOutOfTime)
+			if told := lines.Lines(append(c.words, event, o.TLSCert)...); len(told) != min(1, len(c.words)) {
+				t.Errorf("told: %q", told)
+			}
+		})
 	}
 }

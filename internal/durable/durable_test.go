@@ -91,3 +91,28 @@ func TestSecondLockSaysWhoHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestMakeDirSaysWhatIsInTheWay(t *testing.T) {
+	base := t.TempDir()
+	file, link, made := filepath.Join(base, "file"), filepath.Join(base, "link"), filepath.Join(base, "a", "b")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(made, link)); err != nil {
+		t.Fatal(err)
+	}
+	for dir, words := range map[string]string{
+		file:                       file + " is there and is no folder",
+		link:                       link + " is a link to " + made + ", which is not there",
+		filepath.Join(file, "sub"): "not a directory",
+	} {
+		if err := MakeDir(dir); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v; want %q", dir, err, words)
+		}
+	}
+	for _, dir := range []string{made, link} {
+		if err := MakeDir(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	if info, err := os.Stat(made); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+}

@@ -36,12 +36,15 @@ func Lock(dir, who string) (*DirLock, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	// The content only serves the message above, so it need not be durable.
-	if err := f.Truncate(0); err == nil {
-		_, err = fmt.Fprintf(f, "%s (pid %d)\n", who, os.Getpid())
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-		}
+	// The content only serves the message above, so it need not be durable, and a full disk does not keep a
+	// service from starting again.
+	holder := fmt.Appendf(nil, "%s (pid %d)\n", who, os.Getpid())
+	_, err = f.WriteAt(holder, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(holder)))
+	}
+	if err != nil && !IsNoSpace(err) {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
 	return &DirLock{f}, nil
 }

@@ -119,6 +119,9 @@ const (
 	ListenerUnusable Event = "listener.unusable"
 	// Devices and bridges log in with certificates only on this listener.
 	ListenerCertificates Event = "listener.certificates_only"
+	// Whoever verifies the TLS certificate does not connect.
+	// To do: Have the certificate issued anew, or set the clock; a running service takes the new file by itself.
+	CertificateOutOfTime Event = "listener.certificate_out_of_time"
 	// Something happened in a simulated host MCU.
 	SimulatedMCU Event = "mcu.event"
 	// The levels of the log were changed while the process runs.

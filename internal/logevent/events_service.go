@@ -183,6 +183,9 @@ const (
 	// An environment variable that begins with DAVIT_ names no setting of the program.
 	// To do: Correct its name, as reason says, or remove it.
 	VariableUnknown Event = "config.variable_unknown"
+	// A SIGHUP has come and changes nothing: a service reads its settings when it starts.
+	// To do: Restart the service for other settings; certificates, keys and lists are read again by themselves.
+	HangupIgnored Event = "config.hangup_ignored"
 	// The service manager could not be told how the program is; it may take it for not started.
 	// To do: Look at NOTIFY_SOCKET and at the unit's NotifyAccess.
 	ManagerNotTold Event = "process.manager_not_told"
@@ -193,7 +196,10 @@ const (
 	// The disk is full: nothing can be recorded until there is room. The service stays up and tries again by itself.
 	// To do: Make room on the disk of path; docs/datafolder.md says what can go.
 	StoreFull Event = "store.full"
-	// The disk has room again: records are written.
+	// The disk cannot be written, for another reason than want of room: nothing can be recorded. The service stays up and tries again by itself.
+	// To do: Look at why (dmesg): a file system with errors is mounted for reading only.
+	StoreUnwritable Event = "store.unwritable"
+	// Records are written again, after the disk was full or could not be written.
 	StoreWrites Event = "store.writes"
 	// The records' file was compacted by itself, because much of it was free (--compact-free).
 	StoreCompacted Event = "store.compacted"

@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,30 +18,20 @@ import (
 	"go.uber.org/goleak"
 
 	"davit/internal/logevent"
+	"davit/internal/logtest"
 	"davit/internal/trace"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // journal is a log of which the events are looked at.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
+type journal struct{ logtest.Buffer }
 
 // want compares the events that were logged, in their order.
 func (j *journal) want(t *testing.T, events ...logevent.Event) {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	var got []string
-	for line := range strings.Lines(j.text.String()) {
+	for _, line := range j.Lines() {
 		for field := range strings.FieldsSeq(line) {
 			if e, ok := strings.CutPrefix(field, "event="); ok {
 				got = append(got, e)
@@ -54,7 +43,7 @@ func (j *journal) want(t *testing.T, events ...logevent.Event) {
 		names = append(names, string(e))
 	}
 	if strings.Join(got, " ") != strings.Join(names, " ") {
-		t.Errorf("logged %v, want %v:\n%s", got, names, j.text.String())
+		t.Errorf("logged %v, want %v:\n%s", got, names, j.String())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,8 @@ type Store struct {
 
 	swap sync.RWMutex // held while a read begins, and while db is exchanged
 	db   *bbolt.DB
+	// files are that of db and, while two are exchanged, the new one; guarded by swap.
+	files []os.FileInfo
 
 	compacting sync.Mutex
 	closing    sync.WaitGroup // files that were exchanged, until nobody reads them
@@ -96,11 +99,15 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	file, err := os.Stat(o.Path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), db.Close())
+	}
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = defaultMaxGroup
 	}
 	s := &Store{
-		db: db, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
+		db: db, files: []os.FileInfo{file}, path: o.Path, maxGroup: o.MaxGroup, onCommit: o.OnCommit, commits: pulse.New(),
 		requests: make(chan *request, o.MaxGroup), done: make(chan struct{}), damage: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -139,9 +146,18 @@ func (s *Store) closedError() error {
 // noSpace adds the orchestrator's kind to errors of a full disk.
 func noSpace(err error) error {
 	if durable.IsNoSpace(err) {
-		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+		return fmt.Errorf("%w: %w; make room on that disk", orchestrator.ErrNoSpace, err)
 	}
 	return err
+}
+
+// refused adds the orchestrator's kind to the error of a commit: the disk is full, or takes nothing for another
+// reason, of which bbolt tells no more than the text in places.
+func refused(err error) error {
+	if full := noSpace(err); errors.Is(full, orchestrator.ErrNoSpace) {
+		return full
+	}
+	return fmt.Errorf("%w: %w; dmesg may say why", orchestrator.ErrUnwritable, err)
 }
 
 // Committing is for how long the commit that is under way has been so, 0 if there is none.
@@ -336,7 +352,7 @@ func (s *Store) write(group []*request, undo bool) (again bool, err error) {
 	}
 	btx, err := s.db.Begin(true)
 	if err != nil {
-		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+		return false, fmt.Errorf("write store %s: %w", s.path, refused(err))
 	}
 	t := &tx{btx: btx, recording: undo, changed: s.changed}
 	wrote := false
@@ -365,7 +381,7 @@ func (s *Store) write(group []*request, undo bool) (again bool, err error) {
 		return false, btx.Rollback()
 	}
 	if err := btx.Commit(); err != nil {
-		return false, fmt.Errorf("write store %s: %w", s.path, noSpace(err))
+		return false, fmt.Errorf("write store %s: %w", s.path, refused(err))
 	}
 	return false, nil
 }

@@ -251,13 +251,23 @@ func (s *Store) exchange(to *bbolt.DB, name string) (taken bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	file, err := os.Stat(name)
+	if err != nil {
+		return false, errors.Join(err, gone.Close())
+	}
+	s.swap.Lock()
+	s.files = append(s.files, file)
+	s.swap.Unlock()
 	if err := os.Rename(name, s.path); err != nil {
+		s.swap.Lock()
+		s.files = s.files[:1]
+		s.swap.Unlock()
 		return false, errors.Join(err, gone.Close())
 	}
 	// From here on the new file is the store, whatever else happens: an update that is
 	// answered now must not be in a file that has no name any more.
 	s.swap.Lock()
-	s.db = to
+	s.db, s.files = to, s.files[1:]
 	s.swap.Unlock()
 	// What reads the old file goes on doing so; closing it waits for that.
 	s.closing.Go(func() {
@@ -277,7 +287,7 @@ func (s *Store) named() error {
 		return nil
 	}
 	if err := errors.Join(s.step("sync"), durable.SyncDir(filepath.Dir(s.path))); err != nil {
-		return fmt.Errorf("write store %s: its new name is not on disk: %w", s.path, noSpace(err))
+		return fmt.Errorf("write store %s: its new name is not on disk: %w", s.path, refused(err))
 	}
 	s.unsynced = false
 	return nil

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -299,4 +300,42 @@ func TestOneCompactionAtATime(t *testing.T) {
 	if _, err := s.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A file that is moved away or replaced is noticed, and one that a compaction exchanges is none.
+func TestFileInPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := boltstore.Open(boltstore.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in := func(when string) {
+		t.Helper()
+		if err := s.InPlace(); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	in("when it is opened")
+	s.OnStep(func(step string) error { in("before the step " + step); return nil })
+	if _, err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	in("after a compaction")
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InPlace(); err == nil || !strings.Contains(err.Error(), "not in their place any more") {
+		t.Errorf("when it is away: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("a backup"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InPlace(); err == nil || !strings.Contains(err.Error(), "another file is in the place") {
+		t.Errorf("when another is there: %v", err)
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	in("when it is back")
 }

@@ -20,11 +20,10 @@ import (
 // ErrDamaged: the file is not a store, or not a whole one.
 var ErrDamaged = errors.New("damaged")
 
-// create makes the file if it is not there, or empty. It gets its name when it is whole:
-// bbolt does not open a file that a crash left half made.
+// create makes the file if it is not there. It gets its name when it is whole, since bbolt does
+// not open a file that a crash left half made. So an empty one is what is left of a store.
 func create(path string) error {
-	st, err := os.Stat(path)
-	if err == nil && st.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil // openFile tells what is wrong, if anything is
 	}
 	f, err := durable.Create(filepath.Dir(path))
@@ -160,6 +159,23 @@ func meta(b []byte) (pageSize, pages int64, txid uint64, ok bool) {
 		return 0, 0, 0, false
 	}
 	return int64(size), int64(n), e.Uint64(b[metaTxid:]), true
+}
+
+// InPlace says what has become of the file in use if its name does not lead to it any more, because somebody has moved,
+// removed or replaced it: what is recorded from then on would be gone with the process.
+func (s *Store) InPlace() error {
+	s.swap.RLock() // two files are exchanged in between at most
+	defer s.swap.RUnlock()
+	now, err := os.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("the records in use are not in their place any more: %w; put the folder back as it was before the service ends", err)
+	}
+	for _, mine := range s.files {
+		if os.SameFile(mine, now) {
+			return nil
+		}
+	}
+	return fmt.Errorf("another file is in the place of the records in use, %s; what is recorded is lost when the service ends, unless a backup is made before that (davit backup)", s.path)
 }
 
 // Size is how long the file is, and how many bytes of it are free.

@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,21 +31,25 @@ func (s *Store) snapshot(ctx context.Context, look func(orchestrator.Reader) err
 	if err := look(&tx{btx: btx}); err != nil {
 		return err
 	}
-	if _, err := btx.WriteTo(writerOf{ctx, w}); err != nil {
-		return fmt.Errorf("copy store %s: %w", s.path, noSpace(err))
+	out := &writerOf{ctx: ctx, w: w}
+	if _, err := btx.WriteTo(out); err != nil {
+		return fmt.Errorf("copy store %s: %w", s.path, noSpace(cmp.Or(out.err, err)))
 	}
 	return nil
 }
 
-// writerOf is a writer that ends with a context.
+// writerOf is a writer that ends with a context. It keeps its first error, of which bbolt tells the text only.
 type writerOf struct {
 	ctx context.Context
 	w   io.Writer
+	err error
 }
 
-func (w writerOf) Write(p []byte) (int, error) {
+func (w *writerOf) Write(p []byte) (int, error) {
 	if err := w.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return w.w.Write(p)
+	n, err := w.w.Write(p)
+	w.err = cmp.Or(w.err, err)
+	return n, err
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"davit/internal/durable"
 	"davit/orchestrator"
@@ -82,10 +83,13 @@ func Open(dir string) (*Blobs, error) {
 // Bytes is how many bytes all blobs have. It reads no folder.
 func (b *Blobs) Bytes() int64 { return b.bytes.Load() }
 
-// noSpace adds the orchestrator's kind to errors of a full disk.
+// noSpace adds the orchestrator's kind to errors of a disk that is full, or mounted for reading only.
 func noSpace(err error) error {
-	if durable.IsNoSpace(err) {
+	switch {
+	case durable.IsNoSpace(err):
 		return fmt.Errorf("%w: %w", orchestrator.ErrNoSpace, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w", orchestrator.ErrUnwritable, err)
 	}
 	return err
 }

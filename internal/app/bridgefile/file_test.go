@@ -119,7 +119,7 @@ func TestMistakes(t *testing.T) {
 		{"more after the end", "broker: x\n...\nbroker: y\n", []string{":3:1: the document has ended before this; a file has one"}},
 		{"binary", "broker: x\nab\x00c\n", []string{":2:3: what stands here is a control character; is this a text file?"}},
 		{"Latin-1", "broker: x\nusername: caf\xe9\n", []string{":2:14: what stands here is not UTF-8; is this a text file?"}},
-		{"UTF-16", "\xff\xfeb\x00", []string{":1:1: what stands here is not UTF-8; is this a text file?"}},
+		{"UTF-16", "\xff\xfeb\x00", []string{":1:1: this is UTF-16, as some editors and PowerShell write it; save the file as UTF-8"}},
 		{"an anchor", "username: &a x\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
 		{"an alias", "username: *a\n", []string{":1:11: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},
 		{"a merge", "<<: {a: b}\n", []string{":1:1: anchors, aliases and merges (&, *, <<) are not taken here; write the value out, in quotes if it begins so"}},

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// renewal is how long before its end a certificate should have been renewed, and overdue how
-// long before that of a revocation list.
+// renewal is how long before its end a certificate should have been renewed, unless a third of its time is
+// shorter, and overdue how long before that of a revocation list.
 const (
 	renewal = 30 * 24 * time.Hour
 	overdue = 7 * 24 * time.Hour
@@ -60,7 +60,7 @@ func (s System) lifetime(what string, cert *x509.Certificate) []Finding {
 		return []Finding{failed(fmt.Sprintf("%s begins to be valid on %s only", what, stamp(cert.NotBefore)), "check the clock, or have it issued anew")}
 	case left <= 0:
 		return []Finding{failed(fmt.Sprintf("%s has come to its end on %s", what, stamp(cert.NotAfter)), "have it issued anew; a running service takes the new file by itself")}
-	case left < renewal && cert.NotAfter.Sub(cert.NotBefore) > 2*renewal:
+	case left < min(renewal, cert.NotAfter.Sub(cert.NotBefore)/3):
 		return []Finding{warning(fmt.Sprintf("%s ends in %s, on %s", what, days(left), stamp(cert.NotAfter)), "have it issued anew; a running service takes the new file by itself")}
 	}
 	return nil

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"davit/bridge"
 	"davit/internal/app/keyfile"
 	"davit/internal/ca"
+	"davit/internal/nobodytest"
 )
 
 var update = flag.Bool("update-doctor", false, "write the examples of docs/doctor.md anew")
@@ -75,6 +74,14 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 		{"an address of another machine", func(r *rig) { r.system.Bind, r.serve.MQTT = bind, "192.0.2.1:0x"; r.serve.MQTT = "192.0.2.1:18831" }, "ports", Fail, []string{"does not have the address of 192.0.2.1"}},
 		{"others look into the folder", func(r *rig) { must(r.t, os.Chmod(r.serve.Data, 0o755)) }, "data folder", Warn, []string{"0755"}},
 		{"others read the token", func(r *rig) { must(r.t, os.Chmod(filepath.Join(r.serve.Data, "admin.token"), 0o644)) }, "data folder", Warn, []string{"admin.token (0644)"}},
+		{"a link that leads nowhere", func(r *rig) {
+			r.serve.Data = filepath.Join(r.t.TempDir(), "link")
+			must(r.t, os.Symlink("/nowhere/davit", r.serve.Data))
+		}, "data folder", Fail, []string{"is a link to /nowhere/davit, which is not there"}},
+		{"records that are gone", func(r *rig) {
+			must(r.t, os.Remove(filepath.Join(r.serve.Data, "davit.db")))
+			must(r.t, os.WriteFile(filepath.Join(r.serve.Data, "credentials.json"), []byte(`{"version":1,"principals":[]}`), 0o600))
+		}, "store", Fail, []string{"davit.db are missing", "credentials.json beside them"}},
 		{"a file in the place of the folder", func(r *rig) { r.serve.Data = r.serve.TLSCert }, "data folder", Fail, []string{"no folder but a file"}},
 		{"no certificate", func(r *rig) { must(r.t, os.Remove(r.serve.TLSCert)) }, "files", Fail, []string{"--tls-cert", "does not exist"}},
 		{"a folder in the place of a file", func(r *rig) { r.serve.ClientCRLs = append(r.serve.ClientCRLs, r.ca) }, "files", Fail, []string{"is no file but a folder"}},
@@ -85,6 +92,9 @@ func TestServeFindsWhatIsBroken(t *testing.T) {
 		{"one that ends soon", func(r *rig) {
 			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com", Days: 90}, now.Add(-80*24*time.Hour))
 		}, "certificates", Warn, []string{"ends in 9 days"}},
+		{"one for a week that ends soon", func(r *rig) {
+			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com", Days: 7}, now.Add(-5*24*time.Hour))
+		}, "certificates", Warn, []string{"ends in"}},
 		{"one of the future", func(r *rig) {
 			r.serve.TLSCert, r.serve.TLSKey = r.issue(ca.Request{Kind: ca.Server, Name: "davit.example.com"}, now.Add(48*time.Hour))
 		}, "certificates", Fail, []string{"begins to be valid on"}},
@@ -227,40 +237,34 @@ func TestHealthyBridge(t *testing.T) {
 // TestPermissions: root passes every permission, so another user looks.
 func TestPermissions(t *testing.T) {
 	if dir := os.Getenv("DAVIT_DOCTOR_LOOKS_AT"); dir != "" {
-		fmt.Print(Text(append(dataFolder(filepath.Join(dir, "data")), append(files([]named{{"--tls-key", filepath.Join(dir, "key"), true}}), dataFolder(filepath.Join(dir, "new"))...)...)))
+		fmt.Print(Text(append(append(dataFolder(filepath.Join(dir, "data")), dataFolder(filepath.Join(dir, "own"))...), append(files([]named{{"--tls-key", filepath.Join(dir, "key"), true}}), dataFolder(filepath.Join(dir, "new"))...)...)))
 		return
 	}
 	base, err := os.MkdirTemp("", "davit-doctor-")
 	must(t, err)
 	t.Cleanup(func() {
-		must(t, os.Chmod(filepath.Join(base, "data"), 0o700))
+		must(t, errors.Join(os.Chmod(base, 0o700), os.Chmod(filepath.Join(base, "data"), 0o700)))
 		must(t, os.RemoveAll(base))
 	})
 	must(t, os.Mkdir(filepath.Join(base, "data"), 0o500))
 	must(t, os.WriteFile(filepath.Join(base, "key"), []byte("secret"), 0o000))
+	own := filepath.Join(base, "own") // whose owner has taken rights from himself
+	must(t, os.MkdirAll(filepath.Join(own, "blobs", "ab"), 0o700))
+	must(t, os.WriteFile(filepath.Join(own, "davit.db"), nil, 0o400))
+	must(t, os.Chmod(filepath.Join(own, "blobs", "ab"), 0o500))
+	t.Cleanup(func() { must(t, os.Chmod(filepath.Join(own, "blobs", "ab"), 0o700)) })
 	const x = 0o555
 	must(t, os.Chmod(base, x))
-	self, err := os.Executable()
-	must(t, err)
-	copied := filepath.Join(t.TempDir(), "doctor.test")
-	program, err := os.ReadFile(self)
-	must(t, err)
-	must(t, os.WriteFile(copied, program, 0o700))
-	cmd := exec.Command(copied, "-test.run=^TestPermissions$")
 	if os.Geteuid() == 0 {
-		for dir := filepath.Dir(copied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-			must(t, os.Chmod(dir, 0o755))
+		for _, path := range []string{"", "blobs", "blobs/ab", "davit.db"} {
+			must(t, os.Chown(filepath.Join(own, path), nobodytest.ID, nobodytest.ID))
 		}
-		must(t, os.Chmod(copied, 0o755))
-		const nobody = 65534
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	cmd.Env = append(os.Environ(), "DAVIT_DOCTOR_LOOKS_AT="+base)
-	out, err := cmd.CombinedOutput()
+	out, err := nobodytest.Command(t, "TestPermissions", "DAVIT_DOCTOR_LOOKS_AT="+base).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, words := range []string{"may not write in " + base + "/data", "key cannot be read by", "new does not exist, and", "3 FAIL"} {
+	for _, words := range []string{"may not write in " + base + "/data", "key cannot be read by", "new does not exist, and", "all that is in " + own + ": blobs/ab (0500), davit.db (0400)", "4 FAIL"} {
 		if !strings.Contains(string(out), words) {
 			t.Errorf("no %q in\n%s", words, out)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"davit/internal/durable"
 	"davit/internal/machine"
 )
 
@@ -73,7 +74,10 @@ func kind(m fs.FileMode) string {
 // dataFolder checks a data folder: what is in the way of using it, and who else may look into it.
 func dataFolder(dir string) []Finding {
 	info, err := os.Stat(dir)
+	to, noLink := os.Readlink(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && noLink == nil:
+		return []Finding{failed(fmt.Sprintf("%s is a link to %s, which is not there", dir, to), "make that folder, or name another one with --data")}
 	case errors.Is(err, fs.ErrNotExist):
 		return toBeMade(dir)
 	case err != nil:
@@ -83,11 +87,15 @@ func dataFolder(dir string) []Finding {
 	}
 	var found []Finding
 	owner := machine.Owner(info)
-	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK|unix.R_OK, unix.AT_EACCESS); err != nil {
+	if err := durable.Usable(dir); err != nil {
 		if errors.Is(err, unix.EROFS) {
 			return []Finding{failed(dir+" is on a file system that is mounted for reading only", "mount it for writing (dmesg says if the kernel did so after an error), or name a folder elsewhere")}
 		}
-		return []Finding{failed(fmt.Sprintf("%s may not write in %s: it belongs to %s with mode %04o", me(), dir, machine.UserName(owner), info.Mode().Perm()), fmt.Sprintf("run davit as %s, or chown -R the folder to %s", machine.UserName(owner), me()))}
+		do := fmt.Sprintf("run davit as %s, or chown -R the folder to %s", machine.UserName(owner), me())
+		if owner == os.Geteuid() {
+			do = "chmod 700 " + dir
+		}
+		return []Finding{failed(fmt.Sprintf("%s may not write in %s: it belongs to %s with mode %04o", me(), dir, machine.UserName(owner), info.Mode().Perm()), do)}
 	}
 	if os.Geteuid() == 0 && owner > 0 {
 		found = append(found, warning(fmt.Sprintf("this runs as root, and %s belongs to %s: root passes every permission, and files that it makes there %s cannot use", dir, machine.UserName(owner), machine.UserName(owner)),
@@ -128,7 +136,7 @@ func inside(dir string, owner int) []Finding {
 	if err != nil {
 		return []Finding{failed(fmt.Sprintf("%s cannot be listed: %v", dir, err), "chmod 700 "+dir)}
 	}
-	var open, foreign []string
+	var open, foreign, barred []string
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
@@ -139,7 +147,9 @@ func inside(dir string, owner int) []Finding {
 		}
 		if machine.Owner(info) != owner {
 			foreign = append(foreign, fmt.Sprintf("%s (%s)", e.Name(), machine.UserName(machine.Owner(info))))
+			continue
 		}
+		barred = append(barred, closed(filepath.Join(dir, e.Name()), e.Name(), info)...)
 	}
 	var found []Finding
 	if len(open) > 0 {
@@ -148,7 +158,36 @@ func inside(dir string, owner int) []Finding {
 	if len(foreign) > 0 {
 		found = append(found, failed(fmt.Sprintf("files in %s belong to others than the folder, as when davit was run as another user: %s", dir, list(foreign)), fmt.Sprintf("chown -R %s %s", machine.UserName(owner), dir)))
 	}
+	if len(barred) > 0 {
+		found = append(found, failed(fmt.Sprintf("%s may not read and write all that is in %s: %s", me(), dir, list(barred)), "chmod -R u+rwX "+dir))
+	}
 	return found
+}
+
+// closed are what this user may not read and write: a file of a data folder, or a folder with those in it. Files in
+// folders are written once, so being read is enough for them, and there may be many: they are left out.
+func closed(path, name string, info fs.FileInfo) []string {
+	bad := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK, unix.AT_EACCESS)
+	if info.IsDir() {
+		bad = durable.Usable(path)
+	}
+	if bad != nil {
+		return []string{fmt.Sprintf("%s (%04o)", name, info.Mode().Perm())}
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return []string{name}
+	}
+	var all []string
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.IsDir() {
+			all = append(all, closed(filepath.Join(path, e.Name()), name+"/"+e.Name(), info)...)
+		}
+	}
+	return all
 }
 
 // list is words for people, not more than can be read.

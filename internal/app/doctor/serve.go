@@ -138,6 +138,9 @@ func (d *serve) store(ctx context.Context) []Finding {
 	case d.running != nil:
 		return d.asked(ctx)
 	case errors.Is(d.looked, fs.ErrNotExist):
+		if err := app.RecordsGone(d.o.Data); err != nil {
+			return []Finding{failed(err.Error(), "find out who took them away, before the service starts")}
+		}
 		return []Finding{good("there is none yet")}
 	case errors.Is(d.looked, fs.ErrPermission):
 		return []Finding{failed(d.looked.Error(), "run davit and its doctor as the user whose the data folder is")}

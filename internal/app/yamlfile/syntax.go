@@ -121,6 +121,10 @@ func (r *Reader) text(content []byte) (string, bool) {
 		r.Wrong(nil, "", "the file is longer than %d KiB; is it %s?", MaxSize>>10, r.What)
 		return "", false
 	}
+	if b := string(content[:min(2, len(content))]); b == "\xff\xfe" || b == "\xfe\xff" {
+		r.problems = append(r.problems, Problem{Line: 1, Column: 1, Text: "this is UTF-16, as some editors and PowerShell write it; save the file as UTF-8"})
+		return "", false
+	}
 	text := strings.ReplaceAll(strings.TrimPrefix(string(content), "\ufeff"), "\r\n", "\n") // the lexer counts the lines of the former wrongly
 	for line, s := range strings.Split(text, "\n") {
 		for at, c := range s {
