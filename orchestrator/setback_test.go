@@ -121,6 +121,30 @@ func TestClockSetBackMovesAll(t *testing.T) {
 	r.stands("second", "1 downloading, 59 timed_out")
 }
 
+// TestOffersAreSaidAgainWithAClockSetBack: what is said again is moved first, in one step,
+// whatever else waits for the device.
+func TestOffersAreSaidAgainWithAClockSetBack(t *testing.T) {
+	r := newRig(t, 1)
+	soft := orchestrator.Rollout{Action: orchestrator.ActionSoft, DeferLimit: 3 * hour}
+	r.rollOut("first", soft)
+	r.rollOut("second", soft)
+	r.now = r.now.Add(-day)
+	r.ok(r.Republish(ctx))
+	for n := 0; ; n++ {
+		device, _, err := orchestrator.PublishNext(ctx, r.Service)
+		r.ok(err)
+		if device == "" {
+			break
+		}
+		if n == 5 {
+			t.Fatal("publishing comes to no end")
+		}
+	}
+	if o, _ := r.broker.offer(r.ids[0]); o.DeferUntil.Sub(r.now) != 3*time.Hour {
+		t.Errorf("the device may put it off for %v", o.DeferUntil.Sub(r.now))
+	}
+}
+
 // TestClockAtStart: a start looks at no execution unless the clock was set back.
 func TestClockAtStart(t *testing.T) {
 	for _, c := range []struct {
