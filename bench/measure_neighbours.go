@@ -47,6 +47,10 @@ const (
 	floodTakes = 20 << 10
 )
 
+// atIt is for how long neighbours have been at it when the measurement begins: those that flood
+// have what their sockets hold by then, and have asked as often as one may that has just come.
+const atIt = 4 * time.Second
+
 // flood asks over and over for sixteen single chunks all over the image, and takes little.
 func flood(ctx context.Context, n *neighbourhood, i int) error {
 	conn, topic, err := n.dial(i)
@@ -225,9 +229,9 @@ func (s *suite) besides(ctx context.Context, d *davit, first int, image []byte, 
 	if err := each(who.count, func(i int) error { return who.start(ctx, n, i) }); err != nil {
 		return sample{}, err
 	}
-	wait := time.Second // until they are at it
+	wait := atIt
 	if s.quick {
-		wait /= 10
+		wait /= 40
 	}
 	select {
 	case <-time.After(wait):
@@ -313,5 +317,5 @@ func neighboursTable(all []neighbours, got [][]sample) *table {
 
 const neighboursText = `The good modules fetch as in the first table, chunks of 16 KiB, as fast as they can. Floods: 10,000 fetches a second in all, each of sixteen single chunks of 4 KiB all over the image, by modules that take 20 KiB/s each. Those that never read ask for 256 KiB every second. Half-open connections send the
 beginning of a CONNECT, and come back when they are ended. Connections with bad credentials come from eight addresses, half of them under names that nobody has and half under those of the good modules, never the same twice; each waits a quarter of a second for its answer, and those that could not be opened
-in time on a machine that is busy are told on standard error. The measurement begins a second after all of them are connected. They share the two processors with the service and with the good modules: elsewhere means that they do the same
+in time on a machine that is busy are told on standard error. The measurement begins four seconds after all of them are connected, when they have what their sockets hold: until then each of those that flood is a module that is served. They share the two processors with the service and with the good modules: elsewhere means that they do the same
 to a listener that only reads, which tells what their own side costs.`
