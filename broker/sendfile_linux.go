@@ -35,15 +35,16 @@ func (v *vector) sendPackets(fd uintptr) bool {
 	return true
 }
 
-// cork fails only on what is no TCP socket, which does without.
+// cork fails only on what is no TCP socket, which does without. It waits for nothing, and is
+// over before the scheduler would have been told of it.
 func cork(fd uintptr, on int32) {
-	_, _, _ = unix.Syscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_CORK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_CORK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
 }
 
-// sendHead returns whether all of it was taken.
+// sendHead returns whether all of it was taken. It copies some bytes and never waits.
 func (v *vector) sendHead(fd uintptr, head []byte) bool {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(head))), uintptr(len(head)),
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(head))), uintptr(len(head)),
 			unix.MSG_MORE|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		if errno == unix.EINTR {
 			continue

@@ -30,7 +30,9 @@ type Session struct {
 
 	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
-	unsent *unsent           // made when Backlog is first called, if it can be
+	last   string            // device whose topic was asked for last, and that
+	lastOn string
+	unsent *unsent // made when Backlog is first called, if it can be
 	asked  bool
 }
 
@@ -157,6 +159,9 @@ func (s *Session) admit(device string) (address, error) {
 func (s *Session) topic(device string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if device == s.last && s.lastOn != "" {
+		return s.lastOn, nil
+	}
 	topic, ok := s.topics[device]
 	if !ok {
 		topic = schemas.Topic{Device: device, Kind: schemas.KindChunk}.String()
@@ -168,6 +173,7 @@ func (s *Session) topic(device string) (string, error) {
 		}
 		s.topics[device] = topic // at most one for each device of the principal
 	}
+	s.last, s.lastOn = device, topic
 	return topic, nil
 }
 

@@ -33,8 +33,9 @@ func newUnsent(c net.Conn) *unsent {
 }
 
 func (u *unsent) ioctl(fd uintptr) {
-	// What fails leaves 0: the socket is gone, and with it what it held.
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, fd, unix.SIOCOUTQ, uintptr(unsafe.Pointer(&u.bytes)))
+	// What fails leaves 0: the socket is gone, and with it what it held. It never waits, so the
+	// scheduler need not know.
+	_, _, _ = unix.RawSyscall(unix.SYS_IOCTL, fd, unix.SIOCOUTQ, uintptr(unsafe.Pointer(&u.bytes)))
 }
 
 // get returns how many bytes there are; nobody else may call it meanwhile.

@@ -70,12 +70,30 @@ func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Se
 	if !s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
 		return false
 	}
-	it := item{kind: schemas.KindFetch, payload: payload, from: from}
+	ctx := context.Background()
 	if traceparent != "" {
-		it.trace = parsed(traceparent, "")
+		ctx = carrying(ctx, parsed(traceparent, ""))
 	}
-	s.handle(context.Background(), device, it)
+	s.judge(ctx, device, schemas.KindFetch, payload, s.fetch(ctx, device, payload, from))
 	return true
+}
+
+// fetch decodes a fetch and gives it to the orchestrator.
+func (s *Sessions) fetch(ctx context.Context, device string, payload []byte, from orchestrator.Session) (err error) {
+	defer caught(&err)
+	var f schemas.Fetch
+	if err := schemas.Decode(payload, &f); err != nil {
+		return err
+	}
+	return s.options.Devices.Fetch(ctx, device, f, from)
+}
+
+// carrying is a context with what came with a message, if anything did.
+func carrying(ctx context.Context, c *trace.Carried) context.Context {
+	if c == nil {
+		return ctx
+	}
+	return trace.Carry(ctx, *c)
 }
 
 func (s *Sessions) enqueue(t schemas.Topic, payload []byte, c *trace.Carried) bool {
@@ -92,43 +110,46 @@ func (s *Sessions) enqueue(t schemas.Topic, payload []byte, c *trace.Carried) bo
 // handle decodes one message and gives it to the orchestrator. It runs on a
 // worker.
 func (s *Sessions) handle(ctx context.Context, device string, it item) {
-	if it.trace != nil {
-		ctx = trace.Carry(ctx, *it.trace)
-	}
-	err := s.dispatch(ctx, device, it)
+	ctx = carrying(ctx, it.trace)
+	s.judge(ctx, device, it.kind, it.payload, s.dispatch(ctx, device, it))
+}
+
+// judge counts and logs what a message was refused for, if err says that it was.
+func (s *Sessions) judge(ctx context.Context, device string, kind schemas.Kind, payload []byte, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, schemas.ErrPayload) && !errors.Is(err, orchestrator.ErrInvalid):
-		s.refuse(device, it.kind, payloadReason(it.kind, it.payload, err), err)
+		s.refuse(device, kind, payloadReason(kind, payload, err), err)
 	case ctx.Err() != nil:
 		// The service is being stopped; what was not acknowledged is repeated.
 	case errors.Is(err, ErrDisconnected):
 		// The report is recorded and its ack could not be sent: the device repeats it.
-		s.refusals.warn(logevent.AckNotSent, device, "acknowledgement not sent", "kind", it.kind, "error", err)
-	case it.kind == schemas.KindFetch:
-		s.options.Metrics.refusedMessage(it.kind, orchestratorReason(err)) // logged where it was refused
+		s.refusals.warn(logevent.AckNotSent, device, "acknowledgement not sent", "kind", kind, "error", err)
+	case kind == schemas.KindFetch:
+		s.options.Metrics.refusedMessage(kind, orchestratorReason(err)) // logged where it was refused
 	default:
-		s.refuse(device, it.kind, orchestratorReason(err), err)
+		s.refuse(device, kind, orchestratorReason(err), err)
 	}
 }
 
-// dispatch calls what takes a message of its kind. A panic is a fault of ours
-// that one device must not be able to end the service for all with.
+// caught makes an error of a panic, which is a fault of ours that one device must not be
+// able to end the service for all with.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
+// dispatch calls what takes a message of its kind.
 func (s *Sessions) dispatch(ctx context.Context, device string, it item) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer caught(&err)
 	switch it.kind {
 	case schemas.KindHello:
 		err = deliver(ctx, device, it, &schemas.Hello{}, s.options.Devices.Hello)
 	case schemas.KindStatus:
 		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
 	case schemas.KindFetch:
-		err = deliver(ctx, device, it, &schemas.Fetch{}, func(ctx context.Context, device string, f schemas.Fetch) error {
-			return s.options.Devices.Fetch(ctx, device, f, it.from)
-		})
+		err = s.fetch(ctx, device, it.payload, nil)
 	case schemas.KindPresence:
 		err = s.handlePresence(ctx, device, it)
 	}

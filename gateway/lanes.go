@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"davit/internal/trace"
-	"davit/orchestrator"
 	"davit/schemas"
 )
 
@@ -20,8 +19,7 @@ const (
 type item struct {
 	kind    schemas.Kind
 	payload []byte
-	from    orchestrator.Session // of a fetch that TakeFetch was given
-	trace   *trace.Carried       // nil for most
+	trace   *trace.Carried // nil for most
 }
 
 func (i item) cost() int { return len(i.payload) + itemCost }

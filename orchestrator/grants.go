@@ -11,7 +11,7 @@ import (
 
 // grantTime is for how long a grant is remembered at most: where several replicas
 // share a store, another one may have changed the execution.
-const grantTime = 10 * time.Second
+const grantTime = time.Minute
 
 // grant says what a device may fetch: an image and its manifest. It does not change.
 type grant struct {

@@ -264,7 +264,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		want   []string
 	}{
 		{"newer records", false, newer, []string{"layout 99", "davit v9.1.0", "understands layouts up to 4", "install davit v9.1.0"}},
-		{"empty store", false, file(storeName, ""), nil}, // as bbolt itself takes it: nothing was ever in it
+		{"empty store", false, file(storeName, ""), []string{"damaged", "it has 0 bytes", "restore a backup"}}, // bbolt itself would begin anew
 		{"no store", false, file(storeName, strings.Repeat("no store ", 9999)), []string{storeName, "damaged", "restore a backup"}},
 		{"cut after one byte", false, cut(1), []string{"damaged", "does not begin"}},
 		{"cut in the first page", false, cut(100), []string{"damaged", "missing"}},
