@@ -39,7 +39,7 @@ type Options struct {
 	// JobBatch is how many executions one transaction makes or cancels; 256 by
 	// default.
 	JobBatch int
-	// PublishWorkers publish offers, StreamWorkers send chunks.
+	// PublishWorkers publish offers, StreamWorkers send chunks; 32 and 4 by default.
 	PublishWorkers int
 	StreamWorkers  int
 	// MaxInProgress is how many devices may be in progress at a time, of all jobs
