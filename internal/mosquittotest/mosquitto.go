@@ -1,18 +1,18 @@
 // Package mosquittotest runs mosquitto, a broker that is not ours, for tests. It lets everybody in and keeps
 // nothing over a restart. A test that needs it is skipped where the program is missing, and fails there under
-// DAVIT_TEST_FULL=1. The package is for tests only and imports no package of ours.
+// DAVIT_TEST_FULL=1. The package is for tests only and of ours imports logtest alone.
 package mosquittotest
 
 import (
-	"bytes"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"davit/internal/logtest"
 )
 
 // patience is how long it may take to listen.
@@ -22,7 +22,7 @@ const patience = 20 * time.Second
 type Broker struct {
 	path, conf, addr string
 	cmd              *exec.Cmd // nil while it does not run
-	said             output
+	said             logtest.Buffer
 }
 
 // Run starts a broker on a free port; it ends with the test. Settings are further lines of its configuration.
@@ -107,22 +107,4 @@ func (b *Broker) Kill() {
 	_ = b.cmd.Process.Kill()
 	_ = b.cmd.Wait() // it says "killed"
 	b.cmd = nil
-}
-
-// output collects what it says.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
