@@ -243,7 +243,8 @@ type subscriptions struct {
 	exact *grants // nil without any
 	wild  *grants // filters with wildcards or shared
 
-	streams int // how many of exact are streams of images
+	streams int32         // how many of exact are streams of images
+	changes atomic.Uint32 // goes up whenever anything here has changed
 }
 
 func (s *subscriptions) grant(filter string, g grant) {
@@ -257,6 +258,7 @@ func (s *subscriptions) grant(filter string, g grant) {
 		*m = &grants{}
 	}
 	(*m).set(filter, g)
+	s.changes.Add(1)
 }
 
 // follow grants the subscription to an image's stream, unless p may not follow
@@ -268,12 +270,13 @@ func (s *subscriptions) follow(p *principal, topic string, g grant) refusal {
 		s.exact = &grants{}
 	}
 	if _, again := s.exact.find(topic); !again {
-		if r := p.mayFollow(s.streams); r != allowed {
+		if r := p.mayFollow(int(s.streams)); r != allowed {
 			return r
 		}
 		s.streams++
 	}
 	s.exact.set(topic, g)
+	s.changes.Add(1)
 	return allowed
 }
 
@@ -285,6 +288,7 @@ func (s *subscriptions) drop(filter string) {
 	}
 	s.exact.drop(filter)
 	s.wild.drop(filter)
+	s.changes.Add(1)
 }
 
 // unsubscribe takes a connection that has ended out of the index.

@@ -14,10 +14,10 @@ import (
 // address is what the PUBLISH packets to one subscriber of a topic have in
 // common.
 type address struct {
-	version      byte // of MQTT: 4 is 3.1.1
 	topic        string
-	subscription int // Subscription Identifier of MQTT 5, or 0
-	maxPacket    int // bytes that the client takes, or 0 for all
+	subscription int32  // Subscription Identifier of MQTT 5, or 0
+	maxPacket    uint32 // bytes that the client takes, or 0 for all
+	version      byte   // of MQTT: 4 is 3.1.1
 }
 
 // maxHead is the length of the longest header.
@@ -33,7 +33,7 @@ func (a *address) length(c *schemas.Chunk) (remaining, props int) {
 		return remaining, 0
 	}
 	if a.subscription > 0 {
-		props = 1 + varintLen(a.subscription)
+		props = 1 + varintLen(int(a.subscription))
 	}
 	return remaining + 1 + props, props
 }
@@ -43,7 +43,7 @@ func (a *address) check(c *schemas.Chunk) error {
 	if c.Length <= 0 || c.Length > schemas.MaxChunkSize {
 		return fmt.Errorf("chunk of %d bytes: 1 to %d are allowed", c.Length, schemas.MaxChunkSize)
 	}
-	if n, _ := a.length(c); a.maxPacket > 0 && 1+varintLen(n)+n > a.maxPacket {
+	if n, _ := a.length(c); a.maxPacket > 0 && 1+varintLen(n)+n > int(a.maxPacket) {
 		return errTooLarge
 	}
 	return nil
@@ -61,7 +61,7 @@ func (a *address) appendHeader(b []byte, c *schemas.Chunk) []byte {
 		b = append(b, byte(props))
 		if props > 0 {
 			b = append(b, packets.PropSubscriptionIdentifier)
-			b = appendVarint(b, a.subscription)
+			b = appendVarint(b, int(a.subscription))
 		}
 	}
 	return c.AppendTo(b)

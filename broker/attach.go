@@ -78,6 +78,7 @@ func unacceptable(cl *mqtt.Client, pk *packets.Packet) packets.Code {
 func (b *Broker) read(c *conn) (err error) {
 	defer b.caught(c, &err)
 	cl := c.client
+	c.talk.silence = time.Duration(cl.State.Keepalive) * time.Second
 	for !cl.Closed() {
 		b.expect(c)
 		if taken, err := b.takeAhead(c); err != nil {
@@ -112,14 +113,18 @@ func (b *Broker) read(c *conn) (err error) {
 // (MQTT 5, 3.1.2.10), or a little less: a deadline that is as good as new is left, as one
 // that fetches would have a new one set a thousand times a second. That the client is
 // closed is said by reading.
-func (b *Broker) expect(c *conn) {
-	silence := time.Duration(c.client.State.Keepalive) * time.Second
-	until := time.Now().Add(silence + silence/2)
-	if early := until.Sub(c.talk.until); early >= 0 && early < min(silence/16, time.Second) {
+func (b *Broker) expect(c *conn) { b.expectFrom(c, time.Now()) }
+
+// expectFrom is expect at a time that is known.
+func (b *Broker) expectFrom(c *conn, now time.Time) {
+	silence := c.talk.silence
+	patience := silence + silence/2
+	until := now.Sub(epoch) + patience
+	if early := until - c.talk.until; early >= 0 && early < min(silence/16, time.Second) {
 		return
 	}
 	c.talk.until = until
-	_ = c.SetDeadline(until)
+	_ = c.SetDeadline(now.Add(patience))
 }
 
 // packet reads the rest of a packet and has mochi process it.

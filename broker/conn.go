@@ -61,7 +61,7 @@ type conn struct {
 	client      *mqtt.Client
 	id          string // client id within mochi
 	version     byte   // of MQTT: 4 is 3.1.1
-	maxPacket   int    // bytes that the client takes, or 0 for all
+	maxPacket   uint32 // bytes that the client takes, or 0 for all
 
 	sub         subscriptions
 	subscribing atomic.Bool // a SUBSCRIBE is being checked
@@ -84,20 +84,24 @@ type conn struct {
 // dialogue is what the read loop of a connection remembers from one hook to
 // the next.
 type dialogue struct {
-	turn     bool // the CONNECT has its turn
-	answered bool // the CONNECT was refused with a CONNACK
-	expiry   bool // the client asked for a session expiry interval
-	goodbye  bool // the client sent DISCONNECT and wants no will published
-	will     mqtt.Will
-	willSent bool
-	refused  string        // topic of the PUBLISH under way, if mochi must not see it
-	reading  bool          // holds Broker.retained for reading
-	scanning bool          // holds Broker.retained for writing
-	rest     bool          // asks faster than it is answered, and is not read for a moment
-	until    time.Time     // the deadline for reading that was set last
-	asks     schemas.Topic // that the last fetch came on, if plainFetch took it
-	asksOn   string        // its name
-	filters  *filterAnswer // of the SUBSCRIBE or UNSUBSCRIBE under way; an idle connection has none
+	turn      bool // the CONNECT has its turn
+	answered  bool // the CONNECT was refused with a CONNACK
+	expiry    bool // the client asked for a session expiry interval
+	goodbye   bool // the client sent DISCONNECT and wants no will published
+	willSent  bool
+	reading   bool // holds Broker.retained for reading
+	scanning  bool // holds Broker.retained for writing
+	rest      bool // asks faster than it is answered, and is not read for a moment
+	taking    bool // plain fetches are taken as soon as they are read
+	tellsLeft bool // readOnce is told what the socket has left, if the system can
+	will      mqtt.Will
+	refused   string        // topic of the PUBLISH under way, if mochi must not see it
+	over      *overrun      // the plain fetch that is ahead has to wait, and was not made to; nil if not
+	silence   time.Duration // keep alive: how long the client may say nothing, and half of that again
+	until     time.Duration // since epoch: the deadline for reading that was set last
+	asks      schemas.Topic // that the last fetch came on, if plainFetch took it
+	asksOn    string        // its name
+	filters   *filterAnswer // of the SUBSCRIBE or UNSUBSCRIBE under way; an idle connection has none
 }
 
 // filterAnswer is what comes of the filters of one packet.

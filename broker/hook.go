@@ -243,7 +243,7 @@ func (h *hook) prepare(c *conn, cl *mqtt.Client, pk packets.Packet, p *principal
 	if p.claimant != nil {
 		h.b.claimants.Add(1)
 	}
-	c.maxPacket = int(cl.Properties.Props.MaximumPacketSize)
+	c.maxPacket = cl.Properties.Props.MaximumPacketSize
 	// A principal's name has no NUL, so the ids of two never meet.
 	c.id = p.name + "\x00" + cl.ID
 	cl.ID = c.id

@@ -102,16 +102,23 @@ func (p *principal) message(now time.Time, n int, l *Limits) {
 	m.messages.take(now.Sub(epoch), time.Duration(n)*each(l.MessageRate, p.scale()), burstSeconds*time.Second)
 }
 
-// packet takes one packet with its bytes, and says how long to wait before it is read
-// and which limit wants that. persists says that the principal has been made to
-// wait again and again for as long as l.TooFast.
-func (p *principal) packet(now time.Time, size int, l *Limits) (wait time.Duration, which limit, persists bool) {
+// overrun says how long to wait before a packet is read and which limit wants that.
+// persists says that the principal has been made to wait again and again for as long as
+// Limits.TooFast. The zero value is of a packet that need not wait.
+type overrun struct {
+	wait     time.Duration
+	which    limit
+	persists bool
+}
+
+// packet takes one packet with its bytes, and says whether it has to wait.
+func (p *principal) packet(now time.Time, size int, l *Limits) overrun {
 	m := &p.meter
 	const burst = burstSeconds * time.Second
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := now.Sub(epoch)
-	wait, which = m.packets.take(at, each(l.PacketRate, p.scale()), burst), limitPackets
+	wait, which := m.packets.take(at, each(l.PacketRate, p.scale()), burst), limitPackets
 	second := time.Duration(l.ByteRate * p.scale()) // bytes of it
 	if w := m.bytes.take(at, time.Duration(size)*time.Second/second, burst); w > wait {
 		wait, which = w, limitBytes
@@ -120,34 +127,39 @@ func (p *principal) packet(now time.Time, size int, l *Limits) (wait time.Durati
 		wait, which = w, limitMessages
 	}
 	if wait == 0 {
-		return 0, "", false
+		return overrun{}
 	}
 	if m.slowAt == 0 || at-m.slowAt > calm {
 		m.slowFrom = at
 	}
 	m.slowAt = at + wait
-	return wait, which, at-m.slowFrom >= l.TooFast
+	return overrun{wait, which, at-m.slowFrom >= l.TooFast}
 }
 
-// pace has the read loop of a connection that sends faster than its principal may wait
+// pace takes a packet of a client, which is not the service, and has it wait if need be.
+// size is the packet's length behind its fixed header.
+func (b *Broker) pace(c *conn, size int) error {
+	if over := c.principal.packet(time.Now(), size, &b.cfg.Limits); over.wait > 0 {
+		return b.slow(c, over)
+	}
+	return nil
+}
+
+// slow has the read loop of a connection that sends faster than its principal may wait
 // before it reads on, so that TCP slows the client down and nothing is stored for
 // it. Who goes on in spite of that is disconnected (MQTT 5, 3.14.2.1, reason 0x96).
-// The service is not limited. size is the packet's length behind its fixed header.
 //
 //go:noinline
-func (b *Broker) pace(c *conn, size int) error {
-	wait, which, persists := c.principal.packet(time.Now(), size, &b.cfg.Limits)
-	if wait == 0 {
-		return nil
-	}
-	b.metrics.limited(string(which))
-	if persists {
-		b.tellLimited(c, string(which), "it has sent too fast for too long; connection ended")
+func (b *Broker) slow(c *conn, over overrun) error {
+	which := string(over.which)
+	b.metrics.limited(which)
+	if over.persists {
+		b.tellLimited(c, which, "it has sent too fast for too long; connection ended")
 		b.disconnect(c, packets.ErrMessageRateTooHigh)
 		return errTooFast
 	}
-	b.tellLimited(c, string(which), "it is slowed down")
-	t := time.NewTimer(wait)
+	b.tellLimited(c, which, "it is slowed down")
+	t := time.NewTimer(over.wait)
 	defer t.Stop()
 	select {
 	case <-t.C:

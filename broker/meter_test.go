@@ -40,8 +40,7 @@ func TestRatesHold(t *testing.T) {
 		for range rapid.IntRange(1, 300).Draw(t, "count") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "pause")) * time.Millisecond)
 			one := rapid.IntRange(0, 5000).Draw(t, "size")
-			wait, _, _ := p.packet(now, one, &l)
-			now = now.Add(wait)
+			now = now.Add(p.packet(now, one, &l).wait)
 			packets, size = packets+1, size+float64(one)
 			if rapid.Bool().Draw(t, "message") {
 				p.message(now, 1, &l)
@@ -56,8 +55,8 @@ func TestRatesHold(t *testing.T) {
 		end := now.Add(time.Hour)
 		for i := range 100 {
 			at := end.Add(time.Duration(i) * time.Second / time.Duration(l.PacketRate))
-			if wait, which, _ := p.packet(at, 0, &l); wait != 0 {
-				t.Fatalf("within the rate: waits %s for %s", wait, which)
+			if over := p.packet(at, 0, &l); over.wait != 0 {
+				t.Fatalf("within the rate: waits %s for %s", over.wait, over.which)
 			}
 		}
 	})
@@ -77,10 +76,9 @@ func TestTooFastIsForgotten(t *testing.T) {
 		now, ended := began, false
 		for now.Sub(began) < 5*time.Minute {
 			p.message(now, burstSeconds, l)
-			var wait time.Duration
-			wait, _, over := p.packet(now, 10, l)
-			ended = ended || over
-			now = now.Add(wait + c.rest)
+			over := p.packet(now, 10, l)
+			ended = ended || over.persists
+			now = now.Add(over.wait + c.rest)
 		}
 		if ended != c.ends {
 			t.Errorf("rests of %s: ended %t, want %t", c.rest, ended, c.ends)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -15,30 +16,70 @@ import (
 // plainPublish is the first byte of a PUBLISH with QoS 0, neither retained nor repeated.
 const plainPublish = packets.Publish << 4
 
-// takeAhead takes the next packet if it is a plain fetch of which all bytes are there. It
-// takes it apart where it lies: mochi copies a packet twice. It waits until there is
-// something to be read, if it can.
+// takeAhead takes plain fetches for as long as nothing else is there to be read. It waits
+// until there is something, if it can.
 func (b *Broker) takeAhead(c *conn) (taken bool, err error) {
 	if !c.packets.between() || !c.peek.can() || c.principal.service || b.cfg.OnFetch == nil {
 		return false, nil
 	}
 	if len(c.ahead) == 0 {
-		if err := c.readAhead(); err != nil {
+		err = c.readAhead(true)
+	} else {
+		taken = b.takePlain(c, time.Now())
+	}
+	switch over := c.talk.over; {
+	case err != nil:
+		return false, err
+	case over != nil:
+		c.talk.over = nil
+		if err := b.slow(c, *over); err != nil {
 			return false, err
 		}
+		_, payload, _, size := wholePublish(c.ahead, c.version)
+		b.takeFetchAhead(c, payload, size)
+		taken = true
+	case len(c.ahead) == 0 || c.talk.rest:
+		taken = true
 	}
+	b.rest(c)
+	return taken, nil
+}
+
+// takeAllPlain takes all that is ahead. It returns false if it cannot, or if the client has
+// to wait before more is read.
+func (b *Broker) takeAllPlain(c *conn) bool {
+	now := time.Now()
+	for len(c.ahead) > 0 {
+		if !b.takePlain(c, now) {
+			return false
+		}
+	}
+	b.expectFrom(c, now)
+	return !c.talk.rest
+}
+
+// takePlain takes the next packet if it is a plain fetch of which all bytes are there. It
+// takes it apart where it lies: mochi copies a packet twice. If the client has to wait
+// before it is taken, it stays, and c.talk.over says so.
+func (b *Broker) takePlain(c *conn, now time.Time) bool {
 	topic, payload, head, size := wholePublish(c.ahead, c.version)
-	if size == 0 || size > int(b.cfg.Limits.MaxPacketSize) || !b.asks(c, topic, len(payload)) {
-		return false, nil
+	if size == 0 || size > int(b.cfg.Limits.MaxPacketSize) || c.talk.rest || !b.asks(c, topic, len(payload)) {
+		return false
 	}
-	if err := b.pace(c, size-head); err != nil {
-		return false, err
+	if over := c.principal.packet(now, size-head, &b.cfg.Limits); over.wait > 0 {
+		c.talk.over = new(overrun) // and not &over, which would cost each fetch an allocation
+		*c.talk.over = over
+		return false
 	}
+	b.takeFetchAhead(c, payload, size)
+	return true
+}
+
+// takeFetchAhead takes the fetch that is ahead.
+func (b *Broker) takeFetchAhead(c *conn, payload []byte, size int) {
 	b.metrics.messageIn()
 	b.fetch(c, c.talk.asks.Device, payload, "")
 	c.used(size)
-	b.rest(c)
-	return true, nil
 }
 
 // wholePublish takes a PUBLISH with QoS 0 and without properties apart, if b begins with a
@@ -72,7 +113,8 @@ func wholePublish(b []byte, version byte) (topic, payload []byte, head, size int
 }
 
 // asks says whether a plain fetch of so many bytes on a topic is one that the client may
-// make, and remembers the topic.
+// make, and remembers a topic that it may: what a principal may do does not change but for
+// being revoked.
 func (b *Broker) asks(c *conn, topic []byte, size int) bool {
 	if c.principal.revoked.Load() {
 		return false
@@ -80,12 +122,12 @@ func (b *Broker) asks(c *conn, topic []byte, size int) bool {
 	if string(topic) != c.talk.asksOn {
 		name := string(topic)
 		t, err := schemas.ParseTopic(name)
-		if err != nil || t.Kind != schemas.KindFetch {
+		if err != nil || t.Kind != schemas.KindFetch || c.principal.mayTell(t, false, 0) != allowed {
 			return false
 		}
 		c.talk.asks, c.talk.asksOn = t, name
 	}
-	return c.principal.mayTell(c.talk.asks, false, size) == allowed
+	return size <= schemas.KindFetch.MaxPayload()
 }
 
 // takePlainFetch takes a plain fetch that mochi has read, over TLS or a WebSocket.

@@ -28,7 +28,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.broker.metrics.bytesReceived(n)
 			return n, err
 		}
-		if err := c.readAhead(); err != nil {
+		if err := c.readAhead(false); err != nil {
 			return 0, err
 		}
 	}
@@ -55,33 +55,63 @@ func readerOf(c net.Conn) tryReader {
 	return tryReader{}
 }
 
-// readAhead waits until the socket has something and reads it.
-func (c *conn) readAhead() error {
-	if err := c.peek.wait(c.onReadable); err != nil {
+// look is what one look at a socket has found: n bytes were read, or again, as nothing is
+// there; else it has ended. drained says that nothing more was there by then, the end
+// included, as far as the socket tells.
+type look struct {
+	n       int
+	again   bool
+	drained bool
+}
+
+// readAhead waits until the socket has something and reads it. With taking, what are plain
+// fetches is taken at once, and the wait goes on.
+func (c *conn) readAhead(taking bool) error {
+	c.talk.taking = taking
+	err := c.peek.wait(c.onReadable)
+	c.talk.taking = false
+	if err != nil {
 		return err
 	}
-	err := c.readErr
+	err = c.readErr
 	c.readErr = nil
-	if n := len(c.ahead); err == nil && n == 0 {
-		return io.EOF
-	} else if err == nil {
-		c.broker.metrics.bytesReceived(n)
-	}
 	return err
 }
 
-// takeReadable is called by readAhead whenever the socket may have something; false
-// says that it has not.
+// takeReadable is called by readAhead whenever the socket may have something; false says
+// that it is to be called again then.
+//
+// A fetch is taken in here because to return and wait anew costs two looks at the socket:
+// one by which the runtime learns of what has come, and one before it waits. The runtime
+// counts us as reading all the time: who closes the socket waits for us, and we may not do
+// it.
 func (c *conn) takeReadable(fd uintptr) bool {
-	p := c.broker.buffer()
-	n, again, err := readOnce(fd, p[:min(cap(p), aheadBuffer)])
-	if again || n == 0 {
-		c.broker.recycle(p)
-		c.readErr = err
-		return !again
+	for {
+		p := c.broker.buffer()
+		got, err := readOnce(fd, p[:min(cap(p), aheadBuffer)])
+		if got.n == 0 {
+			c.broker.recycle(p)
+			if c.readErr = err; err == nil && !got.again {
+				c.readErr = io.EOF
+			}
+			return !got.again
+		}
+		c.broker.metrics.bytesReceived(got.n)
+		c.ahead, c.whole = p[:got.n], p
+		if !c.talk.taking || !c.broker.takeAllPlain(c) {
+			return true
+		}
+		if !c.talk.tellsLeft {
+			c.talk.tellsLeft = true
+			tellLeft(fd)
+		}
+		if got.drained {
+			return false // what has come since then has us called again
+		}
+		if c.client.Closed() {
+			return true
+		}
 	}
-	c.ahead, c.whole = p[:n], p
-	return true
 }
 
 // readConnect waits until the whole CONNECT is there, and leaves it to be read

@@ -30,9 +30,10 @@ type Session struct {
 
 	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
-	last   string            // device whose topic was asked for last, and that
-	lastOn string
-	unsent *unsent // made when Backlog is first called, if it can be
+	last   string            // the device that was admitted last
+	to     address           // its chunks
+	lastIn uint32            // subscriptions.changes then
+	unsent *unsent           // made when Backlog is first called, if it can be
 	asked  bool
 }
 
@@ -146,22 +147,31 @@ func (s *Session) Send(device string, image schemas.ImageBytes, chunks []schemas
 	return taken, nil
 }
 
-// admit finds out how to address the device's chunks, if they may be sent here.
+// admit finds out how to address the device's chunks, if they may be sent here: if the
+// client subscribes to exactly their topic and has not lost its rights.
 func (s *Session) admit(device string) (address, error) {
-	topic, err := s.topic(device)
-	if err != nil {
-		return address{}, err
-	}
-	return s.conn.address(topic)
-}
-
-// topic is the device's chunk topic, which is made once.
-func (s *Session) topic(device string) (string, error) {
+	c := s.conn
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if device == s.last && s.lastOn != "" {
-		return s.lastOn, nil
+	if changes := c.sub.changes.Load(); device != s.last || changes != s.lastIn {
+		topic, err := s.topic(device)
+		if err != nil {
+			return address{}, err
+		}
+		if s.to, err = c.address(topic); err != nil {
+			s.last = ""
+			return address{}, err
+		}
+		s.last, s.lastIn = device, changes
 	}
+	if c.principal.revoked.Load() {
+		return address{}, ErrNotSubscribed
+	}
+	return s.to, nil
+}
+
+// topic is the device's chunk topic, which is made once; mu is held.
+func (s *Session) topic(device string) (string, error) {
 	topic, ok := s.topics[device]
 	if !ok {
 		topic = schemas.Topic{Device: device, Kind: schemas.KindChunk}.String()
@@ -173,7 +183,6 @@ func (s *Session) topic(device string) (string, error) {
 		}
 		s.topics[device] = topic // at most one for each device of the principal
 	}
-	s.last, s.lastOn = device, topic
 	return topic, nil
 }
 
@@ -184,5 +193,5 @@ func (c *conn) address(topic string) (address, error) {
 	if !ok || c.principal.revoked.Load() {
 		return address{}, ErrNotSubscribed
 	}
-	return address{version: c.version, topic: topic, subscription: int(g.id), maxPacket: c.maxPacket}, nil
+	return address{version: c.version, topic: topic, subscription: g.id, maxPacket: c.maxPacket}, nil
 }

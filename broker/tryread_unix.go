@@ -3,9 +3,7 @@
 package broker
 
 import (
-	"errors"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,22 +32,6 @@ func (r tryReader) can() bool { return r.raw != nil }
 // wait calls take until it returns true, first at once and then whenever there may be
 // something to read. The error is that of a deadline or of a closed connection.
 func (r tryReader) wait(take func(fd uintptr) bool) error { return r.raw.Read(take) }
-
-// readOnce reads from a socket what is there; again says that nothing is. At the end
-// of what the other side sends, nothing is read and err is nil.
-func readOnce(fd uintptr, p []byte) (n int, again bool, err error) {
-	for {
-		n, err := unix.Read(int(fd), p)
-		switch {
-		case err == nil:
-			return n, false, nil
-		case errors.Is(err, unix.EAGAIN):
-			return 0, true, nil
-		case !errors.Is(err, unix.EINTR):
-			return 0, false, os.NewSyscallError("read", err)
-		}
-	}
-}
 
 // unread says whether the socket holds bytes that nobody has read.
 func (r tryReader) unread() (some bool) {

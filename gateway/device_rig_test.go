@@ -56,10 +56,12 @@ func (f *fakeDevices) Status(ctx context.Context, d string, s schemas.Status) er
 	return nil
 }
 
-func (*fakeDevices) MayFetch(string) bool { return true }
+func (*fakeDevices) MayFetch(device string) (orchestrator.Ask, bool) {
+	return orchestrator.Ask{Device: device}, true
+}
 
-func (f *fakeDevices) Fetch(_ context.Context, d string, r schemas.Fetch, _ orchestrator.Session) error {
-	f.events <- event{d, r}
+func (f *fakeDevices) Fetch(_ context.Context, ask orchestrator.Ask, r schemas.Fetch, _ orchestrator.Session) error {
+	f.events <- event{ask.Device, r}
 	return nil
 }
 

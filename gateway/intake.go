@@ -29,7 +29,7 @@ func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 		s.refuse("", "", reasonTopic, err)
 		return
 	}
-	if !s.worthReading(topic, payload) {
+	if _, worth := s.worthReading(topic, payload); !worth {
 		return
 	}
 	if !s.enqueue(topic, payload, c) && !s.messages.ending() {
@@ -38,18 +38,21 @@ func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 	}
 }
 
-// worthReading counts a message and refuses what can be told without reading it.
-func (s *Sessions) worthReading(topic schemas.Topic, payload []byte) bool {
+// worthReading counts a message and refuses what can be told without reading it. Of a fetch
+// it returns what the orchestrator knows of it then.
+func (s *Sessions) worthReading(topic schemas.Topic, payload []byte) (ask orchestrator.Ask, worth bool) {
 	s.options.Metrics.receivedMessage(topic.Kind)
-	switch {
-	case len(payload) > topic.Kind.MaxPayload():
+	if len(payload) > topic.Kind.MaxPayload() {
 		s.refuse(topic.Device, topic.Kind, reasonOversized, errOversized)
-		return false
-	case topic.Kind == schemas.KindFetch && !s.options.Devices.MayFetch(topic.Device):
-		s.refuse(topic.Device, topic.Kind, reasonFlood, errFlood)
-		return false
+		return ask, false
 	}
-	return true
+	if topic.Kind != schemas.KindFetch {
+		return ask, true
+	}
+	if ask, worth = s.options.Devices.MayFetch(topic.Device); !worth {
+		s.refuse(topic.Device, topic.Kind, reasonFlood, errFlood)
+	}
+	return ask, worth
 }
 
 var (
@@ -67,25 +70,26 @@ func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Se
 	if s.fetches.ending() {
 		return true
 	}
-	if !s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload) {
+	ask, worth := s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload)
+	if !worth {
 		return false
 	}
 	ctx := context.Background()
 	if traceparent != "" {
 		ctx = carrying(ctx, parsed(traceparent, ""))
 	}
-	s.judge(ctx, device, schemas.KindFetch, payload, s.fetch(ctx, device, payload, from))
+	s.judge(ctx, device, schemas.KindFetch, payload, s.fetch(ctx, ask, payload, from))
 	return true
 }
 
 // fetch decodes a fetch and gives it to the orchestrator.
-func (s *Sessions) fetch(ctx context.Context, device string, payload []byte, from orchestrator.Session) (err error) {
+func (s *Sessions) fetch(ctx context.Context, ask orchestrator.Ask, payload []byte, from orchestrator.Session) (err error) {
 	defer caught(&err)
 	var f schemas.Fetch
 	if err := schemas.Decode(payload, &f); err != nil {
 		return err
 	}
-	return s.options.Devices.Fetch(ctx, device, f, from)
+	return s.options.Devices.Fetch(ctx, ask, f, from)
 }
 
 // carrying is a context with what came with a message, if anything did.
@@ -149,7 +153,7 @@ func (s *Sessions) dispatch(ctx context.Context, device string, it item) (err er
 	case schemas.KindStatus:
 		err = deliver(ctx, device, it, &schemas.Status{}, s.options.Devices.Status)
 	case schemas.KindFetch:
-		err = s.fetch(ctx, device, it.payload, nil)
+		err = s.fetch(ctx, orchestrator.Ask{Device: device}, it.payload, nil)
 	case schemas.KindPresence:
 		err = s.handlePresence(ctx, device, it)
 	}

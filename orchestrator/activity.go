@@ -85,9 +85,9 @@ type second struct {
 
 func newDoings() *doings { return &doings{base: time.Now()} }
 
-// now is the second that it is; mu is held.
-func (d *doings) now() *second {
-	n := int64(time.Since(d.base) / time.Second)
+// at is the second that it is now; mu is held.
+func (d *doings) at(now time.Time) *second {
+	n := int64(now.Sub(d.base) / time.Second)
 	s := &d.seconds[n%int64(len(d.seconds))]
 	if s.number != n {
 		*s = second{number: n}
@@ -95,13 +95,13 @@ func (d *doings) now() *second {
 	return s
 }
 
-func (d *doings) sent(chunks int, bytes int64) {
+func (d *doings) sent(chunks int, bytes int64, now time.Time) {
 	if d == nil || chunks == 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.now()
+	s := d.at(now)
 	s.chunks += int64(chunks)
 	s.bytes += bytes
 }
@@ -109,14 +109,14 @@ func (d *doings) sent(chunks int, bytes int64) {
 func (d *doings) reported() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.now().reports++
+	d.at(time.Now()).reports++
 }
 
 // tell adds what was counted in the last whole seconds.
 func (d *doings) tell(a *Activity) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := d.now().number
+	now := d.at(time.Now()).number
 	var sum second
 	for _, s := range d.seconds {
 		if s.number < now && s.number >= now-paceSeconds {

@@ -18,7 +18,7 @@ func TestThroughputIsThatOfTheLastSeconds(t *testing.T) {
 			t.Errorf("nothing was done: %+v", got)
 		}
 		for range 30 { // two chunks of 1000 bytes and one report, each half second
-			d.sent(2, 2000)
+			d.sent(2, 2000, time.Now())
 			d.reported()
 			time.Sleep(500 * time.Millisecond)
 		}
@@ -33,7 +33,7 @@ func TestThroughputIsThatOfTheLastSeconds(t *testing.T) {
 		if got := tell(); got != (Throughput{}) {
 			t.Errorf("an hour later: %+v", got)
 		}
-		(*doings)(nil).sent(1, 1) // a streamer without a service
+		(*doings)(nil).sent(1, 1, time.Now()) // a streamer without a service
 	})
 }
 

@@ -89,7 +89,7 @@ func BenchmarkFetch(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		f.Ranges = []schemas.Range{{Length: 16 * 4096}}
-		e.ok(e.Fetch(ctx, "d000", f, s))
+		e.ok(e.askOver("d000", f, s))
 		<-taken
 	}
 }

@@ -64,9 +64,9 @@ func (s *streamer) room(f *flow) int64 {
 func (s *streamer) credit(f *flow, n int64) bool { return f.sent == 0 || n <= s.left(f) }
 
 // underWay counts bytes that were sent; mu is held, as for all that follows.
-func (s *streamer) underWay(f *flow, n int64) {
+func (s *streamer) underWay(f *flow, n int64, now time.Time) {
 	if f.sent == 0 {
-		f.moved = time.Now()
+		f.moved = now
 	}
 	f.sent += n
 	if !f.stalled {
@@ -102,20 +102,20 @@ func backlogOf(s Session) int64 {
 
 // confirm takes a device's word that of what is under way left bytes are still
 // awaited.
-func (s *streamer) confirm(f *flow, left int64) {
+func (s *streamer) confirm(f *flow, left int64, now time.Time) {
 	if arrived := f.sent - max(0, left); arrived > 0 {
-		s.arrived(f, arrived)
+		s.arrived(f, arrived, now)
 	}
 }
 
 // arrived counts n bytes as arrived.
-func (s *streamer) arrived(f *flow, n int64) {
+func (s *streamer) arrived(f *flow, n int64, now time.Time) {
 	if f.stalled {
 		f.stalled = false
 		s.count(f, f.sent)
 	}
-	s.underWay(f, -n)
-	f.moved = time.Now()
+	s.underWay(f, -n, now)
+	f.moved = now
 	f.allow(n, s.moduleCredit)
 	f.arrived += n
 	f.looks = 0
@@ -147,16 +147,16 @@ func (f *flow) allow(n, most int64) {
 }
 
 // lapse counts what is under way to a device no more.
-func (s *streamer) lapse(f *flow) {
-	s.tryAnew(f, min(s.moduleCredit, firstAllowance))
+func (s *streamer) lapse(f *flow, now time.Time) {
+	s.tryAnew(f, min(s.moduleCredit, firstAllowance), now)
 	s.metrics.lapsed()
 	s.schedule(f)
 }
 
 // tryAnew puts a device on trial. What was under way to it is lost, or never leaves the
 // sockets: in no case has it arrived.
-func (s *streamer) tryAnew(f *flow, allowance int64) {
-	s.underWay(f, -f.sent)
+func (s *streamer) tryAnew(f *flow, allowance int64, now time.Time) {
+	s.underWay(f, -f.sent, now)
 	f.stalled = false
 	f.trial, f.arrived, f.allowance = true, 0, allowance
 	f.second, f.before = 0, 0
@@ -240,7 +240,7 @@ func (s *streamer) look() bool {
 func (s *streamer) lookAt(f *flow, now time.Time) {
 	f.looks = min(f.looks+1, lookLeast)
 	if _, told := f.session.(Backlog); told {
-		s.confirm(f, backlogOf(f.session)) // resets looks
+		s.confirm(f, backlogOf(f.session), now) // resets looks
 	}
 	if f.looks >= stalledLooks {
 		s.stall(f)
@@ -261,6 +261,7 @@ func (s *streamer) sweepOnce(now time.Time) {
 			kept = lapseMemory
 		}
 		if f.idle() && f.sent == 0 && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
+			f.gone = true
 			delete(s.devices, device)
 		}
 	}
@@ -275,13 +276,13 @@ func (s *streamer) sweepSent(f *flow, now time.Time) {
 	}
 	if _, told := f.session.(Backlog); told {
 		if left := backlogOf(f.session); left < f.sent {
-			s.confirm(f, left)
+			s.confirm(f, left, now)
 			s.schedule(f)
 			return
 		}
 		s.stall(f)
 	}
 	if now.Sub(f.moved) >= forgetAfter {
-		s.lapse(f)
+		s.lapse(f, now)
 	}
 }

@@ -20,7 +20,7 @@ func (e *env) take(device string, s orchestrator.Session, m orchestrator.Image, 
 	e.t.Helper()
 	f := fetch(m, chunk, schemas.Range{Offset: offset, Length: length})
 	f.Awaited = awaited
-	e.ok(e.Fetch(ctx, device, f, s))
+	e.ok(e.askOver(device, f, s))
 }
 
 // TestModuleCredit: what is under way to a device ends at the limit, goes on with
@@ -157,7 +157,7 @@ func TestChunksAllocateNothing(t *testing.T) {
 	run := func(chunks uint64) float64 {
 		return testing.AllocsPerRun(200, func() {
 			ranges := []schemas.Range{{Offset: 4_000_000 - chunks*1000, Length: chunks * 1000}}
-			if err := e.Fetch(ctx, "d000", schemas.Fetch{V: 1, Image: m.ID, Chunk: 1000, Ranges: ranges}, s); err != nil {
+			if err := e.askOver("d000", schemas.Fetch{V: 1, Image: m.ID, Chunk: 1000, Ranges: ranges}, s); err != nil {
 				t.Error(err)
 			}
 			<-last

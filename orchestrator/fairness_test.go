@@ -185,7 +185,7 @@ func TestFetchFlood(t *testing.T) {
 			for range 20 * 1000 {
 				time.Sleep(time.Millisecond)
 				for range 20 {
-					if f.MayFetch(deviceName(4)) {
+					if f.mayFetch(deviceName(4)) {
 						read++
 						f.take(deviceName(4), s, f.image, 16<<10, 0, 0, 1<<20)
 					}
@@ -200,7 +200,7 @@ func TestFetchFlood(t *testing.T) {
 			t.Errorf("%d of 400,000 fetches were read in %v", read, fairTime)
 		}
 		for i := range 1000 { // who is answered each time is never refused
-			if !f.MayFetch(deviceName(4)) && i > 10_000 {
+			if !f.mayFetch(deviceName(4)) && i > 10_000 {
 				t.Error("refused")
 			}
 		}
@@ -216,7 +216,7 @@ func TestEveryAnswerEarnsAFetch(t *testing.T) {
 		defer func() { e.stop() }()
 		s := everything(nil)
 		for i := range 10_000 {
-			if !e.MayFetch("d000") {
+			if !e.mayFetch("d000") {
 				t.Fatalf("fetch %d was refused", i)
 			}
 			e.take("d000", s, m, 1000, 0, uint64(i%100)*1000, 1000)
@@ -238,7 +238,7 @@ func TestBytesEarnFetches(t *testing.T) {
 		defer slides.close()
 		for i := range 1000 {
 			time.Sleep(time.Second / 64)
-			if !e.MayFetch("d000") {
+			if !e.mayFetch("d000") {
 				t.Fatalf("fetch %d of a window that slides was refused", i)
 			}
 			e.take("d000", slides, m, 4<<10, window, uint64(i*step%(size-window)), window)
@@ -248,7 +248,7 @@ func TestBytesEarnFetches(t *testing.T) {
 		defer slow.close()
 		read := 0
 		for i := range 10 * seconds {
-			if e.MayFetch("d001") {
+			if e.mayFetch("d001") {
 				read++
 				e.take("d001", slow, m, 4<<10, 0, uint64(i*64<<10%(size/2)), 64<<10)
 			}
@@ -294,7 +294,7 @@ func TestStrangersAskLittle(t *testing.T) {
 		defer func() { e.stop() }()
 		ask := func(device, times int) (read int) {
 			for range times {
-				if e.MayFetch(deviceName(device)) {
+				if e.mayFetch(deviceName(device)) {
 					read++
 				}
 			}
@@ -344,7 +344,7 @@ func TestTinyRanges(t *testing.T) {
 					const part = fairSize / schemas.MaxRanges
 					holes[n] = schemas.Range{Offset: uint64(n)*part + random.Uint64N(part), Length: 1}
 				}
-				f.ok(f.Fetch(ctx, deviceName(4+i), fetch(f.image, 64, holes...), s))
+				f.ok(f.askOver(deviceName(4+i), fetch(f.image, 64, holes...), s))
 			}
 			go func() {
 				for {
@@ -388,7 +388,7 @@ func TestThousandsThatNeverRead(t *testing.T) {
 				asking.Go(func() {
 					time.Sleep(time.Duration(i) * time.Millisecond)
 					for began := time.Now(); time.Since(began) < fairTime; time.Sleep(pause) {
-						if f.MayFetch(deviceName(16 + i)) {
+						if f.mayFetch(deviceName(16 + i)) {
 							f.take(deviceName(16+i), s, f.image, 32<<10, 0, 0, 2<<20)
 						}
 					}
@@ -426,7 +426,7 @@ func TestThousandsThatComeBackAndNeverRead(t *testing.T) {
 			for i := range crowd {
 				s := newSession(nil, fairBuffer, 0)
 				f.others = append(f.others, s)
-				if f.MayFetch(deviceName(16 + i)) {
+				if f.mayFetch(deviceName(16 + i)) {
 					f.take(deviceName(16+i), s, f.image, 32<<10, 0, 0, 2<<20)
 				}
 			}
@@ -459,7 +459,7 @@ func TestImageDeletedWhileServed(t *testing.T) {
 		synctest.Wait()
 		must[orchestrator.Job](t)(f.CancelJob(ctx, "j", orchestrator.CancelRequest{}))
 		f.ok(counting.Remove(ctx, f.image.SHA256))
-		f.wants(f.Fetch(ctx, deviceName(0), fetch(f.image, 16<<10, schemas.Range{Length: 1}), all[0]), orchestrator.ErrConflict)
+		f.wants(f.askOver(deviceName(0), fetch(f.image, 16<<10, schemas.Range{Length: 1}), all[0]), orchestrator.ErrConflict)
 		time.Sleep(fairTime)
 		for _, s := range all {
 			if n, _ := s.took(); n != 1<<20 || s.wrong > 0 {

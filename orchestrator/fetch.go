@@ -19,10 +19,19 @@ const (
 	refusedStore     = "store"
 )
 
+// Ask is a fetch that a device makes: what MayFetch gives, so that Fetch need not look for
+// the device again, or no more than the device's name. It is used once, and soon.
+type Ask struct {
+	Device string
+	at     time.Time // when it came
+	flow   *flow     // the device's then, which may be gone; nil if it was not looked for
+	grant  *grant    // the flow's then
+}
+
 // MayFetch says whether a fetch of the device is worth reading: it is not while
 // the device asks faster than it is answered (mayAsk). It counts as one that was
 // made, and costs next to nothing.
-func (s *Service) MayFetch(device string) bool { return s.streamer.mayAsk(device) }
+func (s *Service) MayFetch(device string) (Ask, bool) { return s.streamer.mayAsk(device) }
 
 // Fetch queues the chunks that a device asks for and returns at once: of an image, or
 // of its signed manifest, which is fetched by its SHA-256 and never streamed to
@@ -30,7 +39,11 @@ func (s *Service) MayFetch(device string) bool { return s.streamer.mayAsk(device
 // ErrConflict unless the device has an execution under way for the image. The
 // service keeps f.Ranges. from is the connection that the fetch came by, if this
 // process has it; the chunks go there. With nil they go through the Publisher.
-func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, from Session) error {
+func (s *Service) Fetch(ctx context.Context, ask Ask, f schemas.Fetch, from Session) error {
+	device := ask.Device
+	if ask.at.IsZero() {
+		ask.at = time.Now()
+	}
 	if err := f.Validate(); err != nil {
 		return s.refuse(device, refusedMalformed, invalid("fetch: %w", err))
 	}
@@ -39,19 +52,21 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	if carried.Sampled {
 		began = s.now()
 	}
-	g, stream, err := s.granted(ctx, device, f.Image)
+	granted, err := s.granted(ctx, &ask, f.Image)
 	switch {
 	case errors.Is(err, ErrConflict):
 		return s.refuse(device, refusedNoOffer, err)
 	case err != nil:
 		return s.refuse(device, refusedStore, err)
 	}
+	ask.grant = granted
+	g, stream := granted.of(f.Image)
 	// Ranges are in ascending order.
 	if end := f.Ranges[len(f.Ranges)-1].End(); end > g.size {
 		return s.refuse(device, refusedBeyond, invalid("fetch up to byte %d of image %q, which has %d", end, f.Image, g.size))
 	}
 	s.metrics.fetched()
-	t := transfer{
+	t := &transfer{
 		sum: g.sum, image: g.tag, tag: f.Tag, size: g.size, chunk: uint64(f.Chunk), ranges: f.Ranges,
 		awaited: uint64(f.Awaited), session: from, follow: f.Follow && stream != StreamNever, always: stream == StreamAlways,
 		aside: g.manifest,
@@ -59,7 +74,7 @@ func (s *Service) Fetch(ctx context.Context, device string, f schemas.Fetch, fro
 	for _, r := range f.Ranges {
 		t.bytes += r.Length
 	}
-	s.streamer.add(ctx, device, t)
+	s.streamer.add(ctx, ask, t)
 	s.fetchedIn(carried, device, f.Image, began)
 	return nil
 }

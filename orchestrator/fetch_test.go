@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"davit/orchestrator"
 	"davit/schemas"
@@ -63,7 +64,16 @@ func streaming(t *testing.T, devices, size int, change ...func(*orchestrator.Opt
 }
 
 // ask makes a fetch the long way.
-func (e *env) ask(device string, f schemas.Fetch) error { return e.Fetch(ctx, device, f, nil) }
+func (e *env) ask(device string, f schemas.Fetch) error { return e.askOver(device, f, nil) }
+
+func (e *env) askOver(device string, f schemas.Fetch, s orchestrator.Session) error {
+	return e.Fetch(ctx, orchestrator.Ask{Device: device}, f, s)
+}
+
+func (e *env) mayFetch(device string) bool {
+	_, may := e.MayFetch(device)
+	return may
+}
 
 func fetch(m orchestrator.Image, chunk int, ranges ...schemas.Range) schemas.Fetch {
 	return schemas.Fetch{V: 1, Image: m.ID, Tag: 7, Chunk: chunk, Ranges: ranges}
@@ -141,6 +151,48 @@ func TestFetchIsRefused(t *testing.T) {
 		synctest.Wait()
 		if r.count("d000") != 1 {
 			t.Errorf("the next execution's image came in %d chunks", r.count("d000"))
+		}
+	})
+}
+
+// TestFetchGoesByThePresent: what is remembered of a device's last fetch is not gone by when
+// its executions have changed since, nor what was looked up just before they did.
+func TestFetchGoesByThePresent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r, m := streaming(t, 1, 1000)
+		next, last := e.image("3", content(1000, 4)), e.image("4", content(1000, 5))
+		e.job("k", next.ID, "d000") // queued behind j
+		e.job("l", last.ID, "d000")
+		e.start()
+		defer func() { e.stop() }()
+		ask := func() orchestrator.Ask {
+			t.Helper()
+			a, may := e.MayFetch("d000")
+			if !may {
+				t.Fatal("one that asks once in a while may not ask")
+			}
+			return a
+		}
+		of := func(m orchestrator.Image) schemas.Fetch { return fetch(m, 1000, schemas.Range{Length: 1000}) }
+		for i, step := range []struct {
+			job       string
+			now, then orchestrator.Image
+		}{{"j", m, next}, {"k", next, last}} {
+			e.ok(e.Fetch(ctx, ask(), of(step.now), nil))
+			e.ok(e.Fetch(ctx, ask(), of(step.now), nil)) // goes by what is remembered
+			e.wants(e.Fetch(ctx, ask(), of(step.then), nil), orchestrator.ErrConflict)
+			e.ok(e.Fetch(ctx, ask(), of(step.now), nil))
+			synctest.Wait()
+			before := ask()
+			e.ok(e.Status(ctx, "d000", status(e.execution(step.job, "d000"), uint64(i+1), schemas.StateFailed)))
+			e.wants(e.Fetch(ctx, before, of(step.now), nil), orchestrator.ErrConflict)
+			e.wants(e.Fetch(ctx, ask(), of(step.now), nil), orchestrator.ErrConflict)
+			e.ok(e.Fetch(ctx, ask(), of(step.then), nil))
+			time.Sleep(10 * time.Second) // the flow is forgotten, and its memory of a grant is not missed
+			synctest.Wait()
+		}
+		if !bytes.Equal(r.data["d000"], content(1000, 5)) {
+			t.Error("the last image did not come")
 		}
 	})
 }

@@ -39,6 +39,8 @@ const (
 type flow struct {
 	device  string
 	session Session // that the last fetch came by; nil for the long way
+	grant   *grant  // that its last fetch had; nil if it had none yet
+	gone    bool    // the device is known by another flow since, or not at all
 
 	queue  []transfer // none is empty
 	bytes  uint64     // in queue
@@ -133,7 +135,7 @@ func (f *flow) idle() bool {
 // it asks for again is sent once; of what a device counts as awaited, the oldest
 // that is more than that was given up; and the bounds hold. It returns how many
 // bytes went from the queue without being sent.
-func (f *flow) enqueue(t transfer) (dropped uint64) {
+func (f *flow) enqueue(t *transfer) (dropped uint64) {
 	for i := range f.queue {
 		if f.queue[i].sum == t.sum {
 			dropped += f.subtract(&f.queue[i], t.ranges)
@@ -144,7 +146,7 @@ func (f *flow) enqueue(t transfer) (dropped uint64) {
 		dropped += f.trim(t.awaited, maxQueuedRanges, maxQueuedTransfers)
 	}
 	dropped += f.trim(maxQueuedBytes-min(t.bytes, maxQueuedBytes), maxQueuedRanges-len(t.ranges), maxQueuedTransfers-1)
-	f.queue = append(f.queue, t)
+	f.queue = append(f.queue, *t)
 	f.bytes += t.bytes
 	f.ranges += len(t.ranges)
 	return dropped

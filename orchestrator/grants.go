@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"davit/schemas"
@@ -13,11 +14,13 @@ import (
 // share a store, another one may have changed the execution.
 const grantTime = time.Minute
 
-// grant says what a device may fetch: an image and its manifest. It does not change.
+// grant says what a device may fetch: an image and its manifest. It does not change but in
+// that it ends.
 type grant struct {
 	image    granted
 	manifest granted // of size 0 if the image has none
 	until    time.Time
+	ended    atomic.Bool // the executions may have changed, or another grant is remembered
 	// stream is what its job says of the image's shared stream.
 	stream StreamMode
 }
@@ -35,6 +38,11 @@ type granted struct {
 func grantedBytes(id, sum string, size uint64) granted {
 	tag, _ := schemas.TagOf(sum)
 	return granted{id: id, sum: sum, tag: tag, size: size}
+}
+
+// holds says whether g can be gone by. It may be nil.
+func (g *grant) holds(now time.Time) bool {
+	return g != nil && !g.ended.Load() && now.Before(g.until)
 }
 
 // of returns what the device may fetch by an id, and how it is streamed; nil if
@@ -65,10 +73,14 @@ func newGrants() *grants { return &grants{byDevice: map[string]*grant{}} }
 func (g *grants) of(device, id string, now time.Time) (known, begun *grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m := g.byDevice[device]; m != nil && now.Before(m.until) {
+	m := g.byDevice[device]
+	if m.holds(now) {
 		if what, _ := m.of(id); what != nil {
 			return m, nil
 		}
+	}
+	if m != nil {
+		m.ended.Store(true) // who has it would not learn of a change any more
 	}
 	g.sweep(now)
 	begun = &grant{until: now.Add(grantTime)}
@@ -77,14 +89,16 @@ func (g *grants) of(device, id string, now time.Time) (known, begun *grant) {
 }
 
 // keep remembers what was read since of was called, unless the device's executions
-// have changed meanwhile.
-func (g *grants) keep(device string, begun *grant, found grant) {
+// have changed meanwhile: then it holds for this once.
+func (g *grants) keep(device string, begun, found *grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.byDevice[device] == begun {
-		found.until = begun.until
-		g.byDevice[device] = &found
+	found.until = begun.until
+	if g.byDevice[device] != begun {
+		found.ended.Store(true)
+		return
 	}
+	g.byDevice[device] = found
 }
 
 // drop forgets the devices' grants.
@@ -95,7 +109,10 @@ func (g *grants) drop(devices map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for d := range devices {
-		delete(g.byDevice, d)
+		if m := g.byDevice[d]; m != nil {
+			m.ended.Store(true)
+			delete(g.byDevice, d)
+		}
 	}
 }
 
@@ -122,35 +139,45 @@ func (t *txn) regrant(rec any) {
 	}
 }
 
-// granted returns what the device may fetch by an id, that of an image or the SHA-256
-// of a manifest: it has to have an execution under way for the image.
-func (s *Service) granted(ctx context.Context, device, id string) (*granted, StreamMode, error) {
-	known, begun := s.grants.of(device, id, time.Now())
-	if known == nil {
-		var read grant
-		if err := s.store.View(ctx, func(r Reader) (err error) {
-			read, err = s.grantOf(r, device)
-			return err
-		}); err != nil {
-			return nil, StreamNever, err
+// granted returns a grant that covers an id, that of an image or the SHA-256 of a manifest:
+// the device has to have an execution under way for the image.
+func (s *Service) granted(ctx context.Context, ask *Ask, id string) (*grant, error) {
+	if ask.grant.holds(ask.at) {
+		if what, _ := ask.grant.of(id); what != nil {
+			return ask.grant, nil
 		}
-		if what, _ := read.of(id); what == nil {
-			return nil, StreamNever, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", id, ErrConflict)
-		}
-		known = &read
-		s.grants.keep(device, begun, read)
 	}
-	what, stream := known.of(id)
-	return what, stream, nil
+	known, begun := s.grants.of(ask.Device, id, ask.at)
+	if known != nil {
+		return known, nil
+	}
+	return s.readGrant(ctx, ask.Device, id, begun)
+}
+
+// readGrant reads a grant from the store and remembers it.
+func (s *Service) readGrant(ctx context.Context, device, id string, begun *grant) (read *grant, err error) {
+	err = s.store.View(ctx, func(r Reader) (err error) {
+		read, err = s.grantOf(r, device)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if what, _ := read.of(id); what == nil {
+		return nil, fmt.Errorf("fetch of image %q: %w: the device has no execution under way for it", id, ErrConflict)
+	}
+	s.grants.keep(device, begun, read)
+	return read, nil
 }
 
 // grantOf reads what the device may fetch, which is nothing without an execution
 // under way.
-func (s *Service) grantOf(r Reader, device string) (g grant, err error) {
+func (s *Service) grantOf(r Reader, device string) (*grant, error) {
 	st, _, err := load(r, device, nil)
 	if err != nil {
-		return g, err
+		return nil, err
 	}
+	g := &grant{stream: StreamAuto}
 	i := st.current()
 	if i < 0 {
 		return g, nil
@@ -158,16 +185,19 @@ func (s *Service) grantOf(r Reader, device string) (g grant, err error) {
 	x := &st.Executions[i]
 	p, err := s.plans.of(r, x.Job)
 	if err != nil {
-		return g, err
+		return nil, err
 	}
-	if g.stream = StreamAuto; p != nil {
+	if p != nil {
 		g.stream = p.streams()
 	}
 	g.image = grantedBytes(x.Image, x.SHA256, x.BytesTotal)
 	m, err := s.manifestOf(r, x.Image)
-	if err == nil && m != nil {
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
 		g.manifest = grantedBytes(m.SHA256, m.SHA256, m.Size)
 		g.manifest.manifest = true
 	}
-	return g, err
+	return g, nil
 }

@@ -525,7 +525,7 @@ func TestManifestsAreNotShared(t *testing.T) {
 					sent += x.Length
 				}
 				f := schemas.Fetch{V: 1, Image: id, Tag: 3, Chunk: 4096, Follow: true, Ranges: []schemas.Range{{Length: uint64(len(body))}}}
-				e.ok(e.Fetch(ctx, d, f, s))
+				e.ok(e.askOver(d, f, s))
 			}
 			synctest.Wait()
 			time.Sleep(time.Second)

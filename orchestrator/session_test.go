@@ -226,7 +226,7 @@ func (d *reader) ask() {
 	d.next += n
 	d.awaited += int(n)
 	d.mu.Unlock()
-	if err := d.e.Fetch(ctx, d.device, f, d.session); err != nil {
+	if err := d.e.askOver(d.device, f, d.session); err != nil {
 		d.mu.Lock()
 		d.refused++
 		d.mu.Unlock()

@@ -168,8 +168,8 @@ func (l *listener) ask() {
 	}
 	f := l.fetch(wanted, follow)
 	l.mu.Unlock()
-	if l.e.MayFetch(l.device) {
-		l.e.ok(l.e.Fetch(ctx, l.device, f, l.session))
+	if ask, may := l.e.MayFetch(l.device); may {
+		l.e.ok(l.e.Fetch(ctx, ask, f, l.session))
 	}
 }
 
@@ -277,7 +277,7 @@ func TestSharedStreamOfTheUnequal(t *testing.T) {
 		lossy := c.listen(2<<20, func(l *listener) { l.loss = 0.05 })
 		slow := c.listen(100_000)
 		dead := newSession(c.body, fairBuffer, 0)
-		c.ok(c.Fetch(ctx, deviceName(10), schemas.Fetch{V: 1, Image: c.image.ID, Tag: 1, Chunk: 16 << 10, Follow: true, Ranges: []schemas.Range{{Length: 64 << 10}}}, dead))
+		c.ok(c.askOver(deviceName(10), schemas.Fetch{V: 1, Image: c.image.ID, Tag: 1, Chunk: 16 << 10, Follow: true, Ranges: []schemas.Range{{Length: 64 << 10}}}, dead))
 		c.listeners = append(c.listeners, &listener{device: deviceName(10), session: dead}) // none is left
 		time.Sleep(time.Second)
 		for range 3 {
@@ -354,7 +354,7 @@ func TestSharedStreamEnds(t *testing.T) {
 		if calls == 0 {
 			t.Error("nothing was shared")
 		}
-		c.wants(c.Fetch(ctx, "d000", schemas.Fetch{V: 1, Image: c.image.ID, Tag: 9, Chunk: 4096, Follow: true, Ranges: []schemas.Range{{Length: 1}}}, c.listeners[0].session), orchestrator.ErrConflict)
+		c.wants(c.askOver("d000", schemas.Fetch{V: 1, Image: c.image.ID, Tag: 9, Chunk: 4096, Follow: true, Ranges: []schemas.Range{{Length: 1}}}, c.listeners[0].session), orchestrator.ErrConflict)
 		time.Sleep(10 * time.Second)
 		if c.calls != calls {
 			t.Errorf("%d batches were sent to nobody", c.calls-calls)
@@ -394,7 +394,7 @@ func TestManifestBesideTheStream(t *testing.T) {
 		sessions := make([]*session, devices)
 		fetch := func(i int, id string, size, awaited int) {
 			f := schemas.Fetch{V: 1, Image: id, Tag: 3, Chunk: 8192, Follow: true, Awaited: awaited, Ranges: []schemas.Range{{Length: uint64(size)}}}
-			e.ok(e.Fetch(ctx, ids[i], f, sessions[i]))
+			e.ok(e.askOver(ids[i], f, sessions[i]))
 		}
 		tag, _ := schemas.TagOf(m.SHA256)
 		for i := range sessions {

@@ -38,7 +38,7 @@ func (s *streamer) follow(f *flow, t *transfer, now time.Time) bool {
 	}
 	w.chunk, w.always, w.asked = t.chunk, t.always, now
 	awaited := max(0, int64(t.awaited)-int64(w.demand.size())-int64(f.bytes))
-	s.confirm(f, max(awaited, t.backlog))
+	s.confirm(f, max(awaited, t.backlog), now)
 	again, dropped := w.ask(t.tag, t.ranges)
 	w.repaired += again
 	w.stream.pace.repaired += again
@@ -122,9 +122,10 @@ func (s *streamer) handOver(w *follower, t transfer) {
 	if len(t.ranges) == 0 {
 		return
 	}
-	f := s.flowOf(w.device, time.Now())
+	now := time.Now()
+	f := s.flowOf(w.device, now)
 	if !f.extend(t) {
-		s.queue(f, t)
+		s.queue(f, &t, now)
 	} else if !f.busy {
 		s.schedule(f)
 	}
@@ -291,7 +292,7 @@ func (s *streamer) settleShared(b *batch, sent int) {
 	st := b.stream
 	bytes := int64(b.bytes) * int64(max(0, sent)) / int64(len(b.chunks))
 	s.metrics.sent(wayShared, max(0, sent), bytes)
-	s.doings.sent(max(0, sent), bytes)
+	s.doings.sent(max(0, sent), bytes, time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.sending = false

@@ -89,38 +89,42 @@ func (s *streamer) flowOf(device string, now time.Time) *flow {
 }
 
 // mayAsk takes one of a device's fetches.
-func (s *streamer) mayAsk(device string) bool {
-	now := time.Now()
+func (s *streamer) mayAsk(device string) (Ask, bool) {
+	a := Ask{Device: device, at: time.Now()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.devices) >= maxFlows && s.devices[device] == nil {
-		return true // add knows which devices are real
+		return a, true // add knows which devices are real
 	}
-	return s.flowOf(device, now).mayAsk(now, s.lent)
+	a.flow = s.flowOf(device, a.at)
+	a.grant = a.flow.grant
+	return a, a.flow.mayAsk(a.at, s.lent)
 }
 
 // add queues a transfer for a device, and gives the device its first turn at once if
 // nobody else waits for one: the caller has the processor, and so, soon, will the
 // module, while the bytes are still in its cache.
-func (s *streamer) add(ctx context.Context, device string, t transfer) {
-	if w := s.addFirst(device, t); w != nil {
+func (s *streamer) add(ctx context.Context, a Ask, t *transfer) {
+	if w := s.addFirst(a, t); w != nil {
 		w.settle(w.send(ctx))
 		s.spare.Put(w)
 	}
 }
 
 // addFirst is add, except for that turn, which it returns if there is one.
-func (s *streamer) addFirst(device string, t transfer) *turn {
-	now := time.Now()
-	t.backlog, t.asked = backlogOf(t.session), now
+func (s *streamer) addFirst(a Ask, t *transfer) *turn {
+	t.backlog, t.asked = backlogOf(t.session), a.at
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.flowOf(device, now)
-	f.touched = now
-	if s.follow(f, &t, now) {
+	f := a.flow
+	if f == nil || f.gone {
+		f = s.flowOf(a.Device, a.at)
+	}
+	f.touched, f.grant = a.at, a.grant
+	if s.follow(f, t, a.at) {
 		return nil
 	}
-	s.queue(f, t)
+	s.queue(f, t, a.at)
 	if q := s.next(); q == nil || q.head != f || f.next != nil || f.session == nil || s.proven.head != nil && s.trial.head != nil {
 		s.signal()
 		return nil
@@ -131,32 +135,32 @@ func (s *streamer) addFirst(device string, t transfer) *turn {
 }
 
 // queue puts a transfer in a device's queue; mu is held. signal tells a worker.
-func (s *streamer) queue(f *flow, t transfer) {
+func (s *streamer) queue(f *flow, t *transfer, now time.Time) {
 	if f.busy {
 		if len(f.pending) == maxPending {
 			s.metrics.withdrew(withdrawnNewer, f.pending[0].bytes)
 			f.pending = append(f.pending[:0], f.pending[1:]...)
 		}
-		f.pending = append(f.pending, t)
+		f.pending = append(f.pending, *t)
 		return
 	}
-	s.apply(f, t)
+	s.apply(f, t, now)
 	s.schedule(f)
 }
 
 // apply takes up a fetch; mu is held and no worker has the flow.
-func (s *streamer) apply(f *flow, t transfer) {
+func (s *streamer) apply(f *flow, t *transfer, now time.Time) {
 	if f.session != t.session {
 		f.session, f.blocked = t.session, false
 		if _, told := t.session.(Backlog); told {
-			s.tryAnew(f, min(f.allowance, firstAllowance))
+			s.tryAnew(f, min(f.allowance, firstAllowance), now)
 		}
 	}
 	s.metrics.withdrew(withdrawnNewer, f.enqueue(t))
 	if t.handed {
 		return
 	}
-	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog))
+	s.confirm(f, max(int64(t.awaited)-int64(f.bytes-t.bytes), t.backlog), now)
 }
 
 // waiting is how many devices something could be sent to now, and how many wait for credit.
@@ -176,7 +180,7 @@ func (s *streamer) forget(device string) {
 	if f == nil {
 		return
 	}
-	s.confirm(f, 0)
+	s.confirm(f, 0, time.Now())
 	f.pending = nil
 	if f.busy {
 		f.forgotten = true

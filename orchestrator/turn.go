@@ -136,8 +136,8 @@ func (w *turn) timed(now time.Time) {
 
 // settle gives the flow back.
 func (w *turn) settle(out sent) {
-	s, f := w.streamer, w.flow
-	s.doings.sent(out.taken, out.bytes)
+	s, f, now := w.streamer, w.flow, time.Now()
+	s.doings.sent(out.taken, out.bytes, now)
 	if out.failed != nil {
 		s.log.Debug("chunks not sent", "event", logevent.ChunksNotSent, slog.String("device", f.device), slog.String("sha256", w.transfer.sum), slog.Any("error", out.failed))
 	}
@@ -148,11 +148,11 @@ func (w *turn) settle(out sent) {
 	}
 	f.earn(out.bytes, len(w.transfer.ranges) == 0)
 	if out.taken > 0 {
-		f.touched = time.Now()
-		w.timed(f.touched)
+		f.touched = now
+		w.timed(now)
 	}
 	f.sweepEmpty()
-	s.underWay(f, out.bytes)
+	s.underWay(f, out.bytes, now)
 	f.busy = false
 	switch {
 	case out.failed != nil:
@@ -164,10 +164,10 @@ func (w *turn) settle(out sent) {
 	if f.forgotten {
 		f.forgotten = false
 		f.dropAll()
-		s.confirm(f, 0)
+		s.confirm(f, 0, now)
 	}
-	for _, t := range f.pending {
-		s.apply(f, t)
+	for i := range f.pending {
+		s.apply(f, &f.pending[i], now)
 	}
 	clear(f.pending)
 	f.pending = f.pending[:0]

@@ -149,8 +149,8 @@ func (i inbound) Status(ctx context.Context, device string, st schemas.Status) e
 	return i.s.service.Status(ctx, device, st)
 }
 
-func (i inbound) MayFetch(device string) bool { return i.s.service.MayFetch(device) }
+func (i inbound) MayFetch(device string) (orchestrator.Ask, bool) { return i.s.service.MayFetch(device) }
 
-func (i inbound) Fetch(ctx context.Context, device string, f schemas.Fetch, from orchestrator.Session) error {
-	return i.s.service.Fetch(ctx, device, f, from)
+func (i inbound) Fetch(ctx context.Context, ask orchestrator.Ask, f schemas.Fetch, from orchestrator.Session) error {
+	return i.s.service.Fetch(ctx, ask, f, from)
 }
