@@ -12,7 +12,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"davit/internal/logevent"
-	"davit/schemas"
 )
 
 const (
@@ -99,8 +98,8 @@ type dialogue struct {
 	over      *overrun      // the plain fetch that is ahead has to wait, and was not made to; nil if not
 	silence   time.Duration // keep alive: how long the client may say nothing, and half of that again
 	until     time.Duration // since epoch: the deadline for reading that was set last
-	asks      schemas.Topic // that the last fetch came on, if plainFetch took it
-	asksOn    string        // its name
+	asks      string        // the device of the last fetch, if it was plain
+	asksOn    string        // the topic of that
 	filters   *filterAnswer // of the SUBSCRIBE or UNSUBSCRIBE under way; an idle connection has none
 }
 

@@ -36,7 +36,8 @@
 //
 //   - Chunks go past mochi (session.go, shortway.go): a fetch is handed to
 //     Config.OnFetch with the Session that asks, one with nothing unusual about it
-//     before mochi reads it (plainfetch.go), and what Session.Send is given
+//     before mochi reads it and within the wait for it (plainfetch.go, reading.go), and
+//     what Session.Send is given
 //     leaves in one vectored write, headers from a scratch buffer and data from
 //     the image's memory, or, where chunks are large, from its file without a copy
 //     (sendfile_linux.go). The packet that a socket takes only a part of (it is

@@ -21,15 +21,20 @@ type reader struct {
 	id           int
 }
 
-// listen subscribes to a topic, and begins to note the bytes that come.
-func (k reader) listen(t *testing.T, addr string, who login, topic string) (*mqttConn, *bytes.Buffer) {
-	c := connect(t, addr, connectOptions{login: who, version: k.version, clientID: fmt.Sprint(k)})
+// subscribe is the packet by which it subscribes to a topic.
+func (k reader) subscribe(topic string) packets.Packet {
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 1}
 	pk.Filters = packets.Subscriptions{{Filter: topic, Qos: k.qos, Identifier: k.id}}
 	if k.id > 0 {
 		pk.Properties.SubscriptionIdentifier = []int{k.id}
 	}
-	c.send(pk)
+	return pk
+}
+
+// listen subscribes to a topic, and begins to note the bytes that come.
+func (k reader) listen(t *testing.T, addr string, who login, topic string) (*mqttConn, *bytes.Buffer) {
+	c := connect(t, addr, connectOptions{login: who, version: k.version, clientID: fmt.Sprint(k)})
+	c.send(k.subscribe(topic))
 	if codes := c.expect(packets.Suback).ReasonCodes; codes[0] > 1 {
 		t.Fatalf("SUBACK %#x", codes)
 	}

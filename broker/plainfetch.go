@@ -78,7 +78,7 @@ func (b *Broker) takePlain(c *conn, now time.Time) bool {
 // takeFetchAhead takes the fetch that is ahead.
 func (b *Broker) takeFetchAhead(c *conn, payload []byte, size int) {
 	b.metrics.messageIn()
-	b.fetch(c, c.talk.asks.Device, payload, "")
+	b.fetch(c, c.talk.asks, payload, "")
 	c.used(size)
 }
 
@@ -125,7 +125,7 @@ func (b *Broker) asks(c *conn, topic []byte, size int) bool {
 		if err != nil || t.Kind != schemas.KindFetch || c.principal.mayTell(t, false, 0) != allowed {
 			return false
 		}
-		c.talk.asks, c.talk.asksOn = t, name
+		c.talk.asks, c.talk.asksOn = t.Device, name
 	}
 	return size <= schemas.KindFetch.MaxPayload()
 }
@@ -139,7 +139,7 @@ func (b *Broker) takePlainFetch(c *conn, pk *packets.Packet) bool {
 	if b.cfg.OnFetch == nil || c.principal.service || !b.asks(c, []byte(pk.TopicName), len(pk.Payload)) {
 		return false
 	}
-	b.fetch(c, c.talk.asks.Device, pk.Payload, "")
+	b.fetch(c, c.talk.asks, pk.Payload, "")
 	return true
 }
 

@@ -30,12 +30,17 @@ type Session struct {
 
 	mu     sync.Mutex
 	topics map[string]string // of the devices' chunks, by device
-	last   string            // the device that was admitted last
+	last   string            // the device that was admitted last, if to has a topic
 	to     address           // its chunks
 	lastIn uint32            // subscriptions.changes then
 	unsent *unsent           // made when Backlog is first called, if it can be
 	asked  bool
+	memory any
 }
+
+// Memory is a place for what whoever takes the fetches knows of the device that asked last.
+// Its access is theirs to order.
+func (s *Session) Memory() *any { return &s.memory }
 
 // takeFetch hands a fetch to Config.OnFetch. It returns false if the message
 // is none, or nobody is there to take it.
@@ -153,13 +158,12 @@ func (s *Session) admit(device string) (address, error) {
 	c := s.conn
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if changes := c.sub.changes.Load(); device != s.last || changes != s.lastIn {
+	if changes := c.sub.changes.Load(); s.to.topic == "" || device != s.last || changes != s.lastIn {
 		topic, err := s.topic(device)
 		if err != nil {
 			return address{}, err
 		}
 		if s.to, err = c.address(topic); err != nil {
-			s.last = ""
 			return address{}, err
 		}
 		s.last, s.lastIn = device, changes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,23 @@ func TestSendIsRefused(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(b.metrics.chunks.bytes[wayVectored]); n != float64(2*(1+2+2+len(topic("d", schemas.KindChunk))+1+schemas.ChunkHeaderSize+500)) {
 		t.Errorf("%v bytes counted", n)
+	}
+}
+
+// A subscription that is made anew has another Subscription Identifier at once (MQTT 5,
+// 3.8.4).
+func TestSendKnowsTheLastSubscription(t *testing.T) {
+	b, fetches := fetchingBroker(t, nil)
+	m := moduleOn(t, dialTCP(t, b.addr()), addDevice(t, b, "d"), fetches, connectOptions{})
+	image := newImage(500)
+	for _, id := range []int{0, 9, 300, 0} {
+		m.send(reader{id: id}.subscribe(topic("d", schemas.KindChunk)))
+		m.expect(packets.Suback)
+		check(t, sender{"d", m.Session, image}.send(chunksOf(image, 500)))
+		got := m.message().Properties.SubscriptionIdentifier
+		if id == 0 && len(got) > 0 || id > 0 && !slices.Equal(got, []int{id}) {
+			t.Errorf("the chunk has identifiers %v, want %d", got, id)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func (f *fakeDevices) Status(ctx context.Context, d string, s schemas.Status) er
 	return nil
 }
 
-func (*fakeDevices) MayFetch(device string) (orchestrator.Ask, bool) {
+func (*fakeDevices) MayFetch(device string, _ orchestrator.Session) (orchestrator.Ask, bool) {
 	return orchestrator.Ask{Device: device}, true
 }
 

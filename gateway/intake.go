@@ -29,7 +29,7 @@ func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 		s.refuse("", "", reasonTopic, err)
 		return
 	}
-	if _, worth := s.worthReading(topic, payload); !worth {
+	if _, worth := s.worthReading(topic, payload, nil); !worth {
 		return
 	}
 	if !s.enqueue(topic, payload, c) && !s.messages.ending() {
@@ -40,7 +40,7 @@ func (s *Sessions) receive(name string, payload []byte, c *trace.Carried) {
 
 // worthReading counts a message and refuses what can be told without reading it. Of a fetch
 // it returns what the orchestrator knows of it then.
-func (s *Sessions) worthReading(topic schemas.Topic, payload []byte) (ask orchestrator.Ask, worth bool) {
+func (s *Sessions) worthReading(topic schemas.Topic, payload []byte, from orchestrator.Session) (ask orchestrator.Ask, worth bool) {
 	s.options.Metrics.receivedMessage(topic.Kind)
 	if len(payload) > topic.Kind.MaxPayload() {
 		s.refuse(topic.Device, topic.Kind, reasonOversized, errOversized)
@@ -49,7 +49,7 @@ func (s *Sessions) worthReading(topic schemas.Topic, payload []byte) (ask orches
 	if topic.Kind != schemas.KindFetch {
 		return ask, true
 	}
-	if ask, worth = s.options.Devices.MayFetch(topic.Device); !worth {
+	if ask, worth = s.options.Devices.MayFetch(topic.Device, from); !worth {
 		s.refuse(topic.Device, topic.Kind, reasonFlood, errFlood)
 	}
 	return ask, worth
@@ -70,7 +70,7 @@ func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Se
 	if s.fetches.ending() {
 		return true
 	}
-	ask, worth := s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload)
+	ask, worth := s.worthReading(schemas.Topic{Device: device, Kind: schemas.KindFetch}, payload, from)
 	if !worth {
 		return false
 	}
@@ -85,8 +85,8 @@ func (s *Sessions) TakeFetch(device string, payload []byte, from orchestrator.Se
 // fetch decodes a fetch and gives it to the orchestrator.
 func (s *Sessions) fetch(ctx context.Context, ask orchestrator.Ask, payload []byte, from orchestrator.Session) (err error) {
 	defer caught(&err)
-	var f schemas.Fetch
-	if err := schemas.Decode(payload, &f); err != nil {
+	f, err := schemas.DecodeFetch(payload)
+	if err != nil {
 		return err
 	}
 	return s.options.Devices.Fetch(ctx, ask, f, from)

@@ -35,8 +35,8 @@ type Devices interface {
 	// report that fails stays without ack, so the device repeats it.
 	Status(ctx context.Context, device string, s schemas.Status) error
 	// MayFetch says whether a fetch of the device is worth reading, before it is. Fetch is
-	// given what it returns, or an Ask with the name of the device.
-	MayFetch(device string) (orchestrator.Ask, bool)
+	// given what it returns, or an Ask with the name of the device. from is as for Fetch.
+	MayFetch(device string, from orchestrator.Session) (orchestrator.Ask, bool)
 	// Fetch must not block; what it cannot take is asked for again. It logs
 	// what it refuses, because only it knows how often that is worth a line. from is
 	// the connection that is to get the chunks, nil if they are to be published.

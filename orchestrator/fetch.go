@@ -30,8 +30,10 @@ type Ask struct {
 
 // MayFetch says whether a fetch of the device is worth reading: it is not while
 // the device asks faster than it is answered (mayAsk). It counts as one that was
-// made, and costs next to nothing.
-func (s *Service) MayFetch(device string) (Ask, bool) { return s.streamer.mayAsk(device) }
+// made, and costs next to nothing. from is as for Fetch.
+func (s *Service) MayFetch(device string, from Session) (Ask, bool) {
+	return s.streamer.mayAsk(device, from)
+}
 
 // Fetch queues the chunks that a device asks for and returns at once: of an image, or
 // of its signed manifest, which is fetched by its SHA-256 and never streamed to

@@ -71,7 +71,7 @@ func (e *env) askOver(device string, f schemas.Fetch, s orchestrator.Session) er
 }
 
 func (e *env) mayFetch(device string) bool {
-	_, may := e.MayFetch(device)
+	_, may := e.MayFetch(device, nil)
 	return may
 }
 
@@ -167,7 +167,7 @@ func TestFetchGoesByThePresent(t *testing.T) {
 		defer func() { e.stop() }()
 		ask := func() orchestrator.Ask {
 			t.Helper()
-			a, may := e.MayFetch("d000")
+			a, may := e.MayFetch("d000", nil)
 			if !may {
 				t.Fatal("one that asks once in a while may not ask")
 			}
@@ -193,6 +193,62 @@ func TestFetchGoesByThePresent(t *testing.T) {
 		}
 		if !bytes.Equal(r.data["d000"], content(1000, 5)) {
 			t.Error("the last image did not come")
+		}
+	})
+}
+
+// rack is the session of a bridge: it lends memory, and counts whose chunks it is sent.
+type rack struct {
+	memory any
+	chunks map[string]int
+}
+
+func (r *rack) Send(device string, _ schemas.ImageBytes, chunks []schemas.Chunk, _ func()) (int, error) {
+	r.chunks[device] += len(chunks)
+	return len(chunks), nil
+}
+
+func (r *rack) Memory() *any { return &r.memory }
+
+// TestSessionOfManyRemembersOne: devices that take turns on one session have each its own
+// rights and chunks, whichever the session remembers, and it remembers none that is forgotten.
+func TestSessionOfManyRemembersOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		ids := e.fleet(2)
+		images := []orchestrator.Image{e.image("2", content(1000, 2)), e.image("3", content(1000, 3))}
+		for i, d := range ids {
+			e.job("j"+d, images[i].ID, d)
+		}
+		e.start()
+		defer func() { e.stop() }()
+		r := &rack{chunks: map[string]int{}}
+		ask := func(device string, m orchestrator.Image) error {
+			a, may := e.MayFetch(device, r)
+			if !may {
+				t.Fatal("who asks once in a while may not ask")
+			}
+			return e.Fetch(ctx, a, fetch(m, 1000, schemas.Range{Length: 1000}), r)
+		}
+		const rounds = 4
+		for range rounds {
+			for i, d := range ids {
+				e.ok(ask(d, images[i]))
+				e.wants(ask(d, images[1-i]), orchestrator.ErrConflict)
+				e.ok(ask(d, images[i]))
+				synctest.Wait()
+			}
+			if r.memory == nil {
+				t.Error("nothing is remembered")
+			}
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			if r.memory != nil {
+				t.Error("a device is remembered that the service has forgotten")
+			}
+		}
+		if r.chunks[ids[0]] != 2*rounds || r.chunks[ids[1]] != 2*rounds {
+			t.Errorf("chunks were sent to %v", r.chunks)
 		}
 	})
 }

@@ -142,6 +142,12 @@ type Backlog interface {
 	Backlog() int
 }
 
+// Memory is what a Session may lend besides.
+type Memory interface {
+	// Memory is a place in the session that nobody but the orchestrator uses, nil at first.
+	Memory() *any
+}
+
 // Multicaster sends chunks once to many: on the topic of the image's shared stream.
 type Multicaster interface {
 	// Multicast sends chunks of the image with that SHA-256 (lower-case hex) to the

@@ -168,7 +168,7 @@ func (l *listener) ask() {
 	}
 	f := l.fetch(wanted, follow)
 	l.mu.Unlock()
-	if ask, may := l.e.MayFetch(l.device); may {
+	if ask, may := l.e.MayFetch(l.device, l.session); may {
 		l.e.ok(l.e.Fetch(ctx, ask, f, l.session))
 	}
 }

@@ -88,15 +88,33 @@ func (s *streamer) flowOf(device string, now time.Time) *flow {
 	return f
 }
 
+// flowFrom is flowOf for a device that asks over a session, which remembers the flow of the
+// device that did last; mu is held. It returns nil if there are too many flows for one more.
+func (s *streamer) flowFrom(from Session, device string, now time.Time) *flow {
+	m, ok := from.(Memory)
+	if ok {
+		if f, ok := (*m.Memory()).(*flow); ok && f.device == device && !f.gone {
+			return f
+		}
+	}
+	if len(s.devices) >= maxFlows && s.devices[device] == nil {
+		return nil
+	}
+	f := s.flowOf(device, now)
+	if ok {
+		*m.Memory() = f
+	}
+	return f
+}
+
 // mayAsk takes one of a device's fetches.
-func (s *streamer) mayAsk(device string) (Ask, bool) {
+func (s *streamer) mayAsk(device string, from Session) (Ask, bool) {
 	a := Ask{Device: device, at: time.Now()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.devices) >= maxFlows && s.devices[device] == nil {
+	if a.flow = s.flowFrom(from, device, a.at); a.flow == nil {
 		return a, true // add knows which devices are real
 	}
-	a.flow = s.flowOf(device, a.at)
 	a.grant = a.flow.grant
 	return a, a.flow.mayAsk(a.at, s.lent)
 }

@@ -78,16 +78,42 @@ func Encode(p Payload) ([]byte, error) {
 // an unknown, doubled or missing field, trailing data and whatever Validate
 // refuses are errors that wrap ErrPayload. p must be a pointer to a payload of this
 // package; it is overwritten only as far as decoding got.
-func Decode(b []byte, p Payload) error {
-	if limit := p.Kind().MaxPayload(); len(b) > limit {
-		return badPayload("%d bytes, a %s has at most %d", len(b), p.Kind(), limit)
+func Decode(b []byte, p Payload) (err error) {
+	if f, ok := p.(*Fetch); ok {
+		*f, err = DecodeFetch(b)
+		return err
+	}
+	if err := checkBytes(b, p.Kind()); err != nil {
+		return err
+	}
+	return decode(b, p)
+}
+
+// DecodeFetch is Decode for a fetch. There are many, and this one need not be on the heap.
+func DecodeFetch(b []byte) (f Fetch, err error) {
+	if err := checkBytes(b, KindFetch); err != nil {
+		return f, err
+	}
+	if parseFetch(b, &f) {
+		return f, f.Validate()
+	}
+	general := new(Fetch)
+	err = decode(b, general)
+	return *general, err
+}
+
+// checkBytes refuses what can be told without reading the JSON.
+func checkBytes(b []byte, k Kind) error {
+	if limit := k.MaxPayload(); len(b) > limit {
+		return badPayload("%d bytes, a %s has at most %d", len(b), k, limit)
 	}
 	if !utf8.Valid(b) {
 		return badPayload("not UTF-8")
 	}
-	if f, ok := p.(*Fetch); ok && parseFetch(b, f) {
-		return f.Validate()
-	}
+	return nil
+}
+
+func decode(b []byte, p Payload) error {
 	if err := checkShape(b, shapes[p.Kind()]); err != nil {
 		return err
 	}

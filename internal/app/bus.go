@@ -149,7 +149,9 @@ func (i inbound) Status(ctx context.Context, device string, st schemas.Status) e
 	return i.s.service.Status(ctx, device, st)
 }
 
-func (i inbound) MayFetch(device string) (orchestrator.Ask, bool) { return i.s.service.MayFetch(device) }
+func (i inbound) MayFetch(device string, from orchestrator.Session) (orchestrator.Ask, bool) {
+	return i.s.service.MayFetch(device, from)
+}
 
 func (i inbound) Fetch(ctx context.Context, ask orchestrator.Ask, f schemas.Fetch, from orchestrator.Session) error {
 	return i.s.service.Fetch(ctx, ask, f, from)

@@ -61,7 +61,7 @@ func crowd(t testing.TB, n int) *Server {
 		if err := s.service.Presence(ctx, device, true); err != nil {
 			return err
 		}
-		s.service.MayFetch(device) // the streamer remembers it from then on
+		s.service.MayFetch(device, nil) // the streamer remembers it from then on
 		return s.service.Hello(ctx, device, schemas.Hello{V: schemas.Version, DeviceType: testDeviceType, Module: "crowd", MaxChunk: 1024, Dialect: orchestrator.DialectAyla})
 	})
 	quiet(t, s)

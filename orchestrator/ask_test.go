@@ -1,0 +1,48 @@
+package orchestrator
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"davit/schemas"
+)
+
+// lender is a session that lends memory and takes everything.
+type lender struct{ memory any }
+
+func (l *lender) Memory() *any { return &l.memory }
+
+func (*lender) Send(_ string, _ schemas.ImageBytes, chunks []schemas.Chunk, _ func()) (int, error) {
+	return len(chunks), nil
+}
+
+// TestForgottenFlowIsNotUsed: a flow that the streamer has forgotten is used no more, whoever
+// still knows it: of two sessions by which a device asked the one that was not the last, or an
+// Ask. Nobody would look after what is under way by it.
+func TestForgottenFlowIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStreamer(streamerConfig{moduleCredit: DefaultModuleCredit, totalCredit: DefaultTotalCredit})
+		first, last := &lender{}, &lender{}
+		old, _ := s.mayAsk("d", first)
+		if again, _ := s.mayAsk("d", first); again.flow != old.flow {
+			t.Fatal("one session knows two flows")
+		}
+		if other, _ := s.mayAsk("d", last); other.flow != old.flow {
+			t.Fatal("one device has two flows")
+		}
+		old.flow.session = last
+		time.Sleep(2 * lapseMemory)
+		s.sweepOnce(time.Now())
+		if last.memory != nil || s.devices["d"] != nil {
+			t.Fatal("the flow is not forgotten")
+		}
+		s.addFirst(old, &transfer{chunk: 1000, bytes: 1000, ranges: []schemas.Range{{Length: 1000}}})
+		if f := s.devices["d"]; f == nil || f == old.flow {
+			t.Error("a fetch went to a flow that is forgotten")
+		}
+		if now, _ := s.mayAsk("d", first); now.flow != s.devices["d"] {
+			t.Error("a session brought a flow back that is forgotten")
+		}
+	})
+}
