@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,4 +46,19 @@ func TestForgottenFlowIsNotUsed(t *testing.T) {
 			t.Error("a session brought a flow back that is forgotten")
 		}
 	})
+}
+
+// TestEndedStreamerTakesNothing: what came too late would hold an image that nobody gives back.
+func TestEndedStreamerTakesNothing(t *testing.T) {
+	s := newStreamer(streamerConfig{moduleCredit: DefaultModuleCredit, totalCredit: DefaultTotalCredit})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ask, _ := s.mayAsk("d", nil)
+	w := s.addFirst(ask, &transfer{session: &lender{}, chunk: 1000, bytes: 1000, ranges: []schemas.Range{{Length: 1000}}})
+	if w != nil || len(ask.flow.queue) > 0 {
+		t.Error("a fetch was taken after the end")
+	}
 }

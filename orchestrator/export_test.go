@@ -363,3 +363,10 @@ func (s *Service) HellosHeard() int {
 	defer s.outbox.mu.Unlock()
 	return len(s.outbox.heard)
 }
+
+// RemembersDevice says whether the service keeps something in a session's memory.
+func (s *Service) RemembersDevice(m Memory) bool {
+	s.streamer.mu.Lock()
+	defer s.streamer.mu.Unlock()
+	return *m.Memory() != nil
+}

@@ -238,17 +238,67 @@ func TestSessionOfManyRemembersOne(t *testing.T) {
 				e.ok(ask(d, images[i]))
 				synctest.Wait()
 			}
-			if r.memory == nil {
+			if !e.RemembersDevice(r) {
 				t.Error("nothing is remembered")
 			}
 			time.Sleep(2 * time.Minute)
 			synctest.Wait()
-			if r.memory != nil {
+			if e.RemembersDevice(r) {
 				t.Error("a device is remembered that the service has forgotten")
 			}
 		}
 		if r.chunks[ids[0]] != 2*rounds || r.chunks[ids[1]] != 2*rounds {
 			t.Errorf("chunks were sent to %v", r.chunks)
+		}
+	})
+}
+
+// held is a session whose Send waits until it may go on, and then reads what it is to send.
+type held struct {
+	began, goOn chan struct{}
+	read        []byte
+	err         error
+}
+
+func (h *held) Send(_ string, image schemas.ImageBytes, chunks []schemas.Chunk, _ func()) (int, error) {
+	h.began <- struct{}{}
+	<-h.goOn
+	h.read = make([]byte, chunks[0].Length)
+	_, h.err = image.ReadAt(h.read, int64(chunks[0].Offset))
+	return len(chunks), nil
+}
+
+// TestStopWaitsForTheTurnOfACaller: a service that ends while a read loop sends a turn leaves it
+// the image until it has; who asks then is sent nothing.
+func TestStopWaitsForTheTurnOfACaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, m := streaming(t, 1, 1000)
+		e.start()
+		h := &held{began: make(chan struct{}), goOn: make(chan struct{})}
+		one := fetch(m, 1000, schemas.Range{Length: 1000})
+		sent := make(chan error)
+		go func() { sent <- e.askOver("d000", one, h) }()
+		<-h.began
+		stopped := false
+		go func() {
+			e.stop()
+			stopped = true
+		}()
+		synctest.Wait()
+		if stopped {
+			t.Error("the service has ended before what it sends is sent")
+		}
+		close(h.goOn)
+		e.ok(<-sent)
+		synctest.Wait()
+		if !stopped || h.err != nil || !bytes.Equal(h.read, content(1000, 3)) {
+			t.Errorf("stopped %t, and the image could not be read: %v", stopped, h.err)
+		}
+		all := everything(content(1000, 3))
+		_ = e.askOver("d000", one, all) // the store may be closed by then
+		synctest.Wait()
+		if n, _ := all.took(); n > 0 {
+			t.Errorf("%d bytes were sent by a service that has ended", n)
 		}
 	})
 }

@@ -48,6 +48,8 @@ type streamer struct {
 	trial   flowQueue // the same, of those on trial
 	starved flowQueue // flows that wait for credit
 	turns   uint
+	ended   bool           // nothing is sent any more
+	callers sync.WaitGroup // turns of those who are no worker
 	// sent and onTrial are the bytes under way to all, and to those on trial.
 	sent    int64
 	onTrial int64
@@ -124,6 +126,7 @@ func (s *streamer) mayAsk(device string, from Session) (Ask, bool) {
 // module, while the bytes are still in its cache.
 func (s *streamer) add(ctx context.Context, a Ask, t *transfer) {
 	if w := s.addFirst(a, t); w != nil {
+		defer s.callers.Done()
 		w.settle(w.send(ctx))
 		s.spare.Put(w)
 	}
@@ -134,6 +137,9 @@ func (s *streamer) addFirst(a Ask, t *transfer) *turn {
 	t.backlog, t.asked = backlogOf(t.session), a.at
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
 	f := a.flow
 	if f == nil || f.gone {
 		f = s.flowOf(a.Device, a.at)
@@ -147,6 +153,7 @@ func (s *streamer) addFirst(a Ask, t *transfer) *turn {
 		s.signal()
 		return nil
 	}
+	s.callers.Add(1)
 	w := s.spare.Get().(*turn)
 	w.begin(f)
 	return w
@@ -266,6 +273,10 @@ func (s *streamer) run(ctx context.Context) error {
 		g.Go(func() error { s.share(ctx); return nil })
 	}
 	err := g.Wait()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.callers.Wait() // their images are not taken away from them
 	s.mu.Lock()
 	for _, f := range s.devices {
 		f.dropAll() // releases the blobs

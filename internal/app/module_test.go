@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +115,17 @@ func (m *module) hear() *paho.Publish {
 	case <-time.After(patience):
 		m.t.Fatal("nothing was heard")
 		return nil
+	}
+}
+
+// hearChunk returns the next message that is no offer: one is made anew whenever the service
+// learns something of the device, which it may have told just before the job began.
+func (m *module) hearChunk() *paho.Publish {
+	m.t.Helper()
+	for {
+		if p := m.hear(); !strings.HasSuffix(p.Topic, "/"+string(schemas.KindOffer)) {
+			return p
+		}
 	}
 }
 

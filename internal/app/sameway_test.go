@@ -40,7 +40,7 @@ func streamed(t *testing.T, external ExternalBroker, addr string, image []byte, 
 		}
 		for _, r := range f.Ranges {
 			for n := uint64(0); n < r.Length; n += uint64(f.Chunk) {
-				p := m.hear()
+				p := m.hearChunk()
 				if p.Topic != topicOf("pump", schemas.KindChunk) || p.QoS != 0 || p.Retain {
 					t.Fatalf("a message on %s, QoS %d, retained %v", p.Topic, p.QoS, p.Retain)
 				}

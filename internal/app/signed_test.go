@@ -53,7 +53,7 @@ func fetchedManifest(t *testing.T, external ExternalBroker, addr string) (got, w
 		t.Fatalf("the offer has no manifest: %+v", offer)
 	}
 	for uint64(len(got)) < offer.ManifestSize {
-		h, data, err := schemas.ParseChunk(m.hear().Payload)
+		h, data, err := schemas.ParseChunk(m.hearChunk().Payload)
 		if err != nil || h.Image != tag || h.Transfer != 5 || h.Offset != uint64(len(got)) {
 			t.Fatalf("chunk %+v: %v", h, err)
 		}
