@@ -40,7 +40,7 @@ type module struct {
 	askedAt  [256]time.Time // by the low byte of the tag
 	moved    time.Time      // when a chunk arrived last
 	again    int            // times that it had to ask again
-	latency  histogram      // from a fetch to each of its chunks
+	latency  histogram      // from a fetch to each of its chunks; emptied by whoever reads it
 	buf      []byte
 }
 
@@ -79,7 +79,7 @@ func (m *module) start(c course, finished func(error)) error {
 	if m.limit = max(1, slowStart/c.chunk); c.atOnce {
 		m.limit = c.window
 	}
-	m.before, m.latency = m.tag, histogram{}
+	m.before = m.tag
 	return m.askMore()
 }
 
