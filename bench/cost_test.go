@@ -22,7 +22,8 @@ type cost struct {
 	// Allocations on the heap, and their bytes.
 	Allocations float64 `json:"allocations"`
 	Allocated   float64 `json:"allocated"`
-	// Calls are system calls of the families of read and write.
+	// Calls are system calls of the families of read and write, as /proc counts them, which
+	// leaves out recvmsg(2). TestCallsOfAFetch counts all.
 	Calls float64 `json:"calls"`
 }
 

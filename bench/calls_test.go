@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// traced are the system calls of a service, and how many of them failed, by name.
+type traced map[string]struct{ calls, errors int }
+
+// trace counts the service's system calls while f runs, without those of the runtime's
+// scheduler.
+func (r *costRig) trace(t *testing.T, f func()) traced {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "calls")
+	pid := strconv.Itoa(r.d.cmd.Process.Pid)
+	cmd := exec.Command("strace", "-f", "-c", "-U", "calls,errors,name", "-o", out, "-p", pid,
+		"-e", "trace=!futex,nanosleep,epoll_pwait,sched_yield,timerfd_settime,tgkill,rt_sigreturn,getpid,madvise")
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for attached := false; !attached; {
+		if !lines.Scan() {
+			t.Fatalf("strace ended: %v", cmd.Wait())
+		}
+		attached = strings.Contains(lines.Text(), "attached")
+	}
+	f()
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() { // so that it does not wait for a reader
+	}
+	_ = cmd.Wait() // it ends by the signal
+	return readTrace(t, out)
+}
+
+// readTrace reads the table that strace has written: calls, errors if there are any, name.
+func readTrace(t *testing.T, name string) traced {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := traced{}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || len(f) > 3 {
+			continue
+		}
+		n, err := strconv.Atoi(f[0])
+		if err != nil {
+			continue // head and rules
+		}
+		one := all[f[len(f)-1]]
+		one.calls = n
+		if len(f) == 3 {
+			one.errors, _ = strconv.Atoi(f[1])
+		}
+		all[f[len(f)-1]] = one
+	}
+	delete(all, "total")
+	if len(all) == 0 {
+		t.Fatalf("strace has counted nothing:\n%s", b)
+	}
+	return all
+}
+
+// TestCallsOfAFetch: a fetch of a small chunk needs three system calls: one reads it and says
+// that nothing more is there, one asks what of the last one has arrived, one sends.
+func TestCallsOfAFetch(t *testing.T) {
+	if os.Getenv("DAVIT_TEST_FULL") != "1" {
+		t.Skip("traces the service; runs under DAVIT_TEST_FULL=1")
+	}
+	const fetches = 300
+	shape := costShape{1, 64}
+	r := newCostRig(t, buildForTest(t))
+	fetch := func(n int) {
+		if err := r.fetch(t.Context(), shape, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fetch(50)
+	got := r.trace(t, func() { fetch(fetches) })
+	t.Logf("%d fetches: %v", fetches, got)
+	total := 0
+	for name, c := range got {
+		total += c.calls
+		if c.errors > fetches/20 {
+			t.Errorf("%d of %d calls of %s failed: is something looked at that is not there?", c.errors, c.calls, name)
+		}
+	}
+	for _, name := range []string{"recvmsg", "ioctl", "writev"} {
+		if n := got[name].calls; n < fetches || n > fetches+fetches/20 {
+			t.Errorf("%d calls of %s for %d fetches, want one for each", n, name, fetches)
+		}
+	}
+	if most := 3*fetches + fetches/4; total > most {
+		t.Errorf("%d calls for %d fetches, at most %d are expected", total, fetches, most)
+	}
+}
