@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -95,7 +96,9 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
-	go func() {
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
 		select {
 		case <-b.Ready():
 			opts := b.Options()
@@ -104,20 +107,22 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 			return
 		}
 		p.tellManager(cmd.Context(), opts.Log, bridgeStatusLine(b), b.Done())
-	}()
-	go func() {
+	})
+	telling.Go(func() {
 		for {
 			select {
 			case <-reload:
 				manager := systemd.New(p.environ)
 				warnOfManager(opts.Log, manager.Reloading())
 				b.Reload(cmd.Context())
-				warnOfManager(opts.Log, manager.Ready(bridgeStatusLine(b)))
+				if cmd.Context().Err() == nil { // one that is about to end is ready no more
+					warnOfManager(opts.Log, manager.Ready(bridgeStatusLine(b)))
+				}
 			case <-b.Done():
 				return
 			}
 		}
-	}()
+	})
 	defer stopOnSecondSignal(cmd.Context(), b.Stop)()
 	if err := b.Run(cmd.Context()); err != nil {
 		return fmt.Errorf("bridge: %w", err)

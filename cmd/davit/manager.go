@@ -11,14 +11,17 @@ import (
 )
 
 // tellManager tells the service manager that a program is ready, and when ctx ends that it is about to end. It
-// returns then, or when the program is done.
+// returns then, or when the program is done by itself. Whoever runs the program waits for that: a process that is gone
+// tells nothing.
 func (p *program) tellManager(ctx context.Context, log *slog.Logger, status string, done <-chan struct{}) {
 	manager := systemd.New(p.environ)
 	warnOfManager(log, manager.Ready(status))
 	select {
 	case <-ctx.Done():
-		warnOfManager(log, manager.Stopping("Ending in order"))
 	case <-done:
+	}
+	if ctx.Err() != nil { // of one that ended at once, both are seen together
+		warnOfManager(log, manager.Stopping("Ending in order"))
 	}
 }
 

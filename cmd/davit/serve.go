@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -196,7 +197,9 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	go func() {
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
 		select {
 		case <-server.Ready():
 			a := server.Addresses()
@@ -205,7 +208,7 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 			return
 		}
 		p.tellManager(cmd.Context(), opts.Log, "Serving "+opts.Data, server.Done())
-	}()
+	})
 	if err := server.Run(cmd.Context()); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

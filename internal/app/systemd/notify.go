@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 )
+
+// patience is how long a manager that has much to read may keep a program from going on.
+const patience = time.Second
 
 // socketVariable is where the manager says what socket it listens on.
 const socketVariable = "NOTIFY_SOCKET="
@@ -54,6 +58,9 @@ func (m Manager) tell(assignments ...string) error {
 		return fmt.Errorf("cannot tell the service manager %s; it was to hear it at NOTIFY_SOCKET: %w", assignments[0], err)
 	}
 	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return fmt.Errorf("cannot tell the service manager %s at NOTIFY_SOCKET: %w", assignments[0], err)
+	}
 	if _, err := conn.Write([]byte(strings.Join(assignments, "\n"))); err != nil {
 		return fmt.Errorf("cannot tell the service manager %s at NOTIFY_SOCKET: %w", assignments[0], err)
 	}

@@ -1,7 +1,9 @@
 package systemd
 
 import (
+	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -61,4 +63,26 @@ func TestNobodyListens(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "READY=1") {
 		t.Errorf("with a manager that is gone: %v", err)
 	}
+}
+
+// A manager that reads nothing, with a queue that is full, holds a program up for no longer than patience.
+func TestManagerThatReadsNothing(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	listen(t, name)
+	m := New([]string{"NOTIFY_SOCKET=" + name})
+	begin := time.Now()
+	for range 100_000 {
+		err := m.Reloading()
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "NOTIFY_SOCKET") {
+			t.Errorf("telling it: %v", err)
+		}
+		if took := time.Since(begin); took < patience {
+			t.Errorf("given up after %v", took)
+		}
+		return
+	}
+	t.Error("the queue is never full")
 }
