@@ -44,7 +44,7 @@ const slack = 0.15
 
 // TestCostOfAChunk holds what a fetch, a chunk and a KiB of data cost against the
 // committed figures, none of which is a time: they come out the same on a busy machine.
-// Instructions are not among them: virtual machines rarely let a program count them.
+// TestInstructionsOfAChunk counts instructions.
 func TestCostOfAChunk(t *testing.T) {
 	if os.Getenv("DAVIT_TEST_FULL") != "1" {
 		t.Skip("starts the service; runs under DAVIT_TEST_FULL=1")
