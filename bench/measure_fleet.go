@@ -19,6 +19,8 @@ const (
 	// calm is how long the service is left idle before its memory is read: it gives back
 	// what the storm needed when it has been calm for some seconds.
 	calm = 15 * time.Second
+	// idleLooks find that a storm is over: a second without work.
+	idleLooks = 5
 )
 
 // gathering is what happened when a whole fleet came at once.
@@ -162,7 +164,7 @@ func (s *suite) gatherAtMosquitto(ctx context.Context, c fleet.Config) (g gather
 
 // gather runs a fleet and looks at the server when all are connected.
 func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gathering, err error) {
-	if err := p.settleIn(repeating); err != nil {
+	if err := p.settleIn(repeating, idleLooks); err != nil {
 		return g, err
 	}
 	before, err := p.cpu()
@@ -170,7 +172,7 @@ func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gather
 		return g, err
 	}
 	c.Ready = func() error {
-		if err := p.settleIn(repeating); err != nil {
+		if err := p.settleIn(repeating, idleLooks); err != nil {
 			return err
 		}
 		after, err := p.cpu()

@@ -221,12 +221,14 @@ func parseIO(b []byte) (reads, writes int64, err error) {
 }
 
 // settle waits until the process uses next to no CPU: what came before is done.
-func (p *process) settle() error { return p.settleIn(patience) }
+func (p *process) settle() error { return p.settleIn(patience, 1) }
 
-// settleIn is settle with a patience of its own.
-func (p *process) settleIn(patience time.Duration) error {
+// settleIn is settle with a patience of its own, for a process that may wait for its disk while it has much to do: so
+// many looks in a row have to find it idle.
+func (p *process) settleIn(patience time.Duration, looks int) error {
 	const look, quiet = 200 * time.Millisecond, 2 * tick
 	last, err := p.cpu()
+	seen := 0
 	for deadline := time.Now().Add(patience); err == nil; {
 		select {
 		case <-p.done:
@@ -234,7 +236,9 @@ func (p *process) settleIn(patience time.Duration) error {
 		case <-time.After(look):
 		}
 		var now time.Duration
-		if now, err = p.cpu(); now-last <= quiet && err == nil {
+		if now, err = p.cpu(); now-last > quiet {
+			seen = 0
+		} else if seen++; seen == looks && err == nil {
 			return nil
 		}
 		if last = now; time.Now().After(deadline) {
