@@ -162,11 +162,9 @@ func (s *suite) gatherAtMosquitto(ctx context.Context, c fleet.Config) (g gather
 	return gather(ctx, s, m.process, c)
 }
 
-// gather runs a fleet and looks at the server when all are connected.
+// gather runs a fleet, which comes as soon as the server is there, and looks at the server when all are connected
+// and nothing is left to do.
 func gather(ctx context.Context, s *suite, p *process, c fleet.Config) (g gathering, err error) {
-	if err := p.settleIn(repeating, idleLooks); err != nil {
-		return g, err
-	}
 	before, err := p.cpu()
 	if err != nil {
 		return g, err
@@ -230,6 +228,6 @@ func fleetSection(devices int, hold time.Duration, davits, brokers []gathering, 
 	return section{text: fleetText, tables: []*table{t, u}}
 }
 
-const fleetText = "Every run starts the server anew, so that it has verified no password yet, and lets all modules (`internal/fleet`, in the process that measures, each with its own password, four subscriptions, its will and an image offered to it) connect at the same moment; " +
+const fleetText = "Every run starts the server anew, so that it has verified no password yet and has its offers to publish again, and as soon as it serves lets all modules (`internal/fleet`, in the process that measures, each with its own password, four subscriptions, its will and an image offered to it) connect at the same moment; " +
 	"those that are told to come later do. The offer that the broker retains comes with the subscription, and once more when the service has heard the hello. Then they say hello in turns, 1,000 a second, by which nothing new is to be offered. mosquitto checks no passwords here and has nobody to whom a hello matters.\n\n" +
 	"In the second table they connect for the first time, 1,000 a second, while a continuous job waits for whatever runs the old version."
