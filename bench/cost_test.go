@@ -36,7 +36,7 @@ type costs struct {
 
 const costFile = "testdata/cost.json"
 
-var update = flag.Bool("update", false, "write "+costFile+" anew")
+var update = flag.Bool("update", false, "write "+costFile+" and "+instructionsFile+" anew")
 
 // slack is how much more than the committed figures something may cost: a part of the
 // figure, and something besides for what other goroutines do meanwhile.
@@ -51,25 +51,7 @@ func TestCostOfAChunk(t *testing.T) {
 	}
 	binary := buildForTest(t)
 	got := leastOf(measureCosts(t, binary), measureCosts(t, binary)) // the collector may have come at a bad moment
-	text, err := json.MarshalIndent(got, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s", text)
-	if *update {
-		if err := os.WriteFile(costFile, append(text, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	var want costs
-	b, err := os.ReadFile(costFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &want); err != nil {
-		t.Fatal(err)
-	}
+	want := committed(t, costFile, got)
 	for _, c := range []struct {
 		what      string
 		got, want float64
@@ -89,6 +71,30 @@ func TestCostOfAChunk(t *testing.T) {
 			t.Errorf("%s: %.2f, which is more than the %.2f of %s and %.0f %% (-update writes it anew)", c.what, c.got, c.want, costFile, slack*100)
 		}
 	}
+}
+
+// committed are the figures in a file, or got, which it has from then on, with -update.
+func committed[T any](t *testing.T, file string, got T) (want T) {
+	t.Helper()
+	text, err := json.MarshalIndent(got, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", text)
+	if *update {
+		if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return want
 }
 
 // costShape is a fetch of so many chunks of so many bytes.

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -61,28 +60,10 @@ func TestInstructionsOfAChunk(t *testing.T) {
 	}
 	var got instructions
 	got.Fetch, got.Chunk, got.KiB = costsOf(least)
-	text, err := json.MarshalIndent(got, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s", text)
 	for i, s := range costShapes {
 		t.Logf("a fetch of %d chunks of %d bytes: %.0f instructions, and %.0f of Go's runtime\n%s", s.chunks, s.size, least[i], spentOn[i].runtime/fetches, mostOf(spentOn[i].functions, fetches))
 	}
-	if *update {
-		if err := os.WriteFile(instructionsFile, append(text, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	var want instructions
-	b, err := os.ReadFile(instructionsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &want); err != nil {
-		t.Fatal(err)
-	}
+	want := committed(t, instructionsFile, got)
 	for _, c := range []struct {
 		what      string
 		got, want float64
