@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -96,19 +95,7 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
-	var telling sync.WaitGroup
-	defer telling.Wait()
-	telling.Go(func() {
-		select {
-		case <-b.Ready():
-			opts := b.Options()
-			_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
-		case <-b.Done():
-			return
-		}
-		p.tellManager(cmd.Context(), opts.Log, bridgeStatusLine(b), b.Done())
-	})
-	telling.Go(func() {
+	go func() {
 		for {
 			select {
 			case <-reload:
@@ -122,9 +109,14 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 				return
 			}
 		}
-	})
+	}()
 	defer stopOnSecondSignal(cmd.Context(), b.Stop)()
-	if err := b.Run(cmd.Context()); err != nil {
+	err = p.runManaged(cmd.Context(), opts.Log, b, func() string {
+		opts := b.Options()
+		_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
+		return bridgeStatusLine(b)
+	})
+	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
 	return nil

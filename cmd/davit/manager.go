@@ -10,9 +10,33 @@ import (
 	"davit/internal/logevent"
 )
 
+// managed is a program that a service manager may have started.
+type managed interface {
+	Ready() <-chan struct{}
+	Run(ctx context.Context) error
+}
+
+// runManaged runs a program, has ready say when it is so, and tells the service manager what it has to know. It returns
+// what the program does, when the manager has been told: a process that is gone tells nothing. ready returns a line for
+// people.
+func (p *program) runManaged(ctx context.Context, log *slog.Logger, m managed, ready func() (status string)) error {
+	done, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		select {
+		case <-m.Ready():
+			p.tellManager(ctx, log, ready(), done)
+		case <-done:
+		}
+	}()
+	err := m.Run(ctx)
+	close(done)
+	<-told
+	return err
+}
+
 // tellManager tells the service manager that a program is ready, and when ctx ends that it is about to end. It
-// returns then, or when the program is done by itself. Whoever runs the program waits for that: a process that is gone
-// tells nothing.
+// returns then, or when the program is done by itself.
 func (p *program) tellManager(ctx context.Context, log *slog.Logger, status string, done <-chan struct{}) {
 	manager := systemd.New(p.environ)
 	warnOfManager(log, manager.Ready(status))

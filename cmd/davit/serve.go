@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -197,19 +196,12 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	var telling sync.WaitGroup
-	defer telling.Wait()
-	telling.Go(func() {
-		select {
-		case <-server.Ready():
-			a := server.Addresses()
-			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
-		case <-server.Done():
-			return
-		}
-		p.tellManager(cmd.Context(), opts.Log, "Serving "+opts.Data, server.Done())
+	err = p.runManaged(cmd.Context(), opts.Log, server, func() string {
+		a := server.Addresses()
+		_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
+		return "Serving " + opts.Data
 	})
-	if err := server.Run(cmd.Context()); err != nil {
+	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"internal/machine":       {},
 	"internal/secrettest":    {},
 	"internal/logtest":       {},
+	"internal/managertest":   {},
 	"internal/nobodytest":    {},
 	"internal/mosquittotest": {"internal/logtest"},
 	// The service and the bridge remember key lists in one way.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"davit/internal/managertest"
 	"davit/internal/sim"
 )
 
@@ -35,7 +35,7 @@ func TestUnitsAllowWhatTheProgramsDo(t *testing.T) {
 	r := &sandboxRig{t: t, ctx: ctx, dir: t.TempDir()}
 	data := filepath.Join(r.dir, "data")
 	serve := r.start("davit.service", "--data", data, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0")
-	serve.hears("READY=1\nSTATUS=Serving " + data)
+	serve.manager.Hears("READY=1\nSTATUS=Serving " + data)
 	r.env = []string{"DAVIT_SERVER=http://" + serve.ready["http"].(string), "DAVIT_TOKEN=" + strings.TrimSpace(read(t, filepath.Join(data, "admin.token")))}
 	mcu := r.run("", false, davit(t), "mcu", "--json", "--baud", "2000000", "--version", "1.0.0")
 
@@ -46,17 +46,17 @@ func TestUnitsAllowWhatTheProgramsDo(t *testing.T) {
 	r.command("bridge", "add", "rack-1", "--device", "pump-1", "--out", password)
 	bridge := r.start("davit-bridge.service", "--broker", "mqtt://"+serve.ready["mqtt"].(string), "--data", filepath.Join(r.dir, "bridge"),
 		"--password-file", password, "--metrics", "127.0.0.1:0", "--port", "pump-1="+mcu.ready["path"].(string)+",baud=2000000,parity=odd,rtscts=off")
-	bridge.hears("READY=1\nSTATUS=1 ports, broker mqtt://" + serve.ready["mqtt"].(string))
+	bridge.manager.Hears("READY=1\nSTATUS=1 ports, broker mqtt://" + serve.ready["mqtt"].(string))
 	r.update()
 	if err := bridge.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	bridge.hears("RELOADING=1")
-	bridge.hears("READY=1\n")
+	bridge.manager.Hears("RELOADING=1")
+	bridge.manager.Hears("READY=1\n")
 
 	for _, p := range []*supervised{bridge, serve} {
 		p.stop()
-		p.hears("STOPPING=1\n")
+		p.manager.Hears("STOPPING=1\n")
 		p.checkTrace(analyze)
 	}
 	mcu.stop()
@@ -72,12 +72,12 @@ type sandboxRig struct {
 
 // supervised is a program that a rig has started.
 type supervised struct {
-	r      *sandboxRig
-	name   string
-	cmd    *exec.Cmd
-	ready  map[string]any // its first line
-	socket *net.UnixConn
-	trace  string // what strace has written
+	r       *sandboxRig
+	name    string
+	cmd     *exec.Cmd
+	ready   map[string]any // its first line
+	manager *managertest.Manager
+	trace   string // what strace has written
 }
 
 // start runs what a unit runs, with the configuration that is shipped; flags win over it.
@@ -96,12 +96,8 @@ func (r *sandboxRig) run(name string, traced bool, command ...string) *supervise
 	if traced {
 		// -D: the program, and not strace, is the child that gets signals. Without the calls of its scheduler it is not slow.
 		command = append([]string{"strace", "-D", "-f", "-qq", "--seccomp-bpf", "-e", "trace=!futex,nanosleep,epoll_pwait,sched_yield,timerfd_settime", "-e", "signal=none", "-o", p.trace}, command...)
-		path := filepath.Join(r.dir, name+".notify")
-		var err error
-		if p.socket, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}); err != nil {
-			r.t.Fatal(err)
-		}
-		env = append(env, "NOTIFY_SOCKET="+path)
+		p.manager = managertest.Listen(r.t, filepath.Join(r.dir, name+".notify"))
+		env = append(env, p.manager.Environ())
 	}
 	p.cmd = exec.CommandContext(r.ctx, command[0], command[1:]...)
 	p.cmd.Env = env
@@ -119,9 +115,6 @@ func (r *sandboxRig) run(name string, traced bool, command ...string) *supervise
 			_ = p.cmd.Process.Kill()
 			_ = p.cmd.Wait()
 		}
-		if p.socket != nil {
-			_ = p.socket.Close()
-		}
 		if r.t.Failed() {
 			r.t.Logf("%v:\n%s", command, log)
 		}
@@ -134,19 +127,6 @@ func (r *sandboxRig) run(name string, traced bool, command ...string) *supervise
 		r.t.Fatalf("%v begins with %q: %v", command, line, err)
 	}
 	return p
-}
-
-// hears waits for what the program tells its manager next.
-func (p *supervised) hears(want string) {
-	p.r.t.Helper()
-	if err := p.socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		p.r.t.Fatal(err)
-	}
-	b := make([]byte, 4096)
-	n, err := p.socket.Read(b)
-	if err != nil || !strings.HasPrefix(string(b[:n]), want) {
-		p.r.t.Fatalf("%s tells its manager %q (%v), want %q", p.name, b[:n], err, want)
-	}
 }
 
 func (p *supervised) stop() {

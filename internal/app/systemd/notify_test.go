@@ -2,43 +2,20 @@ package systemd
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"davit/internal/managertest"
 )
-
-// listen is a manager's socket.
-func listen(t *testing.T, name string) *net.UnixConn {
-	t.Helper()
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-func receive(t *testing.T, conn *net.UnixConn) string {
-	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 4096)
-	n, err := conn.Read(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b[:n])
-}
 
 func TestManagerHearsEachChange(t *testing.T) {
 	for kind, name := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": "@davit-test-" + t.Name()} {
 		t.Run(kind, func(t *testing.T) {
-			conn := listen(t, name)
-			m := New([]string{"HOME=/", "NOTIFY_SOCKET=" + name, "LANG=C"})
+			manager := managertest.Listen(t, name)
+			m := New([]string{"HOME=/", manager.Environ(), "LANG=C"})
 			for want, tell := range map[string]func() error{
 				"READY=1\nSTATUS=MQTT on :1883 STOPPING=1": func() error { return m.Ready("MQTT on :1883\nSTOPPING=1") },
 				"RELOADING=1":           m.Reloading,
@@ -47,7 +24,7 @@ func TestManagerHearsEachChange(t *testing.T) {
 				if err := tell(); err != nil {
 					t.Fatal(err)
 				}
-				if got := receive(t, conn); got != want {
+				if got := manager.Next(); got != want {
 					t.Errorf("the manager heard %q, want %q", got, want)
 				}
 			}
@@ -67,22 +44,14 @@ func TestNobodyListens(t *testing.T) {
 
 // A manager that reads nothing, with a queue that is full, holds a program up for no longer than patience.
 func TestManagerThatReadsNothing(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "notify")
-	listen(t, name)
-	m := New([]string{"NOTIFY_SOCKET=" + name})
+	manager := managertest.Listen(t, filepath.Join(t.TempDir(), "notify"))
+	manager.Fill()
 	begin := time.Now()
-	for range 100_000 {
-		err := m.Reloading()
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "NOTIFY_SOCKET") {
-			t.Errorf("telling it: %v", err)
-		}
-		if took := time.Since(begin); took < patience {
-			t.Errorf("given up after %v", took)
-		}
-		return
+	err := New([]string{manager.Environ()}).Reloading()
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "NOTIFY_SOCKET") {
+		t.Errorf("telling it: %v", err)
 	}
-	t.Error("the queue is never full")
+	if took := time.Since(begin); took < patience {
+		t.Errorf("given up after %v", took)
+	}
 }
