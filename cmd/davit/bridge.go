@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"davit/internal/app"
-	"davit/internal/app/systemd"
 	"davit/internal/client"
 )
 
@@ -95,26 +94,16 @@ func (p *program) bridge(cmd *cobra.Command, opts app.BridgeOptions) error {
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
-	go func() {
-		for {
-			select {
-			case <-reload:
-				manager := systemd.New(p.environ)
-				warnOfManager(opts.Log, manager.Reloading())
-				b.Reload(cmd.Context())
-				if cmd.Context().Err() == nil { // one that is about to end is ready no more
-					warnOfManager(opts.Log, manager.Ready(bridgeStatusLine(b)))
-				}
-			case <-b.Done():
-				return
-			}
-		}
-	}()
 	defer stopOnSecondSignal(cmd.Context(), b.Stop)()
-	err = p.runManaged(cmd.Context(), opts.Log, b, func() string {
-		opts := b.Options()
-		_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
-		return bridgeStatusLine(b)
+	err = p.runManaged(cmd.Context(), opts.Log, managed{
+		program: b,
+		started: func() {
+			opts := b.Options()
+			_ = p.printJSON(bridgeReady{true, opts.Broker, opts.Devices(), b.MetricsAddr()})
+		},
+		status:  func() string { return bridgeStatusLine(b) },
+		hangups: reload,
+		reload:  b.Reload,
 	})
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)

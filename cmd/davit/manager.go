@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"davit/internal/app"
 	"davit/internal/app/systemd"
@@ -11,41 +12,58 @@ import (
 )
 
 // managed is a program that a service manager may have started.
-type managed interface {
-	Ready() <-chan struct{}
-	Run(ctx context.Context) error
+type managed struct {
+	program interface {
+		Ready() <-chan struct{}
+		Run(ctx context.Context) error
+	}
+	// started is called when the program is ready.
+	started func()
+	// status is a line for people.
+	status func() string
+	// hangups each have reload called. Both are nil for a program that reads its configuration once.
+	hangups <-chan os.Signal
+	reload  func(ctx context.Context)
 }
 
-// runManaged runs a program, has ready say when it is so, and tells the service manager what it has to know. It returns
-// what the program does, when the manager has been told: a process that is gone tells nothing. ready returns a line for
-// people.
-func (p *program) runManaged(ctx context.Context, log *slog.Logger, m managed, ready func() (status string)) error {
+// runManaged runs a program, and returns what it does when the service manager has been told of it: a process that is
+// gone tells nothing.
+func (p *program) runManaged(ctx context.Context, log *slog.Logger, m managed) error {
 	done, told := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(told)
-		select {
-		case <-m.Ready():
-			p.tellManager(ctx, log, ready(), done)
-		case <-done:
-		}
+		p.tellManager(ctx, log, m, done)
 	}()
-	err := m.Run(ctx)
+	err := m.program.Run(ctx)
 	close(done)
 	<-told
 	return err
 }
 
-// tellManager tells the service manager that a program is ready, and when ctx ends that it is about to end. It
-// returns then, or when the program is done by itself.
-func (p *program) tellManager(ctx context.Context, log *slog.Logger, status string, done <-chan struct{}) {
-	manager := systemd.New(p.environ)
-	warnOfManager(log, manager.Ready(status))
-	select {
-	case <-ctx.Done():
-	case <-done:
-	}
-	if ctx.Err() != nil { // of one that ended at once, both are seen together
-		warnOfManager(log, manager.Stopping("Ending in order"))
+// tellManager tells the service manager that a program is ready, that it reloads, and when ctx ends that it is about to
+// end, one after the other, and nothing before it is ready. It returns then, or when the program is done by itself.
+func (p *program) tellManager(ctx context.Context, log *slog.Logger, m managed, done <-chan struct{}) {
+	var manager systemd.Manager
+	for ready := m.program.Ready(); ; {
+		select {
+		case <-ready:
+			ready = nil
+			m.started()
+			manager = systemd.New(p.environ)
+			warnOfManager(log, manager.Ready(m.status()))
+			continue
+		case <-m.hangups:
+			warnOfManager(log, manager.Reloading())
+			m.reload(ctx)
+			warnOfManager(log, manager.Ready(m.status()))
+			continue
+		case <-ctx.Done():
+		case <-done:
+		}
+		if ctx.Err() != nil { // of one that ended at once, both are seen together
+			warnOfManager(log, manager.Stopping("Ending in order"))
+		}
+		return
 	}
 }
 

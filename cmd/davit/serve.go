@@ -196,10 +196,13 @@ func (p *program) serve(cmd *cobra.Command, opts app.ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	err = p.runManaged(cmd.Context(), opts.Log, server, func() string {
-		a := server.Addresses()
-		_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
-		return "Serving " + opts.Data
+	err = p.runManaged(cmd.Context(), opts.Log, managed{
+		program: server,
+		started: func() {
+			a := server.Addresses()
+			_ = p.printJSON(serveReady{true, a.MQTT, a.MQTTS, a.Websocket, a.HTTP, a.HTTPS, a.Pprof, app.TokenFile(opts.Data)})
+		},
+		status: func() string { return "Serving " + opts.Data },
 	})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
