@@ -299,7 +299,7 @@ func (b *tab) press(words string) {
 // fill types into an input in place of what it holds.
 func (b *tab) fill(selector, text string) {
 	b.t.Helper()
-	b.run(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	b.clickOn(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 	eval[bool](b, `(document.activeElement.select(), true)`)
 	b.run(chromedp.KeyEvent("\b"), chromedp.KeyEvent(text))
 }

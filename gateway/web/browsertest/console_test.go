@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 
 	"davit/internal/signtest"
@@ -71,6 +72,7 @@ func TestConsole(t *testing.T) {
 	f.board("lab-2", "lab-board", "checksum", 230400)
 	t.Run("deploy", f.testDeploy)
 	t.Run("keyboard", f.testKeyboard)
+	t.Run("press", f.testPress)
 	t.Run("device type", f.testDeviceType)
 	t.Run("sign-in", f.testSignIn)
 }
@@ -222,8 +224,7 @@ func (f *fleet) testUpload(t *testing.T) {
 	b.dropFile("[data-upload-drop]", "again.bin", sim.BuildDemoImage("2.2.0", 200<<10, 77))
 	b.sees("The same bytes are here already")
 	b.press("Discard")
-	b.until("the question", `document.querySelector("dialog[open]")`)
-	b.run(chromedp.Click(chromedp.CSS("dialog[open] [data-confirm-yes]"), chromedp.NodeVisible))
+	b.yes()
 	b.at("/images")
 }
 
@@ -291,14 +292,13 @@ func (f *fleet) testDeploy(t *testing.T) {
 	if !eval[bool](b, `window.sameePage === true`) {
 		t.Error("the page was loaded anew")
 	}
-	b.run(chromedp.Click(chromedp.Search(`//tr[@data-device="lab-2"]//th/a`), chromedp.NodeVisible))
+	b.clickOn(chromedp.Click(chromedp.Search(`//tr[@data-device="lab-2"]//th/a`), chromedp.NodeVisible))
 	b.until("the execution's page", `location.pathname.startsWith("/executions/")`)
 	b.sees("What to do")
 	b.sees("If one device fails, suspect its memory")
 	b.accessible("failed execution")
 	b.press("Retry")
-	b.until("the question", `document.querySelector("dialog[open]")`)
-	b.run(chromedp.Click(chromedp.CSS("dialog[open] [data-confirm-yes]"), chromedp.NodeVisible))
+	b.yes()
 	b.until("the first attempt is history", `document.body.innerText.includes("Attempt 2") && document.querySelector("tbody")?.innerText.includes("Checksum did not agree")`)
 	// lab-1 is spared: only this device was tried again.
 	e, err := f.client.Execution(t.Context(), f.execution("lab-first", "lab-1"))
@@ -315,11 +315,19 @@ func (f *fleet) testKeyboard(t *testing.T) {
 	b.until("the name has the focus", `document.activeElement.name === "name"`)
 	b.run(chromedp.KeyEvent("ada\t" + password + "\r"))
 	b.at("/jobs")
-	for range 60 {
+	focused := fmt.Sprintf(`document.activeElement.getAttribute("href") === "/jobs/%s"`, f.done)
+	for tabs := 1; ; tabs++ {
 		b.run(chromedp.KeyEvent("\t"))
-		if eval[bool](b, fmt.Sprintf(`document.activeElement.getAttribute("href") === "/jobs/%s"`, f.done)) {
+		if eval[bool](b, focused) {
 			break
 		}
+		if tabs == 60 {
+			t.Fatalf("sixty times Tab do not lead to the job; %s", b.state())
+		}
+	}
+	b.sees(f.describe(t))
+	if !eval[bool](b, focused) {
+		t.Errorf("the focus went away with the list: %s has it", eval[string](b, `document.activeElement.outerHTML.slice(0, 200)`))
 	}
 	if !eval[bool](b, `document.activeElement.matches(":focus-visible")`) {
 		t.Error("the focus cannot be seen")
@@ -327,6 +335,43 @@ func (f *fleet) testKeyboard(t *testing.T) {
 	b.run(chromedp.KeyEvent("\r"))
 	b.at("/jobs/" + f.done)
 	b.sees("completed")
+}
+
+// describe gives the oldest job another description, so that pages that show it are read anew.
+func (f *fleet) describe(t *testing.T) (description string) {
+	t.Helper()
+	description = fmt.Sprint("Described anew at ", time.Now().UnixNano())
+	must[orchestrator.Job](t)(f.client.UpdateJob(t.Context(), f.done, orchestrator.JobPatch{Description: &description}))
+	return description
+}
+
+// testPress presses what stands in the list of jobs while that changes.
+func (f *fleet) testPress(t *testing.T) {
+	b := f.signedIn(t, "vera")
+	b.goTo("/jobs")
+	b.until("the page follows", `document.querySelector("[data-live-state]").dataset.state === "live"`)
+	eval[bool](b, `(document.addEventListener("htmx:beforeRequest", (ev) => { window.heldBack ||= ev.defaultPrevented; }), true)`)
+	mouse := func(what input.DispatchMouseEventType, x, y float64) {
+		t.Helper()
+		b.run(chromedp.MouseEvent(what, x, y, chromedp.ButtonLeft, chromedp.ClickCount(1)))
+	}
+	// press presses a part of the oldest job's row, and says what changed meanwhile.
+	press := func(part string) (x, y float64, description string) {
+		t.Helper()
+		at := eval[[]float64](b, fmt.Sprintf(`(() => { const r = document.querySelector('tr[data-href="/jobs/%s"] %s').getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, f.done, part))
+		eval[bool](b, `(window.heldBack = false, true)`)
+		mouse(input.DispatchMouseEventTypeMousePressed, at[0], at[1])
+		description = f.describe(t)
+		b.until("what changed waits", `window.heldBack`)
+		return at[0], at[1], description
+	}
+	x, _, description := press("td.num")
+	mouse(input.DispatchMouseEventTypeMouseMoved, x, 2) // somebody thinks better of it
+	mouse(input.DispatchMouseEventTypeMouseReleased, x, 2)
+	b.sees(description)
+	x, y, _ := press("a")
+	mouse(input.DispatchMouseEventTypeMouseReleased, x, y)
+	b.at("/jobs/" + f.done)
 }
 
 // testDeviceType shows what is wrong beside the row that it is about.

@@ -56,31 +56,52 @@ function follow() {
   open();
 }
 
-// A part of the page is left alone while somebody works in it, and read anew when
-// that is over.
+// A part of the page is left alone while somebody works in it or presses something in it,
+// and read anew when that is over.
 let skipped = false;
 function inUse(part) {
   return part.hasAttribute && part.hasAttribute("data-live-part") &&
-    (asking !== null && part.contains(asking) || part.querySelector("dialog[open], details[open], input:focus, textarea:focus, select:focus"));
+    (asking !== null && part.contains(asking) || part.matches(":active") || part.querySelector("dialog[open], details[open], input:focus, textarea:focus, select:focus"));
+}
+function skip(part) {
+  skipped = true;
+  if (part.matches(":active")) setTimeout(left, 300); // no one event tells the end of every press
+}
+function left() {
+  if (!skipped) return;
+  skipped = false;
+  document.dispatchEvent(new CustomEvent("davit:left"));
 }
 document.addEventListener("htmx:beforeRequest", (ev) => {
   if (!inUse(ev.target)) return;
   ev.preventDefault();
-  skipped = true;
+  skip(ev.target);
 });
 // Somebody may have begun while the answer was on its way.
 document.addEventListener("htmx:beforeSwap", (ev) => {
-  if (!inUse(ev.target)) return;
+  if (!inUse(ev.target)) { noteFocus(ev.target); return; }
   ev.detail.shouldSwap = false;
-  skipped = true;
+  skip(ev.target);
 });
-for (const left of ["focusout", "close", "toggle"]) {
-  document.addEventListener(left, () => {
-    if (!skipped) return;
-    skipped = false;
-    document.dispatchEvent(new CustomEvent("davit:left"));
-  }, true);
+for (const over of ["focusout", "close", "toggle"]) document.addEventListener(over, left, true);
+
+// A part that was read anew has the focus where it was: on the element that leads to the same
+// place or sends the same. By its place alone another job's button could have it.
+let focused = null;
+function purpose(el) {
+  if (el.form) return el.form.action + "?" + new URLSearchParams(new FormData(el.form, el.type === "submit" ? el : null));
+  return el.href || el.localName + el.textContent;
 }
+function noteFocus(part) {
+  const el = document.activeElement;
+  focused = part.contains(el) && part !== el && part.hasAttribute("data-live-part") ? { id: part.id, purpose: purpose(el) } : null;
+}
+document.addEventListener("htmx:afterSwap", (ev) => {
+  if (!focused || ev.target.id !== focused.id) return;
+  const same = [...ev.target.querySelectorAll("a[href], button, summary")].find((el) => purpose(el) === focused.purpose);
+  if (same) same.focus({ preventScroll: true });
+  focused = null;
+});
 
 // Questions: <form data-confirm="Title" data-confirm-detail data-confirm-button>. A part
 // of the form with data-confirm-choice is asked in the dialog, and stands in the form
