@@ -23,7 +23,7 @@ import (
 const (
 	serviceName = "$davit"
 	servicePass = secrettest.Mark + "service"
-	patience    = 10 * time.Second
+	patience    = time.Minute
 	// offline is what a presence topic says of a device that is gone.
 	offline = `{"v":1,"online":false}`
 )

@@ -18,7 +18,7 @@ import (
 )
 
 // wait is how long a test waits for what should happen at once.
-const wait = 10 * time.Second
+const wait = time.Minute
 
 // event is what the fake orchestrator was told.
 type event struct {

@@ -87,7 +87,7 @@ func TestScripts(t *testing.T) {
 }
 
 // patience is how long a program may take to become ready or to end.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 type processesKey struct{}
 

@@ -35,7 +35,7 @@ const (
 	sceneJob        = "spring"
 	// sceneBaud makes an image of sceneSize take a fraction of a second.
 	sceneBaud, sceneSize = 921_600, 16 << 10
-	patience             = 30 * time.Second
+	patience             = time.Minute
 )
 
 // The third is never there, so that the job goes on.
