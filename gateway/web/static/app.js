@@ -92,14 +92,19 @@ function purpose(el) {
   if (el.form) return el.form.action + "?" + new URLSearchParams(new FormData(el.form, el.type === "submit" ? el : null));
   return el.href || el.localName + el.textContent;
 }
+function alike(part, what) {
+  return [...part.querySelectorAll("a[href], button, summary")].filter((el) => purpose(el) === what);
+}
 function noteFocus(part) {
+  focused = null;
   const el = document.activeElement;
-  focused = part.contains(el) && part !== el && part.hasAttribute("data-live-part") ? { id: part.id, purpose: purpose(el) } : null;
+  if (part === el || !part.contains(el) || !part.hasAttribute("data-live-part")) return;
+  focused = { id: part.id, purpose: purpose(el), nth: alike(part, purpose(el)).indexOf(el) };
 }
 document.addEventListener("htmx:afterSwap", (ev) => {
   if (!focused || ev.target.id !== focused.id) return;
-  const same = [...ev.target.querySelectorAll("a[href], button, summary")].find((el) => purpose(el) === focused.purpose);
-  if (same) same.focus({ preventScroll: true });
+  const found = alike(ev.target, focused.purpose);
+  if (found.length > 0) (found[focused.nth] || found[0]).focus({ preventScroll: true });
   focused = null;
 });
 
