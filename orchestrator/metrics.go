@@ -114,12 +114,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fetches:         counter(MetricFetches, "Fetches honoured."),
 		fetchesRefused:  vec(MetricFetchesRefused, "Fetches refused, by reason.", "reason"),
 		outstanding: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and still awaited as far as the devices have said."}),
+			Name: MetricOutstanding, Help: "Bytes of image data under way: sent, and not acknowledged by the connection or, over another broker, still awaited as far as the devices have said. Connections on which nothing moves are not in it."}),
 		followers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricFollowers, Help: "Devices that follow the shared stream of an image at the moment."}),
 		retentionHeld: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricRetentionHeld, Help: "1 while nothing is deleted for its age because the clock has leapt ahead, 0 otherwise."}),
-		lapses:        counter(MetricCreditLapses, "Devices that were sent something and did not ask again in time."),
+		lapses:        counter(MetricCreditLapses, "How often nothing of what was under way to a device had arrived for five seconds."),
 		commitSeconds: seconds(MetricCommitSeconds, "Time of a commit of the store.", prometheus.ExponentialBuckets(50e-6, 2, 16)),
 		commitUpdates: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: MetricCommitUpdates, Help: "Updates committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),

@@ -18,8 +18,8 @@ const (
 	withdrawnEnded      = "session"    // the connection has ended, or is not subscribed
 	withdrawnUnreadable = "unreadable" // the image cannot be opened
 
-	waitModule  = "module"  // that the device asks again
-	waitTotal   = "total"   // that any device asks again
+	waitModule  = "module"  // that what is under way to the device arrives
+	waitTotal   = "total"   // that something arrives at any device
 	waitSession = "session" // that the connection takes more
 )
 

@@ -111,7 +111,7 @@ davit_fetches_refused_total{reason="store"} 0
 # HELP davit_offers_withdrawn_total Offers withdrawn, repetitions included.
 # TYPE davit_offers_withdrawn_total counter
 davit_offers_withdrawn_total 1
-# HELP davit_chunk_outstanding_bytes Bytes of image data under way: sent, and still awaited as far as the devices have said.
+# HELP davit_chunk_outstanding_bytes Bytes of image data under way: sent, and not acknowledged by the connection or, over another broker, still awaited as far as the devices have said. Connections on which nothing moves are not in it.
 # TYPE davit_chunk_outstanding_bytes gauge
 davit_chunk_outstanding_bytes 1000
 `), orchestrator.MetricExecutions, orchestrator.MetricJobExecutions, orchestrator.MetricJobs, orchestrator.MetricDevices, orchestrator.MetricOnline,

@@ -1,7 +1,10 @@
 package fetcher
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +98,84 @@ func TestLines(t *testing.T) {
 			}
 			if r.longest > c.wait {
 				t.Errorf("a chunk waited %s for the line, want at most %s", r.longest, c.wait)
+			}
+		})
+	}
+}
+
+// Chunks are as large as the path allows: large where a round trip costs nothing, small where
+// the line is slow or loses some.
+func TestChunksFollowThePath(t *testing.T) {
+	near := path{trip: time.Millisecond, rate: fast}
+	all := Limits{Window: mib, Chunk: schemas.MaxChunkSize}
+	for _, c := range []struct {
+		name   string
+		path   path
+		limits Limits
+		size   int
+		want   int     // chunks that most of the image is asked for in
+		share  float64 // of the line, wanted
+	}{
+		{"near", near, all, 16 * mib, 128 * kib, 0.95},
+		{"near, a small image", near, all, 256 * kib, 16 * kib, 0.9},
+		{"near, a small window", near, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 16 * mib, 16 * kib, 0.95},
+		{"near, a module of small chunks", near, Limits{Window: mib, Chunk: 8 * kib}, 16 * mib, 8 * kib, 0.95},
+		{"far", path{trip: farTrip, rate: fast}, all, 16 * mib, 64 * kib, 0},
+		{"slow", path{trip: 20 * time.Millisecond, rate: 8000}, all, mib, kib, 0.85},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRun(c.path, c.size, c.limits, 7)
+			asked := map[int]uint64{}
+			r.check = func(f schemas.Fetch) error {
+				for _, part := range f.Ranges {
+					asked[f.Chunk] += part.Length
+				}
+				return nil
+			}
+			if err := r.fetch(time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			usual := slices.MaxFunc(slices.Collect(maps.Keys(asked)), func(a, b int) int { return cmp.Compare(asked[a], asked[b]) })
+			share := r.goodput() / c.path.rate
+			t.Logf("%.3f of the line, %d fetches, bytes by chunk %v", share, r.fetches, asked)
+			if usual != c.want || share < c.share {
+				t.Errorf("most in chunks of %d bytes, %.3f of the line; want %d and %.2f", usual, share, c.want, c.share)
+			}
+		})
+	}
+}
+
+// TestShape: what the size of chunks follows from, one at a time.
+func TestShape(t *testing.T) {
+	all := Limits{Window: mib, Chunk: schemas.MaxChunkSize}
+	for _, c := range []struct {
+		name   string
+		window int
+		trip   time.Duration // the least, or 0 before the first
+		loss   float64
+		limits Limits
+		want   int
+	}{
+		{"before the first", firstWindow, 0, 0, all, 2 * kib},
+		{"far", mib, farTrip, 0, all, 64 * kib},
+		{"near", mib, nearTrip, 0, all, 128 * kib},
+		{"near, in the beginning", 2 * firstWindow, nearTrip, 0, all, 16 * kib},
+		{"not near any more", mib, nearTrip + 1, 0, all, 64 * kib},
+		{"far, one in a thousand lost", mib, farTrip, 0.001, all, 64 * kib},
+		{"far, one in a hundred lost", mib, farTrip, 0.01, all, 32 * kib},
+		{"near, one in a hundred lost", mib, nearTrip, 0.01, all, 32 * kib},
+		{"the worst of paths", leastWindow, farTrip, 0.2, all, leastChunk},
+		{"a module of small chunks", mib, nearTrip, 0, Limits{Window: mib, Chunk: 9 * kib}, 8 * kib},
+		{"a module of a small window", mib, farTrip, 0, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 4 * kib},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Now()
+			p := pace{window: c.window, leastTrip: c.trip, loss: c.loss}
+			if c.trip > 0 {
+				p.tripAt = now
+			}
+			if _, chunk, step := p.shape(now, c.limits); chunk != c.want || step < chunk {
+				t.Errorf("chunks of %d bytes, asked for when %d are free; want %d", chunk, step, c.want)
 			}
 		})
 	}
