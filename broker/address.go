@@ -43,7 +43,7 @@ func (a *address) check(c *schemas.Chunk) error {
 	if c.Length <= 0 || c.Length > schemas.MaxChunkSize {
 		return fmt.Errorf("chunk of %d bytes: 1 to %d are allowed", c.Length, schemas.MaxChunkSize)
 	}
-	if n, _ := a.length(c); a.maxPacket > 0 && 1+varintLen(n)+n > int(a.maxPacket) {
+	if n, _ := a.length(c); a.maxPacket > 0 && uint(1+varintLen(n)+n) > uint(a.maxPacket) {
 		return errTooLarge
 	}
 	return nil

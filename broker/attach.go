@@ -113,10 +113,8 @@ func (b *Broker) read(c *conn) (err error) {
 // (MQTT 5, 3.1.2.10), or a little less: a deadline that is as good as new is left, as one
 // that fetches would have a new one set a thousand times a second. That the client is
 // closed is said by reading.
-func (b *Broker) expect(c *conn) { b.expectFrom(c, time.Now()) }
-
-// expectFrom is expect at a time that is known.
-func (b *Broker) expectFrom(c *conn, now time.Time) {
+func (b *Broker) expect(c *conn) {
+	now := time.Now()
 	silence := c.talk.silence
 	patience := silence + silence/2
 	until := now.Sub(epoch) + patience

@@ -136,7 +136,8 @@ type Config struct {
 	// OnFetch takes the fetches of devices and bridges, instead of those who
 	// subscribe to them; nil leaves them to subscribers. It is called on the
 	// read loop of the connection that asks, after access control, and must not
-	// block. payload is valid during the call. from is the connection to answer on: the
+	// block: closing the connection waits for it. It may send no messages to that
+	// connection. payload is valid during the call. from is the connection to answer on: the
 	// one that asked or, if only another one of the same principal subscribes
 	// to the device's chunks, that one. It returns false for a fetch that it refused
 	// unread; a device is then read on only after fetchRest.

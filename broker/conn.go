@@ -49,6 +49,7 @@ type conn struct {
 	whole      []byte        // the buffer of ahead, if it is the pool's
 	packets    boundaries    // of what mochi has been given of ahead; the read loop's own
 	readErr    error         // of the last look at the socket; the read loop's own
+	tried      atomic.Uint32 // how often something was given to the socket to send, modulo 2^32
 	slots      chan struct{} // deliverySlots, of the service; nil for others
 	service    bool          // the CONNECT names the service
 	talk       dialogue      // the read loop's own
@@ -96,7 +97,7 @@ type dialogue struct {
 	will      mqtt.Will
 	refused   string        // topic of the PUBLISH under way, if mochi must not see it
 	over      *overrun      // the plain fetch that is ahead has to wait, and was not made to; nil if not
-	silence   time.Duration // keep alive: how long the client may say nothing, and half of that again
+	silence   time.Duration // keep alive of the client, which may say nothing for half as long again
 	until     time.Duration // since epoch: the deadline for reading that was set last
 	asks      string        // the device of the last fetch, if it was plain
 	asksOn    string        // the topic of that
@@ -147,8 +148,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if c.out.size()+c.writing+len(p) > c.limit {
+		c.shut()
+		c.broker.tasks.Go(func() { _ = c.socket.Close() }) // it waits for a fetch that is being taken; who writes is not to
 		c.mu.Unlock()
-		c.abort()
 		c.broker.slowReader(c)
 		return 0, errSlowReader
 	}
@@ -184,6 +186,7 @@ func (c *conn) send() {
 		return
 	}
 	if c.raw != nil {
+		c.tried.Add(1)
 		n, err := c.raw.tryWrite(c.out.ready)
 		c.broker.metrics.bytesSent(n)
 		if err == nil && n == len(c.out.ready) {

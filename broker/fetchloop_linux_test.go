@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -57,6 +58,29 @@ func TestEndBehindAFetch(t *testing.T) {
 			}
 			eventually(t, "the end is noticed", func() bool { return b.Connections() == 0 })
 		}
+	}
+}
+
+// TestResetBehindAFetch: who resets its connection behind a fetch that is not answered, while
+// that or the one before is being taken, is noticed.
+func TestResetBehindAFetch(t *testing.T) {
+	for _, more := range []int{0, 1, 3} {
+		b, came, release := held(t, 1, nil)
+		dev := connect(t, b.addr(), connectOptions{login: addDevice(t, b, "pump")})
+		fetch := encoded(t, publishPacket(topic("pump", schemas.KindFetch), 0, false, "fetch"))
+		for range 2 { // so that the socket tells what it has left
+			_, err := dev.Write(fetch)
+			check(t, err)
+			<-came
+		}
+		for range more {
+			_, err := dev.Write(fetch)
+			check(t, err)
+		}
+		check(t, dev.Conn.(*net.TCPConn).SetLinger(0))
+		check(t, dev.Close()) // on loopback the reset has arrived when this returns
+		close(release)
+		eventually(t, fmt.Sprintf("%d more: the reset is noticed", more), func() bool { return b.Connections() == 0 })
 	}
 }
 

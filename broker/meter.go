@@ -119,7 +119,7 @@ func (p *principal) packet(now time.Time, size int, l *Limits) overrun {
 	defer m.mu.Unlock()
 	at := now.Sub(epoch)
 	wait, which := m.packets.take(at, each(l.PacketRate, p.scale()), burst), limitPackets
-	second := time.Duration(l.ByteRate * p.scale()) // bytes of it
+	second := time.Duration(l.ByteRate) * time.Duration(p.scale()) // bytes of it
 	if w := m.bytes.take(at, time.Duration(size)*time.Second/second, burst); w > wait {
 		wait, which = w, limitBytes
 	}

@@ -56,8 +56,8 @@ func readerOf(c net.Conn) tryReader {
 }
 
 // look is what one look at a socket has found: n bytes were read, or again, as nothing is
-// there; else it has ended. drained says that nothing more was there by then, the end
-// included, as far as the socket tells.
+// there; else it has ended, or failed. drained says that nothing more was there by then, the
+// end included, as far as the socket tells; of a reset it does not.
 type look struct {
 	n       int
 	again   bool
@@ -98,6 +98,7 @@ func (c *conn) takeReadable(fd uintptr) bool {
 		}
 		c.broker.metrics.bytesReceived(got.n)
 		c.ahead, c.whole = p[:got.n], p
+		tried := c.tried.Load()
 		if !c.talk.taking || !c.broker.takeAllPlain(c) {
 			return true
 		}
@@ -105,11 +106,15 @@ func (c *conn) takeReadable(fd uintptr) bool {
 			c.talk.tellsLeft = true
 			tellLeft(fd)
 		}
-		if got.drained {
-			return false // what has come since then has us called again
+		select {
+		case <-c.closed:
+			return true // who closes the socket waits for us
+		default:
 		}
-		if c.client.Closed() {
-			return true
+		// What has come since the look has us called again. A reset that came before it does
+		// not, and the look has not told of it: to send something would have found it.
+		if got.drained && c.tried.Load() != tried {
+			return false
 		}
 	}
 }

@@ -62,3 +62,36 @@ func TestEndedStreamerTakesNothing(t *testing.T) {
 		t.Error("a fetch was taken after the end")
 	}
 }
+
+type nobodysMulticaster struct{}
+
+func (nobodysMulticaster) Multicast(context.Context, string, schemas.ImageBytes, []schemas.Chunk, []Session) int {
+	return 0
+}
+
+// TestNoFlowIsRememberedThatIsForgotten: a session remembers no flow that is forgotten, also of a
+// device that was sent nothing by itself: it was refused, or follows the image's stream.
+func TestNoFlowIsRememberedThatIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStreamer(streamerConfig{moduleCredit: DefaultModuleCredit, totalCredit: DefaultTotalCredit, multicaster: nobodysMulticaster{}})
+		refused, follows := &lender{}, &lender{}
+		s.mayAsk("refused", refused)
+		ask, _ := s.mayAsk("follows", follows)
+		s.addFirst(ask, &transfer{sum: "a", session: follows, follow: true, size: 1000, chunk: 1000, bytes: 1000, ranges: []schemas.Range{{Length: 1000}}})
+		if s.following["follows"] == nil {
+			t.Fatal("it does not follow")
+		}
+		s.forget("follows") // it has the image
+		time.Sleep(2 * lapseMemory)
+		s.sweepOnce(time.Now())
+		if len(s.devices) > 0 {
+			t.Fatal("a flow is not forgotten")
+		}
+		if refused.memory != nil {
+			t.Error("the session of the one that was refused holds its flow")
+		}
+		if follows.memory != nil {
+			t.Error("the session of the follower holds its flow")
+		}
+	})
+}

@@ -263,7 +263,7 @@ func (s *streamer) sweepOnce(now time.Time) {
 		if f.idle() && f.sent == 0 && now.Sub(f.askedAt) >= forgetAfter && now.Sub(f.touched) >= kept {
 			f.gone = true
 			delete(s.devices, device)
-			if m, ok := f.session.(Memory); ok && *m.Memory() == any(f) {
+			if m := f.memory; m != nil && *m.Memory() == any(f) {
 				*m.Memory() = nil // an idle connection costs nothing that is not needed
 			}
 		}

@@ -39,6 +39,7 @@ const (
 type flow struct {
 	device  string
 	session Session // that the last fetch came by; nil for the long way
+	memory  Memory  // of the last session that remembers it; nil if none does
 	grant   *grant  // that its last fetch had; nil if it had none yet
 	gone    bool    // the device is known by another flow since, or not at all
 

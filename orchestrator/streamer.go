@@ -105,6 +105,7 @@ func (s *streamer) flowFrom(from Session, device string, now time.Time) *flow {
 	f := s.flowOf(device, now)
 	if ok {
 		*m.Memory() = f
+		f.memory = m
 	}
 	return f
 }

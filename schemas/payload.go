@@ -77,7 +77,7 @@ func Encode(p Payload) ([]byte, error) {
 // Decode reads one payload strictly: too long, not UTF-8, another JSON type,
 // an unknown, doubled or missing field, trailing data and whatever Validate
 // refuses are errors that wrap ErrPayload. p must be a pointer to a payload of this
-// package; it is overwritten only as far as decoding got.
+// package; it is overwritten only as far as decoding got, a Fetch wholly.
 func Decode(b []byte, p Payload) (err error) {
 	if f, ok := p.(*Fetch); ok {
 		*f, err = DecodeFetch(b)
