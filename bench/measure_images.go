@@ -40,15 +40,17 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 	contestants := []contestant{{"nginx", func() (sample, error) {
 		return take(web.process, clients, whole, func() (outcome, error) { return downloadAll(ctx, https) })
 	}}}
-	var chunks []int
 	for _, chunk := range []int{4 << 10, 16 << 10, 64 << 10, 128 << 10} {
 		window := windowFor(s.window, chunk, clients)
 		c := course{image: d.image.ID, chunk: chunk, window: window, batch: window, length: int64(size), atOnce: true}
-		chunks = append(chunks, chunk)
 		contestants = append(contestants, contestant{fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), func() (sample, error) {
 			return take(d.process, clients, c, func() (outcome, error) { return fetchAll(ctx, modules, c) })
 		}})
 	}
+	adapts := course{image: d.image.ID, chunk: size, window: size, length: int64(size), adapts: true}
+	contestants = append(contestants, contestant{"davit, chunks that adapt", func() (sample, error) {
+		return take(d.process, clients, adapts, func() (outcome, error) { return fetchAll(ctx, modules, adapts) })
+	}})
 	// The service gives modules that it does not know yet less at a time.
 	first := course{image: d.image.ID, chunk: 16 << 10, window: 16, batch: 4, length: int64(size)}
 	if _, err := fetchAll(ctx, modules, first); err != nil {
@@ -58,17 +60,17 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
-	return section{text: fmt.Sprintf(imagesText, grouped(int64(clients)), size>>10), tables: []*table{imagesTable(chunks, got)}}, nil
+	return section{text: fmt.Sprintf(imagesText, grouped(int64(clients)), size>>10), tables: []*table{imagesTable(contestants, got)}}, nil
 }
 
-// imagesTable has nginx first, and davit with chunks of each size below it.
-func imagesTable(chunks []int, got [][]sample) *table {
+// imagesTable has nginx first, and what davit is compared with it in below.
+func imagesTable(contestants []contestant, got [][]sample) *table {
 	t := &table{head: []string{"server", "total, ms", "davit / nginx", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
 	seconds := func(s sample) float64 { return ms(s.wall) }
 	t.add("nginx", spreadBy(got[0], seconds).String(), "", spreadBy(got[0], sample.cpuPerMiB).String(), spreadBy(got[0], sample.rate).String(), "")
-	for i, chunk := range chunks {
+	for i, c := range contestants[1:] {
 		g := got[i+1]
-		t.add(fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
+		t.add(c.name, spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
 			spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
 	}
 	return t
@@ -78,4 +80,4 @@ func imagesTable(chunks []int, got [][]sample) *table {
 const imagesRepeat = 3
 
 const imagesText = `%s clients that are connected begin at the same moment and get an image of %d KiB each; the time is until the last byte of the last one was compared. nginx sends the file with sendfile over connections that are kept alive; davit's modules
-ask for all of it in one fetch, when each has fetched it once before. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases.`
+ask for all of it in one fetch, when each has fetched it once before; those that adapt begin anew with each image, as the bridge does with a window of 256 KiB: 32 KiB in chunks of 2 KiB, and then what the path allows. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases.`

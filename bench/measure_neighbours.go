@@ -47,6 +47,10 @@ const (
 	floodTakes = 20 << 10
 )
 
+// halfOpenShare is how many half-open connections there are for each of the other neighbours: they
+// cost those who make them little.
+const halfOpenShare = 5
+
 // atIt is for how long neighbours have been at it when the measurement begins: those that flood
 // have what their sockets hold by then, and have asked as often as one may that has just come.
 const atIt = 4 * time.Second
@@ -270,7 +274,7 @@ func measureNeighbours(ctx context.Context, s *suite) (section, error) {
 			all = append(all,
 				neighbours{many + " that flood fetches", n, sink, flood},
 				neighbours{many + " that ask and never read", n, sink, deaf},
-				neighbours{many + " half-open connections", n, sink, halfOpen})
+				neighbours{grouped(int64(halfOpenShare*n)) + " half-open connections", halfOpenShare * n, sink, halfOpen})
 		}
 	}
 	for _, sink := range []bool{true, false} {

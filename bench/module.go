@@ -16,6 +16,9 @@ type course struct {
 	length int64  // bytes in all, over and over the image
 	// atOnce leaves out the slow start: the whole window is asked for at the beginning.
 	atOnce bool
+	// adapts has windows and chunks follow the path in the place of chunk and batch; window is
+	// in bytes then, and the image is fetched once.
+	adapts bool
 }
 
 // slowStart is the window in bytes with which a module begins: the service gives no more to
@@ -33,6 +36,7 @@ type module struct {
 	mu       sync.Mutex
 	course   course
 	ledger   ledger
+	adaptive *adaptive      // in the place of ledger and limit, if the course adapts
 	limit    int            // the window in chunks at present
 	finished func(error)    // called once for each course
 	tag      uint16         // of the last fetch
@@ -72,10 +76,14 @@ func (m *module) finish(err error) {
 func (m *module) start(c course, finished func(error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.course, m.finished, m.moved, m.again, m.adaptive = c, finished, time.Now(), 0, nil
+	if c.adapts {
+		m.before, m.adaptive = m.tag, newAdaptive(len(m.stream.image), c.window, m.tag)
+		return m.askAdaptive(m.moved)
+	}
 	if err := m.ledger.begin(len(m.stream.image), c.chunk, c.length); err != nil {
 		return err
 	}
-	m.course, m.finished, m.moved, m.again = c, finished, time.Now(), 0
 	if m.limit = max(1, slowStart/c.chunk); c.atOnce {
 		m.limit = c.window
 	}
@@ -104,8 +112,13 @@ func (m *module) askMore() error {
 }
 
 func (m *module) ask(awaited int, ranges ...schemas.Range) error {
-	m.tag++
-	payload := appendFetch(make([]byte, 0, 256), m.course.image, m.tag, m.course.chunk, ranges, awaited)
+	return m.send(m.tag+1, m.course.chunk, ranges, awaited)
+}
+
+// send sends a fetch. mu is held.
+func (m *module) send(tag uint16, chunk int, ranges []schemas.Range, awaited int) error {
+	m.tag = tag
+	payload := appendFetch(make([]byte, 0, 256), m.course.image, m.tag, chunk, ranges, awaited)
 	m.buf = append(appendPublishHead(m.buf[:0], m.head, len(payload)), payload...)
 	m.askedAt[m.tag%256] = time.Now()
 	_, err := m.conn.Write(m.buf)
@@ -118,6 +131,9 @@ func (m *module) arrived(h schemas.ChunkHeader, length int, now time.Time) error
 	defer m.mu.Unlock()
 	if m.finished == nil || h.Transfer-m.before > m.tag-m.before || h.Transfer == m.before {
 		return nil // late, of a course before
+	}
+	if m.adaptive != nil {
+		return m.arrivedAdaptive(h, length, now)
 	}
 	wanted, err := m.ledger.arrived(h.Offset, length)
 	if err != nil || !wanted {
@@ -142,6 +158,9 @@ func (m *module) nudge(now time.Time) error {
 	}
 	m.moved = now
 	m.again++
+	if m.adaptive != nil {
+		return m.askAdaptive(now)
+	}
 	if holes := m.ledger.holes(m.course.batch); len(holes) > 0 {
 		return m.ask(0, holes...)
 	}
