@@ -230,7 +230,7 @@ func (f *Fetcher) settle(now time.Time, tag uint16, r schemas.Range) {
 		}
 		f.remove(i)
 		if tag == 0 {
-			f.pace.grow(int(p.Length))
+			f.pace.grow(int(p.Length), 0)
 		} else if tag != p.tag {
 			continue // a late one tells nothing of the order
 		}

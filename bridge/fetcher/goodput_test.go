@@ -109,19 +109,21 @@ func TestChunksFollowThePath(t *testing.T) {
 	near := path{trip: time.Millisecond, rate: fast}
 	all := Limits{Window: mib, Chunk: schemas.MaxChunkSize}
 	for _, c := range []struct {
-		name   string
-		path   path
-		limits Limits
-		size   int
-		want   int     // chunks that most of the image is asked for in
-		share  float64 // of the line, wanted
+		name    string
+		path    path
+		limits  Limits
+		size    int
+		want    int     // chunks that most of the image is asked for in
+		share   float64 // of the line, wanted
+		fetches int     // at most
 	}{
-		{"near", near, all, 16 * mib, 128 * kib, 0.95},
-		{"near, a small image", near, all, 256 * kib, 16 * kib, 0.9},
-		{"near, a small window", near, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 16 * mib, 16 * kib, 0.95},
-		{"near, a module of small chunks", near, Limits{Window: mib, Chunk: 8 * kib}, 16 * mib, 8 * kib, 0.95},
-		{"far", path{trip: farTrip, rate: fast}, all, 16 * mib, 64 * kib, 0},
-		{"slow", path{trip: 20 * time.Millisecond, rate: 8000}, all, mib, kib, 0.85},
+		{"near", near, all, 16 * mib, 128 * kib, 0.95, 130},
+		{"near, a small image", near, all, 256 * kib, 32 * kib, 0.9, 3},
+		{"near, a small window", near, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 16 * mib, 16 * kib, 0.95, 1030},
+		{"near, a module of small chunks", near, Limits{Window: mib, Chunk: 8 * kib}, 16 * mib, 8 * kib, 0.95, 2000},
+		{"far", path{trip: farTrip, rate: fast}, all, 16 * mib, 64 * kib, 0, 130},
+		{"far, a small image", path{trip: farTrip, rate: fast}, all, 256 * kib, 4 * kib, 0, 6},
+		{"slow", path{trip: 20 * time.Millisecond, rate: 8000}, all, mib, kib, 0.85, 350},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRun(c.path, c.size, c.limits, 7)
@@ -141,6 +143,9 @@ func TestChunksFollowThePath(t *testing.T) {
 			if usual != c.want || share < c.share {
 				t.Errorf("most in chunks of %d bytes, %.3f of the line; want %d and %.2f", usual, share, c.want, c.share)
 			}
+			if r.fetches > c.fetches {
+				t.Errorf("%d fetches, want at most %d", r.fetches, c.fetches)
+			}
 		})
 	}
 }
@@ -153,24 +158,28 @@ func TestShape(t *testing.T) {
 		window int
 		trip   time.Duration // the least, or 0 before the first
 		loss   float64
+		rate   float64 // bytes a second
 		limits Limits
 		want   int
 	}{
-		{"before the first", firstWindow, 0, 0, all, 2 * kib},
-		{"far", mib, farTrip, 0, all, 64 * kib},
-		{"near", mib, nearTrip, 0, all, 128 * kib},
-		{"near, in the beginning", 2 * firstWindow, nearTrip, 0, all, 16 * kib},
-		{"not near any more", mib, nearTrip + 1, 0, all, 64 * kib},
-		{"far, one in a thousand lost", mib, farTrip, 0.001, all, 64 * kib},
-		{"far, one in a hundred lost", mib, farTrip, 0.01, all, 32 * kib},
-		{"near, one in a hundred lost", mib, nearTrip, 0.01, all, 32 * kib},
-		{"the worst of paths", leastWindow, farTrip, 0.2, all, leastChunk},
-		{"a module of small chunks", mib, nearTrip, 0, Limits{Window: mib, Chunk: 9 * kib}, 8 * kib},
-		{"a module of a small window", mib, farTrip, 0, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 4 * kib},
+		{"before the first", firstWindow, 0, 0, 0, all, 2 * kib},
+		{"far", mib, farTrip, 0, fast, all, 64 * kib},
+		{"near", mib, nearTrip, 0, fast, all, 128 * kib},
+		{"near, in the beginning", 2 * firstWindow, nearTrip, 0, fast, all, 16 * kib},
+		{"not near any more", mib, nearTrip + 1, 0, fast, all, 64 * kib},
+		{"far, one in a thousand lost", mib, farTrip, 0.001, fast, all, 64 * kib},
+		{"far, one in a hundred lost", mib, farTrip, 0.01, fast, all, 32 * kib},
+		{"near, one in a hundred lost", mib, nearTrip, 0.01, fast, all, 32 * kib},
+		{"room, a fast line", 128 * kib, farTrip, 0, fast, all, 32 * kib},
+		{"room, 10 Mbit/s", 128 * kib, farTrip, 0, 1.25e6, all, 16 * kib},
+		{"room, a slow line", 128 * kib, farTrip, 0, 8e3, all, 8 * kib},
+		{"the worst of paths", leastWindow, farTrip, 0.2, 1e3, all, leastChunk},
+		{"a module of small chunks", mib, nearTrip, 0, fast, Limits{Window: mib, Chunk: 9 * kib}, 8 * kib},
+		{"a module of a small window", mib, farTrip, 0, fast, Limits{Window: 64 * kib, Chunk: schemas.MaxChunkSize}, 4 * kib},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Now()
-			p := pace{window: c.window, leastTrip: c.trip, loss: c.loss}
+			p := pace{window: c.window, leastTrip: c.trip, loss: c.loss, rate: c.rate}
 			if c.trip > 0 {
 				p.tripAt = now
 			}

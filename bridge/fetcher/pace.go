@@ -23,12 +23,16 @@ const (
 	// nearTrip is the longest least round trip of a path that counts as near, as one of a
 	// gateway beside the service is.
 	nearTrip = 5 * time.Millisecond
+	// chunkTime is how much of the line's time a chunk may take where the window has room.
+	chunkTime = 25 * time.Millisecond
 )
 
 // pace decides how many bytes are awaited at a time and in chunks of what size.
 //
 // The window grows by what arrives, so it doubles with each round trip, as long as chunks
-// come about as soon as the first ones did. A chunk that comes later than the least
+// come about as soon as the first ones did; and until the line was full for the first time it
+// is never less than what the line has shown to deliver in the time that chunks may take, which
+// on a fast line is most of an image after a few chunks. A chunk that comes later than the least
 // round trip and room for a queue as long again shows that the line is full: the window
 // shrinks to what the line delivers in that time (rate x delay). So the line is kept busy
 // and its queue short, however slow it is. A chunk lost now and then is no sign of a full
@@ -37,7 +41,9 @@ const (
 type pace struct {
 	limit     int // of the window, as the module has it
 	window    int
-	threshold int // above it the window grows slowly; 0 for none
+	full      bool    // more than the line takes has been awaited
+	threshold int     // above it the window grows slowly; 0 for none
+	rate      float64 // bytes a second that came while the last piece was awaited
 	leastTrip time.Duration
 	tripAt    time.Time // when leastTrip was seen last; zero before the first
 	draining  bool      // the path is being emptied to measure leastTrip again
@@ -52,9 +58,10 @@ func newPace() pace { return pace{limit: schemas.MaxAwaited, window: firstWindow
 
 // shape is how many bytes may be awaited now, the size of the next chunks, and how many
 // bytes have to be free before more are asked for. A window has 16 to 32 chunks, and
-// twice as many where chunks are lost: then one that has to come again is not much. On a
-// near path it has four to eight, which cost both sides less, and waiting for the rest of
-// one costs next to nothing.
+// twice as many where chunks are lost: then one that has to come again is not much. It has
+// down to four where those are no wait: on a near path, and where the line and not the
+// module's memory is the limit and takes chunkTime for one at most. Few chunks cost both
+// sides less.
 func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	limit := max(min(l.Window, schemas.MaxAwaited), schemas.MinChunkSize)
 	c.limit = limit
@@ -71,6 +78,8 @@ func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 		chunk = c.window / 32
 	case c.near():
 		chunk = c.window / 4
+	case c.window < limit:
+		chunk = min(max(c.window/16, c.delivers(chunkTime)), c.window/4)
 	default:
 		chunk = c.window / 16
 	}
@@ -85,6 +94,8 @@ func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 		step = window / 2 // many do the same, and none of them sets the pace
 	case c.window == limit:
 		step = window / 8
+	case !c.full:
+		step = window / 2
 	}
 	return window, chunk, max(step, chunk)
 }
@@ -106,10 +117,11 @@ func (c *pace) arrived(now time.Time, p piece, n int, arrived, asked uint64) {
 	}
 	c.came++
 	if p.follow {
-		c.grow(n)
+		c.grow(n, 0)
 		return
 	}
 	took := now.Sub(p.sent)
+	c.rate = float64(arrived-p.before) / max(took, time.Microsecond).Seconds()
 	switch {
 	case c.tripAt.IsZero() || took <= c.leastTrip || p.drained && c.draining:
 		c.leastTrip, c.tripAt, c.draining = took, now, false
@@ -118,21 +130,34 @@ func (c *pace) arrived(now time.Time, p piece, n int, arrived, asked uint64) {
 	}
 	most := c.leastTrip + max(c.leastTrip, leastQueue)
 	if took <= most {
-		c.grow(n)
+		c.grow(n, most)
 		return
 	}
-	rate := float64(arrived-p.before) / took.Seconds()
-	c.shrink(int(rate * most.Seconds()))
+	c.shrink(c.delivers(most))
 }
 
-func (c *pace) grow(n int) {
-	if c.threshold > 0 && c.window >= c.threshold {
-		n = max(1, n/16)
+// delivers is how many bytes come in so much time, by what came last.
+func (c *pace) delivers(in time.Duration) int {
+	return int(min(c.rate*in.Seconds(), schemas.MaxAwaited))
+}
+
+// grow takes n bytes that came in time: as many more may be awaited, and no less than what
+// the line has shown to deliver within most.
+func (c *pace) grow(n int, most time.Duration) {
+	to := c.window + n
+	if !c.full {
+		to = max(to, c.delivers(most))
 	}
-	c.window = min(c.window+n, c.limit)
+	if c.threshold > 0 && c.window >= c.threshold {
+		to = c.window + max(1, n/16)
+	}
+	c.window = min(to, c.limit)
 }
 
-func (c *pace) shrink(to int) { c.window = min(c.window, max(to, leastWindow)) }
+func (c *pace) shrink(to int) {
+	c.window = min(c.window, max(to, leastWindow))
+	c.full = true
+}
 
 // lost takes the loss of p; asked is the order of the newest piece. Where a tenth of a
 // round is lost, and more than one chunk, the line was too full.
