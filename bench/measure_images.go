@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // measureImages compares how long modules take to fetch an image over MQTT with how
@@ -63,13 +64,16 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 
 // imagesTable has nginx first, and davit with chunks of each size below it.
 func imagesTable(chunks []int, got [][]sample) *table {
-	t := &table{head: []string{"server", "total, ms", "davit / nginx", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
-	seconds := func(s sample) float64 { return ms(s.wall) }
-	t.add("nginx", spreadBy(got[0], seconds).String(), "", spreadBy(got[0], sample.cpuPerMiB).String(), spreadBy(got[0], sample.rate).String(), "")
+	t := &table{head: []string{"server", "total, ms", "davit / nginx", "one download p50 / p99, ms", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
+	total := func(s sample) float64 { return ms(s.wall) }
+	row := func(name, ratio string, g []sample) {
+		one := medians(g, func(s sample) (p50, p99 time.Duration) { return s.all50, s.all99 })
+		t.add(name, spreadBy(g, total).String(), ratio, one, spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
+	}
+	row("nginx", "", got[0])
 	for i, chunk := range chunks {
 		g := got[i+1]
-		t.add(fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
-			spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
+		row(fmt.Sprintf("davit, chunks of %d KiB", chunk>>10), ratioText(ratios(g, got[0], total), 1.2), g)
 	}
 	return t
 }
@@ -78,4 +82,5 @@ func imagesTable(chunks []int, got [][]sample) *table {
 const imagesRepeat = 3
 
 const imagesText = `%s clients that are connected begin at the same moment and get an image of %d KiB each; the time is until the last byte of the last one was compared. nginx sends the file with sendfile over connections that are kept alive; davit's modules
-ask for all of it in one fetch, when each has fetched it once before. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases.`
+ask for all of it in one fetch, when each has fetched it once before. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases. One download is from a client's first request to the last byte that it compared. The peak is the
+server's resident memory, that of nginx the sum of its processes', in which a page that they share counts for each of them.`

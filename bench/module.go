@@ -39,6 +39,8 @@ type module struct {
 	before   uint16         // the tag of the last fetch of the course before
 	askedAt  [256]time.Time // by the low byte of the tag
 	moved    time.Time      // when a chunk arrived last
+	began    time.Time      // the course
+	took     time.Duration  // the last course that has ended
 	again    int            // times that it had to ask again
 	latency  histogram      // from a fetch to each of its chunks; emptied by whoever reads it
 	buf      []byte
@@ -62,6 +64,7 @@ func (m *module) lost(err error) {
 // finish ends the course, if there is one. mu is held.
 func (m *module) finish(err error) {
 	if m.finished != nil {
+		m.took = time.Since(m.began)
 		m.finished(err)
 		m.finished = nil
 	}
@@ -75,7 +78,8 @@ func (m *module) start(c course, finished func(error)) error {
 	if err := m.ledger.begin(len(m.stream.image), c.chunk, c.length); err != nil {
 		return err
 	}
-	m.course, m.finished, m.moved, m.again = c, finished, time.Now(), 0
+	m.course, m.finished, m.began, m.again = c, finished, time.Now(), 0
+	m.moved = m.began
 	if m.limit = max(1, slowStart/c.chunk); c.atOnce {
 		m.limit = c.window
 	}
