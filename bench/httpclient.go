@@ -96,7 +96,7 @@ func downloadAll(ctx context.Context, clients []*httpClient) (o outcome, err err
 	}
 	o.until = time.Now()
 	for _, c := range clients {
-		o.latency.add(c.took, 1)
+		o.whole.add(c.took, 1)
 	}
 	return o, err
 }

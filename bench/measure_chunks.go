@@ -154,10 +154,16 @@ func addChunkRows(cost, flow *table, l chunkLoad, got [][]sample) {
 		peaks(got[0]), peaks(got[1]), fmt.Sprintf("%d, %d", lost, again))
 }
 
-// latencies are the medians of two quantiles, in milliseconds.
+// latencies are the medians of two quantiles of chunks, in milliseconds.
 func latencies(s []sample) string {
-	return figure(spreadBy(s, func(s sample) float64 { return ms(s.p50) }).median) + " / " +
-		figure(spreadBy(s, func(s sample) float64 { return ms(s.p99) }).median)
+	return medians(s, func(s sample) (p50, p99 time.Duration) { return s.p50, s.p99 })
+}
+
+// medians are those of two times, in milliseconds.
+func medians(s []sample, of func(sample) (a, b time.Duration)) string {
+	first := spreadBy(s, func(s sample) float64 { a, _ := of(s); return ms(a) })
+	second := spreadBy(s, func(s sample) float64 { _, b := of(s); return ms(b) })
+	return figure(first.median) + " / " + figure(second.median)
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }

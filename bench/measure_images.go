@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // measureImages compares how long modules take to fetch an image over MQTT with how
@@ -65,13 +66,15 @@ func measureImages(ctx context.Context, s *suite) (section, error) {
 
 // imagesTable has nginx first, and what davit is compared with it in below.
 func imagesTable(contestants []contestant, got [][]sample) *table {
-	t := &table{head: []string{"server", "total, ms", "davit / nginx", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
-	seconds := func(s sample) float64 { return ms(s.wall) }
-	t.add("nginx", spreadBy(got[0], seconds).String(), "", spreadBy(got[0], sample.cpuPerMiB).String(), spreadBy(got[0], sample.rate).String(), "")
-	for i, c := range contestants[1:] {
-		g := got[i+1]
-		t.add(c.name, spreadBy(g, seconds).String(), ratioText(ratios(g, got[0], seconds), 1.2),
-			spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
+	t := &table{head: []string{"server", "total, ms", "davit / nginx", "one download p50 / p99, ms", "server CPU, ms/MiB", "MiB/s", "peak, MiB"}}
+	total := func(s sample) float64 { return ms(s.wall) }
+	for i, c := range contestants {
+		g, ratio := got[i], ""
+		if i > 0 {
+			ratio = ratioText(ratios(g, got[0], total), 1.2)
+		}
+		one := medians(g, func(s sample) (p50, p99 time.Duration) { return s.all50, s.all99 })
+		t.add(c.name, spreadBy(g, total).String(), ratio, one, spreadBy(g, sample.cpuPerMiB).String(), spreadBy(g, sample.rate).String(), peaks(g))
 	}
 	return t
 }
@@ -80,4 +83,5 @@ func imagesTable(contestants []contestant, got [][]sample) *table {
 const imagesRepeat = 3
 
 const imagesText = `%s clients that are connected begin at the same moment and get an image of %d KiB each; the time is until the last byte of the last one was compared. nginx sends the file with sendfile over connections that are kept alive; davit's modules
-ask for all of it in one fetch, when each has fetched it once before; those that adapt begin anew with each image, as the bridge does with a window of 256 KiB: 32 KiB in chunks of 2 KiB, and then what the path allows. Both servers have both processors, which they share with the clients: the same Go program, which reads and compares in both cases.`
+ask for all of it in one fetch, when each has fetched it once before; those that adapt begin anew with each image, as the bridge does with a window of 256 KiB: 32 KiB in chunks of 2 KiB, and then what the path allows. Both servers have both processors, which they share with the clients: the same Go program, which reads and
+compares in both cases. One download is from a client's first request to the last byte that it compared. The peak is the server's resident memory, that of nginx the sum of its processes', in which a page that they share counts for each of them.`

@@ -43,6 +43,8 @@ type module struct {
 	before   uint16         // the tag of the last fetch of the course before
 	askedAt  [256]time.Time // by the low byte of the tag
 	moved    time.Time      // when a chunk arrived last
+	began    time.Time      // the course
+	took     time.Duration  // the last course that has ended
 	again    int            // times that it had to ask again
 	latency  histogram      // from a fetch to each of its chunks; emptied by whoever reads it
 	buf      []byte
@@ -66,6 +68,7 @@ func (m *module) lost(err error) {
 // finish ends the course, if there is one. mu is held.
 func (m *module) finish(err error) {
 	if m.finished != nil {
+		m.took = time.Since(m.began)
 		m.finished(err)
 		m.finished = nil
 	}
@@ -76,13 +79,14 @@ func (m *module) finish(err error) {
 func (m *module) start(c course, finished func(error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.course, m.finished, m.moved, m.again, m.adaptive = c, finished, time.Now(), 0, nil
+	if err := m.ledger.begin(len(m.stream.image), c.chunk, c.length); err != nil {
+		return err
+	}
+	m.course, m.finished, m.began, m.again, m.adaptive = c, finished, time.Now(), 0, nil
+	m.moved = m.began
 	if c.adapts {
 		m.before, m.adaptive = m.tag, newAdaptive(len(m.stream.image), c.window, m.tag)
 		return m.askAdaptive(m.moved)
-	}
-	if err := m.ledger.begin(len(m.stream.image), c.chunk, c.length); err != nil {
-		return err
 	}
 	if m.limit = max(1, slowStart/c.chunk); c.atOnce {
 		m.limit = c.window

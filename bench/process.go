@@ -82,9 +82,19 @@ const tick = time.Second / 100
 func (p *process) cpu() (time.Duration, error) { return treeCPU("/proc", p.cmd.Process.Pid) }
 
 func treeCPU(proc string, pid int) (time.Duration, error) {
+	all, err := tree(proc, pid)
+	var sum time.Duration
+	for _, s := range all {
+		sum += time.Duration(s.ticks) * tick
+	}
+	return sum, err
+}
+
+// tree is a process and all its descendants.
+func tree(proc string, pid int) ([]procStat, error) {
 	stats, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	all := map[int]procStat{}
 	for _, name := range stats {
@@ -94,23 +104,23 @@ func treeCPU(proc string, pid int) (time.Duration, error) {
 		}
 		s, err := parseStat(b)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		all[s.pid] = s
 	}
 	if _, ok := all[pid]; !ok {
-		return 0, fmt.Errorf("process %d is not in %s", pid, proc)
+		return nil, fmt.Errorf("process %d is not in %s", pid, proc)
 	}
-	var sum time.Duration
+	var found []procStat
 	for id, s := range all {
 		for up := id; up != 0; up = all[up].parent {
 			if up == pid {
-				sum += time.Duration(s.ticks) * tick
+				found = append(found, s)
 				break
 			}
 		}
 	}
-	return sum, nil
+	return found, nil
 }
 
 type procStat struct {
@@ -144,15 +154,30 @@ func parseStat(b []byte) (s procStat, err error) {
 	return s, nil
 }
 
-// resident is the process's memory now and at its peak, in bytes, without what its
-// descendants have: of the servers here only nginx has any, and its memory is not
-// compared.
+// resident is the memory of the process and all its descendants now and at its peak, in
+// bytes. Of the servers here only nginx has any: its peak is the sum of peaks that need
+// not have been at one moment, and what its processes share counts for each.
 func (p *process) resident() (now, peak int64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	return treeResident("/proc", p.cmd.Process.Pid)
+}
+
+func treeResident(proc string, pid int) (now, peak int64, err error) {
+	all, err := tree(proc, pid)
 	if err != nil {
 		return 0, 0, err
 	}
-	return parseStatus(b)
+	for _, s := range all {
+		b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(s.pid), "status"))
+		if err != nil {
+			return 0, 0, err
+		}
+		n, most, err := parseStatus(b)
+		if err != nil {
+			return 0, 0, fmt.Errorf("process %d: %w", s.pid, err)
+		}
+		now, peak = now+n, peak+most
+	}
+	return now, peak, nil
 }
 
 func parseStatus(b []byte) (now, peak int64, err error) {
@@ -183,7 +208,11 @@ func parseStatus(b []byte) (now, peak int64, err error) {
 
 // forgetPeak begins a new peak.
 func (p *process) forgetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+	all, err := tree("/proc", p.cmd.Process.Pid)
+	for _, s := range all {
+		err = errors.Join(err, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.pid), []byte("5"), 0))
+	}
+	return err
 }
 
 // calls is how many system calls of the families of read and write the process has

@@ -20,8 +20,8 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-// The sum is that of the process and what descends from it, and of nothing else.
-func TestTreeCPU(t *testing.T) {
+// The sums are those of the process and what descends from it, and of nothing else.
+func TestTree(t *testing.T) {
 	proc := t.TempDir()
 	for pid, s := range map[int]struct{ parent, ticks int }{1: {0, 1000}, 10: {1, 1}, 11: {10, 2}, 12: {11, 4}, 20: {1, 8}} {
 		dir := filepath.Join(proc, fmt.Sprint(pid))
@@ -29,15 +29,24 @@ func TestTreeCPU(t *testing.T) {
 			t.Fatal(err)
 		}
 		line := fmt.Sprintf("%d (x) S %d 1 1 0 -1 0 0 0 0 0 %d 0 0 0 20 0 5 0 100\n", pid, s.parent, s.ticks)
-		if err := os.WriteFile(filepath.Join(dir, "stat"), []byte(line), 0o644); err != nil {
-			t.Fatal(err)
+		status := fmt.Sprintf("VmHWM:\t %d kB\nVmRSS:\t %d kB\n", 2*s.ticks, s.ticks)
+		for name, text := range map[string]string{"stat": line, "status": status} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if got, err := treeCPU(proc, 10); err != nil || got != 7*tick {
 		t.Errorf("%s, %v; want %s", got, err, 7*tick)
 	}
+	if now, peak, err := treeResident(proc, 10); err != nil || now != 7<<10 || peak != 14<<10 {
+		t.Errorf("%d bytes, %d at the peak, %v; want %d and %d", now, peak, err, 7<<10, 14<<10)
+	}
 	if _, err := treeCPU(proc, 99); err == nil {
 		t.Error("a process that is not there has used something")
+	}
+	if _, _, err := treeResident(proc, 99); err == nil {
+		t.Error("a process that is not there has memory")
 	}
 }
 

@@ -16,9 +16,11 @@ type sample struct {
 	bytes    int64         // of image data that arrived and was right
 	chunks   int64
 	p50, p99 time.Duration // of a chunk
-	peak     int64         // resident memory of the server in bytes
-	lost     int64         // chunks that did not arrive
-	again    int64         // times that a module had to ask again, or chunks out of order
+	// all50 and all99 are the same of everything that one client gets.
+	all50, all99 time.Duration
+	peak         int64 // resident memory of the server in bytes
+	lost         int64 // chunks that did not arrive
+	again        int64 // times that a module had to ask again, or chunks out of order
 }
 
 func (s sample) cpuPerChunk() float64 {
@@ -29,7 +31,8 @@ func (s sample) rate() float64      { return float64(s.bytes) / (1 << 20) / s.wa
 
 // outcome is what the clients of a run say.
 type outcome struct {
-	latency     histogram
+	latency     histogram // of chunks
+	whole       histogram // from the first request of a client to the last byte that it gets
 	lost, again int64
 	until       time.Time // when the last of them was done; what is counted afterwards takes no part
 }
@@ -74,6 +77,7 @@ func takeBusy(p *process, n int, c course, load func() (outcome, error)) (sample
 	s.chunks = int64(n)*c.length/int64(c.chunk) - o.lost
 	s.bytes = s.chunks * int64(c.chunk)
 	s.p50, s.p99 = o.latency.quantile(0.5), o.latency.quantile(0.99)
+	s.all50, s.all99 = o.whole.quantile(0.5), o.whole.quantile(0.99)
 	return s, nil
 }
 
@@ -115,6 +119,7 @@ func fetchAll(ctx context.Context, modules []*module, c course) (o outcome, err 
 	for _, m := range modules {
 		m.mu.Lock()
 		o.latency.merge(&m.latency)
+		o.whole.add(m.took, 1)
 		m.latency = histogram{} // here, where no time is taken
 		o.again += int64(m.again)
 		m.mu.Unlock()

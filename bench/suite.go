@@ -32,7 +32,8 @@ type section struct {
 	tables []*table
 }
 
-// measures are all parts of the suite, in the order of the document.
+// measures are all parts of the suite, in the order in which they are run. The document has each
+// where its marks are.
 func measures() []measure {
 	return []measure{
 		{"chunks", "Processor time of a chunk", measureChunks},

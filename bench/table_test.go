@@ -1,8 +1,10 @@
 package main
 
 import (
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestFigures(t *testing.T) {
@@ -41,5 +43,20 @@ func TestDocumentKeepsWhatIsNotOurs(t *testing.T) {
 	}
 	if _, err := replacePart([]byte(beginMark("one")+"\ncut off\n"), "one", "x"); err == nil {
 		t.Error("a part without its end was replaced")
+	}
+}
+
+// What is measured of davit stands in the row of nginx as well, but for the ratio of both.
+func TestImagesTable(t *testing.T) {
+	one := func(wall time.Duration) []sample {
+		return []sample{{cpu: time.Second, wall: wall, bytes: 100 << 20, chunks: 1, p50: 1, p99: 1, all50: wall / 4, all99: wall / 2, peak: 30 << 20}}
+	}
+	got := imagesTable([]contestant{{name: "nginx"}, {name: "davit, chunks of 16 KiB"}}, [][]sample{one(400 * time.Millisecond), one(600 * time.Millisecond)})
+	want := [][]string{
+		{"nginx", "400 (400-400)", "", "100 / 200", "10.0 (10.0-10.0)", "250 (250-250)", "30.0"},
+		{"davit, chunks of 16 KiB", "600 (600-600)", "**1.50** (1.50-1.50), wanted 1.2: not reached", "150 / 300", "10.0 (10.0-10.0)", "167 (167-167)", "30.0"},
+	}
+	if !reflect.DeepEqual(got.rows, want) || len(got.head) != len(want[0]) {
+		t.Errorf("%q\n%q, want\n%q", got.head, got.rows, want)
 	}
 }

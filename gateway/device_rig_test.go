@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type fakeDevices struct {
 	events   chan event
 	onStatus func(context.Context, string, schemas.Status) error
 	onHello  func(context.Context, string, schemas.Hello) error
+	floods   atomic.Int32 // fetches that are still not worth reading
 }
 
 func newFakeDevices() *fakeDevices { return &fakeDevices{events: make(chan event, 10_000)} }
@@ -56,8 +58,8 @@ func (f *fakeDevices) Status(ctx context.Context, d string, s schemas.Status) er
 	return nil
 }
 
-func (*fakeDevices) MayFetch(device string, _ orchestrator.Session) (orchestrator.Ask, bool) {
-	return orchestrator.Ask{Device: device}, true
+func (f *fakeDevices) MayFetch(device string, _ orchestrator.Session) (orchestrator.Ask, bool) {
+	return orchestrator.Ask{Device: device}, f.floods.Add(-1) < 0
 }
 
 func (f *fakeDevices) Fetch(_ context.Context, ask orchestrator.Ask, r schemas.Fetch, _ orchestrator.Session) error {

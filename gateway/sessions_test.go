@@ -202,6 +202,51 @@ func checkBadPayloads(t *testing.T, b testBroker, oversized bool) {
 	}
 }
 
+// TestFlood: fetches that are not worth reading are counted as a flood and logged once,
+// whether they come from the broker or from the connection itself, and nobody is told
+// of them. The next one that is gets through.
+func TestFlood(t *testing.T) {
+	const refused = 3
+	counted := func(reg *prometheus.Registry) float64 {
+		return metric(t, reg, "davit_gateway_mqtt_refused_total", "kind", "fetch", "reason", "flood")
+	}
+	payload, err := schemas.Encode(fetch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, say := range map[string]func(t *testing.T, b testBroker, s *gateway.Sessions){
+		"by the broker": func(t *testing.T, b testBroker, _ *gateway.Sessions) {
+			d := connect(t, b, "pump-7")
+			for range refused + 1 {
+				d.sayRaw(schemas.KindFetch, payload)
+			}
+		},
+		"by the connection": func(t *testing.T, _ testBroker, s *gateway.Sessions) {
+			for i := range refused + 1 {
+				if taken := s.TakeFetch("pump-7", payload, nil, ""); taken != (i == refused) {
+					t.Errorf("fetch %d was taken: %v", i, taken)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, orch, reg, logs := newEmbedded(t), newFakeDevices(), prometheus.NewRegistry(), &logRecorder{}
+			orch.floods.Store(refused)
+			s := startSessions(t, gateway.SessionsOptions{Broker: b.URL(), Devices: orch, Metrics: gateway.NewMetrics(reg), Log: logs.logger()})
+			say(t, b, s)
+			if e := orch.next(t); e.Device != "pump-7" || len(orch.events) > 0 {
+				t.Errorf("the orchestrator was told %+v and of %d more", e, len(orch.events))
+			}
+			if n := counted(reg); n != refused {
+				t.Errorf("%v fetches are counted as a flood, want %d", n, refused)
+			}
+			if lines := logs.Lines("pump-7"); len(lines) != 1 || !strings.Contains(lines[0], "reason=flood") {
+				t.Errorf("logged: %q, want one line with the reason", lines)
+			}
+		})
+	}
+}
+
 // TestOrderAndGroupCommit proves that many reports are handled at the same
 // time, and each device's in order.
 func TestOrderAndGroupCommit(t *testing.T) {

@@ -173,7 +173,7 @@ func TestOneThatNeverReads(t *testing.T) {
 }
 
 // TestFetchFlood: a device that asks as fast as it can is read as often as it is
-// answered.
+// answered. When it has come to its senses it is held to nothing of before.
 func TestFetchFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFairness(t, 4, 1)
@@ -199,10 +199,17 @@ func TestFetchFlood(t *testing.T) {
 		if read < 16 || read > 16+2*20+40 {
 			t.Errorf("%d of 400,000 fetches were read in %v", read, fairTime)
 		}
+		time.Sleep(2 * time.Second)
+		reads := everything(f.body)
 		for i := range 1000 { // who is answered each time is never refused
-			if !f.mayFetch(deviceName(4)) && i > 10_000 {
-				t.Error("refused")
+			if !f.mayFetch(deviceName(4)) {
+				t.Fatalf("fetch %d after the flood was refused", i)
 			}
+			f.take(deviceName(4), reads, f.image, 16<<10, 0, uint64(i%100)<<10, 16<<10)
+			synctest.Wait()
+		}
+		if n, _ := reads.took(); n < 1000*16<<10 || reads.wrong > 0 { // with what the flood has left
+			t.Errorf("%d bytes came after the flood, %d chunks were wrong", n, reads.wrong)
 		}
 	})
 }
@@ -374,7 +381,8 @@ func TestTinyRanges(t *testing.T) {
 
 // TestThousandsThatNeverRead: they ask for all that they may, over and over, and
 // the readers keep what their lines carry. Those that ask often say each time that
-// everything has come; those that ask seldom lapse.
+// everything has come, which their connections know better: they lapse like those that ask
+// seldom, and all that waits is counted by what for.
 func TestThousandsThatNeverRead(t *testing.T) {
 	for _, pause := range []time.Duration{3 * time.Second, 7 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -400,8 +408,15 @@ func TestThousandsThatNeverRead(t *testing.T) {
 			if n := f.value(orchestrator.MetricOutstanding, ""); n > 32<<20+4*128<<10 {
 				t.Errorf("%v bytes are under way", n)
 			}
-			t.Logf("lapses %v, waits %v %v %v", f.value(orchestrator.MetricCreditLapses, ""), f.value(orchestrator.MetricChunkWaits, "module"),
-				f.value(orchestrator.MetricChunkWaits, "total"), f.value(orchestrator.MetricChunkWaits, "session"))
+			// Each lapses whenever nothing has arrived for five seconds.
+			if n := f.value(orchestrator.MetricCreditLapses, ""); n < 3*crowd || n > 4*crowd {
+				t.Errorf("asked every %v, %d devices lapsed %v times", pause, crowd, n)
+			}
+			for what, least := range map[string]float64{"module": crowd, "total": 1, "session": crowd} {
+				if n := f.value(orchestrator.MetricChunkWaits, what); n < least {
+					t.Errorf("asked every %v, %v waits for %s were counted, at least %v are expected", pause, n, what, least)
+				}
+			}
 			asking.Wait()
 		})
 	}

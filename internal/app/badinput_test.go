@@ -26,15 +26,21 @@ import (
 // services on one data folder are TestSecondServerOnAFolderSaysWhoHoldsIt.
 
 // metric reads one series of the service; 0 if it is not there (yet).
-func metric(t *testing.T, s *Server, series string) float64 {
+func metric(t *testing.T, s *Server, name string) float64 {
 	t.Helper()
-	resp, err := http.Get("http://" + s.Addresses().HTTP + "/metrics")
+	return series(t, s.Addresses().HTTP, name)
+}
+
+// series reads one series of the service at an address; 0 if it is not there (yet).
+func series(t *testing.T, addr, name string) float64 {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				t.Fatal(err)
