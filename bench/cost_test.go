@@ -62,21 +62,21 @@ func TestCostOfAChunk(t *testing.T) {
 		got, want float64
 		besides   float64
 	}{
-		{"allocations of a fetch", got.Fetch.Allocations, want.Fetch.Allocations, 5},
+		{"allocations of a fetch", got.Fetch.Allocations, want.Fetch.Allocations, 8},
 		{"allocations of a chunk", got.Chunk.Allocations, want.Chunk.Allocations, 0.3},
 		{"allocations of a KiB", got.KiB.Allocations, want.KiB.Allocations, 0.3},
 		{"calls of a fetch", got.Fetch.Calls, want.Fetch.Calls, 1},
 		{"calls of a chunk", got.Chunk.Calls, want.Chunk.Calls, 0.1},
 		{"calls of a KiB", got.KiB.Calls, want.KiB.Calls, 0.1},
-		{"bytes allocated for a fetch", got.Fetch.Allocated, want.Fetch.Allocated, 1000},
+		{"bytes allocated for a fetch", got.Fetch.Allocated, want.Fetch.Allocated, 3000},
 		{"bytes allocated for a chunk", got.Chunk.Allocated, want.Chunk.Allocated, 100},
 		{"bytes allocated for a KiB", got.KiB.Allocated, want.KiB.Allocated, 50},
-		{"allocations of a fetch of a large chunk", got.LargeFetch.Allocations, want.LargeFetch.Allocations, 5},
-		{"allocations of a further large chunk", got.LargeChunk.Allocations, want.LargeChunk.Allocations, 0.7},
+		{"allocations of a fetch of a large chunk", got.LargeFetch.Allocations, want.LargeFetch.Allocations, 8},
+		{"allocations of a further large chunk", got.LargeChunk.Allocations, want.LargeChunk.Allocations, 1.2},
 		{"calls of a fetch of a large chunk", got.LargeFetch.Calls, want.LargeFetch.Calls, 1},
 		{"calls of a further large chunk", got.LargeChunk.Calls, want.LargeChunk.Calls, 0.1},
-		{"bytes allocated for a fetch of a large chunk", got.LargeFetch.Allocated, want.LargeFetch.Allocated, 1000},
-		{"bytes allocated for a further large chunk", got.LargeChunk.Allocated, want.LargeChunk.Allocated, 100},
+		{"bytes allocated for a fetch of a large chunk", got.LargeFetch.Allocated, want.LargeFetch.Allocated, 3000},
+		{"bytes allocated for a further large chunk", got.LargeChunk.Allocated, want.LargeChunk.Allocated, 500},
 	} {
 		if limit := c.want*(1+slack) + c.besides; c.got > limit {
 			t.Errorf("%s: %.2f, which is more than the %.2f of %s and %.0f %% (-update writes it anew)", c.what, c.got, c.want, costFile, slack*100)
