@@ -101,7 +101,7 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 		return usagef("sim fleet: --hellos are said while the fleet holds; add --hold TIME")
 	}
 	if err := r.cfg.Validate(); err != nil {
-		return usagef("sim fleet: %w", err)
+		return fleetMistake(err)
 	}
 	r.cfg.View, r.cfg.Terminal = r.p.err, app.IsTerminal(r.p.err)
 	return nil

@@ -187,6 +187,9 @@ func TestConfigurationsThatAreNone(t *testing.T) {
 		"version":          func(c *Config) { c.Version = "\x00" },
 		"keep alive":       func(c *Config) { c.KeepAlive = time.Second },
 		"repeat":           func(c *Config) { c.Repeat = 0 },
+		"progress before":  func(c *Config) { c.Every = -1 },
+		"progress always":  func(c *Config) { c.Every = 1 },
+		"hellos":           func(c *Config) { c.Hellos = 1e9 },
 		"negative latency": func(c *Config) { c.Profiles[0].Latency = -1 },
 	} {
 		c := DefaultConfig()
