@@ -2,21 +2,22 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"davit/internal/app"
 	"davit/internal/client"
 	"davit/internal/fleet"
 	"davit/internal/fleet/supply"
+	"davit/internal/sim"
+	"davit/schemas"
 )
 
 func (p *program) simCommand() *cobra.Command {
@@ -33,10 +34,15 @@ type fleetRun struct {
 	prefix      string
 	cleanUp     bool
 	serve       bool
-	push        int // bytes of the image that is made, 0 for none
+	push        int64 // bytes of the image that is made, 0 for none
 	result      string
 
 	client *client.Client // nil without a need for one
+	image  *supply.Image  // of --push, when it is at the service
+	job    string         // of --push, once it may have been made
+	made   bool           // this run has made the devices
+
+	childErr io.Writer // standard error as it was given to this process
 }
 
 func (p *program) simFleet() *cobra.Command {
@@ -91,7 +97,13 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 	if r.serve && (changed("broker") || changed("server") || changed("data") || changed("token-file") || r.credentials != "") {
 		return usagef("sim fleet: --serve starts a service of its own; leave --broker, --server, --data, --token-file and --credentials out")
 	}
-	if r.push > 0 {
+	if r.serve && r.cfg.Storm == fleet.StormWait {
+		return usagef("sim fleet: --storm wait waits for somebody who restarts the broker, and nobody can restart the service of --serve; take --storm cut, or start a service with davit serve and leave --serve out")
+	}
+	if changed("push") {
+		if most := min(schemas.MaxImageSize, int64(math.MaxInt)); r.push < sim.MinDemoImage || r.push > most {
+			return usagef("sim fleet: --push is %d bytes, allowed are %d to %d", r.push, sim.MinDemoImage, most)
+		}
 		r.cfg.Update = true
 	}
 	if !r.cfg.Update && r.cfg.Storm == fleet.NoStorm && !changed("hold") {
@@ -103,14 +115,24 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 	if err := r.cfg.Validate(); err != nil {
 		return fleetMistake(err)
 	}
-	r.cfg.View, r.cfg.Terminal = r.p.err, app.IsTerminal(r.p.err)
 	return nil
 }
 
 func (r *fleetRun) say(format string, args ...any) { fmt.Fprintf(r.p.err, format+"\n", args...) }
 
-// run brings up what the fleet needs, runs it, and cleans up.
+// run brings up what the fleet needs, runs it, and cleans up. What can be found wrong before anything is made
+// is looked for first.
 func (r *fleetRun) run(ctx context.Context) (err error) {
+	ctx, over := r.watch(ctx)
+	defer over()
+	if err := fleet.CheckFiles(r.devices); err != nil {
+		return err
+	}
+	file, err := openResult(r.result)
+	if err != nil {
+		return err
+	}
+	defer file.close()
 	if r.serve {
 		stop, err := r.startServe(ctx)
 		if err != nil {
@@ -118,44 +140,55 @@ func (r *fleetRun) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	if err := r.probe(ctx); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, r.leave(ctx)) }()
 	if err := r.supply(ctx); err != nil {
 		return err
 	}
-	if r.client != nil {
-		defer r.client.Close()
+	if err := r.greet(ctx); err != nil {
+		return err
 	}
-	if r.cleanUp {
-		defer func() { err = errors.Join(err, r.remove(ctx)) }()
+	result, err := r.play(ctx)
+	if err != nil {
+		return err
 	}
-	if r.push > 0 {
-		r.cfg.Ready = func() error {
-			job, err := supply.Push(ctx, r.client, supply.Prefix(r.cfg.Devices), r.push, r.cfg.Seed)
-			if err == nil {
-				r.say("job %s is started", job)
+	return r.tell(result, file)
+}
+
+// play runs the fleet.
+func (r *fleetRun) play(ctx context.Context) (*fleet.Result, error) {
+	if r.image != nil {
+		r.cfg.Ready = func() (err error) {
+			if r.job, err = r.image.Push(ctx, r.client); err == nil {
+				r.say("job %s is started", r.job)
 			}
 			return err
 		}
 	}
-	r.cfg.Connected = func() { r.say("all %d devices have connected", len(r.cfg.Devices)) }
-	result, err := fleet.Run(ctx, r.cfg)
-	if err != nil {
-		return withAdvice(err)
+	r.cfg.Connected = func() {
+		r.say("all %d devices have connected", len(r.cfg.Devices))
+		if r.cfg.Storm == fleet.StormWait {
+			r.say("waiting until all have lost their connections: restart the broker at %s now", r.cfg.Broker)
+		}
 	}
-	return r.tell(result)
+	result, err := fleet.Run(ctx, r.cfg)
+	return result, withAdvice(err)
 }
 
-// probe finds out whether anything is there at the broker's address, before a fleet tries
-// for minutes.
-func (r *fleetRun) probe(ctx context.Context) error {
-	d := net.Dialer{Timeout: 10 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", r.cfg.Broker)
-	if err != nil {
-		return fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
+// greet finds out whether anything is there at the broker's address, before a fleet tries for minutes. It
+// connects as the first device: a connection without a login would count as refused there.
+func (r *fleetRun) greet(ctx context.Context) error {
+	if r.serve {
+		return nil // it has said that it is ready
 	}
-	return conn.Close()
+	err := fleet.Greet(ctx, &r.cfg, r.cfg.Devices[0])
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	err = fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
+	if r.made && r.credentials == "" {
+		r.cleanUp = true // as in make
+	}
+	return err
 }
 
 // supply finds the devices in a file, or makes them at the service.
@@ -172,15 +205,41 @@ func (r *fleetRun) supply(ctx context.Context) error {
 			if r.push == 0 && !r.cleanUp {
 				return nil // the API is not needed
 			}
-			r.client, err = r.api.open()
-			return err
+			if r.client, err = r.api.open(); err != nil {
+				return err
+			}
+			return withAdvice(r.upload(ctx, supply.Prefix(logins)))
 		}
 	}
 	var err error
 	if r.client, err = r.api.open(); err != nil {
 		return fmt.Errorf("the devices are made at the service: %w; or let --serve start a service for this run", err)
 	}
-	return withAdvice(r.make(ctx))
+	if err := r.upload(ctx, r.prefix); err != nil {
+		return orServe(err)
+	}
+	return orServe(r.make(ctx))
+}
+
+// orServe adds what to do when no service answers.
+func orServe(err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w, or let --serve start a service for this run", withAdvice(err))
+	}
+	return err
+}
+
+// upload brings the image of --push to the service, which may find it too large, before devices are made.
+func (r *fleetRun) upload(ctx context.Context, prefix string) (err error) {
+	if r.push == 0 {
+		return nil
+	}
+	if err := supply.Types(ctx, r.client); err != nil {
+		return err
+	}
+	r.image, err = supply.Upload(ctx, r.client, prefix, int(r.push), r.cfg.Seed)
+	return err
 }
 
 func (r *fleetRun) make(ctx context.Context) error {
@@ -201,10 +260,11 @@ func (r *fleetRun) make(ctx context.Context) error {
 			r.say("%d are made", made)
 		}
 	})
+	r.cfg.Devices, r.made = logins, true
 	if err != nil {
+		r.cleanUp = true // nobody could use those that were made: their passwords are gone with this run
 		return err
 	}
-	r.cfg.Devices = logins
 	if file == nil {
 		return nil
 	}
@@ -227,29 +287,4 @@ func readCredentials(path string) ([]fleet.Login, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return logins, nil
-}
-
-func (r *fleetRun) remove(ctx context.Context) error {
-	r.say("removing %d devices", len(r.cfg.Devices))
-	return supply.Remove(context.WithoutCancel(ctx), r.client, r.cfg.Devices, func(n int) { r.say("%d are removed", n) })
-}
-
-// tell prints the result and writes it to its file.
-func (r *fleetRun) tell(result *fleet.Result) error {
-	if r.result != "" {
-		b, err := json.MarshalIndent(result, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(r.result, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	if err := r.p.show(result, result.Print); err != nil {
-		return err
-	}
-	if !result.Succeeded {
-		return errReported
-	}
-	return nil
 }

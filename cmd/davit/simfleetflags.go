@@ -37,7 +37,7 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 	f.Float64Var(&c.TimeScale, "time-scale", c.TimeScale, "how much faster time passes for host MCUs")
 	into(cmd, "storm", "cut|wait", "when all are connected, lose all connections at once, cut by the fleet or by whoever restarts the broker, and connect again", readStorm, func(v fleet.Storm) { c.Storm = v })
 	f.BoolVar(&c.Update, "update", false, "wait until every device has brought an update to its end")
-	into(cmd, "push", "SIZE", "make an image of so many bytes and a job that brings it to the fleet; implies --update", rehearsal.ParseSize, func(v float64) { r.push = int(v) })
+	into(cmd, "push", "SIZE", "make an image of so many bytes and a job that brings it to the fleet; implies --update", rehearsal.ParseSize, func(v float64) { r.push = int64(v) })
 	into(cmd, "hold", "TIME", "stay connected for so long then, or forever: until interrupted", readHold, func(v time.Duration) { c.Hold = v })
 	f.Float64Var(&c.Hellos, "hellos", 0, "how many hellos a second the fleet says while it holds")
 	f.DurationVar(&c.Timeout, "timeout", c.Timeout, "how long connecting, a storm and updates may take, each")

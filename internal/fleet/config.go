@@ -84,7 +84,10 @@ type Config struct {
 	// drawn anew on a Terminal, as a line otherwise.
 	View     io.Writer
 	Terminal bool
-	Every    time.Duration
+	// Width, if there is one, is how many columns the terminal has at the moment; 0 if that is
+	// not known.
+	Width func() int
+	Every time.Duration
 }
 
 // Forever is a Hold without an end.

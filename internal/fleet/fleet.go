@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"davit/internal/fleet/mqtt"
 	"davit/schemas"
 )
 
@@ -57,6 +58,22 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	return r, err
 }
 
+// Greet connects to the broker as a device and says goodbye. An error says that nothing answers there: a refusal is an
+// answer.
+func Greet(ctx context.Context, cfg *Config, l Login) error {
+	const patience = 10 * time.Second
+	conn, err := mqtt.Dial(ctx, mqtt.Options{Addr: cfg.Broker, Version: mqtt.V5, ClientID: l.ID, Username: l.ID, Password: l.Password, Timeout: patience})
+	var refused *mqtt.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return nil
+	case err != nil:
+		return err
+	}
+	_ = conn.Disconnect() // it has answered
+	return nil
+}
+
 func newFleet(ctx context.Context, cfg Config) (*Fleet, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -64,7 +81,7 @@ func newFleet(ctx context.Context, cfg Config) (*Fleet, error) {
 	if len(cfg.Devices) < 1 || len(cfg.Devices) > MaxDevices {
 		return nil, fmt.Errorf("the fleet has %d devices, allowed are 1 to %d", len(cfg.Devices), MaxDevices)
 	}
-	if err := checkFiles(len(cfg.Devices)); err != nil {
+	if err := CheckFiles(len(cfg.Devices)); err != nil {
 		return nil, err
 	}
 	online, err := schemas.Encode(&schemas.Presence{V: schemas.Version, Online: true})
