@@ -2,8 +2,13 @@ package fleet_test
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -214,5 +219,61 @@ func TestWrongPassword(t *testing.T) {
 	}
 	if r.Succeeded || r.Connects.Refused != 1 || r.Online != 2 || len(r.Errors) != 1 {
 		t.Errorf("got %+v", *r)
+	}
+}
+
+// TestStormThatDoesNotBegin: nobody is back who was never away.
+func TestStormThatDoesNotBegin(t *testing.T) {
+	t.Parallel()
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(3)
+	c.Storm = fleet.StormWait
+	ctx, cancel := context.WithCancel(t.Context())
+	c.Connected = cancel
+	r, err := fleet.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"no storm has begun: no connection was lost (interrupted)"}; r.Succeeded || !slices.Equal(r.Reasons, want) {
+		t.Errorf("got %q, want %q", r.Reasons, want)
+	}
+}
+
+// TestNotMeasured: what is measured when all have connected is not told if they have not.
+func TestNotMeasured(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := fleet.DefaultConfig()
+	c.Broker, c.Devices = silent.Addr().String(), []fleet.Login{{ID: "sim-1"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		conn, err := silent.Accept()
+		cancel()
+		if err == nil {
+			_, _ = io.Copy(io.Discard, conn) // until the fleet ends it
+			_ = conn.Close()
+		}
+	}()
+	r, err := fleet.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	r.Print(&said)
+	for _, what := range []string{"all after", "an idle device", "idle_bytes_per_device", "idle_rss_bytes_per_device"} {
+		if strings.Contains(said.String()+string(b), what) {
+			t.Errorf("%q was not measured:\n%s%s", what, said.String(), b)
+		}
+	}
+	if r.Succeeded || r.Connects.Attempts != 1 || !strings.Contains(said.String(), "0 accepted of 1 attempts; 0 busy") {
+		t.Errorf("said %s", said.String())
 	}
 }

@@ -17,8 +17,12 @@ func (r *Result) Print(w io.Writer) {
 	}
 	row("devices", "%d, %d online in the end", r.Devices, r.Online)
 	c := &r.Connects
-	row("connections", "%d accepted of %d attempts, all after %.1f s; %d busy, %d refused, %d unreachable, %d lost, %d reboots",
-		c.Accepted, c.Attempts, c.Seconds, c.Busy, c.Refused, c.Unreachable, c.Lost, c.Reboots)
+	all := ""
+	if r.connected {
+		all = fmt.Sprintf(", all after %.1f s", c.Seconds)
+	}
+	row("connections", "%d accepted of %d attempts%s; %d busy, %d refused, %d unreachable, %d lost, %d reboots",
+		c.Accepted, c.Attempts, all, c.Busy, c.Refused, c.Unreachable, c.Lost, c.Reboots)
 	if s := r.Storm; s != nil {
 		row("storm", "over after %.1f s, with %d attempts, %d busy, %d unreachable", s.Seconds, s.Attempts, s.Busy, s.Unreachable)
 	}
@@ -39,7 +43,11 @@ func (r *Result) Print(w io.Writer) {
 			row(l.name, "p50 %.1f ms, p99 %.1f ms, at most %.1f ms", l.l.P50, l.l.P99, l.l.Max)
 		}
 	}
-	row("this process", "%.1f s of CPU, %.0f MiB; an idle device took %d bytes", r.Process.CPUSeconds, float64(r.Process.RSS)/mib, r.Process.IdlePerDevice)
+	idle := ""
+	if r.connected {
+		idle = fmt.Sprintf("; an idle device took %d bytes", r.Process.IdlePerDevice)
+	}
+	row("this process", "%.1f s of CPU, %.0f MiB%s", r.Process.CPUSeconds, float64(r.Process.RSS)/mib, idle)
 	_ = tw.Flush() // the writer is a string
 	for _, what := range slices.Sorted(maps.Keys(r.Errors)) {
 		fmt.Fprintf(w, "%d times: %s\n", r.Errors[what], what)
