@@ -40,7 +40,6 @@ type fleetRun struct {
 	client *client.Client // nil without a need for one
 	image  *supply.Image  // of --push, when it is at the service
 	job    string         // of --push, once it may have been made
-	made   bool           // this run has made the devices
 
 	childErr io.Writer // standard error as it was given to this process
 }
@@ -94,6 +93,9 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 	} else {
 		r.cfg.Profiles = []fleet.Profile{profile}
 	}
+	if err := supply.CheckPrefix(r.prefix, r.devices); err != nil {
+		return usagef("sim fleet: --prefix: %w", err)
+	}
 	if r.serve && (changed("broker") || changed("server") || changed("data") || changed("token-file") || r.credentials != "") {
 		return usagef("sim fleet: --serve starts a service of its own; leave --broker, --server, --data, --token-file and --credentials out")
 	}
@@ -144,9 +146,6 @@ func (r *fleetRun) run(ctx context.Context) (err error) {
 	if err := r.supply(ctx); err != nil {
 		return err
 	}
-	if err := r.greet(ctx); err != nil {
-		return err
-	}
 	result, err := r.play(ctx)
 	if err != nil {
 		return err
@@ -175,20 +174,16 @@ func (r *fleetRun) play(ctx context.Context) (*fleet.Result, error) {
 }
 
 // greet finds out whether anything is there at the broker's address, before a fleet tries for minutes. It
-// connects as the first device: a connection without a login would count as refused there.
-func (r *fleetRun) greet(ctx context.Context) error {
+// connects as a device: a connection without a login would count as refused there.
+func (r *fleetRun) greet(ctx context.Context, as fleet.Login) error {
 	if r.serve {
 		return nil // it has said that it is ready
 	}
-	err := fleet.Greet(ctx, &r.cfg, r.cfg.Devices[0])
+	err := fleet.Greet(ctx, &r.cfg, as)
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	err = fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
-	if r.made && r.credentials == "" {
-		r.cleanUp = true // as in make
-	}
-	return err
+	return fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
 }
 
 // supply finds the devices in a file, or makes them at the service.
@@ -202,13 +197,16 @@ func (r *fleetRun) supply(ctx context.Context) error {
 			return fmt.Errorf("%s has %d devices, and --devices is %d; take fewer, or another file", r.credentials, len(logins), r.devices)
 		default:
 			r.cfg.Devices = logins[:r.devices]
+			if err := r.greet(ctx, logins[0]); err != nil {
+				return err
+			}
 			if r.push == 0 && !r.cleanUp {
 				return nil // the API is not needed
 			}
 			if r.client, err = r.api.open(); err != nil {
 				return err
 			}
-			return withAdvice(r.upload(ctx, supply.Prefix(logins)))
+			return r.upload(ctx, supply.Prefix(logins))
 		}
 	}
 	var err error
@@ -216,12 +214,12 @@ func (r *fleetRun) supply(ctx context.Context) error {
 		return fmt.Errorf("the devices are made at the service: %w; or let --serve start a service for this run", err)
 	}
 	if err := r.upload(ctx, r.prefix); err != nil {
-		return orServe(err)
+		return err
 	}
-	return orServe(r.make(ctx))
+	return r.make(ctx)
 }
 
-// orServe adds what to do when no service answers.
+// orServe adds what to do when no service answers the first request.
 func orServe(err error) error {
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
@@ -236,7 +234,7 @@ func (r *fleetRun) upload(ctx context.Context, prefix string) (err error) {
 		return nil
 	}
 	if err := supply.Types(ctx, r.client); err != nil {
-		return err
+		return orServe(err)
 	}
 	r.image, err = supply.Upload(ctx, r.client, prefix, int(r.push), r.cfg.Seed)
 	return err
@@ -252,27 +250,44 @@ func (r *fleetRun) make(ctx context.Context) error {
 		defer file.abandon()
 	}
 	if err := supply.Types(ctx, r.client); err != nil {
+		return orServe(err)
+	}
+	if err := r.makeFirst(ctx); err != nil {
 		return err
 	}
 	r.say("making %d devices", r.devices)
-	logins, err := supply.Devices(ctx, r.client, r.prefix, r.devices, func(made int) {
+	logins, err := supply.More(ctx, r.client, r.prefix, r.cfg.Devices, r.devices, func(made int) {
 		if made < r.devices {
 			r.say("%d are made", made)
 		}
 	})
-	r.cfg.Devices, r.made = logins, true
-	if err != nil {
-		r.cleanUp = true // nobody could use those that were made: their passwords are gone with this run
+	r.cfg.Devices = logins
+	if file != nil {
+		err = errors.Join(err, writeLogins(file, logins)) // those that were made before an error, too
+	}
+	if err != nil && !r.cleanUp {
+		r.say("%d devices are made and stay, the ids of which begin with %s", len(logins), r.prefix)
+	}
+	return err
+}
+
+// makeFirst makes the first device and tries the broker with it.
+func (r *fleetRun) makeFirst(ctx context.Context) (err error) {
+	if r.cfg.Devices, err = supply.Devices(ctx, r.client, r.prefix, 1, nil); err != nil {
 		return err
 	}
-	if file == nil {
-		return nil
+	if err = r.greet(ctx, r.cfg.Devices[0]); err != nil {
+		r.cleanUp = true // nobody could use it: its password is gone with this run
 	}
+	return err
+}
+
+func writeLogins(file *newFile, logins []fleet.Login) error {
 	var b strings.Builder
 	if err := supply.WriteLogins(&b, logins); err != nil {
 		return err
 	}
-	_, err = file.fill(strings.NewReader(b.String()))
+	_, err := file.fill(strings.NewReader(b.String()))
 	return err
 }
 

@@ -85,7 +85,7 @@ func (r *fleetRun) leave(ctx context.Context) error {
 			return fmt.Errorf("clean up: %w; the devices are left: cancel the job with davit job cancel %s, and delete them", err, r.job)
 		}
 	}
-	r.say("removing %d devices", len(r.cfg.Devices))
+	r.say("removing devices: %d", len(r.cfg.Devices))
 	err := supply.Remove(ctx, r.client, r.cfg.Devices, func(n int) { r.say("%d are removed", n) })
 	if err != nil {
 		return fmt.Errorf("clean up: %w", err)

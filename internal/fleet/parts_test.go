@@ -281,3 +281,21 @@ func TestHold(t *testing.T) {
 		}
 	})
 }
+
+// TestPrintOfUpdatesUnderWay: times that nobody has measured are not told.
+func TestPrintOfUpdatesUnderWay(t *testing.T) {
+	r := Result{Phases: map[string]int64{"downloading": 3}, Messages: MessageResult{Offers: 3}, Download: DownloadResult{ImageBytes: 2 << 20}}
+	told := func(want ...string) {
+		t.Helper()
+		var b strings.Builder
+		r.Print(&b)
+		for _, w := range want {
+			if !strings.Contains(b.String(), w+"\n") {
+				t.Errorf("%q is missing:\n%s", w, b.String())
+			}
+		}
+	}
+	told("3 downloading", "2.0 MiB, no image is whole")
+	r.Updates, r.Download.Seconds, r.Download.MiBPerSecond = UpdateResult{Finished: 2, AsDrawn: 1, Seconds: 4}, 2, 1
+	told("3 downloading; 1 of 2 ended as drawn, in 4.0 s", "2.0 MiB in 2.0 s, 1.0 MiB/s, 0 chunks/s")
+}

@@ -27,10 +27,14 @@ func (r *Result) Print(w io.Writer) {
 		row("storm", "over after %.1f s, with %d attempts, %d busy, %d unreachable", s.Seconds, s.Attempts, s.Busy, s.Unreachable)
 	}
 	if u := &r.Updates; u.Finished > 0 || r.Messages.Offers > 0 {
-		row("updates", "%s; %d of %d ended as drawn, in %.1f s", states(r.Phases), u.AsDrawn, u.Finished, u.Seconds)
+		row("updates", "%s%s", states(r.Phases), ended(u))
 	}
 	if d := &r.Download; d.ImageBytes > 0 {
-		row("download", "%.1f MiB in %.1f s, %.1f MiB/s, %.0f chunks/s", float64(d.ImageBytes)/mib, d.Seconds, d.MiBPerSecond, d.ChunksPerS)
+		rates := ", no image is whole"
+		if d.Seconds > 0 {
+			rates = fmt.Sprintf(" in %.1f s, %.1f MiB/s, %.0f chunks/s", d.Seconds, d.MiBPerSecond, d.ChunksPerS)
+		}
+		row("download", "%.1f MiB%s", float64(d.ImageBytes)/mib, rates)
 	}
 	m := &r.Messages
 	row("messages", "%d hellos, %d offers, %d fetches, %d chunks, %d statuses, %d acks", m.Hellos, m.Offers, m.Fetches, m.Chunks, m.Statuses, m.Acks)
@@ -55,6 +59,14 @@ func (r *Result) Print(w io.Writer) {
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(w, "FAILED: %s\n", reason)
 	}
+}
+
+// ended is how updates have ended, if any has.
+func ended(u *UpdateResult) string {
+	if u.Finished == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d ended as drawn, in %.1f s", u.AsDrawn, u.Finished, u.Seconds)
 }
 
 // states are counts by state, those of no device left out.

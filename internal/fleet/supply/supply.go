@@ -61,13 +61,17 @@ func Types(ctx context.Context, c *client.Client) error {
 const Property = orchestrator.DefaultVersionProperty
 
 // Devices makes n devices known, whose ids are prefix and a number, and returns what they
-// connect with; with an error as well, those that were made before it. progress, if there is one, is told how many
-// there are.
+// connect with. progress, if there is one, is told how many there are.
 func Devices(ctx context.Context, c *client.Client, prefix string, n int, progress func(made int)) ([]fleet.Login, error) {
-	if err := schemas.ValidateID(id(prefix, n)); err != nil {
-		return nil, err
+	return More(ctx, c, prefix, nil, n, progress)
+}
+
+// More makes devices known until there are n, of which logins are there already. With an error as well it returns
+// all that there are.
+func More(ctx context.Context, c *client.Client, prefix string, logins []fleet.Login, n int, progress func(made int)) ([]fleet.Login, error) {
+	if err := CheckPrefix(prefix, n); err != nil {
+		return logins, err
 	}
-	logins := make([]fleet.Login, 0, n)
 	for len(logins) < n {
 		if ctx.Err() != nil {
 			return logins, ctx.Err()
@@ -93,6 +97,9 @@ func Devices(ctx context.Context, c *client.Client, prefix string, n int, progre
 	}
 	return logins, nil
 }
+
+// CheckPrefix says whether the ids of n devices may begin with prefix.
+func CheckPrefix(prefix string, n int) error { return schemas.ValidateID(id(prefix, n)) }
 
 func id(prefix string, n int) string { return fmt.Sprintf("%s%05d", prefix, n) }
 
