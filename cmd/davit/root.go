@@ -48,6 +48,7 @@ func (p *program) exitCode(err error) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errReported):
+		p.printRest(err, errReported)
 		return exitFailed
 	case errors.As(err, &cannot):
 		fmt.Fprintf(p.err, "davit: %v\n", err)
@@ -57,10 +58,34 @@ func (p *program) exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(p.err, "davit: interrupted")
+		p.printRest(err, context.Canceled)
 		return exitFailed
 	}
 	fmt.Fprintf(p.err, "davit: %s\n", explained(err))
 	return exitFailed
+}
+
+// printRest prints what was joined to an error that is told already, such as a clean-up that has failed as well.
+func (p *program) printRest(err, told error) {
+	if rest := without(err, told); rest != nil {
+		fmt.Fprintf(p.err, "davit: %s\n", explained(rest))
+	}
+}
+
+// without is what is left of joined errors without those that are target, nil for nothing.
+func without(err, target error) error {
+	if !errors.Is(err, target) {
+		return err
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, part := range joined.Unwrap() {
+		rest = append(rest, without(part, target))
+	}
+	return errors.Join(rest...)
 }
 
 // root builds the command tree.

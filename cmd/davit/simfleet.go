@@ -2,21 +2,22 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"davit/internal/app"
 	"davit/internal/client"
 	"davit/internal/fleet"
 	"davit/internal/fleet/supply"
+	"davit/internal/sim"
+	"davit/schemas"
 )
 
 func (p *program) simCommand() *cobra.Command {
@@ -33,10 +34,14 @@ type fleetRun struct {
 	prefix      string
 	cleanUp     bool
 	serve       bool
-	push        int // bytes of the image that is made, 0 for none
+	push        int64 // bytes of the image that is made, 0 for none
 	result      string
 
 	client *client.Client // nil without a need for one
+	image  *supply.Image  // of --push, when it is at the service
+	job    string         // of --push, once it may have been made
+
+	childErr io.Writer // standard error as it was given to this process
 }
 
 func (p *program) simFleet() *cobra.Command {
@@ -88,10 +93,19 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 	} else {
 		r.cfg.Profiles = []fleet.Profile{profile}
 	}
+	if err := supply.CheckPrefix(r.prefix, r.devices); err != nil {
+		return usagef("sim fleet: --prefix: %w", err)
+	}
 	if r.serve && (changed("broker") || changed("server") || changed("data") || changed("token-file") || r.credentials != "") {
 		return usagef("sim fleet: --serve starts a service of its own; leave --broker, --server, --data, --token-file and --credentials out")
 	}
-	if r.push > 0 {
+	if r.serve && r.cfg.Storm == fleet.StormWait {
+		return usagef("sim fleet: --storm wait waits for somebody who restarts the broker, and nobody can restart the service of --serve; take --storm cut, or start a service with davit serve and leave --serve out")
+	}
+	if changed("push") {
+		if most := min(schemas.MaxImageSize, int64(math.MaxInt)); r.push < sim.MinDemoImage || r.push > most {
+			return usagef("sim fleet: --push is %d bytes, allowed are %d to %d", r.push, sim.MinDemoImage, most)
+		}
 		r.cfg.Update = true
 	}
 	if !r.cfg.Update && r.cfg.Storm == fleet.NoStorm && !changed("hold") {
@@ -101,16 +115,26 @@ func (r *fleetRun) complete(cmd *cobra.Command, profile fleet.Profile, profiles 
 		return usagef("sim fleet: --hellos are said while the fleet holds; add --hold TIME")
 	}
 	if err := r.cfg.Validate(); err != nil {
-		return usagef("sim fleet: %w", err)
+		return fleetMistake(err)
 	}
-	r.cfg.View, r.cfg.Terminal = r.p.err, app.IsTerminal(r.p.err)
 	return nil
 }
 
 func (r *fleetRun) say(format string, args ...any) { fmt.Fprintf(r.p.err, format+"\n", args...) }
 
-// run brings up what the fleet needs, runs it, and cleans up.
+// run brings up what the fleet needs, runs it, and cleans up. What can be found wrong before anything is made
+// is looked for first.
 func (r *fleetRun) run(ctx context.Context) (err error) {
+	ctx, over := r.watch(ctx)
+	defer over()
+	if err := fleet.CheckFiles(r.devices); err != nil {
+		return err
+	}
+	file, err := openResult(r.result)
+	if err != nil {
+		return err
+	}
+	defer file.close()
 	if r.serve {
 		stop, err := r.startServe(ctx)
 		if err != nil {
@@ -118,44 +142,48 @@ func (r *fleetRun) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	if err := r.probe(ctx); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, r.leave(ctx)) }()
 	if err := r.supply(ctx); err != nil {
 		return err
 	}
-	if r.client != nil {
-		defer r.client.Close()
+	result, err := r.play(ctx)
+	if err != nil {
+		return err
 	}
-	if r.cleanUp {
-		defer func() { err = errors.Join(err, r.remove(ctx)) }()
-	}
-	if r.push > 0 {
-		r.cfg.Ready = func() error {
-			job, err := supply.Push(ctx, r.client, supply.Prefix(r.cfg.Devices), r.push, r.cfg.Seed)
-			if err == nil {
-				r.say("job %s is started", job)
+	return r.tell(result, file)
+}
+
+// play runs the fleet.
+func (r *fleetRun) play(ctx context.Context) (*fleet.Result, error) {
+	if r.image != nil {
+		r.cfg.Ready = func() (err error) {
+			if r.job, err = r.image.Push(ctx, r.client); err == nil {
+				r.say("job %s is started", r.job)
 			}
 			return err
 		}
 	}
-	r.cfg.Connected = func() { r.say("all %d devices have connected", len(r.cfg.Devices)) }
-	result, err := fleet.Run(ctx, r.cfg)
-	if err != nil {
-		return withAdvice(err)
+	r.cfg.Connected = func() {
+		r.say("all %d devices have connected", len(r.cfg.Devices))
+		if r.cfg.Storm == fleet.StormWait {
+			r.say("waiting until all have lost their connections: restart the broker at %s now", r.cfg.Broker)
+		}
 	}
-	return r.tell(result)
+	result, err := fleet.Run(ctx, r.cfg)
+	return result, withAdvice(err)
 }
 
-// probe finds out whether anything is there at the broker's address, before a fleet tries
-// for minutes.
-func (r *fleetRun) probe(ctx context.Context) error {
-	d := net.Dialer{Timeout: 10 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", r.cfg.Broker)
-	if err != nil {
-		return fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
+// greet finds out whether anything is there at the broker's address, before a fleet tries for minutes. It
+// connects as a device: a connection without a login would count as refused there.
+func (r *fleetRun) greet(ctx context.Context, as fleet.Login) error {
+	if r.serve {
+		return nil // it has said that it is ready
 	}
-	return conn.Close()
+	err := fleet.Greet(ctx, &r.cfg, as)
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("no broker answers at %s: %w; start a service with: davit serve --data DIR, name another broker with --broker HOST:PORT, or let --serve start a service for this run", r.cfg.Broker, err)
 }
 
 // supply finds the devices in a file, or makes them at the service.
@@ -169,18 +197,47 @@ func (r *fleetRun) supply(ctx context.Context) error {
 			return fmt.Errorf("%s has %d devices, and --devices is %d; take fewer, or another file", r.credentials, len(logins), r.devices)
 		default:
 			r.cfg.Devices = logins[:r.devices]
+			if err := r.greet(ctx, logins[0]); err != nil {
+				return err
+			}
 			if r.push == 0 && !r.cleanUp {
 				return nil // the API is not needed
 			}
-			r.client, err = r.api.open()
-			return err
+			if r.client, err = r.api.open(); err != nil {
+				return err
+			}
+			return r.upload(ctx, supply.Prefix(logins))
 		}
 	}
 	var err error
 	if r.client, err = r.api.open(); err != nil {
 		return fmt.Errorf("the devices are made at the service: %w; or let --serve start a service for this run", err)
 	}
-	return withAdvice(r.make(ctx))
+	if err := r.upload(ctx, r.prefix); err != nil {
+		return err
+	}
+	return r.make(ctx)
+}
+
+// orServe adds what to do when no service answers the first request.
+func orServe(err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w, or let --serve start a service for this run", withAdvice(err))
+	}
+	return err
+}
+
+// upload brings the image of --push to the service, which may find it too large, before devices are made.
+func (r *fleetRun) upload(ctx context.Context, prefix string) (err error) {
+	if r.push == 0 {
+		return nil
+	}
+	if err := supply.Types(ctx, r.client); err != nil {
+		return orServe(err)
+	}
+	r.image, err = supply.Upload(ctx, r.client, prefix, int(r.push), r.cfg.Seed)
+	return err
 }
 
 func (r *fleetRun) make(ctx context.Context) error {
@@ -193,26 +250,44 @@ func (r *fleetRun) make(ctx context.Context) error {
 		defer file.abandon()
 	}
 	if err := supply.Types(ctx, r.client); err != nil {
+		return orServe(err)
+	}
+	if err := r.makeFirst(ctx); err != nil {
 		return err
 	}
 	r.say("making %d devices", r.devices)
-	logins, err := supply.Devices(ctx, r.client, r.prefix, r.devices, func(made int) {
+	logins, err := supply.More(ctx, r.client, r.prefix, r.cfg.Devices, r.devices, func(made int) {
 		if made < r.devices {
 			r.say("%d are made", made)
 		}
 	})
-	if err != nil {
+	r.cfg.Devices = logins
+	if file != nil {
+		err = errors.Join(err, writeLogins(file, logins)) // those that were made before an error, too
+	}
+	if err != nil && !r.cleanUp {
+		r.say("%d devices are made and stay, the ids of which begin with %s", len(logins), r.prefix)
+	}
+	return err
+}
+
+// makeFirst makes the first device and tries the broker with it.
+func (r *fleetRun) makeFirst(ctx context.Context) (err error) {
+	if r.cfg.Devices, err = supply.Devices(ctx, r.client, r.prefix, 1, nil); err != nil {
 		return err
 	}
-	r.cfg.Devices = logins
-	if file == nil {
-		return nil
+	if err = r.greet(ctx, r.cfg.Devices[0]); err != nil {
+		r.cleanUp = true // nobody could use it: its password is gone with this run
 	}
+	return err
+}
+
+func writeLogins(file *newFile, logins []fleet.Login) error {
 	var b strings.Builder
 	if err := supply.WriteLogins(&b, logins); err != nil {
 		return err
 	}
-	_, err = file.fill(strings.NewReader(b.String()))
+	_, err := file.fill(strings.NewReader(b.String()))
 	return err
 }
 
@@ -227,29 +302,4 @@ func readCredentials(path string) ([]fleet.Login, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return logins, nil
-}
-
-func (r *fleetRun) remove(ctx context.Context) error {
-	r.say("removing %d devices", len(r.cfg.Devices))
-	return supply.Remove(context.WithoutCancel(ctx), r.client, r.cfg.Devices, func(n int) { r.say("%d are removed", n) })
-}
-
-// tell prints the result and writes it to its file.
-func (r *fleetRun) tell(result *fleet.Result) error {
-	if r.result != "" {
-		b, err := json.MarshalIndent(result, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(r.result, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	if err := r.p.show(result, result.Print); err != nil {
-		return err
-	}
-	if !result.Succeeded {
-		return errReported
-	}
-	return nil
 }

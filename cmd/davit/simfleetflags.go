@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +29,7 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 	f.BoolVar(&r.cleanUp, "clean-up", false, "delete the devices in the end")
 	f.BoolVar(&r.serve, "serve", false, "start a service for this run, on a temporary folder")
 	f.StringVar(profiles, "profiles", "", "YAML file with the profiles of a mixed fleet, instead of the flags of one (docs/fleet.yaml)")
-	f.Uint64Var(&c.Seed, "seed", c.Seed, "what all chance is drawn from")
+	f.Var(&parsed[uint64]{kind: "uint", text: strconv.FormatUint(c.Seed, 10), parse: readSeed, take: func(v uint64) { c.Seed = v }}, "seed", "what all chance is drawn from")
 	f.Float64Var(&c.Ramp, "ramp", c.Ramp, "how many devices connect a second")
 	f.IntVar(&c.Pending, "pending", c.Pending, "how many connections may be in the making at a time, storms aside; 0 is no limit")
 	f.DurationVar(&c.KeepAlive, "keep-alive", c.KeepAlive, "keep alive of the connections")
@@ -34,7 +37,7 @@ func (r *fleetRun) addFlags(cmd *cobra.Command, profiles *string) {
 	f.Float64Var(&c.TimeScale, "time-scale", c.TimeScale, "how much faster time passes for host MCUs")
 	into(cmd, "storm", "cut|wait", "when all are connected, lose all connections at once, cut by the fleet or by whoever restarts the broker, and connect again", readStorm, func(v fleet.Storm) { c.Storm = v })
 	f.BoolVar(&c.Update, "update", false, "wait until every device has brought an update to its end")
-	into(cmd, "push", "SIZE", "make an image of so many bytes and a job that brings it to the fleet; implies --update", rehearsal.ParseSize, func(v float64) { r.push = int(v) })
+	into(cmd, "push", "SIZE", "make an image of so many bytes and a job that brings it to the fleet; implies --update", rehearsal.ParseSize, func(v float64) { r.push = int64(v) })
 	into(cmd, "hold", "TIME", "stay connected for so long then, or forever: until interrupted", readHold, func(v time.Duration) { c.Hold = v })
 	f.Float64Var(&c.Hellos, "hellos", 0, "how many hellos a second the fleet says while it holds")
 	f.DurationVar(&c.Timeout, "timeout", c.Timeout, "how long connecting, a storm and updates may take, each")
@@ -83,6 +86,23 @@ func readFault(s string) (fleet.Fault, error) {
 		return fleet.Fault{}, fmt.Errorf("%q: simulated devices have no labels; write CAUSE=PERCENT%%", s)
 	}
 	return fleet.Fault{Cause: v.Cause, Part: v.Chance}, err
+}
+
+// fleetMistake names the flag that a mistake is about. Profiles of a file were looked at when it was read.
+func fleetMistake(err error) error {
+	var one *fleet.Mistake
+	if errors.As(err, &one) {
+		return usagef("sim fleet: --%w", one)
+	}
+	return usagef("sim fleet: %w", err)
+}
+
+func readSeed(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("it is a whole number from 0 to %d", uint64(math.MaxUint64))
+	}
+	return n, nil
 }
 
 func readStorm(s string) (fleet.Storm, error) {

@@ -6,10 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"syscall"
+
+	"davit/internal/app"
 )
 
 // startServe starts davit serve as a process of its own, on a temporary folder, and has the
@@ -25,28 +30,62 @@ func (r *fleetRun) startServe(ctx context.Context) (stop func() error, err error
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	// An interrupt of the terminal reaches the child as well; it is to end after the fleet.
-	cmd := exec.Command(self, "serve", "--data", r.api.data, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-level", "error")
-	cmd.Args[0], cmd.Stderr, cmd.SysProcAttr = os.Args[0], r.p.err, ownGroup()
-	stop = func() error {
-		failed := cmd.Process.Signal(syscall.SIGTERM)
-		return errors.Join(failed, cmd.Wait(), os.RemoveAll(dir))
-	}
+	cmd := exec.Command(self, "serve", "--data", r.api.data, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-level", "error",
+		"--max-image", strconv.FormatInt(max(r.push, app.DefaultMaxImage), 10))
+	cmd.Args[0], cmd.Stderr, cmd.SysProcAttr = os.Args[0], r.childErr, endsWithUs()
 	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	var ready serveReady
-	if err == nil {
-		err = json.Unmarshal(line, &ready)
-	}
+	wait, err := startKept(cmd)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the service did not start: %w", err), stop())
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	stop = func() error {
+		failed := cmd.Process.Signal(syscall.SIGTERM)
+		if errors.Is(failed, os.ErrProcessDone) {
+			failed = errors.New("the service of this run has ended before it was told to")
+		}
+		return errors.Join(failed, wait(), os.RemoveAll(dir))
+	}
+	ready, err := readReady(ctx, cmd, out)
+	if err != nil {
+		return nil, errors.Join(err, stop())
 	}
 	r.cfg.Broker, r.api.server = ready.MQTT, ready.HTTP
 	r.say("a service runs at http://%s, with its data in %s for as long as the fleet runs", ready.HTTP, r.api.data)
-	return stop, ctx.Err()
+	return stop, nil
+}
+
+// readReady waits until the service says that it is ready. The end of ctx ends the service.
+func readReady(ctx context.Context, cmd *exec.Cmd, out io.Reader) (ready serveReady, err error) {
+	heed := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // fails if it has ended
+	defer heed()
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &ready)
+	}
+	if ctx.Err() != nil {
+		return ready, ctx.Err()
+	}
+	if err != nil {
+		err = fmt.Errorf("the service did not start: %w", err)
+	}
+	return ready, err
+}
+
+// startKept starts a process that the kernel ends with this one (endsWithUs). The kernel looks at the thread that
+// has started it, and not at the process: so one thread does nothing but wait for the child.
+func startKept(cmd *exec.Cmd) (wait func() error, err error) {
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return func() error { return <-ended }, <-started
 }

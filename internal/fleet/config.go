@@ -17,6 +17,8 @@ const (
 	MaxDevices = 100_000
 	// MaxProfiles is how many kinds of devices.
 	MaxProfiles = 64
+	// MaxHellos is how many hellos a second a fleet may be asked to say.
+	MaxHellos = 1_000_000
 )
 
 // Login is what a device connects with: its id, which is its user name, and its password.
@@ -82,7 +84,10 @@ type Config struct {
 	// drawn anew on a Terminal, as a line otherwise.
 	View     io.Writer
 	Terminal bool
-	Every    time.Duration
+	// Width, if there is one, is how many columns the terminal has at the moment; 0 if that is
+	// not known.
+	Width func() int
+	Every time.Duration
 }
 
 // Forever is a Hold without an end.
@@ -158,23 +163,45 @@ func Causes() []schemas.Cause {
 	}
 }
 
-// Validate says what is wrong with a configuration, devices not looked at.
+// Mistake is a value that a configuration cannot have.
+type Mistake struct {
+	// Field is what the value is called where people write it: latency, fall-back-after.
+	Field string
+	// Text says what is wrong with it, and what it may be.
+	Text string
+}
+
+// Error implements error.
+func (m *Mistake) Error() string { return m.Field + " " + m.Text }
+
+func mistake(field, format string, args ...any) error {
+	return &Mistake{field, fmt.Sprintf(format, args...)}
+}
+
+// Validate says what is wrong with a configuration, devices not looked at. The error is a *Mistake if it is
+// about one value.
 func (c *Config) Validate() error {
 	switch {
 	case len(c.Profiles) < 1 || len(c.Profiles) > MaxProfiles:
 		return fmt.Errorf("the fleet has %d profiles, allowed are 1 to %d", len(c.Profiles), MaxProfiles)
 	case !(c.Ramp > 0):
-		return errors.New("the ramp has to be more than 0 connections a second")
+		return mistake("ramp", "is %v; it has to be more than 0 connections a second", c.Ramp)
 	case c.Pending < 0:
-		return errors.New("the number of connections in the making cannot be negative")
+		return mistake("pending", "is %d; there are 1 or more connections in the making, or 0 for no limit", c.Pending)
 	case c.KeepAlive < 5*time.Second || c.KeepAlive > 18*time.Hour:
-		return errors.New("the keep alive has to be 5s to 18h")
+		return mistake("keep-alive", "is %v; it has to be 5s to 18h", c.KeepAlive)
 	case c.Repeat < 100*time.Millisecond:
-		return errors.New("what is not answered can be repeated after 100ms at the earliest")
+		return mistake("repeat", "is %v; what is not answered can be repeated after 100ms at the earliest", c.Repeat)
 	case !(c.TimeScale >= 0.01 && c.TimeScale <= 1e6):
-		return errors.New("the time scale has to be 0.01 to 1000000")
-	case c.Hold < 0 || !(c.Hellos >= 0) || c.Timeout <= 0:
-		return errors.New("times and rates cannot be negative, and the time limit has to be more than 0")
+		return mistake("time-scale", "is %v; it has to be 0.01 to 1000000", c.TimeScale)
+	case c.Hold < 0:
+		return mistake("hold", "is %v; it cannot be negative", c.Hold)
+	case !(c.Hellos >= 0 && c.Hellos <= MaxHellos):
+		return mistake("hellos", "is %v; it has to be 0 to %d a second", c.Hellos, int(MaxHellos))
+	case c.Timeout <= 0:
+		return mistake("timeout", "is %v; it has to be more than 0", c.Timeout)
+	case c.Every != 0 && c.Every < minEvery:
+		return mistake("every", "is %v; progress can be shown every %v at the most", c.Every, minEvery)
 	case c.Storm != NoStorm && c.Storm != StormCut && c.Storm != StormWait:
 		return fmt.Errorf("there is no storm %q; it is %s or %s", c.Storm, StormCut, StormWait)
 	}
@@ -189,28 +216,43 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Validate says what is wrong with a profile.
+// minEvery is how often progress is shown at the most.
+const minEvery = 10 * time.Millisecond
+
+// Validate says what is wrong with a profile. The error is a *Mistake if it is about one value.
 func (p *Profile) Validate() error {
-	part := func(v float64) bool { return v >= 0 && v <= 1 }
 	switch {
 	case !(p.Share > 0):
-		return errors.New("the share has to be more than 0")
-	case !part(p.V311) || !part(p.Loss) || !part(p.FallBack) || !part(p.NeverRead):
-		return errors.New("parts of the devices and of the chunks have to be 0 % to 100 %")
+		return mistake("share", "is %v; it has to be more than 0", p.Share)
 	case p.Loss > 0.9:
-		return errors.New("more than 90 % of the chunks are lost; nothing would ever arrive")
+		return mistake("loss", "is %.4g %%; of more than 90 %% nothing would ever arrive", p.Loss*100)
 	case p.Bandwidth < 0 || p.Bandwidth > 0 && p.Bandwidth < 100:
-		return errors.New("a module reads at least 100 bytes a second")
+		return mistake("bandwidth", "is %v; a module reads at least 100 bytes a second", p.Bandwidth)
 	case p.Chunk != 0 && (p.Chunk < schemas.MinChunkSize || p.Chunk > schemas.MaxChunkSize):
-		return fmt.Errorf("the chunk has %d bytes, allowed are %d to %d, or 0 for what the offer prefers", p.Chunk, schemas.MinChunkSize, schemas.MaxChunkSize)
+		return mistake("chunk", "has %d bytes, allowed are %d to %d, or none for what the offer prefers", p.Chunk, schemas.MinChunkSize, schemas.MaxChunkSize)
 	case p.Window < 1 || p.Window > schemas.MaxWindow:
-		return fmt.Errorf("the window has %d chunks, allowed are 1 to %d", p.Window, schemas.MaxWindow)
+		return mistake("window", "has %d chunks, allowed are 1 to %d", p.Window, schemas.MaxWindow)
 	case p.RebootEvery != 0 && p.RebootEvery < time.Second:
-		return errors.New("modules reboot every second at the most")
-	case p.Latency < 0 || p.Answer < 0 || p.Boot < 0 || p.FallBackAfter < 0:
-		return errors.New("times cannot be negative")
+		return mistake("reboot-every", "is %v; modules reboot every second at the most", p.RebootEvery)
 	case p.Line < 300:
-		return errors.New("a line has at least 300 bit/s")
+		return mistake("line", "is %d; a line has at least 300 bit/s", p.Line)
+	}
+	for _, t := range []struct {
+		field string
+		value time.Duration
+	}{{"latency", p.Latency}, {"answer", p.Answer}, {"boot", p.Boot}, {"fall-back-after", p.FallBackAfter}} {
+		if t.value < 0 {
+			return mistake(t.field, "is %v; a time cannot be negative", t.value)
+		}
+	}
+	return p.validateParts()
+}
+
+// validateParts says what is wrong with the parts of devices and chunks.
+func (p *Profile) validateParts() error {
+	part := func(v float64) bool { return v >= 0 && v <= 1 }
+	if !part(p.V311) || !part(p.Loss) || !part(p.FallBack) || !part(p.NeverRead) {
+		return errors.New("parts of the devices and of the chunks have to be 0 % to 100 %")
 	}
 	sum := p.NeverRead
 	for _, f := range p.Faults {

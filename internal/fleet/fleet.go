@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"davit/internal/fleet/mqtt"
 	"davit/schemas"
 )
 
@@ -52,9 +53,25 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	r := &Result{Seed: cfg.Seed, Devices: len(f.devices)}
 	err = f.play(ctx, r, before)
-	f.result(r, ctx.Err() != nil)
+	f.result(r)
 	f.end()
 	return r, err
+}
+
+// Greet connects to the broker as a device and says goodbye. An error says that nothing answers there: a refusal is an
+// answer.
+func Greet(ctx context.Context, cfg *Config, l Login) error {
+	const patience = 10 * time.Second
+	conn, err := mqtt.Dial(ctx, mqtt.Options{Addr: cfg.Broker, Version: mqtt.V5, ClientID: l.ID, Username: l.ID, Password: l.Password, Timeout: patience})
+	var refused *mqtt.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return nil
+	case err != nil:
+		return err
+	}
+	_ = conn.Disconnect() // it has answered
+	return nil
 }
 
 func newFleet(ctx context.Context, cfg Config) (*Fleet, error) {
@@ -64,7 +81,7 @@ func newFleet(ctx context.Context, cfg Config) (*Fleet, error) {
 	if len(cfg.Devices) < 1 || len(cfg.Devices) > MaxDevices {
 		return nil, fmt.Errorf("the fleet has %d devices, allowed are 1 to %d", len(cfg.Devices), MaxDevices)
 	}
-	if err := checkFiles(len(cfg.Devices)); err != nil {
+	if err := CheckFiles(len(cfg.Devices)); err != nil {
 		return nil, err
 	}
 	online, err := schemas.Encode(&schemas.Presence{V: schemas.Version, Online: true})
@@ -104,13 +121,14 @@ func (f *Fleet) play(ctx context.Context, r *Result, before footprint) error {
 	}
 	r.Connects.Seconds = f.seconds(f.count.firstAttempt.Load(), int64(f.clock.now()))
 	r.Process.idle(before, memory(), len(f.devices))
+	r.connected = true
 	if n := f.count.links[linkRefused].Load(); n > 0 {
 		r.miss(nil, "%d devices were refused by the broker", n)
 		return nil
 	}
 	if f.cfg.Storm != NoStorm {
 		if err := f.storm(ctx, r); err != nil {
-			r.miss(err, "the storm has not ended: %d of %d devices are online again", f.count.met.Load(), len(f.devices))
+			f.missStorm(r, err)
 			return nil
 		}
 	} else if f.cfg.Connected != nil {
@@ -130,8 +148,19 @@ func (f *Fleet) play(ctx context.Context, r *Result, before footprint) error {
 			return nil
 		}
 	}
-	f.hold(ctx)
+	if held, err := f.hold(ctx); err != nil {
+		r.miss(err, "the connections were held for %v of %v", held.Round(100*time.Millisecond), f.cfg.Hold)
+	}
 	return nil
+}
+
+// missStorm notes how far a storm has come.
+func (f *Fleet) missStorm(r *Result, err error) {
+	if f.count.lossBegan.Load() == 0 {
+		r.miss(err, "no storm has begun: no connection was lost")
+		return
+	}
+	r.miss(err, "the storm has not ended: %d of %d devices have lost their connection and are online again", f.count.met.Load(), len(f.devices))
 }
 
 // allUp says whether all devices have been online in this era; they may reboot meanwhile.
@@ -198,29 +227,41 @@ func (f *Fleet) storm(ctx context.Context, r *Result) error {
 	return nil
 }
 
-// hold keeps the connections, and has devices say hello in turns.
-func (f *Fleet) hold(ctx context.Context) {
+// hold keeps the connections, and has devices say hello in turns. It says for how long; an error if that was to be
+// longer.
+func (f *Fleet) hold(ctx context.Context) (time.Duration, error) {
 	if f.cfg.Hold == 0 {
+		return 0, nil
+	}
+	began := time.Now()
+	end, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(f.cfg.Hold, cancel).Stop()
+	f.greetInTurns(end)
+	if f.cfg.Hold == Forever {
+		return time.Since(began), nil // there is no other end
+	}
+	return time.Since(began), ctx.Err()
+}
+
+// greetInTurns has devices say hello, one after the other, until ctx ends.
+func (f *Fleet) greetInTurns(ctx context.Context) {
+	if f.cfg.Hellos == 0 {
+		<-ctx.Done()
 		return
 	}
-	end := time.NewTimer(f.cfg.Hold)
-	defer end.Stop()
 	const beats = 50 // a second
 	beat := time.NewTicker(time.Second / beats)
 	defer beat.Stop()
-	if f.cfg.Hellos == 0 {
-		beat.Stop()
-	}
 	began := time.Now()
 	said := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-end.C:
-			return
 		case now := <-beat.C:
-			for due := int(now.Sub(began).Seconds() * f.cfg.Hellos); said < due; said++ {
+			// More may be due than can be said.
+			for due := int(now.Sub(began).Seconds() * f.cfg.Hellos); said < due && ctx.Err() == nil; said++ {
 				f.devices[said%len(f.devices)].sayHello()
 			}
 		}

@@ -2,8 +2,13 @@ package fleet_test
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,8 +142,43 @@ func TestUpdateOfAMixedFleet(t *testing.T) {
 	if r.Phases["failed"] != int64(len(fleet.Causes())) || r.Messages.ChunksDropped == 0 || r.Messages.Gaps == 0 {
 		t.Errorf("phases %v, messages %+v", r.Phases, r.Messages)
 	}
-	if r.Latency.Chunk.P50 < 15 && r.Latency.Chunk.Max < 20 {
-		t.Errorf("latencies do not show the emulated ones: %+v", r.Latency)
+}
+
+// TestEmulatedTimesShow: with a service as well, nothing is faster than the profile says.
+func TestEmulatedTimesShow(t *testing.T) {
+	const size, devices = 100_000, 5
+	for name, c := range map[string]struct {
+		profile func(*fleet.Profile)
+		scale   float64
+		least   func(*fleet.Result) map[string][2]float64 // what was measured, and what it is at least
+	}{
+		"latency": {func(p *fleet.Profile) { p.Latency = 50 * time.Millisecond }, 1000, func(r *fleet.Result) map[string][2]float64 {
+			return map[string][2]float64{"fetch to chunk": {r.Latency.Chunk.P50, 50}}
+		}},
+		"latency, adaptive": {func(p *fleet.Profile) { p.Latency, p.Adaptive = 50*time.Millisecond, true }, 1000, func(r *fleet.Result) map[string][2]float64 {
+			return map[string][2]float64{"fetch to chunk": {r.Latency.Chunk.P50, 50}}
+		}},
+		"bandwidth": {func(p *fleet.Profile) { p.Bandwidth = 200_000 }, 1000, func(r *fleet.Result) map[string][2]float64 {
+			return map[string][2]float64{"download": {r.Download.Seconds, 0.5}}
+		}},
+		"host MCU": {func(p *fleet.Profile) { p.Line, p.Boot = 115_200, 10*time.Second }, 20, func(r *fleet.Result) map[string][2]float64 {
+			return map[string][2]float64{"update": {r.Updates.Seconds, (size*10/115_200.0 + 8) / 20}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startService(t, t.TempDir(), "127.0.0.1:0")
+			cfg := s.fleet(devices)
+			cfg.TimeScale = c.scale
+			c.profile(&cfg.Profiles[0])
+			s.push(&cfg, size)
+			r := run(t, cfg)
+			for what, v := range c.least(r) {
+				if v[0] < v[1] {
+					t.Errorf("%s: %v, want %v or more", what, v[0], v[1])
+				}
+			}
+		})
 	}
 }
 
@@ -214,5 +254,61 @@ func TestWrongPassword(t *testing.T) {
 	}
 	if r.Succeeded || r.Connects.Refused != 1 || r.Online != 2 || len(r.Errors) != 1 {
 		t.Errorf("got %+v", *r)
+	}
+}
+
+// TestStormThatDoesNotBegin: nobody is back who was never away.
+func TestStormThatDoesNotBegin(t *testing.T) {
+	t.Parallel()
+	s := startService(t, t.TempDir(), "127.0.0.1:0")
+	c := s.fleet(3)
+	c.Storm = fleet.StormWait
+	ctx, cancel := context.WithCancel(t.Context())
+	c.Connected = cancel
+	r, err := fleet.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"no storm has begun: no connection was lost (interrupted)"}; r.Succeeded || !slices.Equal(r.Reasons, want) {
+		t.Errorf("got %q, want %q", r.Reasons, want)
+	}
+}
+
+// TestNotMeasured: what is measured when all have connected is not told if they have not.
+func TestNotMeasured(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := fleet.DefaultConfig()
+	c.Broker, c.Devices = silent.Addr().String(), []fleet.Login{{ID: "sim-1"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		conn, err := silent.Accept()
+		cancel()
+		if err == nil {
+			_, _ = io.Copy(io.Discard, conn) // until the fleet ends it
+			_ = conn.Close()
+		}
+	}()
+	r, err := fleet.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	r.Print(&said)
+	for _, what := range []string{"all after", "an idle device", "idle_bytes_per_device", "idle_rss_bytes_per_device"} {
+		if strings.Contains(said.String()+string(b), what) {
+			t.Errorf("%q was not measured:\n%s%s", what, said.String(), b)
+		}
+	}
+	if r.Succeeded || r.Connects.Attempts != 1 || !strings.Contains(said.String(), "0 accepted of 1 attempts; 0 busy") {
+		t.Errorf("said %s", said.String())
 	}
 }

@@ -11,9 +11,9 @@ import (
 // spareFiles are those that a process needs besides its connections.
 const spareFiles = 64
 
-// checkFiles says whether the process may have so many connections, and raises its limit
-// if it can.
-func checkFiles(devices int) error {
+// CheckFiles says whether the process may have so many connections, one for each device, and
+// raises its limit if it can.
+func CheckFiles(devices int) error {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return fmt.Errorf("read how many files this process may open: %w", err)

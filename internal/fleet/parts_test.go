@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,6 +189,9 @@ func TestConfigurationsThatAreNone(t *testing.T) {
 		"version":          func(c *Config) { c.Version = "\x00" },
 		"keep alive":       func(c *Config) { c.KeepAlive = time.Second },
 		"repeat":           func(c *Config) { c.Repeat = 0 },
+		"progress before":  func(c *Config) { c.Every = -1 },
+		"progress always":  func(c *Config) { c.Every = 1 },
+		"hellos":           func(c *Config) { c.Hellos = 1e9 },
 		"negative latency": func(c *Config) { c.Profiles[0].Latency = -1 },
 	} {
 		c := DefaultConfig()
@@ -198,4 +203,99 @@ func TestConfigurationsThatAreNone(t *testing.T) {
 			t.Errorf("%s: nothing is found wrong", name)
 		}
 	}
+}
+
+func TestFolded(t *testing.T) {
+	const text = "updates      12 answering, 34 downloading, 5 booting\n\nerrors 0\n"
+	for columns, want := range map[int]string{
+		0:  text,
+		80: text,
+		52: text,
+		51: "updates      12 answering, 34 downloading, 5\n             booting\n\nerrors 0\n",
+		30: "updates      12 answering, 34\n             downloading, 5\n             booting\n\nerrors 0\n",
+		9:  "updates\n12\nanswering\n, 34\ndownloadi\nng, 5\nbooting\n\nerrors 0\n",
+	} {
+		if got := folded(text, columns); got != want {
+			t.Errorf("%d columns:\n%s\nwant\n%s", columns, got, want)
+		}
+	}
+}
+
+// TestTableStaysInItsPlace: what a terminal is told to go up is as many rows as it has shown.
+func TestTableStaysInItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const columns = 80
+		var shown bytes.Buffer
+		f := &Fleet{cfg: Config{View: &shown, Terminal: true, Every: time.Second, Width: func() int { return columns }}, clock: newClock()}
+		f.ctx, f.stop = context.WithCancel(t.Context())
+		for p := range phases {
+			f.count.phases[p].Store(1000)
+		}
+		ended := make(chan struct{})
+		go func() { defer close(ended); f.show() }()
+		time.Sleep(2*time.Second + time.Millisecond)
+		f.stop()
+		<-ended
+		first, second, ok := strings.Cut(shown.String(), "\x1b[")
+		if !ok {
+			t.Fatalf("it was shown once: %q", shown.String())
+		}
+		rows := 0
+		for line := range strings.Lines(first) {
+			rows += max(1, (len(line)-1+columns-1)/columns)
+		}
+		if want := fmt.Sprintf("%dA", rows); !strings.HasPrefix(second, want) {
+			t.Errorf("%d rows were shown, then the cursor went up %.3q", rows, second)
+		}
+	})
+}
+
+// TestHold has nothing hold it up: neither more hellos than can be said nor a time that is far away.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &Fleet{clock: newClock()}
+		for _, c := range []struct {
+			hold, interrupt, want time.Duration
+			err                   error
+		}{
+			{hold: time.Minute, interrupt: time.Hour, want: time.Minute},
+			{hold: time.Hour, interrupt: time.Minute, want: time.Minute, err: context.Canceled},
+			{hold: Forever, interrupt: time.Hour, want: time.Hour},
+		} {
+			f.cfg.Hold = c.hold
+			ctx, cancel := context.WithCancel(t.Context())
+			interrupt := time.AfterFunc(c.interrupt, cancel)
+			if held, err := f.hold(ctx); held != c.want || err != c.err {
+				t.Errorf("%+v: held %v, %v", c, held, err)
+			}
+			interrupt.Stop()
+			cancel()
+		}
+		// The interrupt comes while the first of a billion hellos is said.
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &device{fleet: f, kind: &kind{profile: &Profile{}}, link: linkOnline, place: -1}
+		f.devices, f.cfg.Hold, f.cfg.Hellos = []*device{d}, time.Hour, 1e11
+		time.AfterFunc(20*time.Millisecond, func() { d.mu.Lock(); cancel(); d.mu.Unlock() })
+		if _, err := f.hold(ctx); err != context.Canceled || f.count.hellos.Load() > 1e8 {
+			t.Errorf("%d hellos were said, and then: %v", f.count.hellos.Load(), err)
+		}
+	})
+}
+
+// TestPrintOfUpdatesUnderWay: times that nobody has measured are not told.
+func TestPrintOfUpdatesUnderWay(t *testing.T) {
+	r := Result{Phases: map[string]int64{"downloading": 3}, Messages: MessageResult{Offers: 3}, Download: DownloadResult{ImageBytes: 2 << 20}}
+	told := func(want ...string) {
+		t.Helper()
+		var b strings.Builder
+		r.Print(&b)
+		for _, w := range want {
+			if !strings.Contains(b.String(), w+"\n") {
+				t.Errorf("%q is missing:\n%s", w, b.String())
+			}
+		}
+	}
+	told("3 downloading", "2.0 MiB, no image is whole")
+	r.Updates, r.Download.Seconds, r.Download.MiBPerSecond = UpdateResult{Finished: 2, AsDrawn: 1, Seconds: 4}, 2, 1
+	told("3 downloading; 1 of 2 ended as drawn, in 4.0 s", "2.0 MiB in 2.0 s, 1.0 MiB/s, 0 chunks/s")
 }

@@ -17,16 +17,24 @@ func (r *Result) Print(w io.Writer) {
 	}
 	row("devices", "%d, %d online in the end", r.Devices, r.Online)
 	c := &r.Connects
-	row("connections", "%d accepted of %d attempts, all after %.1f s; %d busy, %d refused, %d unreachable, %d lost, %d reboots",
-		c.Accepted, c.Attempts, c.Seconds, c.Busy, c.Refused, c.Unreachable, c.Lost, c.Reboots)
+	all := ""
+	if r.connected {
+		all = fmt.Sprintf(", all after %.1f s", c.Seconds)
+	}
+	row("connections", "%d accepted of %d attempts%s; %d busy, %d refused, %d unreachable, %d lost, %d reboots",
+		c.Accepted, c.Attempts, all, c.Busy, c.Refused, c.Unreachable, c.Lost, c.Reboots)
 	if s := r.Storm; s != nil {
 		row("storm", "over after %.1f s, with %d attempts, %d busy, %d unreachable", s.Seconds, s.Attempts, s.Busy, s.Unreachable)
 	}
 	if u := &r.Updates; u.Finished > 0 || r.Messages.Offers > 0 {
-		row("updates", "%s; %d of %d ended as drawn, in %.1f s", states(r.Phases), u.AsDrawn, u.Finished, u.Seconds)
+		row("updates", "%s%s", states(r.Phases), ended(u))
 	}
 	if d := &r.Download; d.ImageBytes > 0 {
-		row("download", "%.1f MiB in %.1f s, %.1f MiB/s, %.0f chunks/s", float64(d.ImageBytes)/mib, d.Seconds, d.MiBPerSecond, d.ChunksPerS)
+		rates := ", no image is whole"
+		if d.Seconds > 0 {
+			rates = fmt.Sprintf(" in %.1f s, %.1f MiB/s, %.0f chunks/s", d.Seconds, d.MiBPerSecond, d.ChunksPerS)
+		}
+		row("download", "%.1f MiB%s", float64(d.ImageBytes)/mib, rates)
 	}
 	m := &r.Messages
 	row("messages", "%d hellos, %d offers, %d fetches, %d chunks, %d statuses, %d acks", m.Hellos, m.Offers, m.Fetches, m.Chunks, m.Statuses, m.Acks)
@@ -39,7 +47,11 @@ func (r *Result) Print(w io.Writer) {
 			row(l.name, "p50 %.1f ms, p99 %.1f ms, at most %.1f ms", l.l.P50, l.l.P99, l.l.Max)
 		}
 	}
-	row("this process", "%.1f s of CPU, %.0f MiB; an idle device took %d bytes", r.Process.CPUSeconds, float64(r.Process.RSS)/mib, r.Process.IdlePerDevice)
+	idle := ""
+	if r.connected {
+		idle = fmt.Sprintf("; an idle device took %d bytes", r.Process.IdlePerDevice)
+	}
+	row("this process", "%.1f s of CPU, %.0f MiB%s", r.Process.CPUSeconds, float64(r.Process.RSS)/mib, idle)
 	_ = tw.Flush() // the writer is a string
 	for _, what := range slices.Sorted(maps.Keys(r.Errors)) {
 		fmt.Fprintf(w, "%d times: %s\n", r.Errors[what], what)
@@ -47,6 +59,14 @@ func (r *Result) Print(w io.Writer) {
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(w, "FAILED: %s\n", reason)
 	}
+}
+
+// ended is how updates have ended, if any has.
+func ended(u *UpdateResult) string {
+	if u.Finished == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d ended as drawn, in %.1f s", u.AsDrawn, u.Finished, u.Seconds)
 }
 
 // states are counts by state, those of no device left out.

@@ -15,7 +15,8 @@ import (
 // Result is what became of a run. The names of its JSON form are stable.
 type Result struct {
 	// Succeeded says that everything went as the configuration says: all devices connected,
-	// each update ended as it was drawn, and no wrong byte came. Reasons say what did not.
+	// each update ended as it was drawn, no wrong byte came, and nothing was interrupted but a Hold
+	// without an end. Reasons say what did not.
 	Succeeded bool     `json:"succeeded"`
 	Reasons   []string `json:"reasons"`
 	Seed      uint64   `json:"seed"`
@@ -35,12 +36,14 @@ type Result struct {
 	Process     ProcessResult    `json:"process"`
 	// Errors are what went wrong, in words, and how often.
 	Errors map[string]int64 `json:"errors"`
+
+	connected bool // all devices, so that what is measured then was measured
 }
 
 // ConnectResult is about connections.
 type ConnectResult struct {
-	// Seconds from the first attempt until all devices were online the first time.
-	Seconds     float64 `json:"seconds"`
+	// Seconds from the first attempt until all devices were online the first time; none if that was not to be.
+	Seconds     float64 `json:"seconds,omitempty"`
 	Attempts    int64   `json:"attempts"`
 	Accepted    int64   `json:"accepted"`
 	Busy        int64   `json:"busy"`        // refused for the moment, and tried again
@@ -117,9 +120,9 @@ type ProcessResult struct {
 	// RSS is what the process has in memory at the end.
 	RSS int64 `json:"rss_bytes"`
 	// IdlePerDevice is what it took, when all had connected, for each of them: heap and
-	// stacks, and all of the process.
-	IdlePerDevice    int64 `json:"idle_bytes_per_device"`
-	IdleRSSPerDevice int64 `json:"idle_rss_bytes_per_device"`
+	// stacks, and all of the process. None if not all have connected.
+	IdlePerDevice    int64 `json:"idle_bytes_per_device,omitempty"`
+	IdleRSSPerDevice int64 `json:"idle_rss_bytes_per_device,omitempty"`
 }
 
 // miss notes what did not go as it should.
@@ -135,7 +138,7 @@ func (r *Result) miss(err error, format string, args ...any) {
 }
 
 // result fills in what was counted.
-func (f *Fleet) result(r *Result, interrupted bool) {
+func (f *Fleet) result(r *Result) {
 	c := &f.count
 	r.Online = c.links[linkOnline].Load()
 	r.Seconds = f.seconds(0, int64(f.clock.now()))

@@ -28,6 +28,9 @@ func (f *Fleet) show() {
 		text := f.line(before, now)
 		if f.cfg.Terminal {
 			text = f.table(before, now)
+			if f.cfg.Width != nil {
+				text = folded(text, f.cfg.Width())
+			}
 			if lines > 0 {
 				text = fmt.Sprintf("\x1b[%dA\x1b[J", lines) + text // over the last one
 			}
@@ -38,6 +41,32 @@ func (f *Fleet) show() {
 		}
 		before = now
 	}
+}
+
+// folded has no line of text, which is ASCII, be longer than a terminal of so many columns; 0 is one that does not say.
+// A line that the terminal folds itself would be counted as one.
+func folded(text string, columns int) string {
+	if columns < 1 {
+		return text
+	}
+	indent := len("connections  ")
+	if columns < 2*indent {
+		indent = 0
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		for len(line) > columns {
+			at := strings.LastIndexByte(line[:columns+1], ' ')
+			if at <= indent {
+				at = columns // a word that is too long
+			}
+			fmt.Fprintln(&b, strings.TrimRight(line[:at], " "))
+			line = strings.Repeat(" ", indent) + strings.TrimLeft(line[at:], " ")
+		}
+		fmt.Fprintln(&b, line)
+	}
+	return b.String()
 }
 
 // glance are the counters of a moment.

@@ -4,10 +4,12 @@
 package fleetfile
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"reflect"
+	"strings"
 	"time"
 
 	"davit/internal/app/yamlfile"
@@ -93,7 +95,11 @@ func Parse(name string, content []byte) ([]fleet.Profile, error) {
 		field := fmt.Sprintf("profiles[%d]", i)
 		pointer := fmt.Sprintf("profiles/%d", i)
 		p, member, err := f.Profiles[i].profile(i)
+		var one *fleet.Mistake
 		switch {
+		case errors.As(err, &one):
+			name := strings.ReplaceAll(one.Field, "-", "_")
+			wrong(pointer+"/"+name, field+"."+name, "%s", one.Text)
 		case err != nil && member != "":
 			wrong(pointer+"/"+member, field+"."+member, ": %v", err)
 		case err != nil:

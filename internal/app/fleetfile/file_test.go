@@ -46,6 +46,7 @@ func TestMistakes(t *testing.T) {
 		{"profiles:\n  - window: 65\n", "f:2:13: profiles[0].window is 65; write a whole number from 1 to 64"},
 		{"profiles:\n  - bandwidth: fast\n", `f:2:16: profiles[0].bandwidth: "fast" is no speed; write bytes per second such as 50KiB/s`},
 		{"profiles:\n  - fail:\n      wind: 3\n", "f:3:7: profiles[0].fail.wind is not known; there are boot, checksum, flash, network, rejected, serial, signature, size, timeout"},
+		{"profiles:\n  - window: 3\n    reboot_every: 10ms\n", "f:3:19: profiles[0].reboot_every is 10ms; modules reboot every second at the most"},
 		{"profiles:\n  - fail: {boot: 60, flash: 60}\n", "f:2:5: profiles[0]: more than 100 % of the devices fail or never read"},
 	} {
 		_, err := Parse("f", []byte(tt.content))

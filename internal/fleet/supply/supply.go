@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,11 +63,19 @@ const Property = orchestrator.DefaultVersionProperty
 // Devices makes n devices known, whose ids are prefix and a number, and returns what they
 // connect with. progress, if there is one, is told how many there are.
 func Devices(ctx context.Context, c *client.Client, prefix string, n int, progress func(made int)) ([]fleet.Login, error) {
-	if err := schemas.ValidateID(id(prefix, n)); err != nil {
-		return nil, err
+	return More(ctx, c, prefix, nil, n, progress)
+}
+
+// More makes devices known until there are n, of which logins are there already. With an error as well it returns
+// all that there are.
+func More(ctx context.Context, c *client.Client, prefix string, logins []fleet.Login, n int, progress func(made int)) ([]fleet.Login, error) {
+	if err := CheckPrefix(prefix, n); err != nil {
+		return logins, err
 	}
-	logins := make([]fleet.Login, 0, n)
 	for len(logins) < n {
+		if ctx.Err() != nil {
+			return logins, ctx.Err()
+		}
 		var list bytes.Buffer
 		w := csv.NewWriter(&list)
 		_ = w.Write([]string{"id", "type", "label." + label}) // a bytes.Buffer takes everything
@@ -74,9 +83,10 @@ func Devices(ctx context.Context, c *client.Client, prefix string, n int, progre
 			_ = w.Write([]string{id(prefix, len(logins)+i+1), DeviceType, prefix})
 		}
 		w.Flush()
-		report, err := c.ImportDevices(ctx, bytes.NewReader(list.Bytes()), true, false)
+		// A request is not given up once it is made: nobody would know which devices it has made.
+		report, err := c.ImportDevices(context.WithoutCancel(ctx), bytes.NewReader(list.Bytes()), true, false)
 		if err != nil {
-			return nil, fmt.Errorf("make the devices %s to %s: %w", id(prefix, len(logins)+1), id(prefix, n), err)
+			return logins, fmt.Errorf("make the devices %s to %s: %w", id(prefix, len(logins)+1), id(prefix, n), err)
 		}
 		for _, l := range report.Lines {
 			logins = append(logins, fleet.Login{ID: l.ID, Password: l.Password})
@@ -88,6 +98,9 @@ func Devices(ctx context.Context, c *client.Client, prefix string, n int, progre
 	return logins, nil
 }
 
+// CheckPrefix says whether the ids of n devices may begin with prefix.
+func CheckPrefix(prefix string, n int) error { return schemas.ValidateID(id(prefix, n)) }
+
 func id(prefix string, n int) string { return fmt.Sprintf("%s%05d", prefix, n) }
 
 // Prefix is what the ids begin with, of devices that Devices has made.
@@ -95,18 +108,25 @@ func Prefix(logins []fleet.Login) string {
 	if len(logins) == 0 {
 		return ""
 	}
+	const digits = len("00001") // more of them may belong to the prefix
 	first := logins[0].ID
+	if n := len(first) - digits; n >= 0 && strings.Trim(first[n:], "0123456789") == "" {
+		return first[:n]
+	}
 	return strings.TrimRight(first, "0123456789")
 }
 
-// Remove deletes devices and their credentials. Those that are not known are no error.
+// Remove deletes devices and their credentials. Those that are not known are no error. It goes on with the others
+// when one is not deleted.
 func Remove(ctx context.Context, c *client.Client, logins []fleet.Login, progress func(removed int)) error {
 	const together = 8 // the service writes them in one go
 	var g errgroup.Group
 	g.SetLimit(together)
+	var left atomic.Int64
 	for i, l := range logins {
 		g.Go(func() error {
 			if err := c.DeleteDevice(ctx, l.ID); err != nil && !client.IsStatus(err, http.StatusNotFound) {
+				left.Add(1)
 				return fmt.Errorf("delete the device %q: %w", l.ID, err)
 			}
 			return nil
@@ -115,30 +135,52 @@ func Remove(ctx context.Context, c *client.Client, logins []fleet.Login, progres
 			progress(i + 1)
 		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("%d of %d devices are left: %w", left.Load(), len(logins), err)
+	}
+	return nil
 }
 
-// Push uploads an image of size bytes, made from seed, and starts a job that brings it to
-// all devices whose ids begin with prefix. It returns the job's name.
-func Push(ctx context.Context, c *client.Client, prefix string, size int, seed uint64) (job string, err error) {
+// Image is one for devices whose ids begin with a prefix.
+type Image struct{ id, name, prefix string }
+
+// Upload makes an image of size bytes from seed, for all devices whose ids begin with prefix, and brings it to the
+// service.
+func Upload(ctx context.Context, c *client.Client, prefix string, size int, seed uint64) (*Image, error) {
 	if size < sim.MinDemoImage {
-		return "", fmt.Errorf("the image has %d bytes, at least %d are needed", size, sim.MinDemoImage)
+		return nil, fmt.Errorf("the image has %d bytes, at least %d are needed", size, sim.MinDemoImage)
 	}
-	name := prefix + strconv.FormatInt(time.Now().Unix(), 36)
+	i := &Image{name: prefix + strconv.FormatInt(time.Now().Unix(), 36), prefix: prefix}
 	version := "2.0." + strconv.FormatInt(time.Now().Unix(), 10)
 	image, err := c.UploadImage(ctx, orchestrator.NewImage{
-		ImageType: imageType, DeviceTypes: []string{DeviceType}, Version: version, Name: name, FileName: name + ".bin",
+		ImageType: imageType, DeviceTypes: []string{DeviceType}, Version: version, Name: i.name, FileName: i.name + ".bin",
 	}, bytes.NewReader(sim.BuildDemoImage(version, size, seed)))
 	if err != nil {
-		return "", fmt.Errorf("upload the fleet's image: %w", err)
+		return nil, fmt.Errorf("upload the fleet's image of %d bytes: %w", size, err)
 	}
+	i.id = image.ID
+	return i, nil
+}
+
+// Push starts a job that brings the image to its devices. It returns the job's name, with an error as well: whether
+// the job was made is not known then.
+func (i *Image) Push(ctx context.Context, c *client.Client) (job string, err error) {
 	_, err = c.CreateJob(ctx, orchestrator.NewJob{
-		Name: name, Image: image.ID, Query: fmt.Sprintf("label.%s == %q", label, prefix), Start: true, Description: "Made by davit sim fleet",
+		Name: i.name, Image: i.id, Query: fmt.Sprintf("label.%s == %q", label, i.prefix), Start: true, Description: "Made by davit sim fleet",
 	})
 	if err != nil {
-		return "", fmt.Errorf("start the job %q: %w", name, err)
+		err = fmt.Errorf("start the job %q: %w", i.name, err)
 	}
-	return name, nil
+	return i.name, err
+}
+
+// Push does both.
+func Push(ctx context.Context, c *client.Client, prefix string, size int, seed uint64) (job string, err error) {
+	i, err := Upload(ctx, c, prefix, size, seed)
+	if err != nil {
+		return "", err
+	}
+	return i.Push(ctx, c)
 }
 
 // ReadLogins reads a file with user names and passwords: CSV with a first line

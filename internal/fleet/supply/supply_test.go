@@ -24,6 +24,18 @@ func TestLoginsRoundTrip(t *testing.T) {
 	}
 }
 
+// TestPrefixWithDigits: what a prefix ends with may be digits.
+func TestPrefixWithDigits(t *testing.T) {
+	for _, prefix := range []string{"sim-ab-", "lab2", "7", ""} {
+		if got := Prefix([]fleet.Login{{ID: id(prefix, 1)}}); got != prefix {
+			t.Errorf("%q is taken for %q", prefix, got)
+		}
+	}
+	if got := Prefix([]fleet.Login{{ID: "box-17"}}); got != "box-" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestFilesThatAreNone(t *testing.T) {
 	for content, want := range map[string]string{
 		"":                                   "it is empty; the first line has to be username,password",
