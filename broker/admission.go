@@ -5,11 +5,12 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"davit/schemas"
 )
 
 const (
@@ -22,9 +23,11 @@ const (
 	failureHold = 10 * time.Millisecond
 	// pressureCheck is how often it is looked whether the service keeps up.
 	pressureCheck = 5 * time.Millisecond
-	// Bounds on the advice when to come back.
+	// Bounds on the middle of what is drawn as advice when to come back. An eighth more
+	// than the upper one is the longest that clients heed: what is longer would count as that,
+	// and have many come back at one moment.
 	minRetry = 500 * time.Millisecond
-	maxRetry = time.Minute
+	maxRetry = schemas.MaxRetryAfter / 9 * 8
 	// firstPace is taken for the time that a CONNECT needs until it is known.
 	firstPace = time.Millisecond
 	// firstServed is how many CONNECTs firstPace is worth when it is.
@@ -227,10 +230,6 @@ func (a *admission) promise() time.Duration {
 	return d - d/8 + rand.N(d/4)
 }
 
-// retryProperty is the user property of a CONNACK that says how many
-// milliseconds the client is to wait before it tries again.
-const retryProperty = "retry_after_ms"
-
 // sendAway answers a CONNECT that cannot be served and ends the connection.
 func (c *conn) sendAway(connect *packets.Packet, code packets.Code, retry time.Duration) {
 	c.version = connect.ProtocolVersion
@@ -240,7 +239,7 @@ func (c *conn) sendAway(connect *packets.Packet, code packets.Code, retry time.D
 		Mods:       packets.Mods{MaxSize: connect.Properties.MaximumPacketSize},
 		Properties: packets.Properties{
 			ReasonString: code.Reason + "; try again in " + retry.Round(time.Millisecond).String(),
-			User:         []packets.UserProperty{{Key: retryProperty, Val: strconv.FormatInt(retry.Milliseconds(), 10)}},
+			User:         []packets.UserProperty{{Key: schemas.RetryAfterProperty, Val: schemas.FormatRetryAfter(retry)}},
 		},
 	}
 	var p bytes.Buffer

@@ -14,6 +14,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"davit/schemas"
 )
 
 func place(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -82,7 +84,7 @@ func TestStormIsServedWithoutTimeouts(t *testing.T) {
 						break
 					}
 					sentAway.Add(1)
-					if retry < minRetry/2 || retry > maxRetry*5/4 {
+					if retry < minRetry/2 || retry > schemas.MaxRetryAfter {
 						t.Errorf("told to come back after %s", retry)
 					}
 					time.Sleep(retry)
@@ -132,6 +134,23 @@ func TestRetryAdviceSpreads(t *testing.T) {
 		time.Sleep(20 * time.Second) // they are back
 		if _, retry := a.enter(place("10.0.0.1/32"), time.Now().Add(time.Second), nil); retry > time.Second {
 			t.Errorf("later: told %s", retry)
+		}
+	})
+}
+
+// However many are away, nobody is told to stay away for longer than a module heeds, and they
+// are spread all the same.
+func TestRetryAdviceIsHeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := gate(0, 1, func() bool { return false })
+		a.waiting, a.pace, a.away, a.at = 1, maxPace, 1e6, time.Now()
+		least, most := schemas.MaxRetryAfter, time.Duration(0)
+		for range 10_000 {
+			_, retry := a.enter(place("10.0.0.1/32"), time.Now().Add(time.Second), nil)
+			least, most = min(least, retry), max(most, retry)
+		}
+		if most > schemas.MaxRetryAfter || most-least < schemas.MaxRetryAfter/5 {
+			t.Errorf("told %s to %s", least, most)
 		}
 	})
 }
@@ -218,11 +237,11 @@ func TestPressedService(t *testing.T) {
 func saysWhenToComeBack(t *testing.T, ack packets.Packet) {
 	t.Helper()
 	u := ack.Properties.User
-	if len(u) != 1 || u[0].Key != retryProperty || ack.Properties.ReasonString == "" {
+	if len(u) != 1 || u[0].Key != schemas.RetryAfterProperty || ack.Properties.ReasonString == "" {
 		t.Fatalf("properties %+v", ack.Properties)
 	}
 	if ms, err := strconv.Atoi(u[0].Val); err != nil || ms < 100 || ms > 2000 {
-		t.Errorf("%s: %q", retryProperty, u[0].Val)
+		t.Errorf("%s: %q", schemas.RetryAfterProperty, u[0].Val)
 	}
 }
 

@@ -178,7 +178,7 @@ func TestConnectRate(t *testing.T) {
 		if ack.ReasonCode != want {
 			t.Errorf("MQTT %d: CONNACK %#x, want %#x", version, ack.ReasonCode, want)
 		}
-		if version == 5 && (len(ack.Properties.User) != 1 || ack.Properties.User[0].Key != retryProperty) {
+		if version == 5 && (len(ack.Properties.User) != 1 || ack.Properties.User[0].Key != schemas.RetryAfterProperty) {
 			t.Errorf("the CONNACK does not say when to come back: %+v", ack.Properties)
 		}
 		dev.ended()

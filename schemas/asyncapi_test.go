@@ -151,6 +151,7 @@ func TestAsyncAPILimits(t *testing.T) {
 		"ranges": MaxRanges, "window_chunks": MaxWindow, "awaited_bytes": MaxAwaited, "image_size": MaxImageSize, "chunk_min": MinChunkSize,
 		"chunk_default": DefaultChunkSize, "chunk_max": MaxChunkSize, "attempt": MaxAttempt, "seq": MaxSeq,
 		"version_id": MaxVersionID, "dialect_length": MaxDialectLength, "version_properties": MaxVersionProperties, "defer_s": MaxDeferS,
+		"retry_after_ms": uint64(MaxRetryAfter.Milliseconds()),
 	}
 	if got := readAsyncAPI(t).Info.Limits; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("x-limits %v, want %v", got, want)

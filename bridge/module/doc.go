@@ -4,8 +4,8 @@
 // The contract is schemas/asyncapi.yaml. The library says presence and hello, takes offers,
 // fetches and verifies the image, reports each state until the service has acknowledged
 // it, and goes on after a lost connection or a restart where it was. What it needs is a
-// connection (package bridge/mqtt has one over MQTT 5; anything that satisfies
-// mqtt.Transport will do, 3.1.1 included) and a Host:
+// connection (package bridge/mqtt has one over MQTT 5, which comes back when a busy service
+// has asked it to; anything that satisfies mqtt.Transport will do, 3.1.1 included) and a Host:
 //
 //	Accept  says whether the host MCU takes what is offered; a Refusal says why not.
 //	Slot    is where the bytes go: flash, a file. It is read back to verify the SHA-256.

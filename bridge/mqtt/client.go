@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 
 	"davit/internal/logevent"
+	"davit/schemas"
 )
 
 // Config says how to reach the broker.
@@ -61,6 +63,9 @@ type client struct {
 	up  atomic.Pointer[link] // the connection that was made last, nil before the first
 
 	reconnects reconnects
+	// reach opens connections; tests have another one.
+	reach  func(context.Context, *url.URL, *tls.Config) (net.Conn, error)
+	answer atomic.Pointer[heard] // of the attempt to connect that is under way
 }
 
 // New checks cfg and makes a Transport over MQTT 5, which connects when it runs. It logs
@@ -84,7 +89,7 @@ func New(cfg Config, log *slog.Logger) (Transport, error) {
 			u.Host += "8883"
 		}
 	}
-	return &client{cfg: cfg, url: u, log: log}, nil
+	return &client{cfg: cfg, url: u, log: log, reach: reach}, nil
 }
 
 // Run implements Transport.
@@ -111,7 +116,7 @@ func (t *client) connection(ctx context.Context, c Client, renewed <-chan struct
 	defer t.lost()
 	cfg := t.config(c)
 	cfg.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
-		t.reconnects.connected()
+		t.succeeded()
 		if t.cfg.Login != nil {
 			if err := t.cfg.Login.Accepted(); err != nil {
 				t.log.Error("the change of the password is not ended on disk; it is at the next login", "event", logevent.PasswordChangeOpen, "error", err)
@@ -149,7 +154,7 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 		ServerUrls: []*url.URL{t.url}, TlsCfg: t.cfg.TLS, KeepAlive: keepAliveSeconds,
 		// Nothing is kept at the broker: what matters is repeated until it is acknowledged by the service.
 		CleanStartOnInitialConnection: true, SessionExpiryInterval: 0,
-		ReconnectBackoff: t.reconnects.wait, ConnectTimeout: packetTimeout,
+		ReconnectBackoff: t.reconnects.wait, ConnectTimeout: packetTimeout, AttemptConnection: t.attempt,
 		ConnectUsername: t.cfg.Username, ConnectPassword: []byte(t.cfg.Password),
 		ConnectPacketBuilder: func(packet *paho.Connect, _ *url.URL) (*paho.Connect, error) {
 			if t.cfg.Login != nil {
@@ -162,6 +167,9 @@ func (t *client) config(c Client) autopaho.ClientConfig {
 			return packet, nil
 		},
 		OnConnectError: func(err error) {
+			if t.toldToWait() {
+				return
+			}
 			var answer *autopaho.ConnackError
 			if t.cfg.Login != nil && errors.As(err, &answer) && answer.ReasonCode == packets.ConnackBadUsernameOrPassword {
 				t.cfg.Login.Refused()
@@ -298,26 +306,19 @@ func (t *client) Publish(ctx context.Context, m Message) error {
 	p := &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}
 	if m.Traceparent != "" {
 		p.Properties = &paho.PublishProperties{}
-		p.Properties.User.Add(traceparentProperty, m.Traceparent)
+		p.Properties.User.Add(schemas.TraceparentProperty, m.Traceparent)
 		if m.Tracestate != "" {
-			p.Properties.User.Add(tracestateProperty, m.Tracestate)
+			p.Properties.User.Add(schemas.TracestateProperty, m.Tracestate)
 		}
 	}
 	return l.publish(ctx, p)
 }
 
-// The user properties that carry a trace context, as schemas names them, which this
-// package does not import.
-const (
-	traceparentProperty = "traceparent"
-	tracestateProperty  = "tracestate"
-)
-
 // deliver hands a message to the client.
 func (c *Client) deliver(p *paho.Publish) {
 	if c.Traced != nil && p.Properties != nil && len(p.Properties.User) > 0 {
-		if parent := p.Properties.User.Get(traceparentProperty); parent != "" {
-			c.Traced(p.Topic, p.Payload, parent, p.Properties.User.Get(tracestateProperty))
+		if parent := p.Properties.User.Get(schemas.TraceparentProperty); parent != "" {
+			c.Traced(p.Topic, p.Payload, parent, p.Properties.User.Get(schemas.TracestateProperty))
 			return
 		}
 	}

@@ -52,9 +52,12 @@ func (x Exchange) Do(ctx context.Context, cfg Config, log *slog.Logger) error {
 			replace(answers, payload)
 		}
 	}})
-	c.OnConnectError = tell
+	c.OnConnectError = func(err error) {
+		t.toldToWait()
+		tell(err)
+	}
 	c.OnConnectionUp = func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
-		t.reconnects.connected()
+		t.succeeded()
 		replace(up, t.made(cm))
 	}
 	c.OnConnectionDown = func() bool { t.reconnects.lost(); t.lost(); return true }

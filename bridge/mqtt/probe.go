@@ -101,20 +101,11 @@ func dial(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
 	if err != nil {
 		return nil, errStep{fmt.Errorf("%s cannot be reached: %w", u.Host, err)}
 	}
-	switch u.Scheme {
-	case "mqtts", "ssl", "tls":
-	default:
+	if !speaksTLS(u) {
 		return conn, nil
 	}
-	if conf == nil {
-		conf = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	conf = conf.Clone()
-	conf.ServerName = u.Hostname()
-	secure := tls.Client(conn, conf)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = conn.Close() // the error before says more
+	if conn, err = secure(ctx, conn, u.Hostname(), conf); err != nil {
 		return nil, errStep{fmt.Errorf("%s does not agree on TLS: %w", u.Host, err)}
 	}
-	return secure, nil
+	return conn, nil
 }

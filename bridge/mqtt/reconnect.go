@@ -20,6 +20,10 @@ type reconnects struct {
 	up time.Time
 	// brief is how many connections in a row were lost soon.
 	brief int
+	// asked is until when the broker has asked to be left alone, and excused how many of
+	// the attempts in a row it has answered so: it is there, so they are no failures.
+	asked   time.Time
+	excused int
 }
 
 // connected begins a connection.
@@ -42,17 +46,39 @@ func (r *reconnects) lost() {
 	}
 }
 
-// wait is the time before an attempt, the first of which is number 0. It doubles
-// from attempt to attempt and is drawn anew, so that a rack of bridges does not
-// come back in step.
+// told takes that the broker asks to be left alone for a time, and returns for how long it
+// will be: that time, but no less than after a first failure.
+func (r *reconnects) told(d time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d = max(d, draw(firstReconnect))
+	r.asked = time.Now().Add(d)
+	r.excused++
+	return d
+}
+
+// wait is the time before an attempt, the first of which is number 0. It is what the broker
+// has asked for; it has drawn that by chance and reckons with us then, so nothing is added. After
+// failures it doubles from attempt to attempt and is drawn anew, so that a rack of bridges does
+// not come back in step.
 func (r *reconnects) wait(attempt int) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := longestWait(attempt + r.brief)
-	if d == 0 {
+	if attempt == 0 {
+		r.excused = 0
+	}
+	if d := time.Until(r.asked); d > 0 {
+		return d
+	}
+	return draw(longestWait(attempt - r.excused + r.brief))
+}
+
+// draw draws a wait from the upper half of those up to a limit.
+func draw(limit time.Duration) time.Duration {
+	if limit == 0 {
 		return 0
 	}
-	return d/2 + rand.N(d/2)
+	return limit/2 + rand.N(limit/2)
 }
 
 // longestWait is the limit of the wait after so many failures in a row.

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <mosquitto.h>
+#include <mqtt_protocol.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static struct mosquitto *mqtt;
 static const char *device;
 static volatile sig_atomic_t stop;
 static unsigned pause_; // seconds before the next attempt to connect
+static long asked;      // milliseconds before it that a busy service has asked for; 0 if it has not
 
 enum { TEXT = 1536 }; // room for a version of 255 bytes, each written as \uXXXX
 static char running[TEXT] = "1.0.0"; // what the host MCU reports: a JSON text without its quotes, as it came
@@ -270,12 +272,25 @@ static void on_message(struct mosquitto *m, void *user, const struct mosquitto_m
 		acknowledged(json);
 }
 
-static void on_connect(struct mosquitto *m, void *user, int refused) {
+// advice is after how many milliseconds a busy service asks to come back, in a refusal's properties.
+static long advice(const mosquitto_property *p) {
+	char *name, *after;
+	long ms = 0;
+	for (bool next = false; (p = mosquitto_property_read_string_pair(p, MQTT_PROP_USER_PROPERTY, &name, &after, next)); next = true) {
+		if (!strcmp(name, "retry_after_ms"))
+			ms = strtol(after, NULL, 10);
+		free(name), free(after);
+	}
+	return ms < 0 ? 0 : ms < 60000 ? ms : 60000; // nobody silences us for long
+}
+
+static void on_connect(struct mosquitto *m, void *user, int refused, int flags, const mosquitto_property *properties) {
 	char topics[3][128], *list[] = {topics[0], topics[1], topics[2]};
 	const char *kinds[] = {"offer", "chunk", "ack"};
-	(void)user;
+	(void)user, (void)flags;
 	if (refused) {
-		fprintf(stderr, "refused: %s\n", mosquitto_connack_string(refused));
+		asked = advice(properties);
+		fprintf(stderr, "refused: %s; asked to come back in %ld ms\n", mosquitto_reason_string(refused), asked);
 		return;
 	}
 	pause_ = 1;
@@ -339,15 +354,21 @@ int main(int argc, char **argv) {
 	mosquitto_username_pw_set(mqtt, device, password);
 	snprintf(will, sizeof will, "davit/v1/%s/presence", device);
 	mosquitto_will_set(mqtt, will, (int)strlen(offline), offline, 1, true);
-	mosquitto_connect_callback_set(mqtt, on_connect);
+	mosquitto_int_option(mqtt, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5); // 3.1.1 would do, without advice when to come back
+	mosquitto_connect_v5_callback_set(mqtt, on_connect);
 	mosquitto_message_callback_set(mqtt, on_message);
 	srand((unsigned)getpid() ^ (unsigned)time(NULL));
 	int connected = mosquitto_connect(mqtt, argv[1], atoi(argv[2]), 30) == MOSQ_ERR_SUCCESS;
 	for (pause_ = 1; !stop; remind()) {
 		if (connected && (connected = mosquitto_loop(mqtt, 200, 1) == MOSQ_ERR_SUCCESS))
 			continue;
-		sleep(pause_ + (unsigned)rand() % (pause_ + 1)); // longer each time and by chance, so that a fleet does not come back all at once
-		pause_ = pause_ < 32 ? 2 * pause_ : 60;
+		if (asked) { // and expected then: no attempt has failed
+			nanosleep(&(struct timespec){asked / 1000, asked % 1000 * 1000000}, NULL);
+			asked = 0;
+		} else {
+			sleep(pause_ + (unsigned)rand() % (pause_ + 1)); // longer each time and by chance, so that a fleet does not come back all at once
+			pause_ = pause_ < 32 ? 2 * pause_ : 60;
+		}
 		if (!stop)
 			connected = mosquitto_reconnect(mqtt) == MOSQ_ERR_SUCCESS;
 	}

@@ -219,9 +219,9 @@ func readMQTT(r *bufio.Reader) (first byte, body []byte, err error) {
 	return first, body, err
 }
 
-// retryAfter finds the user property retry_after_ms in the body of a CONNACK.
+// retryAfter finds the advice when to come back in the body of a CONNACK.
 func retryAfter(body []byte) time.Duration {
-	const key = "retry_after_ms"
+	const key = schemas.RetryAfterProperty
 	for i := 0; i+len(key)+2 < len(body); i++ {
 		if string(body[i:i+len(key)]) == key {
 			var ms int

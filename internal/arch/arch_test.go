@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 	"bridge/sniff/live":        {"bridge/recording", "bridge/sniff", "bridge/portname", "bridge/serialport"},
 	"bridge/replay":            {"schemas", "bridge/dialect", "bridge/recording", "bridge/sniff"},
 	"bridge/spool":             {"schemas", "bridge/rangeset", "internal/durable", "internal/logonce"},
-	"bridge/mqtt":              {"internal/logevent"},
+	"bridge/mqtt":              {"schemas", "internal/logevent"},
 	"bridge/login":             {"internal/durable"},
 	"bridge/module":            {"schemas", "bridge/fetcher", "bridge/mqtt", "bridge/rangeset", "internal/logevent"},
 	"bridge/rangeset":          {"schemas"},
@@ -80,9 +80,9 @@ var allowed = map[string][]string{
 	"gateway/web":     {"schemas", "orchestrator", "gateway", "internal/logevent"},
 	"internal/client": {"schemas", "orchestrator", "gateway/people"},
 	"internal/app":    {"schemas", "trust", "broker", "gateway", "orchestrator", "bridge", "internal/backup", "internal/durable", "internal/filestamp", "internal/keystate", "internal/machine", "internal/client", "internal/sim", "internal/logevent", "internal/trace", "internal/tracing"},
-	// The fleet's client knows MQTT only; its devices know the contract, and the API that makes them known.
+	// The fleet's client knows MQTT, and of the contract how a busy service says when to come back; its devices know the contract, and the API that makes them known.
 	"internal/fleet":        {"schemas", "bridge/fetcher", "bridge/rangeset"},
-	"internal/fleet/mqtt":   {},
+	"internal/fleet/mqtt":   {"schemas"},
 	"internal/fleet/supply": {"schemas", "orchestrator", "internal/client", "internal/fleet", "internal/sim"},
 	"internal/rack":         {},
 	"internal/observe":      {},

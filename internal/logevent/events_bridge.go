@@ -12,6 +12,9 @@ const (
 	// The broker cannot be reached or refuses the login; it is tried again.
 	// To do: Look at address, user name, password and certificates.
 	BrokerUnreachable Event = "bridge.broker_unreachable"
+	// The service is busy, or is only starting, and asks to come back later, which is done.
+	// To do: Nothing, unless it goes on for minutes: then look at the service's log.
+	BrokerAsksToWait Event = "bridge.asked_to_wait"
 	// The broker ended the connection.
 	// To do: Look at the broker's log.
 	BrokerEndedConnection Event = "bridge.connection_ended"

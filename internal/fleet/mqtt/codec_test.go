@@ -9,6 +9,8 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"pgregory.net/rapid"
+
+	"davit/schemas"
 )
 
 // TestPacketsAsPahoReadsThem has another implementation of MQTT 5 read what we write.
@@ -103,9 +105,9 @@ func TestRefusals(t *testing.T) {
 		{"3.1.1 password", V311, []byte{0x20, 2, 0, 4}, false, 0, "the broker refused the connection: bad user name or password (code 0x04)"},
 		{"3.1.1 unavailable", V311, []byte{0x20, 2, 0, 3}, true, 0, "the broker refused the connection: server unavailable (code 0x03)"},
 		{"5 busy", V5, reason(0x89), true, 0, "the broker refused the connection: server busy (code 0x89)"},
-		{"5 unavailable, advice", V5, reason(0x88, user("retry_after_ms", "1500")...), true, 1500 * time.Millisecond, "the broker refused the connection: server unavailable (code 0x88)"},
-		{"5 advice that is none", V5, reason(0x88, user("retry_after_ms", "-1")...), true, 0, "the broker refused the connection: server unavailable (code 0x88)"},
-		{"5 advice of a year", V5, reason(0x88, user("retry_after_ms", "4000000000")...), true, maxRetry, "the broker refused the connection: server unavailable (code 0x88)"},
+		{"5 unavailable, advice", V5, reason(0x88, user(schemas.RetryAfterProperty, "1500")...), true, 1500 * time.Millisecond, "the broker refused the connection: server unavailable (code 0x88)"},
+		{"5 advice that is none", V5, reason(0x88, user(schemas.RetryAfterProperty, "-1")...), true, 0, "the broker refused the connection: server unavailable (code 0x88)"},
+		{"5 advice of a year", V5, reason(0x88, user(schemas.RetryAfterProperty, "4000000000")...), true, schemas.MaxRetryAfter, "the broker refused the connection: server unavailable (code 0x88)"},
 		{"5 another property", V5, reason(0x97, user("x", "1500")...), true, 0, "the broker refused the connection: quota exceeded (code 0x97)"},
 		{"5 reason", V5, reason(0x87, 0x1f, 0, 2, 'n', 'o'), false, 0, `the broker refused the connection: not authorized (code 0x87), "no"`},
 		{"5 unknown code", V5, reason(0xee), false, 0, "the broker refused the connection: code 0xee"},

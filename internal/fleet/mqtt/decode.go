@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"davit/schemas"
 )
 
 // ErrProtocol is wrapped by every error about bytes that are not what a server may send.
@@ -114,13 +115,6 @@ type properties struct {
 	retryAfter     time.Duration
 }
 
-// retryProperty is the user property with which davit's broker advises after how many
-// milliseconds to come back.
-const retryProperty = "retry_after_ms"
-
-// maxRetry bounds the advice that is listened to.
-const maxRetry = time.Hour
-
 // properties reads the properties of an MQTT 5 packet.
 func (r *reader) properties() (p properties, err error) {
 	p.serverKeep = -1
@@ -140,8 +134,8 @@ func (r *reader) properties() (p properties, err error) {
 			p.alias = true
 		case propUserProperty:
 			name, value := in.string(), in.string()
-			if ms, err := strconv.ParseUint(string(value), 10, 32); err == nil && string(name) == retryProperty {
-				p.retryAfter = min(time.Duration(ms)*time.Millisecond, maxRetry)
+			if string(name) == schemas.RetryAfterProperty {
+				p.retryAfter = schemas.ParseRetryAfter(string(value))
 			}
 		default:
 			if !in.skip(id) {
