@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
 	"net/url"
 	"sync"
@@ -64,6 +65,9 @@ func (t *client) toldToWait() bool {
 // itself is heeded: after another one somebody has something to mend. A CONNACK of MQTT 3.1.1
 // has no advice.
 func advice(answer []byte) (code byte, wait time.Duration) {
+	if !whole(answer) {
+		return 0, 0
+	}
 	p, err := packets.ReadPacket(bytes.NewReader(answer))
 	if err != nil {
 		return 0, 0
@@ -83,6 +87,16 @@ func advice(answer []byte) (code byte, wait time.Duration) {
 		}
 	}
 	return 0, 0
+}
+
+// whole says whether b begins with a whole packet. The client library makes room for all that the
+// packet's length says, which a broker could say in five bytes.
+func whole(b []byte) bool {
+	if len(b) < 2 {
+		return false
+	}
+	length, used := binary.Uvarint(b[1:]) // the same encoding as MQTT's (MQTT 5, 1.5.5)
+	return used > 0 && length <= uint64(len(b)-1-used)
 }
 
 // heardMost bounds what is kept of an answer, in bytes. The service's CONNACK with an advice

@@ -60,6 +60,9 @@ func TestAdvice(t *testing.T) {
 		{"no answer", nil, 0},
 		{"cut off", busy("1500")[:12], 0},
 		{"another packet", []byte{0xd0, 0}, 0},
+		{"no length", []byte{0x20}, 0},
+		{"an endless length", []byte{0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 0},
+		{"more than comes", []byte{0x20, 0xff, 0xff, 0xff, 0x7f, 0, 0x89}, 0},
 		{"no MQTT", []byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n"), 0},
 	} {
 		if _, got := advice(tt.answer); got != tt.want {
