@@ -91,7 +91,7 @@ var allowed = map[string][]string{
 	// What makes and checks a release sees the product from outside.
 	"release": {},
 	// It sees servers from outside; the API of the service makes devices, images and jobs for it.
-	"bench": {"schemas", "orchestrator", "internal/client", "internal/fleet"},
+	"bench": {"schemas", "orchestrator", "bridge/fetcher", "bridge/rangeset", "internal/client", "internal/fleet"},
 	// Sizes, rates and parts are written as for job simulate.
 	"internal/app/fleetfile": {"schemas", "orchestrator", "internal/app/yamlfile", "internal/fleet", "internal/rehearsal"},
 	// It plays jobs on the service itself.
