@@ -46,9 +46,9 @@ func (r *fleetRun) startServe(ctx context.Context) (stop func() error, err error
 		if errors.Is(failed, os.ErrProcessDone) {
 			failed = errors.New("the service of this run has ended before it was told to")
 		}
-		return errors.Join(failed, wait(), os.RemoveAll(dir))
+		return errors.Join(failed, unlessTerminated(wait()), os.RemoveAll(dir))
 	}
-	ready, err := readReady(ctx, cmd, out)
+	ready, err := readReady(ctx, out)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
@@ -57,16 +57,33 @@ func (r *fleetRun) startServe(ctx context.Context) (stop func() error, err error
 	return stop, nil
 }
 
-// readReady waits until the service says that it is ready. The end of ctx ends the service.
-func readReady(ctx context.Context, cmd *exec.Cmd, out io.Reader) (ready serveReady, err error) {
-	heed := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // fails if it has ended
-	defer heed()
-	line, err := bufio.NewReader(out).ReadBytes('\n')
+// unlessTerminated leaves out that SIGTERM has ended a process: one that has just begun does not handle it yet.
+func unlessTerminated(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGTERM {
+			return nil
+		}
+	}
+	return err
+}
+
+// readReady waits until the service says that it is ready, or ctx ends.
+func readReady(ctx context.Context, out io.Reader) (ready serveReady, err error) {
+	said := make(chan error, 1)
+	var line []byte
+	go func() { // ends with the service at the latest
+		var err error
+		line, err = bufio.NewReader(out).ReadBytes('\n')
+		said <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return ready, ctx.Err()
+	case err = <-said:
+	}
 	if err == nil {
 		err = json.Unmarshal(line, &ready)
-	}
-	if ctx.Err() != nil {
-		return ready, ctx.Err()
 	}
 	if err != nil {
 		err = fmt.Errorf("the service did not start: %w", err)
