@@ -86,14 +86,17 @@ func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	chunk = max(chunk, min(leastChunk, limit/4), schemas.MinChunkSize)
 	chunk = min(chunk, max(l.Chunk, schemas.MinChunkSize), schemas.MaxChunkSize)
 	chunk = 1 << (bits.Len(uint(chunk)) - 1) // a power of two: chunks lie on pages
-	// A few larger fetches cost the service less than many small ones. But where the
-	// module's memory and not the line is the limit, what is not awaited is lost.
+	// A few larger fetches cost the service less than many small ones, and while the window
+	// grows it grows by more if more has come. But where the module's memory and not the line
+	// is the limit, what is not awaited is lost.
 	step = window / 4
 	switch {
 	case l.Follow:
 		step = window / 2 // many do the same, and none of them sets the pace
 	case c.window == limit:
 		step = window / 8
+	case !c.full && c.leastTrip <= leastQueue:
+		step = window / 4 * 3
 	case !c.full:
 		step = window / 2
 	}
