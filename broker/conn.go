@@ -49,7 +49,7 @@ type conn struct {
 	whole      []byte        // the buffer of ahead, if it is the pool's
 	packets    boundaries    // of what mochi has been given of ahead; the read loop's own
 	readErr    error         // of the last look at the socket; the read loop's own
-	tried      atomic.Uint32 // how often something was given to the socket to send, modulo 2^32
+	sends      atomic.Uint32 // how often something was given to the socket to send, or is to be, modulo 2^32
 	slots      chan struct{} // deliverySlots, of the service; nil for others
 	service    bool          // the CONNECT names the service
 	talk       dialogue      // the read loop's own
@@ -186,7 +186,7 @@ func (c *conn) send() {
 		return
 	}
 	if c.raw != nil {
-		c.tried.Add(1)
+		c.sends.Add(1)
 		n, err := c.raw.tryWrite(c.out.ready)
 		c.broker.metrics.bytesSent(n)
 		if err == nil && n == len(c.out.ready) {

@@ -98,7 +98,7 @@ func (c *conn) takeReadable(fd uintptr) bool {
 		}
 		c.broker.metrics.bytesReceived(got.n)
 		c.ahead, c.whole = p[:got.n], p
-		tried := c.tried.Load()
+		sends := c.sends.Load()
 		if !c.talk.taking || !c.broker.takeAllPlain(c) {
 			return true
 		}
@@ -112,8 +112,8 @@ func (c *conn) takeReadable(fd uintptr) bool {
 		default:
 		}
 		// What has come since the look has us called again. A reset that came before it does
-		// not, and the look has not told of it: to send something would have found it.
-		if got.drained && c.tried.Load() != tried {
+		// not, and the look has not told of it: to send something finds it.
+		if got.drained && c.sends.Load() != sends {
 			return false
 		}
 	}

@@ -40,7 +40,7 @@ func (c *conn) sendVectored(to *address, image schemas.ImageBytes, mapped []byte
 // waits, a flush has been started. c.mu is held. The only error is
 // errUnreadable; others are flush's to find again.
 func (c *conn) writeBatch(b *batch, image schemas.ImageBytes) (taken int, err error) {
-	c.tried.Add(1)
+	c.sends.Add(1)
 	n, err := c.raw.(vectorWriter).tryWritev(b)
 	c.broker.metrics.bytesSent(n)
 	if errors.Is(err, errUnreadable) {
