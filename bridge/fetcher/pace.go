@@ -57,11 +57,7 @@ type pace struct {
 func newPace() pace { return pace{limit: schemas.MaxAwaited, window: firstWindow} }
 
 // shape is how many bytes may be awaited now, the size of the next chunks, and how many
-// bytes have to be free before more are asked for. A window has 16 to 32 chunks, and
-// twice as many where chunks are lost: then one that has to come again is not much. It has
-// down to four where those are no wait: on a near path, and where the line and not the
-// module's memory is the limit and takes chunkTime for one at most. Few chunks cost both
-// sides less.
+// bytes have to be free before more are asked for.
 func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	limit := max(min(l.Window, schemas.MaxAwaited), schemas.MinChunkSize)
 	c.limit = limit
@@ -73,34 +69,46 @@ func (c *pace) shape(now time.Time, l Limits) (window, chunk, step int) {
 	if c.draining {
 		window = max(window/4, min(leastWindow, limit))
 	}
+	chunk = c.chunk(l.Chunk)
+	return window, chunk, max(c.step(window, l.Follow), chunk)
+}
+
+// chunk is the size of the next chunks, of which the module takes at most so many bytes. A
+// window has 16 to 32 chunks, and twice as many where chunks are lost: then one that has to come
+// again is not much. It has down to four where those are no wait: on a near path, and where the
+// line and not the module's memory is the limit and takes chunkTime for one at most. Few
+// chunks cost both sides less.
+func (c *pace) chunk(most int) int {
+	size := c.window / 16
 	switch {
 	case c.lossy():
-		chunk = c.window / 32
+		size = c.window / 32
 	case c.near():
-		chunk = c.window / 4
-	case c.window < limit:
-		chunk = min(max(c.window/16, c.delivers(chunkTime)), c.window/4)
-	default:
-		chunk = c.window / 16
+		size = c.window / 4
+	case c.window < c.limit:
+		size = min(max(size, c.delivers(chunkTime)), c.window/4)
 	}
-	chunk = max(chunk, min(leastChunk, limit/4), schemas.MinChunkSize)
-	chunk = min(chunk, max(l.Chunk, schemas.MinChunkSize), schemas.MaxChunkSize)
-	chunk = 1 << (bits.Len(uint(chunk)) - 1) // a power of two: chunks lie on pages
-	// A few larger fetches cost the service less than many small ones, and while the window
-	// grows it grows by more if more has come. But where the module's memory and not the line
-	// is the limit, what is not awaited is lost.
-	step = window / 4
+	size = max(size, min(leastChunk, c.limit/4), schemas.MinChunkSize)
+	size = min(size, max(most, schemas.MinChunkSize), schemas.MaxChunkSize)
+	return 1 << (bits.Len(uint(size)) - 1) // a power of two: chunks lie on pages
+}
+
+// step is how many bytes of a window have to be free before more are asked for. A few larger
+// fetches cost the service less than many small ones, and while the window grows it grows by
+// more if more has come. But where the module's memory and not the line is the limit, what is not
+// awaited is lost.
+func (c *pace) step(window int, follow bool) int {
 	switch {
-	case l.Follow:
-		step = window / 2 // many do the same, and none of them sets the pace
-	case c.window == limit:
-		step = window / 8
-	case !c.full && c.leastTrip <= leastQueue:
-		step = window / 4 * 3
-	case !c.full:
-		step = window / 2
+	case follow:
+		return window / 2 // many do the same, and none of them sets the pace
+	case c.window == c.limit:
+		return window / 8
+	case c.full:
+		return window / 4
+	case c.leastTrip <= leastQueue:
+		return window / 4 * 3
 	}
-	return window, chunk, max(step, chunk)
+	return window / 2
 }
 
 // lossy says whether chunks are lost again and again.
