@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -24,6 +25,11 @@ type servedFleet struct {
 }
 
 func startServedFleet(t *testing.T) *servedFleet {
+	// A hangup that these tests were started to ignore (nohup) would be ignored by the fleet as well; one that is
+	// caught is not.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangups) })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	f := &servedFleet{t: t, tmp: t.TempDir()}
