@@ -125,7 +125,7 @@ func (s *stage) awaitService() {
 	s.Helper()
 	select {
 	case <-s.serviceUp:
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		s.Fatal("the service does not reach the broker")
 	}
 }
@@ -154,7 +154,7 @@ func (s *stage) trusting(t Trust, password string, m *Metrics, ports ...PortConf
 	go func() { done <- b.Run(ctx) }()
 	select {
 	case <-b.Ready():
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		s.Fatalf("the bridge does not reach the broker\n%s", s.log)
 	}
 	return sync.OnceFunc(func() {
@@ -167,7 +167,7 @@ func (s *stage) trusting(t Trust, password string, m *Metrics, ports ...PortConf
 
 func (s *stage) await(what string, cond func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.Fatalf("%s: not within 30 s\n%s", what, s.log)
 		}

@@ -76,7 +76,7 @@ var soon = func() time.Duration {
 	if os.Getenv(stockEnv) != "" {
 		return time.Second
 	}
-	return 30 * time.Second
+	return 4 * time.Second
 }()
 
 // 1: a subscriber with a small Receive Maximum gets all messages, in order and

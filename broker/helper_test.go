@@ -23,7 +23,7 @@ import (
 const (
 	serviceName = "$davit"
 	servicePass = secrettest.Mark + "service"
-	patience    = time.Minute
+	patience    = 10 * time.Second
 	// offline is what a presence topic says of a device that is gone.
 	offline = `{"v":1,"online":false}`
 )

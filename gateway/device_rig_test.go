@@ -19,7 +19,7 @@ import (
 )
 
 // wait is how long a test waits for what should happen at once.
-const wait = time.Minute
+const wait = 10 * time.Second
 
 // event is what the fake orchestrator was told.
 type event struct {

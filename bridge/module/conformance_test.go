@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait for real sockets.
-const patience = time.Minute
+const patience = 30 * time.Second
 
 // stage is the real service with a device, over real sockets.
 type stage struct {

@@ -313,7 +313,7 @@ func TestUnpluggedPortIsDead(t *testing.T) {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, unix.EIO) {
 			t.Errorf("Read on a dead port: %v, want io.EOF or EIO", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(10 * time.Second):
 		t.Fatal("Read still waits for a port that is gone")
 	}
 	if _, err := p.Write([]byte{1}); !errors.Is(err, unix.EIO) {
@@ -331,7 +331,7 @@ func wait(t *testing.T, ended <-chan error, want error) {
 		if !errors.Is(err, want) {
 			t.Errorf("error %v, want %v", err, want)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(10 * time.Second):
 		t.Fatal("still waiting after Close")
 	}
 }
@@ -352,7 +352,7 @@ func TestCloseDropsWhatTheLineDoesNotTake(t *testing.T) {
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- p.Close() }()
-	limit := time.After(time.Minute)
+	limit := time.After(10 * time.Second)
 	for what, c := range map[string]chan error{"Close": closed, "Write": wrote} {
 		select {
 		case err := <-c:

@@ -87,7 +87,7 @@ func TestScripts(t *testing.T) {
 }
 
 // patience is how long a program may take to become ready or to end.
-const patience = time.Minute
+const patience = 10 * time.Second
 
 type processesKey struct{}
 

@@ -34,7 +34,7 @@ func TestStopOnSecondSignal(t *testing.T) {
 			}
 			select {
 			case <-stopped:
-			case <-time.After(time.Minute):
+			case <-time.After(10 * time.Second):
 				t.Error("not stopped")
 			}
 		})

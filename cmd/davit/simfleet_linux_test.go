@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// fleetPatience is how long a fleet may take to become ready, and it and its service to end.
+const fleetPatience = time.Minute
+
 // servedFleet is davit sim fleet --serve. Its output is one pipe that its service has as well: it ends when both have.
 type servedFleet struct {
 	t   *testing.T
@@ -30,7 +33,7 @@ func startServedFleet(t *testing.T) *servedFleet {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(hangups) })
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), fleetPatience)
 	t.Cleanup(cancel)
 	f := &servedFleet{t: t, tmp: t.TempDir()}
 	f.cmd = exec.CommandContext(ctx, "davit", "sim", "fleet", "--serve", "--devices", "2", "--every", "100ms", "--hold", "forever")
@@ -64,7 +67,7 @@ func (f *servedFleet) service() []string {
 
 // rest reads to the end of both processes.
 func (f *servedFleet) rest() string {
-	if err := f.out.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := f.out.SetReadDeadline(time.Now().Add(fleetPatience)); err != nil {
 		f.t.Fatal(err)
 	}
 	b, err := io.ReadAll(f.all)

@@ -22,7 +22,7 @@ func testOptions(t testing.TB, dir string) ServerOptions {
 }
 
 // patience bounds every wait for real sockets and terminals.
-const patience = time.Minute
+const patience = 20 * time.Second
 
 // startServer runs a server until the test or stop ends it.
 func startServer(t testing.TB, o ServerOptions) (s *Server, stop func()) {

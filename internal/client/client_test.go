@@ -363,7 +363,7 @@ func TestJobs(t *testing.T) {
 	last := map[string]orchestrator.Execution{}
 	reported := map[string]bool{}
 	var rev uint64
-	for deadline := time.Now().Add(time.Minute); job.State != orchestrator.JobCompleted; {
+	for deadline := time.Now().Add(20 * time.Second); job.State != orchestrator.JobCompleted; {
 		if time.Now().After(deadline) {
 			t.Fatalf("the job does not end: %+v %+v", job, last)
 		}

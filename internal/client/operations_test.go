@@ -354,7 +354,7 @@ func callRollouts(t *testing.T, c *client.Client, image string) {
 func failOne(t *testing.T, c *client.Client, service *orchestrator.Service) string {
 	t.Helper()
 	var rev uint64
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		changes := ok[orchestrator.JobChanges](t)(c.Changes(t.Context(), "j", rev, 5*time.Second))
 		rev = changes.Rev
 		for _, e := range changes.Executions {

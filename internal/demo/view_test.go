@@ -83,7 +83,7 @@ func TestBarsEndWhateverTheStates(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(time.Minute):
+	case <-time.After(10 * time.Second):
 		t.Fatal("the bars do not end")
 	}
 	for _, want := range []string{"runs 2.0.0", "failed: checksum", "waiting"} {

@@ -171,7 +171,7 @@ func (p *server) await(expr string) {
 
 // answer is how long a query may have no data: a scrape that takes too long on a busy
 // machine makes series end until the next one.
-const answer = 30 * time.Second
+const answer = 5 * time.Second
 
 // wait runs a query until it returns something, for as long as that may take, and returns
 // its last answer.

@@ -35,7 +35,7 @@ const (
 	sceneJob        = "spring"
 	// sceneBaud makes an image of sceneSize take a fraction of a second.
 	sceneBaud, sceneSize = 921_600, 16 << 10
-	patience             = time.Minute
+	patience             = 30 * time.Second
 )
 
 // The third is never there, so that the job goes on.

@@ -213,7 +213,7 @@ func (s *fakeService) run(cfg ModuleConfig) (*Module, schemas.Status) {
 	case last = <-s.final:
 	case err := <-ended:
 		s.t.Errorf("the module ended: %v", err)
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		s.t.Error("the module reported no end")
 	}
 	cancel()
@@ -222,7 +222,7 @@ func (s *fakeService) run(cfg ModuleConfig) (*Module, schemas.Status) {
 		if err != nil {
 			s.t.Errorf("Run: %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		s.t.Error("Run does not end")
 	}
 	return m, last

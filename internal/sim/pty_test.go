@@ -61,7 +61,7 @@ func TestPTYCarriesEveryByteAtLineSpeed(t *testing.T) {
 			t.Errorf("%s: other bytes came out", dir.name)
 		}
 		// The clocks that it is measured and timed with may run a little differently.
-		if need += want; took < need-need/100 || took > need+10*time.Second {
+		if need += want; took < need-need/100 || took > need+2*time.Second {
 			t.Errorf("%s: after %v, the line needs %v for %d bytes each way", dir.name, took, need, size)
 		}
 	}
@@ -82,7 +82,7 @@ func TestPTYUnplugHangsUp(t *testing.T) {
 		if err == nil {
 			t.Error("a read on the unplugged terminal returned data")
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Second):
 		t.Fatal("a read on the unplugged terminal hangs")
 	}
 	if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {
@@ -117,7 +117,7 @@ func TestPTYEndsWithFullBuffers(t *testing.T) {
 	}()
 	tty := openTTY(t, p.Path())
 	go func() { _, _ = tty.Write(make([]byte, 60_000)) }()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		if _, from := p.Line().Stats(); from.Delivered > 4096 {
 			break
 		}

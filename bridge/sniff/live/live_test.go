@@ -48,7 +48,7 @@ func newEar(taps ...live.Tap) *ear {
 // waitFor waits until something is said.
 func (e *ear) waitFor(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(20 * time.Second)
 	var all []string
 	for {
 		select {

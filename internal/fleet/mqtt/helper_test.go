@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-const patience = time.Minute
+const patience = 20 * time.Second
 
 // client is a connection under test and what it was told.
 type client struct {
